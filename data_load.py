@@ -1,0 +1,188 @@
+"""How frames become samples: data sets by name, label correction, splits, the dataset; transforms by their names."""
+
+import argparse
+import hashlib
+from collections import defaultdict
+from pathlib import Path
+
+import cv2
+import numpy as np
+from torch.utils.data import Dataset, Sampler
+
+from errors import DataError, UsageError, run
+from sources import Frames, is_official, load_folder, load_official, read_image
+from transforms import (
+    Augment, Compose, FaceCrop, Normalize, RandomCrop, Rescale, ToTensor, crop_image, crop_matrix, data_transform,
+    evaluation_transform, tight_box, to_points, to_targets, training_transform,
+)
+
+__all__ = [
+    "Augment", "Compose", "EpochSampler", "FaceCrop", "FacialKeypointsDataset", "Frames", "Normalize", "RandomCrop",
+    "Rescale", "ToTensor", "crop_image", "crop_matrix", "data_transform", "evaluation_transform", "label_shift",
+    "load_frames", "read_image", "split_frames", "tight_box", "to_points", "to_targets", "training_transform",
+]
+
+SPLITS = ("official", "person")
+PARTS = ("training", "validation", "test", "all-training")
+LABELS = ("corrected", "published")
+
+# The official labels sit to the right of and below the features: by 0.56 px (they were made by rounding cells down)
+# and 1.4 % of the distance between the outer eye corners. Measured in x by symmetry, taken over to y: docs/data.md.
+SHIFT_PIXELS, SHIFT_INTER_OCULAR = 0.56, 0.014
+
+
+# ---------------------------------------------------------------- data sets, labels, splits
+
+def load_frames(data="sample", labels="corrected"):
+    """Load a data set: 'sample' (drawn faces), 'official', or the path of a folder or zip -> Frames.
+
+    `labels='corrected'` takes the known shift out of the official labels; other data sets have none to take out
+    and keep their labels as published. Raises DataError (what is wrong with the files) or UsageError.
+    """
+    if labels not in LABELS:
+        raise UsageError(f"labels must be one of {', '.join(LABELS)}, not {labels!r}")
+    if data == "sample":
+        from sample_faces import sample_archive  # drawing needs scipy-free numpy only, but is rarely needed twice
+
+        frames = load_folder(sample_archive(), "sample")
+        frames.kind = "sample"
+    elif data == "official":
+        frames = load_official()
+    elif Path(data).exists():
+        frames = load_folder(data)
+        frames.kind = "official" if is_official(frames) else frames.kind
+    else:
+        raise DataError(f"{data}: no such data set; give 'sample', 'official' or the path of a folder or zip")
+    if labels == "corrected" and frames.kind == "official":
+        frames.points = frames.points - label_shift(frames.points)
+        frames.labels = "corrected"
+    return frames
+
+
+def label_shift(points):
+    """Shift of the official labels for keypoints (…, 68, 2) in pixels -> (…, 1, 1), the same in x and y."""
+    points = np.asarray(points, np.float32)
+    inter_ocular = np.linalg.norm(points[..., 36, :] - points[..., 45, :], axis=-1)
+    return (SHIFT_PIXELS + SHIFT_INTER_OCULAR * inter_ocular)[..., None, None].astype(np.float32)
+
+
+def person_digit(person):
+    """0…9 from the sha256 of a name: which side of the `person` split somebody is on."""
+    return int(hashlib.sha256(person.encode()).hexdigest(), 16) % 10
+
+
+def split_frames(frames, split="person", part="training"):
+    """The frames of one part. `part`: training, validation, test, or all-training (training and validation).
+
+    `person`: no person on two sides; people are dealt out by `person_digit`: 0, 1 test, 2 validation, rest training.
+    `official`: as published, the same people on both sides; validation are the training rows of digit 2; training
+    frames that are byte for byte a test frame are left out. Tables of test rows alone are all test in both.
+    """
+    if split not in SPLITS:
+        raise UsageError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
+    if part not in PARTS:
+        raise UsageError(f"part must be one of {', '.join(PARTS)}, not {part!r}")
+    digits = np.array([person_digit(person) for person in frames.people])
+    if frames.kind == "annotations":
+        test = np.ones(len(frames), bool)
+    else:
+        test = digits < 2 if split == "person" else frames.sides == "test"
+    validation = (digits == 2) & ~test
+    rows = {"test": test, "validation": validation, "training": ~test & ~validation, "all-training": ~test}[part]
+    if split == "official" and "training" in part:
+        rows &= ~_copies_of_test(frames)
+    if not rows.any():
+        raise DataError(f"{frames.data}: the {split} split has no {part} frames"
+                        + (" (it has only test rows)" if test.all() else ""))
+    return frames.select(rows)
+
+
+def _copies_of_test(frames):
+    """(n,) True for training frames whose file is byte for byte that of a test frame."""
+    if getattr(frames, "_copies", None) is None:
+        is_test = frames.sides == "test"
+        digests = np.array([hashlib.sha256(frames.store.read(path)).digest()[:8].hex() for path in frames.paths])
+        frames._copies = ~is_test & np.isin(digests, digests[is_test])
+    return frames._copies
+
+
+# ---------------------------------------------------------------- dataset
+
+class FacialKeypointsDataset(Dataset):
+    """Annotated frames as samples {'image', 'keypoints'}, put through `transform(sample, rng)`.
+
+    image: uint8 RGB (h, w, 3), or gray (h, w) with `gray=True`, decoded once and kept in memory.
+    keypoints: (68, 2) float32, pixels of the frame. `dataset[epoch * len(dataset) + index]` is frame `index` as epoch
+    `epoch` sees it: chance comes from (seed, epoch, index) alone, the same whatever the number of workers.
+    """
+
+    def __init__(self, frames, transform=None, gray=False, seed=0):
+        self.frames, self.transform, self.seed = frames, transform, seed
+        self.images = [cv2.cvtColor(frames.image(i), cv2.COLOR_RGB2GRAY) for i in range(len(frames))] if gray else None
+
+    def __len__(self):
+        return len(self.frames)
+
+    def __getitem__(self, position):
+        epoch, index = divmod(int(position), len(self))
+        if epoch < 0:
+            raise IndexError(position)
+        image = self.frames.image(index) if self.images is None else self.images[index]
+        sample = {"image": image, "keypoints": self.frames.points[index]}
+        if self.transform is None:
+            return sample
+        return self.transform(sample, np.random.default_rng((self.seed, epoch, index)))
+
+    def __iter__(self):  # without it, Python's old protocol would go on into the epochs for ever
+        return (self[i] for i in range(len(self)))
+
+
+class EpochSampler(Sampler):
+    """All rows of a dataset of `length` in an order that depends on (seed, epoch) alone; set `epoch` before each."""
+
+    def __init__(self, length, seed=0):
+        self.length, self.seed, self.epoch = length, seed, 0
+
+    def __len__(self):
+        return self.length
+
+    def __iter__(self):
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
+        return iter((self.epoch * self.length + order).tolist())
+
+
+# ---------------------------------------------------------------- command
+
+def leaks(frames, split):
+    """How many people, videos and frames the test part shares with the training and validation parts."""
+    test = split_frames(frames, split, "test")
+    rest = split_frames(frames, split, "all-training")
+    shared = {"people": np.intersect1d(test.people, rest.people), "videos": np.intersect1d(test.videos, rest.videos)}
+    digests = [{hashlib.sha256(p.store.read(path)).hexdigest() for path in p.paths} for p in (test, rest)]
+    return {**{key: len(value) for key, value in shared.items()}, "frames": len(digests[0] & digests[1])}
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Print the splits of a data set and what leaks between their sides.")
+    parser.add_argument("--data", default="sample", help="sample, official, or a folder or zip (default: %(default)s)")
+    frames = load_frames(parser.parse_args().data, "published")
+    print(f"{frames.data}: {len(frames)} annotated frames")
+    for split in SPLITS:
+        sizes = defaultdict(str)
+        for part in PARTS[:3]:
+            try:
+                rows = split_frames(frames, split, part)
+                sizes[part] = f"{len(rows)} frames of {len(set(rows.people))} people"
+            except DataError:
+                sizes[part] = "none"
+        print(f"\n{split} split\n" + "\n".join(f"  {part:<11} {size}" for part, size in sizes.items()))
+        if "none" in (sizes["test"], sizes["training"]):
+            continue
+        shared = leaks(frames, split)
+        print("  shared between test and the rest: " + ", ".join(f"{n} {what}" for what, n in shared.items()))
+        if split == "person" and any(shared.values()):
+            raise DataError("the person split leaks")
+
+
+if __name__ == "__main__":
+    run(main)

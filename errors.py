@@ -1,0 +1,29 @@
+"""The two errors that users see, and how a command turns them into one line and an exit code."""
+
+import os
+import sys
+
+
+class DataError(ValueError):
+    """Something read from outside is missing or wrong: a file, a table, a download. Exit code 1."""
+
+
+class UsageError(ValueError):
+    """Something was asked for that does not exist: a network, a detector, an option. Exit code 2."""
+
+
+def run(main):
+    """Call `main()` and leave the process with its exit code; users' mistakes become one clear line."""
+    try:
+        code = main()
+        sys.stdout.flush()
+    except (DataError, UsageError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 2 if isinstance(error, UsageError) else 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:  # the reader went away (`… | head`): not worth a word
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)

@@ -1,0 +1,214 @@
+"""The door to the networks: find them by file name, build them, ask them for keypoints, keep their weights."""
+
+import contextlib
+import importlib
+import inspect
+import io
+import os
+import re
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from errors import DataError, UsageError
+from formats import write_whole
+
+# With a path of its own this module is a package too: `import models.models4` and `from models import Net` both work.
+__path__ = [str(Path(__file__).with_suffix(""))]
+
+DEFAULT = "models4"
+WEIGHTS = Path(__file__).resolve().parent / "saved_models"
+INPUT_SIZE = 224  # side of a network's input when its file does not say
+
+
+def names():
+    """The networks present: names of files models/models#.py, in the order of their numbers."""
+    found = [file.stem for file in Path(__path__[0]).glob("models*.py")]
+    return sorted(found, key=lambda name: (int("".join(re.findall(r"\d+", name)) or 0), name))
+
+
+def net_class(name):
+    """Class Net of models/<name>.py. Raises UsageError for a name that is not present."""
+    if name not in names():
+        raise UsageError(f"no network {name!r}; present are {', '.join(names())} (files in models/)")
+    module = importlib.import_module(f"models.{name}")
+    if not hasattr(module, "Net"):
+        raise UsageError(f"models/{name}.py has no class Net")
+    return module.Net
+
+
+def load_net(name):
+    """An untrained network by name, e.g. 'models4'."""
+    return net_class(name)()
+
+
+def __getattr__(name):
+    if name == "Net":  # `from models import Net` is the default network
+        return net_class(DEFAULT)
+    raise AttributeError(f"module 'models' has no attribute {name!r}")
+
+
+def input_size(net):
+    """Side of the square gray input of a network."""
+    return getattr(net, "input_size", INPUT_SIZE)
+
+
+def best_device(wanted="auto"):
+    """'auto' -> the GPU if there is one, else the CPU; anything else as torch names it."""
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=wanted).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"device {wanted!r} cannot be used here ({reason}); try auto or cpu") from None
+
+
+@cache
+def has_bfloat16(kind):
+    """True where bfloat16 is fast: GPUs since 2020, CPUs with AVX512-BF16 or AMX. Elsewhere it only loses digits."""
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported()
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return kind == "cpu" and any(getattr(torch.cpu, check, bool)() for check in checks)
+
+
+def autocast(device, on=True):
+    """A context for bfloat16 arithmetic where the device is fast at it; does nothing elsewhere."""
+    device = torch.device(device)
+    return torch.autocast(device.type, torch.bfloat16) if on and has_bfloat16(device.type) else contextlib.nullcontext()
+
+
+@torch.inference_mode()
+def predict(net, images):
+    """Crops (n, 1, side, side) float32 in [0, 1] -> targets (n, 68, 2) and confidence (n, 68) float32, on the CPU.
+
+    Networks without `predict` of their own have no opinion of their answers: confidence is 1.
+    """
+    net.eval()
+    images = torch.as_tensor(images)
+    images = images.to(next(net.parameters()).device)
+    if hasattr(net, "predict"):
+        targets, confidence = net.predict(images)
+    else:
+        targets = net(images)
+        confidence = torch.ones(len(images), 68)
+    return targets.float().cpu().reshape(-1, 68, 2), confidence.float().cpu()
+
+
+# ---------------------------------------------------------------- checkpoints
+
+KEYS = {"net": str, "state_dict": dict, "params": dict, "metrics": dict, "data": dict}
+
+
+def plain(value):
+    """Reduce to what `torch.load(weights_only=True)` reads: tensors, dict, list, str, int, float, bool, None."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [plain(v) for v in value]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return plain(value.tolist())
+    if value is None or isinstance(value, (bool, int, float, str, torch.Tensor)):
+        return value
+    return str(value)
+
+
+def save_checkpoint(path, net, state_dict, params, metrics, data, half=False, **more):
+    """Write a checkpoint whole or not at all. `half=True` stores weights as fp16, for files that are shipped."""
+    state = {k: (v.half() if half and v.is_floating_point() else v).cpu().clone() for k, v in state_dict.items()}
+    content = {"net": net, "state_dict": state, "params": params, "metrics": metrics, "data": data, **more}
+    buffer = io.BytesIO()
+    torch.save(plain(content), buffer)
+    write_whole(path, buffer.getvalue())
+
+
+def read_checkpoint(path):
+    """A checkpoint as a dictionary: net, state_dict, params, metrics, data. Raises DataError that names the file."""
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such checkpoint")
+    head = path.open("rb").read(64)
+    if head.startswith(b"version https://git-lfs"):
+        raise DataError(f"{path}: a Git LFS pointer, not weights; run `git lfs pull`")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged or hostile file can raise anything; it is never unpickled
+        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+        raise DataError(f"{path}: not a checkpoint of this project ({reason})") from None
+    wrong = [k for k, kind in KEYS.items() if not isinstance(content, dict) or not isinstance(content.get(k), kind)]
+    if wrong:
+        raise DataError(f"{path}: not a checkpoint of this project ({', '.join(wrong)} missing)")
+    return content
+
+
+def load_checkpoint(path, device="cpu"):
+    """A trained network, ready to predict, and its checkpoint's dictionary."""
+    content = read_checkpoint(path)
+    if content["net"] not in names():
+        raise DataError(f"{path}: weights of network {content['net']!r}, which is not in models/")
+    net = load_net(content["net"])
+    fill(net, content["state_dict"], path)
+    return net.to(device).eval(), content
+
+
+def fill(net, state, path):
+    """Put weights into a network; one clear message if they are not its own or not finite."""
+    own = net.state_dict()
+    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    shapes = [k for k in own.keys() & state.keys() if getattr(state[k], "shape", None) != own[k].shape]
+    for what, keys in (("missing", missing), ("unknown", extra), ("of another shape", sorted(shapes))):
+        if keys:
+            raise DataError(f"{path}: weights of another network: {keys[0]} is {what} ({len(keys)} such tensors)")
+    if any(not torch.isfinite(v).all() for v in state.values() if v.is_floating_point()):
+        raise DataError(f"{path}: weights that are not finite; the file comes from a failed training")
+    net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+
+
+def find_weights(wanted):
+    """A network's name -> its shipped weights; a path -> that file of weights."""
+    if wanted in names():
+        path = WEIGHTS / f"{wanted}.pt"
+        if not path.exists():
+            raise DataError(f"{wanted} has no weights in {WEIGHTS.name}/; train it: python train.py --net {wanted}")
+        return path
+    if os.sep in str(wanted) or str(wanted).endswith(".pt"):
+        return Path(wanted)
+    raise UsageError(f"no network {wanted!r}; present are {', '.join(names())}, or give the path of a checkpoint (.pt)")
+
+
+def describe(net):
+    """Rows (layer, kind, output shape, parameters, multiply-adds) for one crop, by a pass with hooks."""
+    rows, handles = [], []
+
+    def note(name, layer):
+        def hook(layer, inputs, output):
+            weights = sum(p.numel() for p in layer.parameters())
+            each = layer.weight[0].numel() if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear)) else 0
+            rows.append((name, type(layer).__name__, tuple(output.shape[1:]), weights, each * output[0].numel()))
+        return layer.register_forward_hook(hook)
+
+    for name, layer in net.named_modules():
+        if not list(layer.children()):
+            handles.append(note(name, layer))
+    was, side = net.training, input_size(net)
+    try:
+        with torch.inference_mode():
+            net.eval()(torch.zeros(1, 1, side, side, device=next(net.parameters()).device))
+    finally:
+        net.train(was)
+        for handle in handles:
+            handle.remove()
+    return rows
+
+
+def parameter_count(net):
+    """Number of trained parameters."""
+    return sum(p.numel() for p in net.parameters())
+
+
+def accepts_loss(net):
+    """True if a network brings a loss of its own."""
+    return inspect.ismethod(getattr(net, "loss", None))

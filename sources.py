@@ -1,0 +1,296 @@
+"""Where frames come from: the image reader, folders and zips of annotated frames, the official download."""
+
+import hashlib
+import io
+import os
+import re
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+import cv2
+import numpy as np
+import pandas as pd
+from PIL import Image
+from tqdm.auto import tqdm
+
+from errors import DataError
+from formats import read_pts
+
+HOME = Path(__file__).resolve().parent
+ADDRESSES = (  # the published archive, and the repository that keeps the same folders
+    "https://s3.amazonaws.com/video.udacity-data.com/topher/2018/May/5aea1b91_train-test-data/train-test-data.zip",
+    "https://github.com/udacity/P1_Facial_Keypoints/archive/refs/heads/master.zip",
+)
+OFFICIAL_ROWS = {"training": 3462, "test": 770}
+TABLES = {"training": "training_frames_keypoints.csv", "test": "test_frames_keypoints.csv"}
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+MAX_PIXELS = 200_000_000  # larger pictures are refused before decoding: 600 MB of memory is a mistake or an attack
+
+
+def read_image(source):
+    """Read one picture: path or encoded bytes -> uint8 RGB (h, w, 3), turned upright by its EXIF tag.
+
+    PNG, JPEG, WebP, BMP, TIFF; gray, palette, CMYK and 16-bit files become 8-bit RGB, alpha is dropped.
+    Raises DataError that names the file when it is missing, no picture, damaged or above MAX_PIXELS.
+    """
+    is_path = isinstance(source, (str, os.PathLike))
+    name = str(source) if is_path else "picture"
+    try:
+        data = Path(source).read_bytes() if is_path else bytes(source)
+    except OSError as error:
+        raise DataError(f"{name}: cannot be read ({error.strerror})") from None
+    try:
+        with Image.open(io.BytesIO(data)) as header:  # the header only: nothing is decoded here
+            width, height = header.size
+    except Image.DecompressionBombError:
+        raise DataError(f"{name}: too many pixels (at most {MAX_PIXELS:,} are read)") from None
+    except Exception:  # Pillow's plugins raise many kinds; all mean the same here
+        raise DataError(f"{name}: not a picture in a known format (PNG, JPEG, WebP, BMP, TIFF)") from None
+    if width * height > MAX_PIXELS:
+        raise DataError(f"{name}: {width}×{height} pixels, at most {MAX_PIXELS:,} are read; shrink it first")
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise DataError(f"{name}: damaged, it does not decode")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+class Store:
+    """A folder or a zip, read alike. A zip is opened once per process: forked workers share no file offset."""
+
+    def __init__(self, path):
+        self.path, self.zip, self.pid = Path(path), None, None
+        if not self.path.exists():
+            raise DataError(f"{path}: no such folder or zip")
+        self.is_zip = self.path.is_file()
+        if self.is_zip and not zipfile.is_zipfile(self.path):
+            raise DataError(f"{path}: neither a folder nor a whole zip archive")
+
+    def _open(self):
+        if self.pid != os.getpid():
+            self.zip, self.pid = zipfile.ZipFile(self.path), os.getpid()
+        return self.zip
+
+    def names(self):
+        """All files inside, as relative paths with '/'."""
+        if self.is_zip:
+            return [name for name in self._open().namelist() if not name.endswith("/")]
+        return [p.relative_to(self.path).as_posix() for p in sorted(self.path.rglob("*")) if p.is_file()]
+
+    def read(self, name):
+        """The bytes of one file."""
+        if name.startswith("/") or ".." in name.split("/"):
+            raise DataError(f"{self.path}: {name!r} points outside of the data")
+        try:
+            return self._open().read(name) if self.is_zip else (self.path / name).read_bytes()
+        except KeyError:
+            raise DataError(f"{self.path}: {name} is not in the archive") from None
+        except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+            raise DataError(f"{self.path}: {name} cannot be read ({error})") from None
+
+    def __getstate__(self):
+        return {**self.__dict__, "zip": None, "pid": None}
+
+
+@dataclass
+class Frames:
+    """A table of annotated frames. `select` takes rows; `image` decodes one."""
+
+    data: str  # the parameter it was loaded with: sample, official or a path
+    names: np.ndarray  # (n,) 'training/NAME' or 'test/NAME'
+    points: np.ndarray  # (n, 68, 2) float32, pixels of the frame
+    people: np.ndarray  # (n,) names of people
+    labels: str = "published"  # 'corrected' where the known shift of the official labels was taken out
+    kind: str = "layout"  # 'official', 'sample', 'layout', 'annotations' or 'pts'
+    store: Store = None
+    paths: np.ndarray = field(default=None, repr=False)  # (n,) where each frame lies in the store
+
+    def __len__(self):
+        return len(self.names)
+
+    def select(self, rows):
+        """The frames of the given rows: a boolean mask or indices."""
+        parts = {key: getattr(self, key)[rows] for key in ("names", "points", "people", "paths")}
+        return Frames(data=self.data, labels=self.labels, kind=self.kind, store=self.store, **parts)
+
+    @property
+    def sides(self):
+        """(n,) 'training' or 'test', as published."""
+        return np.array([name.split("/")[0] for name in self.names])
+
+    @property
+    def videos(self):
+        """(n,) the clip a frame was taken from: names are Person_<video digit><frame digit>.jpg."""
+        return np.array([re.sub(r"\d(\.\w+)$", "", name.split("/", 1)[1]) for name in self.names])
+
+    def image(self, row):
+        """Decode frame `row`: uint8 RGB (h, w, 3)."""
+        try:
+            return read_image(self.store.read(self.paths[row]))
+        except DataError as error:
+            raise DataError(f"{self.store.path}: {self.paths[row]}: {error}") from None
+
+
+def read_table(text, where):
+    """A CSV of the official layout -> names (n,), points (n, 68, 2) float32. Raises DataError naming row and cure."""
+    try:
+        table = pd.read_csv(io.BytesIO(text), dtype=str, keep_default_na=False)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise DataError(f"{where}: not a table of comma-separated values ({error})") from None
+    wanted = [str(i) for i in range(136)]
+    missing = [name for name in wanted if name not in table.columns[1:]]
+    if missing:
+        shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
+        raise DataError(f"{where}: column {shown} missing; expected a file name, then columns 0 to 135 (x0, y0, … y67)")
+    names = table.iloc[:, 0].to_numpy(dtype=str)
+    numbers = table[wanted].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
+    bad = np.argwhere(~np.isfinite(numbers))
+    if len(bad):
+        row, column = bad[0]
+        value = table[wanted].iloc[row, column]
+        raise DataError(f"{where}: line {row + 2} ({names[row]}), column {column}: {value!r} is not a number")
+    if len(np.unique(names)) < len(names):
+        twice = pd.Series(names)[pd.Series(names).duplicated()].iloc[0]
+        raise DataError(f"{where}: {twice} occurs twice")
+    points = numbers.reshape(-1, 68, 2).astype(np.float32)
+    flat = np.linalg.norm(points[:, 36] - points[:, 45], axis=1) < 1e-3
+    if flat.any():
+        raise DataError(f"{where}: line {np.argmax(flat) + 2} ({names[np.argmax(flat)]}): outer eye corners coincide")
+    return names, points
+
+
+def person_of(name):
+    """The person in a frame's name: what stands before its last '_'."""
+    return name.rsplit("/", 1)[-1].rsplit("_", 1)[0]
+
+
+def load_folder(path, data=None):
+    """Frames of a folder or zip: official layout, annotations.csv beside images/, or images with .pts files."""
+    store = Store(path)
+    inside = store.names()
+    tables = [(side, _shortest(inside, table)) for side, table in TABLES.items()]
+    tables = [(side, table, table.replace(TABLES[side], f"{side}/")) for side, table in tables if table]
+    kind = "layout"
+    if not tables and (table := _shortest(inside, "annotations.csv")):
+        tables, kind = [("test", table, table.replace("annotations.csv", "images/"))], "annotations"
+    if not tables:
+        return _load_pts(store, inside, data or str(path))
+    names, points, paths = [], [], []
+    for side, table, folder in tables:
+        rows, xy = read_table(store.read(table), f"{store.path}: {table}")
+        names += [f"{side}/{row}" for row in rows]
+        paths += [folder + row for row in rows]
+        points.append(xy)
+    absent = set(paths) - set(inside)
+    if absent:
+        raise DataError(f"{path}: {len(absent)} annotated images are missing, {sorted(absent)[0]} among them")
+    people = np.array([person_of(name) for name in names])
+    return Frames(data or str(path), np.array(names), np.concatenate(points), people, "published", kind, store,
+                  np.array(paths))
+
+
+def _shortest(inside, table):
+    """The path of `table` that lies least deep, or None; archives may carry the data below a folder of their own."""
+    return min((n for n in inside if n.rsplit("/", 1)[-1] == table and "__MACOSX" not in n), key=len, default=None)
+
+
+def _load_pts(store, inside, data):
+    images = {n.rsplit(".", 1)[0]: n for n in inside if n.lower().endswith(IMAGE_ENDINGS)}
+    files = [n for n in inside if n.lower().endswith(".pts")]
+    if not files:
+        raise DataError(f"{store.path}: no {TABLES['training']}, annotations.csv or .pts files in it; "
+                        "see docs/data.md for the layouts that are read")
+    names, points, paths = [], [], []
+    for file in files:
+        stem = file[: -len(".pts")]
+        if stem not in images:
+            raise DataError(f"{store.path}: no image beside {file}")
+        # A folder named train… is the training side; with no such folder the whole set is for testing.
+        side = "training" if re.match(r"train", file, re.I) else "test"
+        names.append(f"{side}/{images[stem]}")
+        points.append(read_pts(store.read(file), f"{store.path}: {file}"))
+        paths.append(images[stem])
+    people = np.array([name.rsplit(".", 1)[0] for name in names])  # who is who is not known: each photo its own person
+    return Frames(data, np.array(names), np.array(points), people, "published", "pts", store, np.array(paths))
+
+
+def load_official(folder=None, addresses=ADDRESSES):
+    """The official set: FACIAL_KEYPOINTS_DATA, else what lies in `folder` (data/), else downloaded into it once."""
+    given = os.environ.get("FACIAL_KEYPOINTS_DATA")
+    if given:
+        frames = load_folder(given, "official")
+    else:
+        folder = Path(folder or HOME / "data")
+        archive = folder / "train-test-data.zip"
+        if not archive.exists() and not (folder / TABLES["training"]).exists():
+            download(addresses, archive, check_official)
+        frames = load_folder(archive if archive.exists() else folder, "official")
+    frames.kind = "official"
+    return frames
+
+
+def is_official(frames):
+    """True if a folder or zip given by path holds the official set: its number of rows on both sides."""
+    sides = frames.sides
+    return frames.kind == "layout" and all((sides == side).sum() == n for side, n in OFFICIAL_ROWS.items())
+
+
+def check_official(path):
+    """Raise DataError unless `path` holds the whole official set: row counts, and every annotated image decodes."""
+    frames = load_folder(path)
+    for side, expected in OFFICIAL_ROWS.items():
+        found = int((frames.sides == side).sum())
+        if found != expected:
+            raise DataError(f"{path}: {found} {side} rows, expected {expected}")
+    for row in tqdm(range(len(frames)), desc="checking images", unit="image", leave=False):
+        frames.image(row)
+
+
+def download(addresses, target, check):
+    """Fetch `target` from the first address that answers; go on where a broken download stopped; check; rename."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    told = []
+    for number, address in enumerate(addresses):
+        part = target.with_name(f"{target.name}.{hashlib.sha256(address.encode()).hexdigest()[:8]}.part")
+        try:
+            _fetch(address, part)
+            try:
+                check(part)
+            except DataError:
+                part.unlink()  # whole but wrong: going on with it would never mend it
+                raise
+            os.replace(part, target)
+            return
+        except (URLError, OSError, DataError) as error:
+            told.append(f"  {number + 1}. {address}\n     {error}")
+    raise DataError("the official data set could not be downloaded:\n" + "\n".join(told) +
+                    f"\nFetch train-test-data.zip by hand and place it as {target}, or set FACIAL_KEYPOINTS_DATA to "
+                    "its path. What was fetched so far is kept and the next try goes on from there.")
+
+
+def _fetch(address, part, timeout=60):
+    have = part.stat().st_size if part.exists() else 0
+    headers = {"User-Agent": "facial-keypoints", **({"Range": f"bytes={have}-"} if have else {})}
+    try:
+        answer = urlopen(Request(address, headers=headers), timeout=timeout)
+    except URLError as error:
+        if getattr(error, "code", None) == 416:  # nothing is left to fetch: the part is whole
+            return
+        raise
+    with answer:
+        if have and answer.status != 206:  # the server does not resume: begin again
+            have = 0
+        total = have + int(answer.headers.get("Content-Length") or 0)
+        with open(part, "ab" if have else "wb") as file, tqdm(
+            total=total or None, initial=have, unit="B", unit_scale=True, desc=part.name.split(".zip")[0]
+        ) as bar:
+            while block := answer.read(1 << 16):
+                file.write(block)
+                bar.update(len(block))
+    if total and part.stat().st_size < total:
+        raise DataError(f"broke off after {part.stat().st_size:,} of {total:,} bytes")

@@ -1,0 +1,239 @@
+"""The training loop; notebook 2 and the command line both call it."""
+
+import argparse
+import csv
+import io
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+import models
+from data_load import (
+    LABELS, SPLITS, EpochSampler, FacialKeypointsDataset, evaluation_transform, load_frames, split_frames,
+    training_transform,
+)
+from errors import DataError, UsageError, run
+from evaluate import point_errors
+from formats import write_whole
+
+
+def wing(answers, targets, width=0.2, curvature=0.04):
+    """Wing loss in units of targets: logarithmic up to `width`, then linear. Feng et al., CVPR 2018, equation 5."""
+    error = (answers - targets).abs()
+    offset = width - width * np.log1p(width / curvature)
+    return torch.where(error < width, width * torch.log1p(error / curvature), error - offset).mean()
+
+
+LOSSES = {
+    "wing": wing,
+    "smooth-l1": lambda answers, targets: F.smooth_l1_loss(answers, targets, beta=0.05),
+    "l1": F.l1_loss,
+    "mse": F.mse_loss,
+}
+OPTIMIZERS = {
+    "adamw": lambda parameters, lr: torch.optim.AdamW(parameters, lr, weight_decay=0.05),
+    "adam": torch.optim.Adam,
+    "sgd": lambda parameters, lr: torch.optim.SGD(parameters, lr, momentum=0.9, nesterov=True, weight_decay=1e-4),
+}
+COLUMNS = ("epoch", "lr", "training_loss", "validation_loss", "validation_nme", "seconds")
+
+
+def loss_of(net, images, targets, loss):
+    """A network's own loss if it has one, else `loss` on its answers."""
+    return net.loss(images, targets) if models.accepts_loss(net) else LOSSES[loss](
+        net(images).view(-1, 68, 2).float(), targets)
+
+
+def validate(net, images, targets, loss, batch_size, bfloat16=False):
+    """Loss and NME (%) of a network on crops (n, 1, side, side) and targets (n, 68, 2)."""
+    net.eval()
+    losses, answers, device = [], [], next(net.parameters()).device
+    with torch.inference_mode(), models.autocast(device, bfloat16):
+        for x, y in zip(images.split(batch_size), targets.split(batch_size), strict=True):
+            losses.append(loss_of(net, x.to(device), y.to(device), loss).item() * len(x))
+            answers.append(models.predict(net, x)[0])
+    return sum(losses) / len(images), float(point_errors(torch.cat(answers).numpy(), targets.numpy()).mean())
+
+
+def average(averaged, current, steps):
+    """Exponential moving average of weights, quick at first: 0.998 would hold on to the random start of short runs."""
+    keep = min(0.998, (1 + float(steps)) / (10 + float(steps)))
+    return averaged * keep + current * (1 - keep)
+
+
+def train(net_name, training, validation, folder, epochs=40, batch_size=64, lr=0.002, loss="wing", optimizer="adamw",
+          device="auto", seed=0, workers=0, bfloat16=True, init=None, resume=False, bar=True):
+    """Train a network on frames and keep the weights that are best on `validation`.
+
+    Writes into `folder`: checkpoint.pt (the best averaged weights), last.pt (all that `resume=True` needs to go on to
+    the same end as an unbroken run) and curves.csv. `init` is a checkpoint to start from. `validation=None` trains on
+    to the last epoch and keeps that. Returns the path of checkpoint.pt and the rows of curves.csv.
+    """
+    check(epochs=epochs, batch_size=batch_size, lr=lr, loss=loss, optimizer=optimizer)
+    params = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "loss": loss, "optimizer": optimizer, "seed": seed,
+              "bfloat16": bfloat16, "init": str(init or "")}
+    folder, device = Path(folder), models.best_device(device)
+    torch.manual_seed(seed)
+    net = models.load_net(net_name)
+    if init:
+        models.fill(net, models.read_checkpoint(init)["state_dict"], init)
+    net = net.to(device, memory_format=torch.channels_last)
+    averaged = AveragedModel(net, avg_fn=average, use_buffers=True)
+    side = models.input_size(net)
+
+    dataset = FacialKeypointsDataset(training, training_transform(side), gray=True, seed=seed)
+    sampler = EpochSampler(len(dataset), seed)
+    loader = DataLoader(dataset, batch_size, sampler=sampler, num_workers=workers, persistent_workers=workers > 0)
+    held_out = validation and list(FacialKeypointsDataset(validation, evaluation_transform(side)))
+    held_out = held_out and [torch.stack([s[key] for s in held_out]) for key in ("image", "keypoints")]
+    optimizer = OPTIMIZERS[optimizer](net.parameters(), lr)
+    schedule = OneCycleLR(optimizer, lr, total_steps=epochs * len(loader), pct_start=0.2)
+    parts = {"net": net, "averaged": averaged, "optimizer": optimizer, "schedule": schedule}
+    data = {"data": training.data, "kind": training.kind, "labels": training.labels, "frames": training.names}
+
+    history, best = [], {"nme": float("inf")}
+    if resume and (folder / "last.pt").exists():
+        history, best = restore(folder / "last.pt", parts, {**params, "net": net_name}, data)
+    board = tensorboard(folder)
+    for epoch in range(len(history), epochs):
+        start, total = time.perf_counter(), 0.0
+        sampler.epoch = epoch
+        torch.manual_seed(seed * 100_003 + epoch)  # dropout: the same whether or not the run was broken here
+        net.train()
+        for batch in tqdm(loader, desc=f"epoch {epoch + 1}/{epochs}", unit="batch", leave=False, disable=not bar):
+            images = batch["image"].to(device, memory_format=torch.channels_last)
+            targets = batch["keypoints"].to(device)
+            with models.autocast(device, bfloat16):
+                value = loss_of(net, images, targets, loss)
+            if not torch.isfinite(value):
+                raise DataError(f"the loss is {value.item()} in epoch {epoch + 1}: lower --lr (now {lr:g}) or look at the "
+                                f"data; the last good state is {folder / 'last.pt'}")
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+            averaged.update_parameters(net)
+            schedule.step()
+            total += value.item() * len(images)
+
+        row = {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"], "training_loss": total / len(dataset)}
+        if held_out:
+            row["validation_loss"], row["validation_nme"] = validate(averaged.module, *held_out, loss, batch_size, bfloat16)
+        row["seconds"] = time.perf_counter() - start
+        history.append(row)
+        if not held_out or row["validation_nme"] < best["nme"]:
+            best = {"nme": row.get("validation_nme", float("nan")), "epoch": epoch + 1}
+            metrics = {"validation_nme": best["nme"], "epoch": epoch + 1, "minutes": sum(r["seconds"] for r in history) / 60}
+            models.save_checkpoint(folder / "checkpoint.pt", net_name, averaged.module.state_dict(), params, metrics, data)
+        keep(folder, parts, history, best, {**params, "net": net_name}, data)
+        report(row, epochs, bar, board)
+    return folder / "checkpoint.pt", history
+
+
+def check(epochs, batch_size, lr, loss, optimizer):
+    """Raise UsageError for parameters that cannot be trained with."""
+    for name, value, kind in (("epochs", epochs, int), ("batch_size", batch_size, int), ("lr", lr, float)):
+        if isinstance(value, bool) or not isinstance(value, (kind, int)) or not 0 < value < float("inf"):
+            raise UsageError(f"{name} must be a number above 0 of type {kind.__name__}, not {value!r}")
+    for name, value, known in (("loss", loss, LOSSES), ("optimizer", optimizer, OPTIMIZERS)):
+        if value not in known:
+            raise UsageError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+
+
+def keep(folder, parts, history, best, params, data):
+    """Write last.pt and curves.csv, each whole or not at all."""
+    state = {name: part.state_dict() for name, part in parts.items()}
+    buffer = io.BytesIO()
+    torch.save(models.plain({"history": history, "best": best, "params": params, "frames": data["frames"]})
+               | {"state": state}, buffer)
+    write_whole(folder / "last.pt", buffer.getvalue())
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    write_whole(folder / "curves.csv", text.getvalue())
+
+
+def restore(path, parts, params, data):
+    """Put a broken run's state back; raises UsageError if it was another run's."""
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise DataError(f"{path}: cannot be resumed from ({type(error).__name__}); delete it to begin again") from None
+    changed = [k for k, v in params.items() if saved["params"].get(k) != v]
+    changed += ["data"] if saved["frames"] != list(data["frames"]) else []
+    if changed:
+        raise UsageError(f"{path} is of a run with another {', '.join(changed)}; give the same, or another --out")
+    for name, part in parts.items():
+        part.load_state_dict(saved["state"][name])
+    return saved["history"], saved["best"]
+
+
+def tensorboard(folder):
+    """A TensorBoard writer when that is installed, else None."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(folder)
+
+
+def report(row, epochs, bar, board):
+    """One line an epoch, and the same numbers to TensorBoard."""
+    if bar:
+        tqdm.write(f"epoch {row['epoch']:>3}/{epochs}  training loss {row['training_loss']:.4f}" + (
+            f"  validation loss {row['validation_loss']:.4f}  NME {row['validation_nme']:5.2f} %"
+            if "validation_nme" in row else "") + f"  {row['seconds']:.0f} s")
+    for key in COLUMNS[1:-1] if board else ():
+        if key in row:
+            board.add_scalar(key, row[key], row["epoch"])
+    if board:
+        board.flush()
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Train a network of models/ and keep the weights that validate best.")
+    parser.add_argument("--net", default=models.DEFAULT, help="a file of models/ (default: %(default)s)")
+    parser.add_argument("--data", default="sample", help="sample, official, or a folder or zip (default: %(default)s)")
+    parser.add_argument("--split", default="person", choices=SPLITS, help="(default: %(default)s)")
+    parser.add_argument("--labels", default="corrected", choices=LABELS, help="(default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=40, help="(default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=64, help="(default: %(default)s)")
+    parser.add_argument("--lr", type=float, default=0.002, help="highest learning rate (default: %(default)s)")
+    parser.add_argument("--loss", default="wing", choices=LOSSES, help="for nets without one (default: %(default)s)")
+    parser.add_argument("--optimizer", default="adamw", choices=OPTIMIZERS, help="(default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, … (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=0, help="processes that load data (default: %(default)s)")
+    parser.add_argument("--init", metavar="CHECKPOINT", help="start from these weights")
+    parser.add_argument("--final", action="store_true", help="train on the validation frames too, keep the last epoch")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--out", help="folder to write to (default: runs/NET-DATA-SPLIT)")
+    options = parser.parse_args()
+
+    check(options.epochs, options.batch_size, options.lr, options.loss, options.optimizer)
+    models.net_class(options.net)
+    init = options.init and models.find_weights(options.init)
+    frames = load_frames(options.data, options.labels)
+    training = split_frames(frames, options.split, "all-training" if options.final else "training")
+    validation = None if options.final else split_frames(frames, options.split, "validation")
+    folder = Path(options.out or f"runs/{options.net}-{Path(options.data).stem}-{options.split}"
+                                 f"{'-final' if options.final else ''}")
+    print(f"{options.net} on {len(training)} frames, {len(validation or ())} for validation, labels {training.labels}; "
+          f"writing to {folder}")
+    path, history = train(
+        options.net, training, validation, folder, options.epochs, options.batch_size, options.lr, options.loss,
+        options.optimizer, options.device, options.seed, options.workers, init=init, resume=options.resume)
+    best = min((row["validation_nme"] for row in history if "validation_nme" in row), default=None)
+    print(f"{sum(row['seconds'] for row in history) / 60:.1f} minutes" + (f", best validation NME {best:.2f} %" if best else ""))
+    print(f"score it once you are done choosing: python evaluate.py {path} --data {options.data} --split {options.split}")
+
+
+if __name__ == "__main__":
+    run(main)
