@@ -68,7 +68,7 @@ def average(averaged, current, steps):
     return averaged * keep + current * (1 - keep)
 
 
-def train(net_name, training, validation, folder, epochs=40, batch_size=64, lr=0.002, loss="wing", optimizer="adamw",
+def train(net_name, training, validation, folder, epochs=60, batch_size=64, lr=0.002, loss="wing", optimizer="adamw",
           device="auto", seed=0, workers=0, bfloat16=True, init=None, resume=False, bar=True):
     """Train a network on frames and keep the weights that are best on `validation`.
 
@@ -203,7 +203,7 @@ def main():
     parser.add_argument("--data", default="sample", help="sample, official, or a folder or zip (default: %(default)s)")
     parser.add_argument("--split", default="person", choices=SPLITS, help="(default: %(default)s)")
     parser.add_argument("--labels", default="corrected", choices=LABELS, help="(default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=40, help="(default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=60, help="(default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=64, help="(default: %(default)s)")
     parser.add_argument("--lr", type=float, default=0.002, help="highest learning rate (default: %(default)s)")
     parser.add_argument("--loss", default="wing", choices=LOSSES, help="for nets without one (default: %(default)s)")

@@ -1,0 +1,86 @@
+"""Detectors on annotated frames: how many faces each finds, how many it invents, how long it takes; and their fits."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from data_load import PARTS, SPLITS, load_frames, split_frames, tight_box
+from detector_architectures import load_detector, names, to_tight
+from errors import run
+
+
+def overlap(a, b):
+    """Intersection over union of boxes (n, 4) with one box (4,)."""
+    low, high = np.maximum(a[:, :2], b[:2]), np.minimum(a[:, :2] + a[:, 2:], b[:2] + b[2:])
+    both = np.clip(high - low, 0, None).prod(1)
+    return both / (a[:, 2:].prod(1) + b[2:].prod() - both)
+
+
+def run_over(detector, frames, images):
+    """Per frame: the detector's boxes and scores, and the milliseconds they took."""
+    answers, times = [], []
+    for image in images:
+        start = time.perf_counter()
+        answers.append(detector.detect(image))
+        times.append(1000 * (time.perf_counter() - start))
+    return answers, times
+
+
+def fit(answers, truth):
+    """Median place and size of the tight box in a detector's box, over frames where one box holds the face's centre."""
+    rows = []
+    for (boxes, _), box in zip(answers, truth, strict=True):
+        centre = box[:2] + box[2:] / 2
+        hits = [b for b in boxes if ((b[:2] < centre) & (centre < b[:2] + b[2:])).all()]
+        if len(hits) == 1:
+            b = hits[0]
+            rows.append([*((centre - b[:2] - b[2:] / 2) / b[2:]), *(box[2:] / b[2:])])
+    return np.array(rows)
+
+
+def logistic(weights, is_face, rounds=50):
+    """Middle and spread of a logistic curve through (weight, face or not), by Newton's method."""
+    x, a = np.column_stack([np.ones(len(weights)), weights]), np.zeros(2)
+    for _ in range(rounds):
+        p = 1 / (1 + np.exp(-(x @ a)))
+        a += np.linalg.solve((x * (p * (1 - p) + 1e-6)[:, None]).T @ x + 1e-3 * np.eye(2), x.T @ (is_face - p) - 1e-3 * a)
+    return -a[0] / a[1], 1 / a[1]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default="sample")
+    parser.add_argument("--split", default="official", choices=SPLITS)
+    parser.add_argument("--part", default="training", choices=PARTS)
+    parser.add_argument("--detector", nargs="+", default=[n for n in names() if n.startswith("haar")], choices=names())
+    parser.add_argument("--fit", action="store_true", help="print each detector's fit and the evidence of its scores")
+    options = parser.parse_args()
+    cv2.setNumThreads(1)
+    frames = split_frames(load_frames(options.data), options.split, options.part)
+    images, truth = [frames.image(i) for i in range(len(frames))], tight_box(frames.points)
+    print(f"{options.data}, {options.split} split, {options.part}: {len(frames)} frames, one thread")
+    for name in options.detector:
+        detector = load_detector(name)
+        answers, times = run_over(detector, frames, images)
+        overlaps = [overlap(to_tight(boxes, detector.fit), box) for (boxes, _), box in zip(answers, truth, strict=True)]
+        found = np.mean([(o >= 0.5).any() for o in overlaps])
+        false = sum((o < 0.3).sum() for o in overlaps)
+        print(f"{name:<13} found {100 * found:5.1f} %   false boxes {100 * false / len(frames):5.1f} in 100 frames   "
+              f"{np.median(times):5.1f} ms")
+        if options.fit:
+            rows = fit(answers, truth)
+            scores = np.concatenate([s for _, s in answers])
+            middle, spread = detector.evidence
+            weights = middle - spread * np.log(1 / np.clip(scores, 1e-12, 1 - 1e-12) - 1)
+            print(f"  fit = ({', '.join(f'{v:.3f}' for v in np.median(rows, 0))})   on {len(rows)} frames, spread "
+                  f"({', '.join(f'{v:.3f}' for v in rows.std(0))})")
+            print("  evidence = ({:.2f}, {:.2f})".format(*logistic(weights, np.concatenate(overlaps) >= 0.3)))
+
+
+if __name__ == "__main__":
+    run(main)

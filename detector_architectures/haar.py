@@ -1,0 +1,66 @@
+"""OpenCV's frontal Haar cascade (Viola, Jones, CVPR 2001; Lienhart, Maydt, ICIP 2002), the default detector."""
+
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from errors import DataError
+
+LONG_SIDE = 1280  # larger photos are searched on a copy of this size
+
+
+@cache
+def load_cascade(file):
+    """One of the cascades that OpenCV ships, e.g. 'haarcascade_eye.xml'. Raises DataError where there is none."""
+    folder = Path(getattr(getattr(cv2, "data", None), "haarcascades", ""))
+    if not hasattr(cv2, "CascadeClassifier") or not (folder / file).is_file():
+        raise DataError(f"OpenCV {cv2.__version__} has no {file}: version 5 dropped the cascades; "
+                        'install an earlier one: pip install "opencv-python>=4.10,<5"')
+    cascade = cv2.CascadeClassifier(str(folder / file))
+    if cascade.empty():  # OpenCV says nothing when a file does not load
+        raise DataError(f"{folder / file} does not load; install OpenCV again: pip install --force-reinstall opencv-python")
+    return cascade
+
+
+def to_gray(image):
+    """uint8 RGB (h, w, 3) or gray (h, w) -> gray."""
+    return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+
+
+class Detector:
+    """`detect(image)`: uint8 RGB or gray -> boxes (n, 4) float32 left, top, width, height in pixels, scores (n,)."""
+
+    file = "haarcascade_frontalface_default.xml"
+    fit = (0.0, 0.145, 0.865, 0.832)
+    evidence = (0.03, 1.24)  # stage weight at which half of the boxes are faces, and the spread around it
+
+    def __init__(self, scale_factor=1.1, min_neighbors=5, min_size=24):
+        self.scale_factor, self.min_neighbors, self.min_size = scale_factor, min_neighbors, min_size
+        self.cascade = load_cascade(self.file)
+
+    def detect(self, image):
+        gray = to_gray(image)
+        ratio = min(LONG_SIDE / max(gray.shape), 1.0)
+        if ratio < 1:
+            gray = cv2.resize(gray, None, fx=ratio, fy=ratio, interpolation=cv2.INTER_AREA)
+        boxes, weights = self.search(gray)
+        middle, spread = self.evidence
+        return boxes / np.float32(ratio), 1 / (1 + np.exp((middle - weights) / spread))
+
+    def search(self, gray):
+        boxes, _, weights = self.cascade.detectMultiScale3(
+            gray, self.scale_factor, self.min_neighbors, minSize=(self.min_size, self.min_size), outputRejectLevels=True)
+        return np.asarray(boxes, np.float32).reshape(-1, 4), np.asarray(weights, np.float64).reshape(-1)
+
+
+def find_parts(image, box, file="haarcascade_eye.xml", min_neighbors=5):
+    """Boxes (n, 4) of eyes or smiles inside a face box, in pixels of the image, by one of OpenCV's cascades."""
+    left, top, width, height = (round(float(v)) for v in box)
+    left, top = max(left, 0), max(top, 0)
+    face = to_gray(image)[top:top + height, left:left + width]
+    if not face.size:
+        return np.zeros((0, 4), np.float32)
+    found = load_cascade(file).detectMultiScale(face, 1.1, min_neighbors, minSize=(max(width // 8, 8),) * 2)
+    return np.asarray(found, np.float32).reshape(-1, 4) + np.array([left, top, 0, 0], np.float32)
