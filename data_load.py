@@ -12,8 +12,21 @@ from torch.utils.data import Dataset, Sampler
 from errors import DataError, UsageError, run
 from sources import Frames, is_official, load_folder, load_official, read_image
 from transforms import (
-    Augment, Compose, FaceCrop, Normalize, RandomCrop, Rescale, ToTensor, crop_image, crop_matrix, data_transform,
-    evaluation_transform, tight_box, to_points, to_targets, training_transform,
+    Augment,
+    Compose,
+    FaceCrop,
+    Normalize,
+    RandomCrop,
+    Rescale,
+    ToTensor,
+    crop_image,
+    crop_matrix,
+    data_transform,
+    evaluation_transform,
+    tight_box,
+    to_points,
+    to_targets,
+    training_transform,
 )
 
 __all__ = [
@@ -42,7 +55,7 @@ def load_frames(data="sample", labels="corrected"):
     if labels not in LABELS:
         raise UsageError(f"labels must be one of {', '.join(LABELS)}, not {labels!r}")
     if data == "sample":
-        from sample_faces import sample_archive  # drawing needs scipy-free numpy only, but is rarely needed twice
+        from sample_faces import sample_archive
 
         frames = load_folder(sample_archive(), "sample")
         frames.kind = "sample"
@@ -94,16 +107,16 @@ def split_frames(frames, split="person", part="training"):
     if not rows.any():
         raise DataError(f"{frames.data}: the {split} split has no {part} frames"
                         + (" (it has only test rows)" if test.all() else ""))
-    return frames.select(rows)
+    chosen = frames.select(rows)
+    chosen.split = split
+    return chosen
 
 
 def _copies_of_test(frames):
     """(n,) True for training frames whose file is byte for byte that of a test frame."""
-    if getattr(frames, "_copies", None) is None:
-        is_test = frames.sides == "test"
-        digests = np.array([hashlib.sha256(frames.store.read(path)).digest()[:8].hex() for path in frames.paths])
-        frames._copies = ~is_test & np.isin(digests, digests[is_test])
-    return frames._copies
+    is_test = frames.sides == "test"
+    digests = frames.digests()
+    return ~is_test & np.isin(digests, digests[is_test])
 
 
 # ---------------------------------------------------------------- dataset
@@ -158,8 +171,8 @@ def leaks(frames, split):
     test = split_frames(frames, split, "test")
     rest = split_frames(frames, split, "all-training")
     shared = {"people": np.intersect1d(test.people, rest.people), "videos": np.intersect1d(test.videos, rest.videos)}
-    digests = [{hashlib.sha256(p.store.read(path)).hexdigest() for path in p.paths} for p in (test, rest)]
-    return {**{key: len(value) for key, value in shared.items()}, "frames": len(digests[0] & digests[1])}
+    shared["frames"] = np.intersect1d(test.digests(), rest.digests())
+    return {key: len(value) for key, value in shared.items()}
 
 
 def main():

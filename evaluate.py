@@ -10,8 +10,16 @@ import torch
 
 import models
 from data_load import (
-    LABELS, PARTS, SPLITS, FacialKeypointsDataset, evaluation_transform, label_shift, load_frames, split_frames,
-    tight_box, to_points,
+    LABELS,
+    PARTS,
+    SPLITS,
+    FacialKeypointsDataset,
+    evaluation_transform,
+    label_shift,
+    load_frames,
+    split_frames,
+    tight_box,
+    to_points,
 )
 from errors import DataError, UsageError, run
 
@@ -112,18 +120,16 @@ def rounding_floor(truth, seed=0):
 # ---------------------------------------------------------------- networks on frames
 
 def predict_frames(net, frames, batch_size=64, bar=False):
-    """Answers of a network in crops of the annotated boxes: points (n, 68, 2) in pixels, confidence (n, 68)."""
+    """Plain answers of a network in crops of the annotated boxes: points (n, 68, 2) in pixels."""
     from torch.utils.data import DataLoader
     from tqdm.auto import tqdm
 
     side = models.input_size(net)
     loader = DataLoader(FacialKeypointsDataset(frames, evaluation_transform(side)), batch_size)
-    points, confidence = [], []
+    points = []
     for batch in tqdm(loader, desc="predicting", unit="batch", disable=not bar, leave=False):
-        targets, sure = models.predict(net, batch["image"])
-        points.append(to_points(targets.numpy(), batch["matrix"].numpy(), side))
-        confidence.append(sure.numpy())
-    return np.concatenate(points), np.concatenate(confidence)
+        points.append(to_points(models.answer(net, batch["image"]).numpy(), batch["matrix"].numpy(), side))
+    return np.concatenate(points)
 
 
 def in_convention_of(frames, points, trained):
@@ -150,21 +156,21 @@ def score(path, frames, normalizer="outer-eyes", allow_leak=False, bar=False):
     net, content = models.load_checkpoint(path)
     if not allow_leak:
         refuse_leak(content, frames, path)
-    points, _ = predict_frames(net, frames, bar=bar)
+    points = predict_frames(net, frames, bar=bar)
     points = in_convention_of(frames, points, content["data"])
     metrics = {"net": content["net"], **summarize(points, frames.points, frames.people, normalizer)}
     return metrics, point_errors(points, frames.points, normalizer).mean(1), points
 
 
 def milliseconds_per_face(net, repeats=40):
-    """Median time of `predict` on one crop, one thread, on the CPU."""
+    """Median time of one crop through the network, one thread, on the CPU."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         image, times = torch.rand(1, 1, models.input_size(net), models.input_size(net)), []
         for _ in range(repeats):
             start = time.perf_counter()
-            models.predict(net, image)
+            models.answer(net, image)
             times.append(time.perf_counter() - start)
     finally:
         torch.set_num_threads(threads)

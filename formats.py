@@ -5,6 +5,7 @@ import io
 import json
 import os
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,45 +15,53 @@ from errors import DataError
 COLUMNS = ["name", "left", "top", "width", "height", "confidence"] + [f"{axis}{i}" for i in range(68) for axis in "xy"]
 
 
-def write_whole(path, data):
-    """Write `data` (str or bytes) beside `path`, then rename: a reader sees the old file or the new one."""
+@contextmanager
+def open_whole(path):
+    """A binary file to write to that takes its name only when all is written: readers see the old file or the new."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror})") from None
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
+            yield file
         mask = os.umask(0)
         os.umask(mask)
         os.chmod(name, 0o666 & ~mask)  # mkstemp's files are private; ours are like any other
         os.replace(name, path)
-    except BaseException:
+    except BaseException as error:
         os.unlink(name)
+        if isinstance(error, OSError):
+            raise DataError(f"{path}: cannot be written ({error.strerror})") from None
         raise
 
 
-def to_csv(rows):
-    """Rows of (name, face) -> CSV text, one row a face: name, box, confidence, x0, y0, … x67, y67 in pixels."""
+def write_whole(path, data):
+    """Write `data` (str or bytes) to `path`, whole or not at all. Raises DataError where it cannot be written."""
+    with open_whole(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+
+
+def csv_header():
+    """First line of the CSV of answers."""
+    return ",".join(COLUMNS) + "\n"
+
+
+def to_csv(name, face):
+    """A line of the CSV: name, box, confidence, x0, y0, … x67, y67 in pixels of the photo."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for name, face in rows:
-        numbers = [*(f"{v:.2f}" for v in face.box), f"{face.confidence:.4f}", *(f"{v:.2f}" for v in face.points.ravel())]
-        writer.writerow([name, *numbers])
+    numbers = [*(f"{v:.2f}" for v in face.box), f"{face.confidence:.4f}", *(f"{v:.2f}" for v in face.points.ravel())]
+    csv.writer(text, lineterminator="\n").writerow([name, *numbers])
     return text.getvalue()
 
 
-def to_json_lines(rows):
-    """Rows of (name, face) -> one JSON object a line: name, box, confidence, points."""
-    return "".join(
-        json.dumps({
-            "name": name,
-            "box": [round(float(v), 2) for v in face.box],
-            "confidence": round(float(face.confidence), 4),
-            "points": [[round(float(x), 2), round(float(y), 2)] for x, y in face.points],
-        }, ensure_ascii=False) + "\n"
-        for name, face in rows
-    )
+def to_json(name, face):
+    """A line of JSON: name, box, confidence, points as 68 pairs."""
+    box, points = ([[round(float(v), 2) for v in row] for row in rows] for rows in (face.box[None], face.points))
+    row = {"name": name, "box": box[0], "confidence": round(float(face.confidence), 4), "points": points}
+    return json.dumps(row, ensure_ascii=False) + "\n"
 
 
 def to_pts(points):

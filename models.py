@@ -14,6 +14,7 @@ import torch
 
 from errors import DataError, UsageError
 from formats import write_whole
+from transforms import SWAP
 
 # With a path of its own this module is a package too: `import models.models4` and `from models import Net` both work.
 __path__ = [str(Path(__file__).with_suffix(""))]
@@ -81,21 +82,32 @@ def autocast(device, on=True):
     return torch.autocast(device.type, torch.bfloat16) if on and has_bfloat16(device.type) else contextlib.nullcontext()
 
 
-@torch.inference_mode()
-def predict(net, images):
-    """Crops (n, 1, side, side) float32 in [0, 1] -> targets (n, 68, 2) and confidence (n, 68) float32, on the CPU.
+def answer(net, images):
+    """Crops (n, 1, side, side) float32 in [0, 1] -> targets (n, 68, 2) float32 on the CPU: the plain answer."""
+    with torch.inference_mode():
+        net.eval()
+        images = torch.as_tensor(images).to(next(net.parameters()).device)
+        targets = net.predict(images)[0] if hasattr(net, "predict") else net(images)
+        return targets.float().cpu().reshape(-1, 68, 2)
 
-    Networks without `predict` of their own have no opinion of their answers: confidence is 1.
+
+def predict(net, images):
+    """Crops (n, 1, side, side) float32 in [0, 1] -> targets (n, 68, 2) and confidence (n, 68) in 0…1, on the CPU.
+
+    A network without `predict` of its own is asked twice, the second time about the mirrored crop: where the two
+    answers differ it does not know. Confidence falls to 1/e at a difference of 10 % of the inter-ocular distance.
     """
-    net.eval()
-    images = torch.as_tensor(images)
-    images = images.to(next(net.parameters()).device)
-    if hasattr(net, "predict"):
-        targets, confidence = net.predict(images)
-    else:
-        targets = net(images)
-        confidence = torch.ones(len(images), 68)
-    return targets.float().cpu().reshape(-1, 68, 2), confidence.float().cpu()
+    with torch.inference_mode():
+        net.eval()
+        images = torch.as_tensor(images).to(next(net.parameters()).device)
+        if hasattr(net, "predict"):
+            targets, confidence = net.predict(images)
+            return targets.float().cpu().reshape(-1, 68, 2), confidence.float().cpu()
+        targets = net(images).float().cpu().reshape(-1, 68, 2)
+        mirrored = net(images.flip(-1)).float().cpu().reshape(-1, 68, 2)[:, torch.from_numpy(SWAP)]
+        mirrored[..., 0] *= -1
+        inter_ocular = (targets[:, 36] - targets[:, 45]).norm(dim=-1)[:, None].clamp_min(1e-6)
+        return targets, torch.exp(-(targets - mirrored).norm(dim=-1) / (0.1 * inter_ocular))
 
 
 # ---------------------------------------------------------------- checkpoints
@@ -168,14 +180,15 @@ def fill(net, state, path):
 
 
 def find_weights(wanted):
-    """A network's name -> its shipped weights; a path -> that file of weights."""
-    if wanted in names():
-        path = WEIGHTS / f"{wanted}.pt"
-        if not path.exists():
-            raise DataError(f"{wanted} has no weights in {WEIGHTS.name}/; train it: python train.py --net {wanted}")
-        return path
-    if os.sep in str(wanted) or str(wanted).endswith(".pt"):
+    """A network's name (or models4-person, …) -> its shipped weights; a path -> that file of weights."""
+    wanted = str(wanted)
+    if os.sep in wanted or "/" in wanted or wanted.endswith(".pt"):
         return Path(wanted)
+    path = WEIGHTS / f"{wanted}.pt"
+    if path.exists():
+        return path
+    if wanted in names():
+        raise DataError(f"{wanted} has no weights in {WEIGHTS.name}/; train it: python train.py --net {wanted}")
     raise UsageError(f"no network {wanted!r}; present are {', '.join(names())}, or give the path of a checkpoint (.pt)")
 
 
@@ -202,6 +215,33 @@ def describe(net):
         for handle in handles:
             handle.remove()
     return rows
+
+
+def feature_maps(net, image):
+    """What a network sees at each stage of one crop (1, side, side): {layer: (c, h, w)}, the last layer of each size."""
+    found, handles = {}, []
+
+    def note(name):
+        def hook(layer, inputs, output):
+            if isinstance(output, torch.Tensor) and output.ndim == 4:
+                found[tuple(output.shape[2:])] = (name, output[0].float().cpu())
+        return hook
+
+    for name, layer in net.named_modules():
+        if name:
+            handles.append(layer.register_forward_hook(note(name)))
+    try:
+        answer(net, torch.as_tensor(image)[None])
+    finally:
+        for handle in handles:
+            handle.remove()
+    return dict(found.values())
+
+
+def first_kernels(net):
+    """Weights of a network's first convolution: (filters, height, width)."""
+    layer = next(m for m in net.modules() if isinstance(m, torch.nn.Conv2d))
+    return layer.weight.detach().float().cpu()[:, 0]
 
 
 def parameter_count(net):

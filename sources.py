@@ -5,7 +5,7 @@ import io
 import os
 import re
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import Request, urlopen
@@ -106,6 +106,7 @@ class Frames:
     points: np.ndarray  # (n, 68, 2) float32, pixels of the frame
     people: np.ndarray  # (n,) names of people
     labels: str = "published"  # 'corrected' where the known shift of the official labels was taken out
+    split: str = ""  # set by split_frames
     kind: str = "layout"  # 'official', 'sample', 'layout', 'annotations' or 'pts'
     store: Store = None
     paths: np.ndarray = field(default=None, repr=False)  # (n,) where each frame lies in the store
@@ -116,7 +117,7 @@ class Frames:
     def select(self, rows):
         """The frames of the given rows: a boolean mask or indices."""
         parts = {key: getattr(self, key)[rows] for key in ("names", "points", "people", "paths")}
-        return Frames(data=self.data, labels=self.labels, kind=self.kind, store=self.store, **parts)
+        return replace(self, **parts)
 
     @property
     def sides(self):
@@ -127,6 +128,10 @@ class Frames:
     def videos(self):
         """(n,) the clip a frame was taken from: names are Person_<video digit><frame digit>.jpg."""
         return np.array([re.sub(r"\d(\.\w+)$", "", name.split("/", 1)[1]) for name in self.names])
+
+    def digests(self):
+        """(n,) sha256 of each frame's file: equal for frames that are byte for byte the same."""
+        return np.array([hashlib.sha256(self.store.read(path)).hexdigest() for path in self.paths])
 
     def image(self, row):
         """Decode frame `row`: uint8 RGB (h, w, 3)."""
@@ -190,8 +195,8 @@ def load_folder(path, data=None):
     if absent:
         raise DataError(f"{path}: {len(absent)} annotated images are missing, {sorted(absent)[0]} among them")
     people = np.array([person_of(name) for name in names])
-    return Frames(data or str(path), np.array(names), np.concatenate(points), people, "published", kind, store,
-                  np.array(paths))
+    return Frames(data or str(path), np.array(names), np.concatenate(points), people, kind=kind, store=store,
+                  paths=np.array(paths))
 
 
 def _shortest(inside, table):
@@ -216,7 +221,7 @@ def _load_pts(store, inside, data):
         points.append(read_pts(store.read(file), f"{store.path}: {file}"))
         paths.append(images[stem])
     people = np.array([name.rsplit(".", 1)[0] for name in names])  # who is who is not known: each photo its own person
-    return Frames(data, np.array(names), np.array(points), people, "published", "pts", store, np.array(paths))
+    return Frames(data, np.array(names), np.array(points), people, kind="pts", store=store, paths=np.array(paths))
 
 
 def load_official(folder=None, addresses=ADDRESSES):

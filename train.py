@@ -16,7 +16,13 @@ from tqdm.auto import tqdm
 
 import models
 from data_load import (
-    LABELS, SPLITS, EpochSampler, FacialKeypointsDataset, evaluation_transform, load_frames, split_frames,
+    LABELS,
+    SPLITS,
+    EpochSampler,
+    FacialKeypointsDataset,
+    evaluation_transform,
+    load_frames,
+    split_frames,
     training_transform,
 )
 from errors import DataError, UsageError, run
@@ -58,7 +64,7 @@ def validate(net, images, targets, loss, batch_size, bfloat16=False):
     with torch.inference_mode(), models.autocast(device, bfloat16):
         for x, y in zip(images.split(batch_size), targets.split(batch_size), strict=True):
             losses.append(loss_of(net, x.to(device), y.to(device), loss).item() * len(x))
-            answers.append(models.predict(net, x)[0])
+            answers.append(models.answer(net, x))
     return sum(losses) / len(images), float(point_errors(torch.cat(answers).numpy(), targets.numpy()).mean())
 
 
@@ -96,7 +102,8 @@ def train(net_name, training, validation, folder, epochs=60, batch_size=64, lr=0
     optimizer = OPTIMIZERS[optimizer](net.parameters(), lr)
     schedule = OneCycleLR(optimizer, lr, total_steps=epochs * len(loader), pct_start=0.2)
     parts = {"net": net, "averaged": averaged, "optimizer": optimizer, "schedule": schedule}
-    data = {"data": training.data, "kind": training.kind, "labels": training.labels, "frames": training.names}
+    data = {"data": training.data, "kind": training.kind, "split": training.split, "labels": training.labels,
+            "frames": training.names}
 
     history, best = [], {"nme": float("inf")}
     if resume and (folder / "last.pt").exists():
@@ -231,7 +238,8 @@ def main():
         options.net, training, validation, folder, options.epochs, options.batch_size, options.lr, options.loss,
         options.optimizer, options.device, options.seed, options.workers, init=init, resume=options.resume)
     best = min((row["validation_nme"] for row in history if "validation_nme" in row), default=None)
-    print(f"{sum(row['seconds'] for row in history) / 60:.1f} minutes" + (f", best validation NME {best:.2f} %" if best else ""))
+    minutes = sum(row["seconds"] for row in history) / 60
+    print(f"{minutes:.1f} minutes" + (f", best validation NME {best:.2f} %" if best else ""))
     print(f"score it once you are done choosing: python evaluate.py {path} --data {options.data} --split {options.split}")
 
 

@@ -1,0 +1,112 @@
+"""papermill runs of the three notebooks: in order, with parameters, as notebooks and as pages to read."""
+
+import argparse
+import ast
+import difflib
+import sys
+import time
+from pathlib import Path
+
+from errors import DataError, UsageError, run
+
+HOME = Path(__file__).resolve().parent
+NOTEBOOKS = (
+    "1. Load and Visualize Data.ipynb",
+    "2. Define the Network Architecture.ipynb",
+    "3. Facial Keypoint Detection, Complete Pipeline.ipynb",
+)
+
+
+def check_parameters(namespace, **kinds):
+    """Called by each notebook after its parameters: unknown names and wrong types are errors, not silent defaults.
+
+    namespace: the notebook's globals(); kinds: the type of each parameter. papermill itself only warns of an unknown
+    name and goes on with the defaults; what it injected is the cell that begins with '# Parameters'.
+    """
+    injected = [cell for cell in namespace.get("In", []) if cell.startswith("# Parameters")]
+    for node in ast.walk(ast.parse(injected[-1] if injected else "")):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id not in kinds:
+            raise UsageError(unknown(node.id, kinds))
+    for name, kind in kinds.items():
+        value = namespace[name]
+        fits = isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
+        if not fits:
+            raise UsageError(f"parameter {name} must be of type {kind.__name__}, not {value!r} ({type(value).__name__}); "
+                             f"with papermill, -p guesses the type and -y '{{{name}: …}}' takes YAML")
+
+
+def unknown(name, known):
+    """The message for a parameter that does not exist, with the likeliest one that does."""
+    close = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return f"unknown parameter {name!r}: {hint}known are {', '.join(known)}"
+
+
+def parameters_of(notebook):
+    """Names of a notebook's parameters -> their defaults, as papermill reads them."""
+    import papermill
+
+    return {name: row["default"] for name, row in papermill.inspect_notebook(str(notebook)).items()}
+
+
+def run_notebook(notebook, folder, parameters, bar=True):
+    """Run one notebook into `folder`, as a notebook and as a page (HTML). Raises DataError that says what failed."""
+    import papermill
+    from nbconvert import HTMLExporter
+
+    from formats import write_whole
+
+    target = folder / notebook.name
+    try:
+        papermill.execute_notebook(str(notebook), str(target), parameters, progress_bar=bar, cwd=str(HOME),
+                                   kernel_name="python3")
+    except papermill.PapermillExecutionError as error:
+        raise DataError(f"{notebook.name}: {error.ename}: {error.evalue} (the notebook as far as it came: {target})") from None
+    page, _ = HTMLExporter().from_filename(str(target))
+    write_whole(target.with_suffix(".html"), page)
+    return target
+
+
+def parse(pairs):
+    """['name=value', …] -> a dictionary; values are read as Python literals where they are, else as text."""
+    parameters = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(f"{pair!r} is not name=value")
+        try:
+            parameters[name] = {"true": True, "false": False}.get(value.lower())
+            parameters[name] = ast.literal_eval(value) if parameters[name] is None else parameters[name]
+        except (ValueError, SyntaxError):
+            parameters[name] = value
+    return parameters
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Run the three notebooks in order by papermill.")
+    parser.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help="parameters of the notebooks, e.g. epochs=20; "
+                        "each goes to those notebooks that have it")
+    parser.add_argument("--out", type=Path, default=Path("runs/latest"), help="(default: %(default)s)")
+    options = parser.parse_args()
+
+    given = parse(options.parameters)
+    notebooks = [HOME / "notebooks" / name for name in NOTEBOOKS]
+    known = {notebook: parameters_of(notebook) for notebook in notebooks}
+    everything = sorted({name for names in known.values() for name in names})
+    for name in given:
+        if name not in everything:
+            raise UsageError(unknown(name, everything))
+    options.out.mkdir(parents=True, exist_ok=True)
+    for notebook in notebooks:
+        start = time.perf_counter()
+        print(notebook.stem, flush=True)
+        mine = {name: value for name, value in given.items() if name in known[notebook]}
+        run_notebook(notebook, options.out, mine, sys.stderr.isatty())
+        print(f"  done in {time.perf_counter() - start:.0f} s", flush=True)
+    print("\nThe notebooks as they ran, and as pages to read:")
+    for notebook in notebooks:
+        print(f"  {(options.out / notebook.name).with_suffix('.html')}")
+
+
+if __name__ == "__main__":
+    run(main)

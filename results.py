@@ -1,0 +1,160 @@
+"""The table of results: a row a model, the shipped weights with their cards, and the table in the README."""
+
+import argparse
+import csv
+import datetime
+import io
+import re
+import subprocess
+from pathlib import Path
+
+import models
+from data_load import LABELS, load_frames, split_frames
+from errors import DataError, run
+from evaluate import REGIONS, milliseconds_per_face, score
+from formats import write_whole
+
+HOME = Path(__file__).resolve().parent
+PUBLISHED = models.WEIGHTS / "results.csv"
+OWN = Path("runs/results.csv")
+COLUMNS = ("weights", "net", "data", "split", "labels", "n", "nme", "nme_low", "nme_high", "nme_debiased", "fr8", "fr10",
+           "auc8", *REGIONS, "parameters", "ms_per_face", "training_minutes", "date", "commit")
+CARD = """# {weights}
+
+{line}
+
+| | |
+| --- | --- |
+| network | `models/{net}.py`, {parameters:,} parameters, gray crops of {side}×{side} pixels |
+| trained on | {count:,} frames of the {data} data set, {split} split, labels {labels} |
+| training | {params}; {minutes:.0f} minutes |
+| file | {size:.1f} MB, fp16, a plain dictionary for `torch.load(weights_only=True)` |
+| licence of the weights | MIT, as the code; the frames they were learned from were published for research |
+
+{table}
+
+**Limits.** Learned from {people} people in news videos of the early 2000s, most of them men and politicians, at low
+resolution. Not tested on children, on people with facial differences, on masks, or on profiles beyond about 60 degrees.
+It places 68 points and says nothing of who somebody is or feels; do not use it to decide about people.
+"""
+
+
+def commit():
+    """The commit that is checked out, or '' outside a repository."""
+    answer = subprocess.run(["git", "-C", str(HOME), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    return answer.stdout.strip()
+
+
+def result_row(weights, net, content, frames, metrics):
+    """One row of the table of results as a dictionary of COLUMNS."""
+    numbers = {k: round(metrics[k], 3) for k in ("nme", "nme_low", "nme_high", "nme_debiased", "fr8", "fr10", "auc8")}
+    return {
+        "weights": weights, "net": content["net"], "data": frames.data, "split": frames.split, "labels": frames.labels,
+        "n": metrics["n"], **numbers, **{k: round(v, 3) for k, v in metrics["regions"].items()},
+        "parameters": models.parameter_count(net), "ms_per_face": round(milliseconds_per_face(net), 2),
+        "training_minutes": round(float(content["metrics"].get("minutes", float("nan"))), 1),
+        "date": datetime.date.today().isoformat(), "commit": commit(),
+    }
+
+
+def to_csv(rows, header=True):
+    """Rows as CSV text."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    if header:
+        writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def append(row, path=OWN):
+    """Add a row to a table of one's own; each goes in with one write, so that parallel runs do not mix theirs."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(path, "x") as file:
+            file.write(to_csv([]))
+    except FileExistsError:
+        pass
+    with open(path, "a") as file:
+        file.write(to_csv([row], header=False))
+
+
+def read(path=PUBLISHED):
+    """Rows of a table of results as dictionaries of text."""
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def markdown(rows):
+    """Rows -> a Markdown table."""
+    lines = ["| weights | split | labels | NME % | 95 % interval | FR@8 % | AUC@8 | parameters | ms a face | training min |",
+             "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]
+    for r in rows:
+        lines.append(f"| {r['weights']} | {r['split']} | {r['labels']} | {float(r['nme']):.2f} | {float(r['nme_low']):.2f}–"
+                     f"{float(r['nme_high']):.2f} | {float(r['fr8']):.1f} | {float(r['auc8']):.1f} | "
+                     f"{int(r['parameters']) / 1e6:.2f} M | {float(r['ms_per_face']):.1f} | "
+                     f"{float(r['training_minutes']):.0f} |")
+    return "\n".join(lines)
+
+
+def write_readme(rows, path=HOME / "README.md"):
+    """Put the table between the README's markers."""
+    text = path.read_text()
+    table = f"<!-- results: make results -->\n{markdown(rows)}\n<!-- /results -->"
+    new, found = re.subn(r"<!-- results: make results -->.*?<!-- /results -->", lambda _: table, text, flags=re.S)
+    if not found:
+        raise DataError(f"{path}: the markers of the table of results are missing")
+    write_whole(path, new)
+
+
+def write_card(weights, rows):
+    """The card of shipped weights, beside them."""
+    path = models.WEIGHTS / f"{weights}.pt"
+    net, content = models.load_checkpoint(path)
+    doc = models.net_class(content["net"]).__module__
+    line = __import__(doc, fromlist=["Net"]).__doc__.splitlines()[0]
+    data, params = content["data"], content["params"]
+    names = [name.rsplit("/", 1)[-1].rsplit("_", 1)[0] for name in data["frames"]]
+    write_whole(path.with_suffix(".md"), CARD.format(
+        weights=weights, line=line, net=content["net"], parameters=models.parameter_count(net),
+        side=models.input_size(net), count=len(names), people=len(set(names)), data=data["data"], split=data["split"],
+        labels=data["labels"], params=", ".join(f"{k.replace('_', ' ')} {v}" for k, v in params.items() if v not in ("", None)),
+        minutes=content["metrics"].get("minutes", float("nan")), size=path.stat().st_size / 1e6, table=markdown(rows)))
+
+
+def ship(checkpoint, weights):
+    """Store a checkpoint of one's own under saved_models/ as fp16."""
+    _, content = models.load_checkpoint(checkpoint)
+    models.save_checkpoint(models.WEIGHTS / f"{weights}.pt", content["net"], content["state_dict"], content["params"],
+                           content["metrics"], content["data"], half=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("write", help="score all shipped weights: results.csv, their cards, README's table")
+    command.add_argument("--data", default="official", help="(default: %(default)s)")
+    command = commands.add_parser("ship", help="store a trained checkpoint under saved_models/ in half precision")
+    command.add_argument("checkpoint", type=Path)
+    command.add_argument("weights", help="name of the file without .pt, e.g. models4 or models4-person")
+    options = parser.parse_args()
+    if options.command == "ship":
+        ship(options.checkpoint, options.weights)
+        return
+    rows = []
+    for path in sorted(models.WEIGHTS.glob("models*.pt")):
+        net, content = models.load_checkpoint(path)
+        own = []
+        for labels in LABELS[::-1]:
+            frames = split_frames(load_frames(options.data, labels), content["data"]["split"], "test")
+            own.append(result_row(path.stem, net, content, frames, score(path, frames)[0]))
+            print(f"{path.stem}, {frames.split} split, labels {frames.labels}: NME {own[-1]['nme']:.2f} %")
+        write_card(path.stem, own)
+        rows += own
+    write_whole(PUBLISHED, to_csv(rows))
+    write_readme(rows)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,191 @@
+"""Every picture that a notebook or a command draws. Colours are those of Okabe and Ito: safe for colour-blind eyes."""
+
+import cv2
+import matplotlib.pyplot as plt
+import numpy as np
+
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, BLACK = (
+    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
+PARTS = {  # name: (points, closed line, colour)
+    "jaw": (range(17), False, SKY), "right brow": (range(17, 22), False, ORANGE),
+    "left brow": (range(22, 27), False, ORANGE), "nose bridge": (range(27, 31), False, GREEN),
+    "nose": (range(31, 36), False, GREEN), "right eye": (range(36, 42), True, YELLOW),
+    "left eye": (range(42, 48), True, YELLOW), "outer lips": (range(48, 60), True, RED),
+    "inner lips": (range(60, 68), True, RED),
+}
+
+
+def rgb(colour):
+    """'#rrggbb' -> (r, g, b) in 0…255."""
+    return tuple(int(colour[i:i + 2], 16) for i in (1, 3, 5))
+
+
+def draw_faces(image, faces, style="points"):
+    """A copy of a uint8 RGB photo (h, w, 3) with the keypoints of its faces drawn, sized to each face."""
+    canvas = image.copy()
+    for face in faces:
+        size = max(float(np.ptp(face.points, axis=0).max()), 1.0)
+        line, radius = max(round(size / 250), 1), max(size / 110, 0.8)
+        for rows, closed, colour in PARTS.values():
+            path = np.round(face.points[list(rows)] * 16).astype(np.int32)
+            cv2.polylines(canvas, [path], closed, rgb(colour), line, cv2.LINE_AA, shift=4)
+        for x, y in face.points:
+            centre = (round(float(x) * 16), round(float(y) * 16))
+            cv2.circle(canvas, centre, round(radius * 16), (255, 255, 255), -1, cv2.LINE_AA, shift=4)
+    return canvas
+
+
+# ---------------------------------------------------------------- matplotlib
+
+def image_on(axis, image, title=None):
+    """An image without ticks."""
+    axis.imshow(image, cmap="gray" if np.ndim(image) == 2 else None, vmin=0, vmax=255 if image.dtype == np.uint8 else 1)
+    axis.set_xticks([])
+    axis.set_yticks([])
+    if title:
+        axis.set_title(title, fontsize=10)
+
+
+def points_on(axis, points, numbers=False, size=6, colour=None, truth=None):
+    """Keypoints (68, 2) in pixels: coloured by part, or all in one colour; numbered; errors from `truth` as lines."""
+    if truth is not None:
+        axis.plot(*np.stack([truth, points], 1).transpose(2, 1, 0), color=RED, linewidth=0.8)
+        axis.scatter(*truth.T, s=size, color=GREEN, linewidths=0)
+    for rows, _, part_colour in PARTS.values():
+        rows = list(rows)
+        axis.scatter(*points[rows].T, s=size, color=colour or part_colour, linewidths=0.3, edgecolors="black")
+    if numbers:
+        for number, (x, y) in enumerate(points):
+            axis.annotate(str(number), (x, y), xytext=(2, 2), textcoords="offset points", fontsize=6, color="white")
+
+
+def contact_sheet(images, points=None, columns=5, numbers=False, titles=None, truth=None, width=10):
+    """A grid of images, each with its keypoints."""
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(width, width * rows / columns * 1.04), squeeze=False,
+                                layout="constrained")
+    for axis in axes.flat:
+        axis.axis("off")
+    for i, (axis, image) in enumerate(zip(axes.flat, images, strict=False)):
+        image_on(axis, image, titles[i] if titles is not None else None)
+        axis.set_xlim(-0.5, image.shape[1] - 0.5)
+        axis.set_ylim(image.shape[0] - 0.5, -0.5)
+        if points is not None:
+            points_on(axis, points[i], numbers, truth=None if truth is None else truth[i])
+    plt.show()
+
+
+def histograms(columns):
+    """Side by side, one histogram for each name: values."""
+    figure, axes = plt.subplots(1, len(columns), figsize=(10, 2.6), layout="constrained", squeeze=False)
+    for axis, (name, values) in zip(axes.flat, columns.items(), strict=True):
+        axis.hist(values, bins=30, color=BLUE)
+        axis.set_xlabel(name)
+        tidy(axis)
+    axes.flat[0].set_ylabel("frames")
+    plt.show()
+
+
+def tidy(axis):
+    """Fewer lines around the data."""
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def curves(history, baseline=None):
+    """Loss and validation NME over the epochs of one training run (rows of curves.csv)."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3), layout="constrained")
+    epochs = [row["epoch"] for row in history]
+    left.plot(epochs, [row["training_loss"] for row in history], color=BLUE, label="training (augmented)")
+    left.plot(epochs, [row["validation_loss"] for row in history], color=ORANGE, label="validation")
+    left.set(xlabel="epoch", ylabel="loss", yscale="log")
+    left.legend(frameon=False)
+    right.plot(epochs, [row["validation_nme"] for row in history], color=ORANGE)
+    if baseline:
+        right.axhline(baseline, color="gray", linestyle=":", label="mean shape")
+        right.legend(frameon=False)
+    right.set(xlabel="epoch", ylabel="validation NME in %", ylim=(0, None))
+    tidy(left)
+    tidy(right)
+    plt.show()
+
+
+def error_curves(errors, limit=20):
+    """Cumulative error curves: {name: NME (n,)} on one axis."""
+    figure, axis = plt.subplots(figsize=(7, 3.6), layout="constrained")
+    for (name, nme), colour in zip(errors.items(), (BLUE, ORANGE, GREEN, PURPLE, SKY, RED, BLACK) * 3, strict=False):
+        axis.step([0, *np.sort(nme)], np.linspace(0, 100, len(nme) + 1), where="post", color=colour, label=name)
+    axis.axvline(8, color="gray", linewidth=0.8, linestyle=":")
+    axis.set(xlim=(0, limit), ylim=(0, 100), xlabel="NME in %", ylabel="faces at or below, in %")
+    axis.legend(frameon=False, loc="lower right")
+    tidy(axis)
+    plt.show()
+
+
+def errors_on_face(shape, errors):
+    """Mean error of each point (68,) as discs on a shape (68, 2), beside bars of the regions."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", width_ratios=(1, 1.3))
+    for rows, closed, _ in PARTS.values():
+        path = shape[[*rows, rows[0]] if closed else list(rows)]
+        left.plot(*path.T, color="lightgray", zorder=0)
+    discs = left.scatter(*shape.T, c=errors, s=30 * np.maximum(errors, 0.5), cmap="cividis_r", edgecolors="black",
+                         linewidths=0.3)
+    left.set_aspect("equal")
+    left.invert_yaxis()
+    left.axis("off")
+    figure.colorbar(discs, ax=left, label="mean error in % of the inter-ocular distance", shrink=0.8)
+    names = list(PARTS)
+    right.barh(names, [errors[list(PARTS[n][0])].mean() for n in names], color=BLUE)
+    right.invert_yaxis()
+    right.set_xlabel("mean error in %")
+    tidy(right)
+    plt.show()
+
+
+def error_against(columns, errors, bins=5):
+    """Median NME in `bins` equally full groups of each {name: values}."""
+    figure, axes = plt.subplots(1, len(columns), figsize=(10, 2.8), sharey=True, layout="constrained", squeeze=False)
+    for axis, (name, values) in zip(axes.flat, columns.items(), strict=True):
+        axis.scatter(values, errors, s=3, color="lightgray")
+        for group in np.array_split(np.argsort(values, kind="stable"), bins):
+            x, y = np.median(values[group]), np.percentile(errors[group], [25, 50, 75])
+            axis.errorbar(x, y[1], [[y[1] - y[0]], [y[2] - y[1]]], fmt="o", color=BLUE, capsize=2)
+        axis.set_xlabel(name)
+        tidy(axis)
+    axes.flat[0].set(ylabel="NME in %", ylim=(0, np.percentile(errors, 99)))
+    plt.show()
+
+
+def gray_tiles(tiles, columns=8, title=None, width=10, symmetric=False):
+    """A sheet of small gray pictures (n, h, w): kernels, feature maps. symmetric=True puts 0 at mid-gray."""
+    rows = -(-len(tiles) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(width, width * rows / columns + 0.3), squeeze=False,
+                                layout="constrained")
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, tile in zip(axes.flat, tiles, strict=False):
+        peak = np.abs(tile).max() or 1
+        limits = {"vmin": -peak, "vmax": peak} if symmetric else {}
+        axis.imshow(tile, cmap="gray", **limits)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    plt.show()
+
+
+def boxes_on(axis, boxes, colour=ORANGE, width=1.5):
+    """Boxes (n, 4): left, top, width, height in pixels."""
+    for left, top, w, h in boxes:
+        axis.add_patch(plt.Rectangle((left, top), w, h, fill=False, edgecolor=colour, linewidth=width))
+
+
+def photo_with(image, boxes=(), faces=(), parts=(), width=7, title=None):
+    """A photo with detector boxes, faces with their keypoints, and smaller boxes of parts (eyes, smiles)."""
+    figure, axis = plt.subplots(figsize=(width, width * image.shape[0] / image.shape[1]), layout="constrained")
+    image_on(axis, draw_faces(image, faces), title)
+    boxes_on(axis, boxes)
+    boxes_on(axis, parts, SKY, 1)
+    plt.show()
+
+
+def to_gray(image):
+    """uint8 RGB (h, w, 3) -> gray (h, w)."""
+    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
