@@ -252,7 +252,7 @@ def clutter(rng, width, height):
         else:
             cv2.ellipse(image, (int(x), int(y)), (int(w / 2) + 1, int(h / 2) + 1), rng.uniform(0, 180), 0, 360, colour, -1)
     image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.8, 5.0) * width / 200)
-    clouds = rng.standard_normal((max(height // 12, 2), max(width // 12, 2)), np.float32) * rng.uniform(0, 8)
+    clouds = rng.standard_normal((14, 14), np.float32) * rng.uniform(0, 8)
     return image + cv2.resize(clouds, (width, height), interpolation=cv2.INTER_CUBIC)[..., None]
 
 
@@ -272,7 +272,8 @@ def masks():
     y, x = np.mgrid[0:SIDE, 0:SIDE] / (SIDE - 1)
     r = np.hypot((x - 0.5) / 0.36, np.where(y < 0.52, (y - 0.52) / 0.42, (y - 0.52) / 0.60))
     edge = np.minimum(np.minimum(x, 1 - x), np.minimum(y, 1 - y))
-    return np.dstack([np.clip((1.1 - r) / 0.25, 0, 1), np.clip(edge / 0.2, 0, 1)]).astype(np.float32)
+    head = np.clip((1.1 - r) / 0.25, 0, 1) * np.clip(edge / 0.12, 0, 1)
+    return np.dstack([head, np.clip(edge / 0.2, 0, 1)]).astype(np.float32)
 
 
 def place_face(image, model, coefficients, light, scale, angle, centre, rng, scene=None):

@@ -100,7 +100,8 @@ def train(net_name, training, validation, folder, epochs=60, batch_size=64, lr=0
     held_out = validation and list(FacialKeypointsDataset(validation, evaluation_transform(side)))
     held_out = held_out and [torch.stack([s[key] for s in held_out]) for key in ("image", "keypoints")]
     optimizer = OPTIMIZERS[optimizer](net.parameters(), lr)
-    schedule = OneCycleLR(optimizer, lr, total_steps=epochs * len(loader), pct_start=0.2)
+    steps = epochs * len(loader)
+    schedule = OneCycleLR(optimizer, lr, total_steps=steps, pct_start=max(0.2, min(2 / steps, 0.9)))
     parts = {"net": net, "averaged": averaged, "optimizer": optimizer, "schedule": schedule}
     data = {"data": training.data, "kind": training.kind, "split": training.split, "labels": training.labels,
             "frames": training.names}

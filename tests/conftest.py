@@ -1,0 +1,68 @@
+"""What several tests share: small drawn data sets, the official data where there is one, commands as users run them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HOME = Path(__file__).resolve().parents[1]
+os.environ.setdefault("MPLBACKEND", "agg")
+
+
+@pytest.fixture(scope="session")
+def tiny_zip(tmp_path_factory):
+    """A drawn data set of 16 people, 128 frames, as a zip of the official layout."""
+    from sample_faces import draw_archive
+
+    path = tmp_path_factory.mktemp("tiny") / "tiny.zip"
+    draw_archive(path, people=16, seed=7, bar=False)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_zip):
+    """Its frames."""
+    from data_load import load_frames
+
+    return load_frames(str(tiny_zip))
+
+
+@pytest.fixture(scope="session")
+def hopper():
+    """The photo of Grace Hopper that comes with matplotlib: (path, uint8 RGB)."""
+    from matplotlib import cbook
+
+    from data_load import read_image
+
+    path = Path(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
+    return path, read_image(path)
+
+
+@pytest.fixture(scope="session")
+def official_path():
+    """The official data set, from FACIAL_KEYPOINTS_DATA or beside the repository; skips where there is none."""
+    given = os.environ.get("FACIAL_KEYPOINTS_DATA")
+    path = Path(given) if given else HOME.parent / "shared" / "data" / "train-test-data.zip"
+    if not path.exists():
+        pytest.skip("needs the official data set: set FACIAL_KEYPOINTS_DATA to its zip or folder")
+    return path
+
+
+@pytest.fixture
+def command():
+    """Run one of our commands as a user would: command('pipeline.py', 'photo.jpg') -> finished process, as text."""
+    def call(script, *arguments, **environment):
+        return subprocess.run([sys.executable, str(HOME / script), *map(str, arguments)], capture_output=True, text=True,
+                              env={**os.environ, **{k: str(v) for k, v in environment.items()}}, timeout=300)
+    return call
+
+
+def one_line_error(process, code):
+    """Assert that a command ended with `code` and one clear line, not a traceback -> that line."""
+    assert process.returncode == code, process.stdout + process.stderr
+    assert "Traceback" not in process.stderr, process.stderr
+    line = process.stderr.strip().splitlines()[-1]
+    assert len(line) > 20
+    return line

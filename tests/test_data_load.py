@@ -1,0 +1,112 @@
+"""Splits that do not leak, labels with their shift taken out, samples that do not depend on the workers."""
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from data_load import (
+    EpochSampler, FacialKeypointsDataset, label_shift, leaks, load_frames, person_digit, split_frames, training_transform,
+)
+from errors import DataError, UsageError
+
+
+@pytest.mark.parametrize("split", ["official", "person"])
+def test_parts_are_disjoint_and_make_up_the_whole(tiny, split):
+    parts = {part: set(split_frames(tiny, split, part).names) for part in ("training", "validation", "test")}
+    assert sum(map(len, parts.values())) == len(tiny) and set.union(*parts.values()) == set(tiny.names)
+    assert set(split_frames(tiny, split, "all-training").names) == parts["training"] | parts["validation"]
+
+
+def test_person_split_follows_the_hash_and_shares_nobody(tiny):
+    assert person_digit("Abdel_Aziz_Al-Hakim") == 7  # its sha256 ends in …07d; as a whole number it ends in 7
+    for part, digits in (("test", {0, 1}), ("validation", {2}), ("training", set(range(3, 10)))):
+        assert {person_digit(p) for p in split_frames(tiny, "person", part).people} <= digits
+    assert leaks(tiny, "person") == {"people": 0, "videos": 0, "frames": 0}
+    assert leaks(tiny, "official")["people"] == 16
+
+
+def test_official_split_is_as_published_but_for_copies_of_test_frames(tiny):
+    assert (split_frames(tiny, "official", "test").sides == "test").all()
+    copied = tiny.select(np.arange(len(tiny)))
+    test_row, training_row = np.flatnonzero(tiny.sides == "test")[0], np.flatnonzero(tiny.sides == "training")[0]
+    copied.paths[training_row] = copied.paths[test_row]
+    left = split_frames(copied, "official", "all-training").names
+    assert tiny.names[training_row] not in left and len(left) == (tiny.sides == "training").sum() - 1
+
+
+def test_wrong_names_are_refused(tiny):
+    for call in (lambda: split_frames(tiny, "other"), lambda: split_frames(tiny, "person", "rest"),
+                 lambda: load_frames("sample", "best")):
+        with pytest.raises(UsageError, match="must be one of"):
+            call()
+    with pytest.raises(DataError, match="no such data set"):
+        load_frames("/nowhere/at/all")
+    only_test = tiny.select(tiny.sides == "test")
+    with pytest.raises(DataError, match="no training frames"):
+        split_frames(only_test, "official", "training")
+
+
+def test_the_shift_grows_with_the_face_and_is_the_same_in_x_and_y():
+    points = np.zeros((2, 68, 2), np.float32)
+    points[:, 45, 0] = 50, 100
+    np.testing.assert_allclose(label_shift(points).ravel(), [0.56 + 0.7, 0.56 + 1.4], rtol=1e-5)
+
+
+def test_only_official_labels_are_corrected(tiny_zip):
+    np.testing.assert_array_equal(load_frames(str(tiny_zip), "corrected").points, load_frames(str(tiny_zip), "published").points)
+    assert load_frames(str(tiny_zip), "corrected").labels == "published"
+
+
+@pytest.mark.official
+def test_official_splits_have_the_known_sizes_and_corrected_labels(official_path, monkeypatch):
+    monkeypatch.setenv("FACIAL_KEYPOINTS_DATA", str(official_path))
+    published, corrected = load_frames("official", "published"), load_frames("official")
+    assert [len(split_frames(published, "official", p)) for p in ("training", "validation", "test")] == [3143, 315, 770]
+    assert [len(split_frames(published, "person", p)) for p in ("training", "validation", "test")] == [3039, 385, 808]
+    assert leaks(published, "person") == {"people": 0, "videos": 0, "frames": 0}
+    assert leaks(published, "official") == {"people": 347, "videos": 769, "frames": 0}
+    assert (published.labels, corrected.labels) == ("published", "corrected")
+    np.testing.assert_allclose(published.points - corrected.points, np.broadcast_to(
+        label_shift(published.points), published.points.shape), atol=1e-4)
+    by_path = load_frames(str(official_path))
+    assert by_path.labels == "corrected"  # recognised by what it holds, too
+    np.testing.assert_array_equal(by_path.points, corrected.points)
+
+
+def test_samples_are_the_same_for_any_number_of_workers(tiny):
+    dataset = FacialKeypointsDataset(tiny, training_transform(32), gray=True, seed=3)
+    sampler = EpochSampler(len(dataset), seed=3)
+    batches = []
+    for workers in (0, 2):
+        sampler.epoch = 1
+        batches.append(list(DataLoader(dataset, 16, sampler=sampler, num_workers=workers)))
+    for a, b in zip(*batches, strict=True):
+        assert torch.equal(a["image"], b["image"]) and torch.equal(a["keypoints"], b["keypoints"])
+
+
+def test_epochs_differ_and_every_row_comes_once_in_each(tiny):
+    dataset = FacialKeypointsDataset(tiny, training_transform(32), gray=True)
+    sampler = EpochSampler(len(dataset))
+    first = list(sampler)
+    sampler.epoch = 1
+    second = list(sampler)
+    assert sorted(first) == list(range(len(tiny))) and sorted(i - len(tiny) for i in second) == list(range(len(tiny)))
+    assert [i - len(tiny) for i in second] != first
+    assert not torch.equal(dataset[0]["image"], dataset[len(tiny)]["image"])
+
+
+def test_samples_have_the_original_keys_and_iteration_ends(tiny):
+    dataset = FacialKeypointsDataset(tiny.select(np.arange(3)))
+    samples = list(dataset)
+    assert len(samples) == 3 and set(samples[0]) == {"image", "keypoints"}
+    assert samples[0]["image"].dtype == np.uint8 and samples[0]["keypoints"].shape == (68, 2)
+
+
+def test_command_prints_the_splits_and_refuses_what_is_not_there(command, tiny_zip):
+    from conftest import one_line_error
+
+    done = command("data_load.py", "--data", tiny_zip)
+    assert done.returncode == 0 and "shared between test and the rest: 0 people, 0 videos, 0 frames" in done.stdout
+    assert "/no/such.zip" in one_line_error(command("data_load.py", "--data", "/no/such.zip"), 1)
+    one_line_error(command("data_load.py", "--dta", "sample"), 2)

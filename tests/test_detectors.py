@@ -1,0 +1,81 @@
+"""Every file in detector_architectures/ keeps the contract; the default finds drawn and real faces."""
+
+import cv2
+import numpy as np
+import pytest
+
+from data_load import tight_box
+from detector_architectures import haar, load_detector, names, to_tight
+from errors import DataError, UsageError
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_detector_gives_boxes_and_scores(name, hopper):
+    _, image = hopper
+    detector = load_detector(name)
+    for picture in (image, image[..., 1].copy()):
+        boxes, scores = detector.detect(picture)
+        assert boxes.shape == (len(boxes), 4) and boxes.dtype == np.float32 and scores.shape == (len(boxes),)
+        assert ((scores >= 0) & (scores <= 1)).all()
+    nothing, _ = detector.detect(np.zeros((60, 60, 3), np.uint8))
+    assert len(nothing) == (name == "whole")
+
+
+def test_haar_finds_exactly_one_face_in_the_photo_of_grace_hopper(hopper):
+    boxes, _ = load_detector("haar").detect(hopper[1])
+    assert len(boxes) == 1
+    eyes = haar.find_parts(hopper[1], boxes[0])
+    assert len(eyes) >= 1 and (eyes[:, 1] > boxes[0, 1]).all()
+
+
+def test_haar_finds_nearly_all_drawn_faces_and_its_fit_puts_the_tight_box_over_them(tiny):
+    detector = load_detector("haar")
+    overlaps = []
+    for row in range(0, len(tiny), 2):
+        truth = tight_box(tiny.points[row])
+        boxes = to_tight(detector.detect(tiny.image(row))[0], detector.fit)
+        low, high = np.maximum(boxes[:, :2], truth[:2]), np.minimum(boxes[:, :2] + boxes[:, 2:], truth[:2] + truth[2:])
+        both = np.clip(high - low, 0, None).prod(1)
+        overlaps.append(max(both / (boxes[:, 2:].prod(1) + truth[2:].prod() - both), default=0))
+    overlaps = np.array(overlaps)
+    assert (overlaps > 0.5).mean() > 0.85 and np.median(overlaps) > 0.75
+
+
+def test_boxes_of_large_photos_come_back_in_the_photos_own_pixels(hopper):
+    large = cv2.resize(hopper[1], None, fx=4, fy=4)
+    small, big = (load_detector("haar").detect(image)[0] for image in (hopper[1], large))
+    assert len(big) == 1
+    np.testing.assert_allclose(big / 4, small, atol=15)
+
+
+def test_profile_boxes_are_mirrored_back():
+    image = np.random.default_rng(0).integers(0, 255, (80, 120, 3), dtype=np.uint8)
+    detector = load_detector("haar_profile")
+
+    class OneCorner:
+        def detectMultiScale3(self, gray, *arguments, **options):
+            return np.array([[5, 6, 20, 30]]), None, np.array([1.0])
+
+    detector.cascade = OneCorner()
+    boxes, _ = detector.detect(image)
+    assert boxes.tolist() == [[5, 6, 20, 30], [95, 6, 20, 30]]
+
+
+def test_an_opencv_without_cascades_is_told_with_its_cure(monkeypatch):
+    haar.load_cascade.cache_clear()
+    monkeypatch.delattr(cv2, "CascadeClassifier")
+    with pytest.raises(DataError, match="opencv-python>=4.10,<5"):
+        load_detector("haar")
+    haar.load_cascade.cache_clear()
+
+
+def test_names_must_be_present():
+    for name in ("yolo", "../haar", "__init__"):
+        with pytest.raises(UsageError, match="present are haar"):
+            load_detector(name)
+
+
+def test_the_fit_moves_and_scales():
+    box = to_tight(np.float32([[10, 20, 100, 200]]), (0.1, -0.1, 0.5, 0.25))
+    np.testing.assert_allclose(box, [[60 + 10 - 25, 120 - 20 - 25, 50, 50]])
+    assert to_tight(np.zeros((0, 4), np.float32), (0, 0, 1, 1)).shape == (0, 4)

@@ -1,0 +1,141 @@
+"""Metrics against cases worked out by hand, and the command that prints them."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import one_line_error
+
+import models
+from data_load import label_shift
+from errors import DataError, UsageError
+from evaluate import (
+    area_under_curve, bootstrap, cumulative_error_curve, debias, failure_rate, in_convention_of, point_errors, refuse_leak,
+    summarize,
+)
+
+
+def faces(n=4, seed=0):
+    """Keypoints whose outer eye corners are exactly 100 apart."""
+    truth = np.random.default_rng(seed).uniform(0, 200, (n, 68, 2))
+    truth[:, 45] = truth[:, 36] + [60, 80]
+    return truth
+
+
+def test_an_error_is_a_share_of_the_inter_ocular_distance():
+    truth = faces()
+    answers = truth.copy()
+    answers[0, 10] += [3, 4]  # 5 px of 100
+    errors = point_errors(answers, truth)
+    assert errors[0, 10] == pytest.approx(5) and errors.sum() == pytest.approx(5)
+    m = summarize(answers + [6.8, 0], truth)
+    assert m["nme"] == pytest.approx(6.8, abs=0.05) and m["n"] == 4
+
+
+def test_normalisers_are_named():
+    truth = np.zeros((1, 68, 2))
+    truth[0, 36], truth[0, 45] = (0, 0), (100, 0)
+    truth[0, 37:42], truth[0, 42:45], truth[0, 46:48] = (30, 0), (80, 0), (80, 0)
+    truth[0, 0] = (0, -75)
+    answers = truth + [1, 0]
+    assert point_errors(answers, truth).mean() == pytest.approx(1)
+    pupil = (5 * 80 + 100) / 6 - 5 * 30 / 6
+    assert point_errors(answers, truth, "inter-pupil").mean() == pytest.approx(100 / pupil)
+    assert point_errors(answers, truth, "box-diagonal").mean() == pytest.approx(100 / 125)
+    with pytest.raises(UsageError, match="normalizer"):
+        point_errors(answers, truth, "ears")
+
+
+def test_faces_without_a_size_and_other_shapes_are_refused():
+    with pytest.raises(DataError, match="face 1"):
+        point_errors(np.zeros((2, 68, 2)), np.concatenate([faces(1), np.zeros((1, 68, 2))]))
+    with pytest.raises(ValueError, match="differ in shape"):
+        point_errors(faces(2), faces(3))
+
+
+def test_rates_and_areas_by_hand():
+    nme = np.array([2.0, 4.0, 8.0, 12.0])
+    assert failure_rate(nme, 8) == 25 and failure_rate(nme, 10) == 25 and failure_rate(nme, 3) == 75
+    assert area_under_curve(nme, 8) == pytest.approx(100 * (0.75 + 0.5 + 0 + 0) / 4)
+    x, y = cumulative_error_curve(nme[::-1])
+    assert list(x) == sorted(nme) and list(y) == [25, 50, 75, 100]
+
+
+def test_the_area_is_that_under_the_curve():
+    nme = np.random.default_rng(0).gamma(3, 2, 500)
+    grid = np.linspace(0, 8, 20001)
+    curve = (nme[None] <= grid[:, None]).mean(1)
+    assert area_under_curve(nme, 8) == pytest.approx(100 * np.trapezoid(curve, grid) / 8 if hasattr(np, "trapezoid")
+                                                     else 100 * np.trapz(curve, grid) / 8, abs=0.01)
+
+
+def test_debiasing_takes_out_a_convention_and_nothing_else():
+    truth = faces(50)
+    offset = np.random.default_rng(1).normal(0, 3, (68, 2))
+    noise = np.random.default_rng(2).normal(0, 1, truth.shape)
+    plain = point_errors(debias(truth + noise, truth), truth).mean()
+    assert point_errors(debias(truth + noise + offset, truth), truth).mean() == pytest.approx(plain)
+    assert point_errors(debias(truth + offset, truth), truth).max() < 1e-9
+
+
+def test_the_interval_draws_people_and_covers_the_truth():
+    values = np.repeat(np.arange(20.0), 10)
+    groups = np.repeat(np.arange(20), 10)
+    one, by_person = bootstrap(values), bootstrap(values, groups)
+    assert one[0] < values.mean() < one[1]
+    assert by_person[1] - by_person[0] > 2 * (one[1] - one[0])
+    rng = np.random.default_rng(0)
+    hits = [low < 5 < high for low, high in (bootstrap(rng.normal(5, 1, 60), seed=i) for i in range(200))]
+    assert 0.88 < np.mean(hits) <= 0.99
+
+
+def test_the_known_shift_is_added_for_published_labels_alone(tiny):
+    answers = tiny.points
+    true_net, shifted_net = {"kind": "official", "labels": "corrected"}, {"kind": "official", "labels": "published"}
+    official = tiny.select(np.arange(len(tiny)))
+    official.kind, official.labels = "official", "published"
+    np.testing.assert_array_equal(in_convention_of(official, answers, true_net), answers + label_shift(answers))
+    np.testing.assert_array_equal(in_convention_of(official, answers, shifted_net), answers)
+    np.testing.assert_array_equal(in_convention_of(tiny, answers, true_net), answers)
+
+
+def test_a_score_on_training_frames_is_refused(tiny):
+    with pytest.raises(DataError, match="allow-leak"):
+        refuse_leak({"data": {"frames": [str(tiny.names[3])]}}, tiny, "x.pt")
+    refuse_leak({"data": {"frames": ["training/other.jpg"]}}, tiny, "x.pt")
+
+
+def test_command_prints_one_json_object(command, tiny_zip):
+    done = command("evaluate.py", "models4", "--data", tiny_zip, "--split", "official", "--json")
+    assert done.returncode == 0, done.stderr
+    row = json.loads(done.stdout)
+    assert {"net", "data", "split", "labels", "n", "nme", "nme_low", "nme_high", "fr8", "fr10", "auc8", "regions"} <= row.keys()
+    assert row["net"] == "models4" and row["n"] == 32 and row["nme_low"] < row["nme"] < row["nme_high"] < 10
+    assert set(row["regions"]) == {"jaw", "brows", "nose", "eyes", "mouth"}
+
+
+def test_command_prints_a_table_with_baselines_and_compares_two(command, tiny_zip):
+    done = command("evaluate.py", "models4", models.WEIGHTS / "models4.pt", "--data", tiny_zip, "--split", "official",
+                   "--worst", "2")
+    assert done.returncode == 0, done.stderr
+    for part in ("mean shape", "rounding floor", "second minus first: +0.00", "within the noise", "test/Drawn-7-"):
+        assert part in done.stdout
+
+
+@pytest.mark.parametrize("arguments, code, said", [
+    (("models77",), 2, "no network"), (("/no/such.pt",), 1, "/no/such.pt"), (("models4", "--data", "/no/data"), 1, "/no/data"),
+    (("models4", "--split", "x"), 2, "invalid choice"), (("models4", "--unknown"), 2, "--unknown"),
+])
+def test_users_mistakes_are_one_clear_line(command, arguments, code, said):
+    assert said in one_line_error(command("evaluate.py", *arguments), code)
+
+
+@pytest.mark.official
+def test_shipped_weights_score_as_the_table_of_results_says(command, official_path):
+    import results
+
+    row = next(r for r in results.read() if r["weights"] == "models4" and r["labels"] == "published")
+    done = command("evaluate.py", "models4", "--data", "official", "--split", "official", "--labels", "published", "--json",
+                   FACIAL_KEYPOINTS_DATA=official_path)
+    assert json.loads(done.stdout)["nme"] == pytest.approx(float(row["nme"]), abs=0.03)
+    assert float(row["nme"]) <= 5.6

@@ -1,0 +1,159 @@
+"""Every file in models/ keeps the contract; checkpoints come back as they were, or say what is wrong with them."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+import models
+from errors import DataError, UsageError
+from transforms import SWAP
+
+DATA = {"data": "sample", "kind": "sample", "split": "person", "labels": "published", "frames": ["training/A_00.jpg"]}
+
+
+def save(path, net="models4", state=None, **more):
+    state = models.load_net(net).state_dict() if state is None else state
+    models.save_checkpoint(path, net, state, {"lr": np.float64(0.1)}, {"nme": 1.5}, DATA, **more)
+    return path
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_every_network_answers_with_136_targets_and_survives_a_checkpoint(name, tmp_path):
+    torch.manual_seed(0)
+    net = models.load_net(name).eval()
+    side = models.input_size(net)
+    images = torch.rand(2, 1, side, side)
+    with torch.inference_mode():
+        assert net(images).shape == (2, 136)
+    targets, confidence = models.predict(net, images)
+    assert targets.shape == (2, 68, 2) and confidence.shape == (2, 68)
+    assert targets.dtype == confidence.dtype == torch.float32
+    assert ((confidence >= 0) & (confidence <= 1)).all()
+    again, content = models.load_checkpoint(save(tmp_path / "a.pt", name, net.state_dict()))
+    assert torch.equal(models.answer(again, images), targets)
+    assert content["net"] == name and content["data"] == DATA and content["params"] == {"lr": 0.1}
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_every_network_learns_from_a_step(name):
+    torch.manual_seed(0)
+    net = models.load_net(name).eval()
+    images, targets = torch.rand(2, 1, models.input_size(net), models.input_size(net)), torch.rand(2, 68, 2)
+    before = (net(images).view(-1, 68, 2) - targets).square().mean()
+    before.backward()
+    with torch.no_grad():
+        length = torch.sqrt(sum(p.grad.square().sum() for p in net.parameters() if p.grad is not None))
+        for p in net.parameters():
+            p -= 1e-3 * p.grad / length
+    after = (net(images).view(-1, 68, 2) - targets).square().mean()
+    assert after < before
+
+
+def test_dropout_is_all_that_tells_models3_from_models1():
+    count = [models.parameter_count(models.load_net(n)) for n in ("models1", "models3")]
+    assert count[0] == count[1] > 54_000_000
+    kinds = [{type(m).__name__ for m in models.load_net(n).modules()} for n in ("models1", "models3")]
+    assert kinds[1] - kinds[0] == {"Dropout"}
+
+
+def test_the_door_opens_both_ways():
+    import models.models4
+    from models import Net
+
+    assert Net is models.models4.Net and isinstance(models.load_net("models4"), Net)
+    assert pickle.loads(pickle.dumps(Net)) is Net
+    for name in ("models99", "../models4", "train"):
+        with pytest.raises(UsageError, match="present are models1"):
+            models.load_net(name)
+
+
+def test_a_file_dropped_into_models_is_found(tmp_path, monkeypatch):
+    (tmp_path / "models9.py").write_text("from torch import nn\nclass Net(nn.Linear):\n    pass\n")
+    (tmp_path / "models10.py").write_text("x = 1\n")
+    monkeypatch.setattr(models, "__path__", [*models.__path__[:0], str(tmp_path)])
+    assert models.names() == ["models9", "models10"]
+    assert models.net_class("models9").__name__ == "Net"
+    with pytest.raises(UsageError, match="no class Net"):
+        models.net_class("models10")
+
+
+def test_confidence_is_agreement_with_the_mirrored_crop():
+    class Mirrors(torch.nn.Module):
+        """Answers with a fixed symmetric face, moved by the mean of the crop's right half: wrong when mirrored."""
+
+        def __init__(self, strength):
+            super().__init__()
+            x = torch.randn(68, generator=torch.Generator().manual_seed(0))
+            self.face = torch.nn.Parameter(torch.stack([x - x[SWAP], x + x[SWAP]], 1) / 4)
+            self.strength = strength
+
+        def forward(self, images):
+            half = images[..., images.shape[-1] // 2:].mean((1, 2, 3))
+            return (self.face + self.strength * half[:, None, None]).reshape(-1, 136)
+
+    image = torch.zeros(1, 1, 8, 8)
+    image[..., 4:] = 1
+    steady, unsure = (models.predict(Mirrors(s), image)[1] for s in (0.0, 0.3))
+    torch.testing.assert_close(steady, torch.ones(1, 68))
+    assert (unsure < steady).all()
+
+
+def test_half_precision_is_stored_and_read_back_as_float(tmp_path):
+    whole, half = save(tmp_path / "a.pt"), save(tmp_path / "b.pt", half=True)
+    assert half.stat().st_size < 0.6 * whole.stat().st_size
+    assert next(models.load_checkpoint(half)[0].parameters()).dtype == torch.float32
+
+
+class Hostile:
+    def __reduce__(self):
+        return (exec, ("raise SystemExit('unpickled')",))
+
+
+def broken(path):
+    state = models.load_net("models4").state_dict()
+    yield "no such checkpoint", lambda: None
+    yield "LFS", lambda: path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    yield "not a checkpoint", lambda: path.write_bytes(b"")
+    yield "not a checkpoint", lambda: path.write_bytes(save(path).read_bytes()[:5000])
+    yield "not a checkpoint", lambda: path.write_bytes(pickle.dumps(Hostile()))
+    yield "not a checkpoint", lambda: torch.save({"net": "models4"}, path)
+    yield "not a checkpoint", lambda: torch.save(Hostile(), path)
+    yield "is missing", lambda: save(path, state={k: v for k, v in state.items() if k != "head.bias"})
+    yield "is unknown", lambda: save(path, state={**state, "more": torch.zeros(1)})
+    yield "another shape", lambda: save(path, state={**state, "head.bias": torch.zeros(3)})
+    yield "not finite", lambda: save(path, state={**state, "head.bias": torch.full((136,), torch.nan)})
+    yield "not in models/", lambda: models.save_checkpoint(path, "../evil", state, {}, {}, DATA)
+
+
+@pytest.mark.parametrize("case", range(12))
+def test_a_bad_checkpoint_is_named_and_never_unpickled(case, tmp_path):
+    path = tmp_path / "bad.pt"
+    said, make = list(broken(path))[case]
+    make()
+    with pytest.raises(DataError, match=r"bad\.pt") as error:
+        models.load_checkpoint(path)
+    assert said in str(error.value)
+
+
+def test_weights_are_found_by_name_or_path():
+    assert models.find_weights("models4") == models.WEIGHTS / "models4.pt"
+    assert str(models.find_weights("runs/x.pt")) == "runs/x.pt"
+    with pytest.raises(UsageError, match="no network"):
+        models.find_weights("modelsX")
+
+
+def test_layers_are_described_with_shapes_and_work():
+    rows = models.describe(models.load_net("models4"))
+    assert rows[0] == ("stem.0", "Conv2d", (16, 56, 56), 400, 400 * 56 * 56)
+    assert rows[-1][:3] == ("head", "Linear", (136,))
+    assert sum(row[3] for row in rows) == models.parameter_count(models.load_net("models4"))
+    maps = models.feature_maps(models.load_net("models4"), torch.rand(1, 112, 112))
+    assert [m.shape[-1] for m in maps.values()] == [56, 28, 14, 7]
+
+
+def test_unusable_devices_are_refused():
+    with pytest.raises(UsageError, match="cannot be used"):
+        models.best_device("cuda:77" if torch.cuda.is_available() else "cuda")
+    assert models.best_device("cpu").type == "cpu"

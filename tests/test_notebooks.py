@@ -1,0 +1,68 @@
+"""The three notebooks: run by papermill from any folder, refuse unknown parameters, and show what they say (nbval)."""
+
+import os
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from conftest import HOME
+
+import batch
+from errors import DataError
+
+NOTEBOOKS = [HOME / "notebooks" / name for name in batch.NOTEBOOKS]
+SMALL = {"1": {}, "2": {"epochs": 1, "batch_size": 16}, "3": {}}
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem[:1])
+def test_papermill_runs_each_notebook_with_parameters(notebook, tiny_zip, tmp_path):
+    given = dict(SMALL[notebook.name[0]])
+    if notebook.name[0] != "3":
+        given["data"] = str(tiny_zip)
+    if notebook.name[0] == "2":
+        given |= {"folder": str(tmp_path / "run"), "net": "models2"}
+    batch.run_notebook(notebook, tmp_path, given, bar=False)
+    page = (tmp_path / notebook.with_suffix(".html").name).read_text()
+    assert "<img" in page and (tmp_path / notebook.name).exists()
+
+
+def test_a_parameter_that_does_not_exist_fails_the_run(tmp_path):
+    with pytest.raises(DataError, match="did you mean"):
+        batch.run_notebook(NOTEBOOKS[2], tmp_path, {"detecter": "haar"}, bar=False)
+
+
+@pytest.mark.official
+@pytest.mark.parametrize("notebook", NOTEBOOKS[:2], ids=lambda path: path.stem[:1])
+def test_papermill_runs_on_the_official_data(notebook, official_path, tmp_path, monkeypatch):
+    monkeypatch.setenv("FACIAL_KEYPOINTS_DATA", str(official_path))
+    given = {"data": "official", **SMALL[notebook.name[0]]}
+    if notebook.name[0] == "2":
+        given |= {"folder": str(tmp_path / "run"), "batch_size": 64}
+    batch.run_notebook(notebook, tmp_path, given, bar=False)
+
+
+def test_outputs_are_what_the_cells_print():
+    """Strict nbval over the three committed notebooks."""
+    done = subprocess.run([sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-q", "-p", "no:cacheprovider",
+                           *map(str, NOTEBOOKS)], cwd=HOME, capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert "passed" in done.stdout
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem[:1])
+def test_notebooks_are_told_as_agreed(notebook):
+    content = nbformat.read(notebook, 4)
+    kinds = [cell.cell_type for cell in content.cells]
+    assert kinds[:3] == ["markdown", "code", "code"] and "colab-badge" in content.cells[0].source
+    assert any("parameters" in cell.metadata.get("tags", []) for cell in content.cells)
+    codes = [cell for cell in content.cells if cell.cell_type == "code"]
+    assert all(len(cell.source.splitlines()) <= 20 for cell in codes)
+    assert any(cell.outputs for cell in codes), "without outputs nbval compares nothing"
+    assert not any(output.output_type == "error" for cell in codes for output in cell.outputs)
+    ignored = [cell for cell in codes if "nbval-ignore-output" in cell.metadata.get("tags", [])]
+    assert len(ignored) <= 2
+
+
+def test_notebooks_together_stay_small():
+    assert sum(path.stat().st_size for path in NOTEBOOKS) < 6 * 2**20

@@ -1,0 +1,164 @@
+"""From a photo to keypoints in its own pixels, in Python and from the command line."""
+
+import csv
+import json
+
+import cv2
+import numpy as np
+import pytest
+from conftest import one_line_error
+from PIL import Image
+
+from data_load import split_frames, tight_box
+from errors import DataError
+from evaluate import point_errors
+from pipeline import KeypointDetector, as_image, find_keypoints
+from sample_faces import draw_scene
+from show import draw_faces
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return KeypointDetector(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def hopper_face(detector, hopper):
+    faces = detector(hopper[1])
+    assert len(faces) == 1
+    return faces[0]
+
+
+def test_sixty_eight_sensible_points_on_a_real_face(hopper_face):
+    """Places read off the photo by eye, to a tenth of the distance between the eyes."""
+    points = hopper_face.points
+    unit = np.linalg.norm(points[45] - points[36])
+    for rows, place in ((range(36, 42), (219, 190)), (range(42, 48), (303, 189)), ([8], (272, 332)), (range(48, 68), (267, 273))):
+        assert np.linalg.norm(points[list(rows)].mean(0) - place) < 0.12 * unit, (list(rows), points[list(rows)].mean(0))
+    assert hopper_face.box.shape == (4,) and 0.5 < hopper_face.confidence <= 1
+    assert hopper_face.point_confidence.shape == (68,)
+
+
+def test_the_answer_does_not_depend_on_how_the_photo_is_given(detector, hopper, hopper_face):
+    path, image = hopper
+    gray = image[..., 1]
+    rgba = np.dstack([image, np.full(image.shape[:2], 255, np.uint8)])
+    for photo in (path, str(path), path.read_bytes(), rgba, Image.fromarray(image)):
+        np.testing.assert_allclose(detector(photo)[0].points, hopper_face.points, atol=1e-3)
+    assert as_image(gray).shape == as_image(gray[..., None]).shape == image.shape
+    assert len(detector(gray)) == 1
+    for bad in (image.astype(float), image[..., :2], np.zeros((0, 5, 3), np.uint8)):
+        with pytest.raises(DataError, match="a photo must be"):
+            detector(bad)
+
+
+def test_points_follow_the_photo_when_it_is_padded_or_enlarged(detector, hopper, hopper_face):
+    image = hopper[1]
+    padded = cv2.copyMakeBorder(image, 0, 40, 64, 0, cv2.BORDER_CONSTANT)
+    larger = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    unit = np.linalg.norm(hopper_face.points[45] - hopper_face.points[36])
+    for points in (detector(padded)[0].points - [64, 0], (detector(larger)[0].points + 0.5) / 2 - 0.5):
+        assert np.median(np.linalg.norm(points - hopper_face.points, axis=1)) < 0.05 * unit
+
+
+def test_no_face_one_face_many_faces(detector):
+    assert detector(np.full((200, 200, 3), 90, np.uint8)) == []
+    scene, truth = draw_scene(3, faces=6)
+    faces = detector(scene)
+    matched = 0
+    for t in truth:
+        errors = [np.linalg.norm(f.points - t, axis=1).mean() / np.linalg.norm(t[45] - t[36]) for f in faces]
+        matched += min(errors, default=1) < 0.15
+    assert matched >= 4
+    assert len(find_keypoints([scene, scene[:50, :50]])) == 2
+
+
+def test_a_face_cut_by_the_border_keeps_its_points(detector, hopper, hopper_face):
+    cut = hopper[1][:, 190:]
+    face = detector.at(cut, [hopper_face.box - np.float32([190, 0, 0, 0])])[0]
+    inside = hopper_face.points[:, 0] > 210
+    unit = np.linalg.norm(hopper_face.points[45] - hopper_face.points[36])
+    moved = np.linalg.norm(face.points + [190, 0] - hopper_face.points, axis=1)
+    assert np.median(moved[inside]) < 0.12 * unit
+
+
+def test_given_boxes_are_answered_one_by_one_in_order_and_as_in_training(detector, tiny):
+    frames = split_frames(tiny, "official", "test")
+    points = np.array([detector.at(frames.image(i), [tight_box(frames.points[i])])[0].points for i in range(len(frames))])
+    assert point_errors(points, frames.points).mean() < 6
+    boxes = np.float32([[300, 300, 20, 20], [0, 0, 90, 90], [-500, 0, 30, 30]])
+    assert [f.box.tolist() for f in detector.at(frames.image(0), boxes)] == boxes.tolist()
+
+
+def test_drawing_leaves_the_photo_and_marks_the_points(hopper, hopper_face):
+    before = hopper[1].copy()
+    drawn = draw_faces(hopper[1], [hopper_face])
+    assert (hopper[1] == before).all()
+    x, y = hopper_face.points[30].round().astype(int)
+    assert (drawn[y, x] != before[y, x]).any() and (drawn[:50] == before[:50]).all()
+
+
+# ---------------------------------------------------------------- the command
+
+@pytest.fixture
+def folder(tmp_path, hopper):
+    """Two photos, one of them in a folder below, one without a face, and a broken one."""
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    (tmp_path / "in" / "a.jpg").write_bytes(hopper[0].read_bytes())
+    Image.fromarray(hopper[1]).save(tmp_path / "in" / "deep" / "b.png")
+    Image.fromarray(np.full((80, 80, 3), 120, np.uint8)).save(tmp_path / "in" / "empty.webp")
+    return tmp_path / "in"
+
+
+def test_a_folder_becomes_tables_and_drawings(command, folder, tmp_path):
+    done = command("pipeline.py", folder, "--csv", tmp_path / "o.csv", "--json", tmp_path / "o.jsonl", "--draw", tmp_path / "drawn")
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(open(tmp_path / "o.csv")))
+    assert [r["name"] for r in rows] == ["a.jpg", "deep/b.png"]
+    assert [json.loads(line)["name"] for line in open(tmp_path / "o.jsonl")] == ["a.jpg", "deep/b.png"]
+    assert "empty.webp: 0 faces" in done.stdout
+    assert sorted(p.relative_to(tmp_path / "drawn").as_posix() for p in (tmp_path / "drawn").rglob("*.*")) == [
+        "a.jpg", "deep/b.png", "empty.png"]
+
+
+def test_a_photo_without_faces_is_an_answer(command, folder, tmp_path):
+    done = command("pipeline.py", folder / "empty.webp", "--csv", tmp_path / "o.csv")
+    assert done.returncode == 0 and (tmp_path / "o.csv").read_text().count("\n") == 1
+
+
+def test_a_bad_photo_does_not_stop_the_others_and_is_told_at_the_end(command, folder, tmp_path):
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8 no more")
+    done = command("pipeline.py", folder, folder / "missing.jpg", "--csv", tmp_path / "o.csv")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert len(list(csv.DictReader(open(tmp_path / "o.csv")))) == 2
+    assert "broken.jpg" in done.stderr and "missing.jpg" in done.stderr
+
+
+def test_given_boxes_give_one_row_each_in_their_order(command, folder, tmp_path, hopper_face):
+    box = ",".join(f"{v:.1f}" for v in hopper_face.box)
+    (tmp_path / "boxes.csv").write_text(
+        f"name,left,top,width,height\ndeep/b.png,{box}\na.jpg,5,5,40,40\na.jpg,{box}\ndeep/b.png,0,0,30,30\n")
+    done = command("pipeline.py", folder, "--boxes", tmp_path / "boxes.csv", "--csv", "-", "--draw", tmp_path / "drawn")
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(done.stdout.splitlines()))
+    assert [(r["name"], float(r["left"])) for r in rows] == [
+        ("deep/b.png", pytest.approx(hopper_face.box[0], abs=0.06)), ("a.jpg", 5),
+        ("a.jpg", pytest.approx(hopper_face.box[0], abs=0.06)), ("deep/b.png", 0)]
+    assert float(rows[2]["x30"]) == pytest.approx(hopper_face.points[30, 0], abs=0.5)
+    (tmp_path / "boxes.csv").write_text("name,left,top,width,height\nnobody.jpg,1,2,3,4\n")
+    assert "nobody.jpg" in one_line_error(command("pipeline.py", folder, "--boxes", tmp_path / "boxes.csv"), 1)
+
+
+@pytest.mark.parametrize("arguments, code, said", [
+    (("--detector", "yolo"), 2, "invalid choice"), (("--net", "models77"), 2, "no network"), (("--wrong",), 2, "--wrong"),
+    (("--net", "/no/such.pt"), 1, "/no/such.pt"), (("--boxes", "/no/boxes.csv"), 1, "/no/boxes.csv"),
+    (("--draw", "one.png"), 2, "give a folder"), (("--csv", "/proc/nowhere/o.csv"), 1, "cannot be written"),
+])
+def test_users_mistakes_are_one_clear_line(command, folder, arguments, code, said):
+    assert said in one_line_error(command("pipeline.py", folder, *arguments), code)
+
+
+def test_a_drawing_never_goes_over_its_photo(command, folder):
+    before = (folder / "a.jpg").read_bytes()
+    assert "write over" in one_line_error(command("pipeline.py", folder, "--draw", folder), 2)
+    assert (folder / "a.jpg").read_bytes() == before

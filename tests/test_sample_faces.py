@@ -1,0 +1,110 @@
+"""Drawn faces: the same for the same seed, exact keypoints, sizes like real ones, and a model that gives nobody away."""
+
+import numpy as np
+import pytest
+
+import sample_faces
+from data_load import load_frames
+from errors import DataError
+from evaluate import point_errors, predict_frames
+from models import find_weights, load_checkpoint
+from transforms import SWAP
+
+
+def test_a_seed_gives_the_same_faces_and_another_seed_others():
+    (_, _, a, p), *_ = sample_faces.draw_person(0, 5)
+    (_, _, b, q), *_ = sample_faces.draw_person(0, 5)
+    (_, _, c, _), *_ = sample_faces.draw_person(1, 5)
+    assert a.dtype == np.uint8 and a.shape[2] == 3
+    np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(p, q)
+    assert a.shape != c.shape or (a != c).any()
+
+
+def test_the_archive_is_a_data_set_with_people_and_videos(tiny):
+    assert len(tiny) == 16 * sample_faces.VIDEOS * sample_faces.FRAMES
+    assert len(set(tiny.people)) == 16 and len(set(tiny.videos)) == 16 * sample_faces.VIDEOS
+    assert (tiny.sides == "test").mean() == 1 / sample_faces.FRAMES
+    for row in range(0, len(tiny), 9):
+        height, width = tiny.image(row).shape[:2]
+        centre = tiny.points[row].mean(0)
+        assert 0 < centre[0] < width and 0 < centre[1] < height
+
+
+def test_frames_of_a_person_are_more_alike_than_those_of_others(tiny):
+    upright = tiny.points - tiny.points.mean(1, keepdims=True)
+    shapes = upright / np.linalg.norm(upright, axis=(1, 2), keepdims=True)
+    distance = np.linalg.norm(shapes[:, None] - shapes[None], axis=(2, 3))
+    same = tiny.videos[:, None] == tiny.videos[None]
+    assert distance[same].mean() < 0.8 * distance[~same].mean()
+
+
+def test_a_network_that_learned_from_real_frames_finds_the_points_where_they_are_said_to_be(tiny):
+    """An independent judge of 'exact': without bias in either direction beyond 2 % of the inter-ocular distance."""
+    net, _ = load_checkpoint(find_weights("models4"))
+    points = predict_frames(net, tiny)
+    assert point_errors(points, tiny.points).mean() < 6
+    unit = np.linalg.norm(tiny.points[:, 45] - tiny.points[:, 36], axis=1)[:, None, None]
+    assert np.abs(((points - tiny.points) / unit).mean((0, 1))).max() < 0.02
+
+
+def test_scenes_hold_the_faces_they_say():
+    image, points = sample_faces.draw_scene(1, faces=4, width=640, height=480)
+    assert image.shape == (480, 640, 3) and points.shape == (4, 68, 2)
+    assert ((points.mean(1) > 0) & (points.mean(1) < [640, 480])).all()
+
+
+def test_the_cache_is_drawn_once_and_whole(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    path = sample_faces.sample_archive(people=2, seed=1)
+    before = path.stat().st_mtime_ns
+    assert sample_faces.sample_archive(people=2, seed=1) == path and path.stat().st_mtime_ns == before
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    assert len(load_frames(str(path))) == 16
+
+
+def test_a_missing_model_is_told(tmp_path):
+    with pytest.raises(DataError, match="build it"):
+        sample_faces.load_model(tmp_path / "none.npz")
+
+
+def test_the_model_is_small_and_holds_statistics_only():
+    assert sample_faces.MODEL.stat().st_size < 4 * 2**20
+    model = sample_faces.load_model()
+    people = 346
+    for key, value in model.items():  # no array has a row for each training person or frame
+        assert not {people, 2 * people, 3458, 3462, 6916, 6924} & set(value.shape), key
+
+
+def test_procrustes_takes_out_place_scale_and_turn():
+    shape = np.random.default_rng(0).normal(size=(68, 2))
+    angle = 0.4
+    turned = 3 * shape @ np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) + [5, -7]
+    linear, offset = sample_faces.align(turned[None], shape)
+    np.testing.assert_allclose(turned @ linear[0] + offset[0], shape, atol=1e-9)
+
+
+def test_the_mean_shape_of_shapes_and_their_mirror_images_is_symmetric(tiny):
+    shapes = tiny.points.astype(float)
+    mean = sample_faces.mean_shape(np.concatenate([shapes, shapes[:, SWAP] * [-1, 1]]))
+    middle = (sample_faces.SIDE - 1) / 2
+    mirrored = mean[SWAP] * [-1, 1] + [2 * middle, 0]
+    np.testing.assert_allclose(mean, mirrored, atol=0.02)
+
+
+def test_components_find_the_modes_that_were_put_in():
+    rng = np.random.default_rng(0)
+    true, _ = np.linalg.qr(rng.normal(size=(200, 3)))
+    data = (rng.normal(size=(4000, 3)) * [5, 3, 1]) @ true.T + rng.normal(size=(4000, 200)) * 0.01
+    modes, scale, coefficients = sample_faces.components(data - data.mean(0), 3)
+    np.testing.assert_allclose(scale, [5, 3, 1], rtol=0.05)
+    np.testing.assert_allclose(np.abs(np.sum(modes * true.T, axis=1)), 1, atol=0.01)
+    np.testing.assert_allclose(coefficients.std(0), 1, atol=0.02)
+
+
+@pytest.mark.official
+def test_the_model_can_be_built_again_and_gives_no_face_away(command, official_path, tmp_path):
+    done = command("sample_faces.py", "build", "--data", official_path, "--out", tmp_path / "m.npz")
+    assert done.returncode == 0, done.stderr
+    numbers = [float(line.split()[-1]) for line in done.stdout.splitlines() if line.startswith("  ")]
+    assert numbers[0] >= numbers[1] > 0 and (tmp_path / "m.npz").stat().st_size < 4 * 2**20

@@ -1,0 +1,250 @@
+"""Where frames come from: every kind of picture, every layout, the download, and what is said of bad ones."""
+
+import functools
+import http.server
+import io
+import shutil
+import threading
+import zipfile
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+import sources
+from errors import DataError
+from formats import to_pts
+from sources import download, load_folder, read_image, read_table
+
+RGB = np.zeros((20, 30, 3), np.uint8)
+RGB[:10, :15], RGB[10:, 15:] = (250, 20, 30), (20, 30, 240)
+
+
+def encoded(image, form, **options):
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("form, mode", [("PNG", "RGB"), ("JPEG", "RGB"), ("WEBP", "RGB"), ("BMP", "RGB"), ("TIFF", "RGB"),
+                                        ("PNG", "RGBA"), ("PNG", "P"), ("JPEG", "CMYK")])
+def test_reader_gives_upright_rgb_bytes_whatever_the_file(form, mode):
+    image = Image.fromarray(RGB)
+    image = image.quantize(8) if mode == "P" else image.convert(mode)
+    data = encoded(image, form, **({"quality": 95} if form in ("JPEG", "WEBP") else {}))
+    image = read_image(data)
+    assert image.shape == (20, 30, 3) and image.dtype == np.uint8
+    close = 40 if form in ("JPEG", "WEBP") else 3
+    for y, x in ((4, 6), (15, 23)):
+        assert np.abs(image[y, x].astype(int) - RGB[y, x]).max() <= close
+
+
+def test_gray_and_16_bit_files_become_three_bytes_a_pixel():
+    ramp = np.linspace(0, 65535, 600).reshape(20, 30).astype(np.uint16)
+    _, png = cv2.imencode(".png", ramp)
+    image = read_image(png.tobytes())
+    assert image.dtype == np.uint8 and image.shape == (20, 30, 3)
+    assert np.abs(image[..., 0].astype(int) - ramp // 256).max() <= 1 and (image[..., 0] == image[..., 2]).all()
+
+
+def test_exif_rotation_is_applied():
+    exif = Image.Exif()
+    exif[274] = 6  # stored on its side: to be turned by 90 degrees clockwise
+    image = read_image(encoded(Image.fromarray(RGB), "JPEG", exif=exif, quality=95))
+    assert image.shape == (30, 20, 3)
+    assert np.abs(image[4, 15].astype(int) - RGB[4, 4]).max() < 40
+
+
+@pytest.mark.parametrize("content, said", [(b"", "not a picture"), (b"hello", "not a picture"),
+                                           (encoded(Image.fromarray(RGB), "PNG")[:60], "")])
+def test_damaged_pictures_are_named(tmp_path, content, said):
+    path = tmp_path / "broken ü.jpg"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="broken ü.jpg") as error:
+        read_image(path)
+    assert said in str(error.value)
+
+
+def test_missing_pictures_and_folders_are_named(tmp_path):
+    for path in (tmp_path / "none.png", tmp_path):
+        with pytest.raises(DataError, match=str(path)):
+            read_image(path)
+
+
+def test_a_huge_picture_is_refused_before_decoding(monkeypatch):
+    monkeypatch.setattr(sources, "MAX_PIXELS", 500)
+    with pytest.raises(DataError, match="30×20"):
+        read_image(encoded(Image.fromarray(RGB), "PNG"))
+
+
+# ---------------------------------------------------------------- tables and layouts
+
+HEADER = "," + ",".join(map(str, range(136)))
+POINTS = np.random.default_rng(0).uniform(20, 80, (3, 68, 2)).astype(np.float32)
+
+
+def csv_of(points, names):
+    return "\n".join([HEADER, *(",".join([n, *map(str, p.ravel())]) for n, p in zip(names, points, strict=True))]) + "\n"
+
+
+def picture(form="JPEG", mode="RGB"):
+    return encoded(Image.new(mode, (100, 90)), form)
+
+
+@pytest.fixture
+def layout(tmp_path):
+    """A folder in the official layout: a JPEG, an RGBA PNG under a .jpg name, and one test frame."""
+    folder = tmp_path / "set"
+    for side, names in (("training", ["A_00.jpg", "B_00.jpg"]), ("test", ["A_00.jpg"])):
+        (folder / side).mkdir(parents=True)
+        points = POINTS[:2] if side == "training" else POINTS[2:]
+        (folder / f"{side}_frames_keypoints.csv").write_text(csv_of(points, names))
+        for name in names:
+            (folder / side / name).write_bytes(picture("PNG", "RGBA") if name[0] == "B" else picture())
+    return folder
+
+
+def zipped(folder, path, below=""):
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in folder.rglob("*"):
+            if file.is_file():
+                archive.write(file, below + file.relative_to(folder).as_posix())
+    return path
+
+
+def test_folder_zip_and_zip_with_a_folder_of_its_own_read_alike(layout, tmp_path):
+    for path in (layout, zipped(layout, tmp_path / "a.zip"), zipped(layout, tmp_path / "b.zip", "P1-master/data/")):
+        frames = load_folder(path)
+        assert list(frames.names) == ["training/A_00.jpg", "training/B_00.jpg", "test/A_00.jpg"]
+        np.testing.assert_allclose(frames.points, POINTS, rtol=1e-6)
+        assert frames.image(1).shape == (90, 100, 3)
+        assert list(frames.people) == ["A", "B", "A"] and list(frames.videos) == ["A_0", "B_0", "A_0"]
+
+
+def test_annotations_beside_images_are_all_test_rows(layout):
+    shutil.copytree(layout / "training", layout / "new" / "images")
+    shutil.copy(layout / "training_frames_keypoints.csv", layout / "new" / "annotations.csv")
+    frames = load_folder(layout / "new")
+    assert list(frames.sides) == ["test", "test"] and frames.image(0).shape == (90, 100, 3)
+
+
+def test_pts_files_count_from_one(tmp_path):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "one.png").write_bytes(picture("PNG"))
+    (tmp_path / "x" / "one.pts").write_text(to_pts(POINTS[0]))
+    frames = load_folder(tmp_path / "x")
+    np.testing.assert_allclose(frames.points[0], POINTS[0], atol=1e-4)
+    first = (tmp_path / "x" / "one.pts").read_text().split("{")[1].split()[0]
+    assert float(first) == pytest.approx(POINTS[0, 0, 0] + 1, abs=1e-4)
+    (tmp_path / "x" / "two.pts").write_text(to_pts(POINTS[0]))
+    with pytest.raises(DataError, match=r"no image beside two\.pts"):
+        load_folder(tmp_path / "x")
+
+
+@pytest.mark.parametrize("spoil, said", [
+    (lambda t: t.replace(",57,", ",", 1), "57"),
+    (lambda t: t.replace(str(POINTS[1, 3, 0]), "abc"), r"line 3 \(B\), column 6: 'abc'"),
+    (lambda t: t.replace(str(POINTS[1, 3, 0]), ""), "line 3"),
+    (lambda t: t.replace(str(POINTS[1, 3, 0]), "inf"), "line 3"),
+    (lambda t: t.replace("\nB,", "\nA,"), "A occurs twice"),
+    (lambda t: "", "not a table"),
+])
+def test_what_is_wrong_with_a_table_is_said_with_its_place(spoil, said):
+    with pytest.raises(DataError, match=said):
+        read_table(spoil(csv_of(POINTS, ["A", "B", "C"])).encode(), "x.csv")
+
+
+def test_wrong_places_are_told(tmp_path, layout):
+    for path, said in ((tmp_path / "nothing", "no such folder"), (tmp_path, "")):
+        if path == tmp_path:
+            (tmp_path / "empty").mkdir()
+            path, said = tmp_path / "empty", "no training_frames_keypoints.csv"
+        with pytest.raises(DataError, match=said):
+            load_folder(path)
+    (tmp_path / "no.zip").write_bytes(b"PK not a zip")
+    with pytest.raises(DataError, match="nor a whole zip"):
+        load_folder(tmp_path / "no.zip")
+    (layout / "training" / "B_00.jpg").unlink()
+    with pytest.raises(DataError, match=r"training/B_00\.jpg"):
+        load_folder(layout)
+
+
+def test_names_that_leave_the_data_are_refused(layout):
+    table = layout / "training_frames_keypoints.csv"
+    table.write_text(table.read_text().replace("B_00.jpg", "../../B_00.jpg"))
+    with pytest.raises(DataError):
+        load_folder(layout).image(1)
+    with pytest.raises(DataError, match="outside"):
+        sources.Store(layout).read("../other.txt")
+
+
+# ---------------------------------------------------------------- the download
+
+class Server(http.server.SimpleHTTPRequestHandler):
+    """Serves one folder, with ranges; breaks off once after `broken` bytes if that is set."""
+
+    broken = None
+    asked = []  # noqa: RUF012 (shared on purpose)
+
+    def do_GET(self):
+        data = (self.directory_path / self.path.lstrip("/")).read_bytes()
+        start = int((self.headers.get("Range") or "bytes=0-")[6:].rstrip("-"))
+        type(self).asked.append(start)
+        if start >= len(data):
+            self.send_error(416)
+            return
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(data) - start))
+        self.end_headers()
+        end = self.broken or len(data)
+        type(self).broken = None
+        self.wfile.write(data[start:end])
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def server(tmp_path):
+    kind = type("OneServer", (Server,), {"directory_path": tmp_path, "asked": [], "broken": None})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(kind)) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield kind, f"http://127.0.0.1:{running.server_port}/"
+        running.shutdown()
+
+
+def test_a_broken_download_goes_on_where_it_stopped(server, tmp_path):
+    kind, address = server
+    content = np.random.default_rng(0).bytes(300_000)
+    (tmp_path / "set.zip").write_bytes(content)
+    kind.broken = 100_000
+    target = tmp_path / "data" / "set.zip"
+    with pytest.raises(DataError, match="place it as"):
+        download([address + "set.zip"], target, lambda path: None)
+    assert not target.exists()
+    download([address + "set.zip"], target, lambda path: None)
+    assert target.read_bytes() == content and kind.asked == [0, 100_000]
+
+
+def test_a_page_that_is_no_archive_is_never_taken_for_one_and_the_next_address_is_tried(server, tmp_path, layout):
+    kind, address = server
+    (tmp_path / "error.html").write_text("<html>sorry</html>")
+    zipped(layout, tmp_path / "good.zip")
+    target = tmp_path / "data" / "set.zip"
+
+    def check(path):
+        assert len(load_folder(path)) == 3
+
+    download([address + "error.html", address + "good.zip"], target, check)
+    assert len(load_folder(target)) == 3
+    assert list(target.parent.iterdir()) == [target]
+    with pytest.raises(DataError, match="FACIAL_KEYPOINTS_DATA"):
+        download([address + "error.html"], tmp_path / "data" / "other.zip", check)
+
+
+def test_official_comes_from_the_named_place_and_must_be_whole(layout, monkeypatch):
+    monkeypatch.setenv("FACIAL_KEYPOINTS_DATA", str(layout))
+    assert sources.load_official().kind == "official"
+    with pytest.raises(DataError, match="2 training rows, expected 3462"):
+        sources.check_official(layout)

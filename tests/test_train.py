@@ -1,0 +1,122 @@
+"""Training learns, repeats itself, goes on where it was broken, and stops when numbers stop being numbers."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+from conftest import one_line_error
+
+import models
+import train as module
+from data_load import split_frames
+from errors import DataError, UsageError
+from train import LOSSES, train, wing
+
+OPTIONS = {"epochs": 2, "batch_size": 16, "bfloat16": False, "bar": False}
+
+
+@pytest.fixture
+def parts(tiny):
+    return split_frames(tiny, "official", "training"), split_frames(tiny, "official", "validation")
+
+
+def weights(path):
+    return models.read_checkpoint(path)["state_dict"]
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_training_brings_the_error_down_and_writes_what_it_says(parts, tmp_path):
+    path, history = train("models4", *parts, tmp_path, **{**OPTIONS, "epochs": 8})
+    assert history[-1]["validation_nme"] < 0.7 * history[0]["validation_nme"]
+    content = models.read_checkpoint(path)
+    assert content["metrics"]["validation_nme"] == min(r["validation_nme"] for r in history)
+    assert content["data"]["frames"] == list(parts[0].names) and content["data"]["split"] == "official"
+    rows = list(csv.DictReader(open(tmp_path / "curves.csv")))
+    assert [int(r["epoch"]) for r in rows] == list(range(1, 9)) and float(rows[0]["training_loss"]) > 0
+
+
+def test_the_same_seed_gives_the_same_weights_for_any_number_of_workers(parts, tmp_path):
+    a, _ = train("models4", *parts, tmp_path / "a", **OPTIONS)
+    b, _ = train("models4", *parts, tmp_path / "b", workers=1, **OPTIONS)
+    c, _ = train("models4", *parts, tmp_path / "c", seed=1, **OPTIONS)
+    assert equal(weights(a), weights(b)) and not equal(weights(a), weights(c))
+
+
+def test_a_broken_run_goes_on_to_the_same_end(parts, tmp_path, monkeypatch):
+    """models2 has dropout, so chance inside the network is put back as well."""
+    options = {**OPTIONS, "epochs": 3, "resume": True}
+    whole, history = train("models2", *parts, tmp_path / "whole", **options)
+    report = module.report
+    monkeypatch.setattr(module, "report", lambda row, *rest: 1 / 0 if row["epoch"] == 2 else report(row, *rest))
+    with pytest.raises(ZeroDivisionError):  # the plug is pulled after the second epoch
+        train("models2", *parts, tmp_path / "broken", **options)
+    monkeypatch.setattr(module, "report", report)
+    resumed, again = train("models2", *parts, tmp_path / "broken", **options)
+    assert equal(weights(whole), weights(resumed))
+    assert [r["validation_nme"] for r in history] == [r["validation_nme"] for r in again]
+    with pytest.raises(UsageError, match="another lr"):
+        train("models2", *parts, tmp_path / "broken", lr=0.5, **options)
+
+
+def test_training_goes_on_from_given_weights(parts, tmp_path):
+    _, start = train("models4", *parts, tmp_path / "a", **{**OPTIONS, "epochs": 1, "lr": 1e-6},
+                     init=models.find_weights("models4"))
+    assert start[0]["validation_nme"] < 8  # the shipped weights know faces already
+    with pytest.raises(DataError, match="another network"):
+        train("models2", *parts, tmp_path / "b", **OPTIONS, init=models.find_weights("models4"))
+
+
+def test_without_validation_the_last_epoch_is_kept(parts, tmp_path):
+    path, history = train("models4", parts[0], None, tmp_path, **OPTIONS)
+    assert "validation_nme" not in history[0] and models.read_checkpoint(path)["metrics"]["epoch"] == 2
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run_and_says_what_to_do(parts, tmp_path):
+    with pytest.raises(DataError, match="lower --lr"):
+        train("models4", *parts, tmp_path, **OPTIONS, lr=1e30, optimizer="sgd")
+
+
+def test_a_network_may_bring_its_own_loss():
+    class Own(torch.nn.Linear):
+        def loss(self, images, targets):
+            return self(images).sum() * 0 + 7
+
+    assert module.loss_of(Own(2, 2), torch.ones(1, 2), None, "mse").item() == 7
+
+
+def test_losses_are_zero_at_the_truth_and_grow_with_the_error():
+    truth = torch.zeros(1, 68, 2)
+    for loss in LOSSES.values():
+        values = [loss(truth + e, truth).item() for e in (0.0, 0.01, 0.1, 0.5, 2.0)]
+        assert values[0] == 0 and values == sorted(values) and len(set(values)) == 5
+    joint = [wing(truth + 0.2 + e, truth).item() for e in (-1e-4, 1e-4)]  # no step where the pieces meet
+    assert joint[1] - joint[0] < 5e-4
+
+
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"epochs": 1.5}, {"epochs": True}, {"batch_size": -1}, {"lr": float("nan")},
+                                   {"lr": "0.1"}, {"loss": "best"}, {"optimizer": "magic"}])
+def test_parameters_that_make_no_sense_are_refused(wrong, parts, tmp_path):
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        train("models4", *parts, tmp_path, **{**OPTIONS, **wrong})
+
+
+def test_the_command_trains_resumes_and_refuses(command, tiny_zip, tmp_path):
+    arguments = ("--net", "models4", "--data", tiny_zip, "--split", "person", "--epochs", 1, "--out", tmp_path / "run")
+    done = command("train.py", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "best validation NME" in done.stdout and (tmp_path / "run" / "checkpoint.pt").exists()
+    done = command("evaluate.py", tmp_path / "run" / "checkpoint.pt", "--data", tiny_zip, "--split", "official")
+    assert "allow-leak" in one_line_error(done, 1)
+    for extra, code in ((("--net", "models77"), 2), (("--epochs", "0"), 2), (("--data", "/no/data"), 1), (("--lr", "x"), 2)):
+        one_line_error(command("train.py", *extra), code)
+
+
+def test_the_mean_of_a_running_average_is_quick_at_first():
+    value = torch.zeros(1)
+    for step in range(50):
+        value = module.average(value, torch.ones(1), torch.tensor(step))
+    assert value.item() > 0.99 and np.isfinite(value.item())
