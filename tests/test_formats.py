@@ -33,7 +33,8 @@ def test_json_lines_hold_the_same():
 def test_pts_round_trip_and_faults():
     np.testing.assert_allclose(read_pts(to_pts(FACE.points)), FACE.points, atol=1e-4)
     for text, said in (("", "0 points"), ("{ 1 2 }", "1 points"), ("{ a b }", "could not convert"),
-                       (to_pts(np.zeros((68, 2))), "coincide"), (to_pts(FACE.points).replace("\n}", " nan nan\n}"), "69 points")):
+                       (to_pts(np.zeros((68, 2))), "coincide"),
+                       (to_pts(FACE.points).replace("\n}", " nan nan\n}"), "69 points")):
         with pytest.raises(DataError, match=said):
             read_pts(text, "x.pts")
 

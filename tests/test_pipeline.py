@@ -33,7 +33,8 @@ def test_sixty_eight_sensible_points_on_a_real_face(hopper_face):
     """Places read off the photo by eye, to a tenth of the distance between the eyes."""
     points = hopper_face.points
     unit = np.linalg.norm(points[45] - points[36])
-    for rows, place in ((range(36, 42), (219, 190)), (range(42, 48), (303, 189)), ([8], (272, 332)), (range(48, 68), (267, 273))):
+    places = ((range(36, 42), (219, 190)), (range(42, 48), (303, 189)), ([8], (272, 332)), (range(48, 68), (267, 273)))
+    for rows, place in places:
         assert np.linalg.norm(points[list(rows)].mean(0) - place) < 0.12 * unit, (list(rows), points[list(rows)].mean(0))
     assert hopper_face.box.shape == (4,) and 0.5 < hopper_face.confidence <= 1
     assert hopper_face.point_confidence.shape == (68,)
@@ -111,7 +112,8 @@ def folder(tmp_path, hopper):
 
 
 def test_a_folder_becomes_tables_and_drawings(command, folder, tmp_path):
-    done = command("pipeline.py", folder, "--csv", tmp_path / "o.csv", "--json", tmp_path / "o.jsonl", "--draw", tmp_path / "drawn")
+    done = command("pipeline.py", folder, "--csv", tmp_path / "o.csv", "--json", tmp_path / "o.jsonl",
+                   "--draw", tmp_path / "drawn")
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(open(tmp_path / "o.csv")))
     assert [r["name"] for r in rows] == ["a.jpg", "deep/b.png"]

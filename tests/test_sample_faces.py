@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import face_model
 import sample_faces
 from data_load import load_frames
 from errors import DataError
@@ -65,12 +66,12 @@ def test_the_cache_is_drawn_once_and_whole(tmp_path, monkeypatch):
 
 def test_a_missing_model_is_told(tmp_path):
     with pytest.raises(DataError, match="build it"):
-        sample_faces.load_model(tmp_path / "none.npz")
+        face_model.load_model(tmp_path / "none.npz")
 
 
 def test_the_model_is_small_and_holds_statistics_only():
-    assert sample_faces.MODEL.stat().st_size < 4 * 2**20
-    model = sample_faces.load_model()
+    assert face_model.MODEL.stat().st_size < 4 * 2**20
+    model = face_model.load_model()
     people = 346
     for key, value in model.items():  # no array has a row for each training person or frame
         assert not {people, 2 * people, 3458, 3462, 6916, 6924} & set(value.shape), key
@@ -80,14 +81,14 @@ def test_procrustes_takes_out_place_scale_and_turn():
     shape = np.random.default_rng(0).normal(size=(68, 2))
     angle = 0.4
     turned = 3 * shape @ np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) + [5, -7]
-    linear, offset = sample_faces.align(turned[None], shape)
+    linear, offset = face_model.align(turned[None], shape)
     np.testing.assert_allclose(turned @ linear[0] + offset[0], shape, atol=1e-9)
 
 
 def test_the_mean_shape_of_shapes_and_their_mirror_images_is_symmetric(tiny):
     shapes = tiny.points.astype(float)
-    mean = sample_faces.mean_shape(np.concatenate([shapes, shapes[:, SWAP] * [-1, 1]]))
-    middle = (sample_faces.SIDE - 1) / 2
+    mean = face_model.mean_shape(np.concatenate([shapes, shapes[:, SWAP] * [-1, 1]]))
+    middle = (face_model.SIDE - 1) / 2
     mirrored = mean[SWAP] * [-1, 1] + [2 * middle, 0]
     np.testing.assert_allclose(mean, mirrored, atol=0.02)
 
@@ -96,7 +97,7 @@ def test_components_find_the_modes_that_were_put_in():
     rng = np.random.default_rng(0)
     true, _ = np.linalg.qr(rng.normal(size=(200, 3)))
     data = (rng.normal(size=(4000, 3)) * [5, 3, 1]) @ true.T + rng.normal(size=(4000, 200)) * 0.01
-    modes, scale, coefficients = sample_faces.components(data - data.mean(0), 3)
+    modes, scale, coefficients = face_model.components(data - data.mean(0), 3)
     np.testing.assert_allclose(scale, [5, 3, 1], rtol=0.05)
     np.testing.assert_allclose(np.abs(np.sum(modes * true.T, axis=1)), 1, atol=0.01)
     np.testing.assert_allclose(coefficients.std(0), 1, atol=0.02)
