@@ -5,10 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib
 import pytest
 
 HOME = Path(__file__).resolve().parents[1]
-os.environ.setdefault("MPLBACKEND", "agg")
+matplotlib.use("agg")  # not by the environment: kernels started by tests would show no pictures then
 
 
 @pytest.fixture(scope="session")

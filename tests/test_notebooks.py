@@ -24,7 +24,7 @@ def test_papermill_runs_each_notebook_with_parameters(notebook, tiny_zip, tmp_pa
         given |= {"folder": str(tmp_path / "run"), "net": "models2"}
     batch.run_notebook(notebook, tmp_path, given, bar=False)
     page = (tmp_path / notebook.with_suffix(".html").name).read_text()
-    assert "<img" in page and (tmp_path / notebook.name).exists()
+    assert "data:image/png" in page and (tmp_path / notebook.name).exists()
 
 
 def test_a_parameter_that_does_not_exist_fails_the_run(tmp_path):
