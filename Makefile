@@ -16,7 +16,7 @@ help:
 	@echo "make test                             all tests, the notebooks' outputs among them"
 	@echo "make train NET=models4 DATA=official  train a network (SPLIT=person or official, ARGS='--epochs 20 …')"
 	@echo "make results                          score saved_models/ on the official data, rewrite the tables"
-	@echo "make clean                            remove .venv, runs and caches (data/ stays)"
+	@echo "make clean                            remove .venv, runs/latest, runs/notebook2 and caches (data/ and your own runs stay)"
 
 .venv/done: requirements.txt
 	@echo "setting up .venv (once, some minutes)"
@@ -26,17 +26,22 @@ help:
 	@touch .venv/done
 
 run: .venv/done
+	@echo "running the three notebooks, into runs/latest"
 	@$(BIN)/python batch.py $(ARGS)
 
 test: .venv/done
+	@echo "running the tests, the notebooks' outputs among them: some four minutes"
 	@$(BIN)/python -m pytest $(ARGS)
 
 train: .venv/done
+	@echo "training $(NET) on the $(DATA) data, $(SPLIT) split"
 	@$(BIN)/python train.py --net $(NET) --data $(DATA) --split $(SPLIT) $(ARGS)
 
 results: .venv/done
+	@echo "scoring saved_models/ on the official data"
 	@$(BIN)/python results.py write
 
 clean:
-	rm -rf .venv runs .pytest_cache .ruff_cache .hypothesis
+	@echo "removing .venv, runs/latest, runs/notebook2 and caches"
+	rm -rf .venv runs/latest runs/notebook2 .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

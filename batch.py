@@ -54,6 +54,8 @@ def parameters_of(notebook):
 def run_notebook(notebook, folder, parameters, bar=True):
     """Run one notebook into `folder`, as a notebook and as a page (HTML). Raises DataError that says what failed."""
     import papermill
+    from jupyter_client.kernelspec import NoSuchKernel
+    from nbclient.exceptions import DeadKernelError
     from nbconvert import HTMLExporter
 
     from formats import write_whole
@@ -64,6 +66,8 @@ def run_notebook(notebook, folder, parameters, bar=True):
                                    kernel_name="python3")
     except papermill.PapermillExecutionError as error:
         raise DataError(f"{notebook.name}: {error.ename}: {error.evalue} (the notebook as far as it came: {target})") from None
+    except (DeadKernelError, NoSuchKernel) as error:
+        raise DataError(f"{notebook.name}: the kernel died or is not there ({error}); is memory short?") from None
     page, _ = HTMLExporter().from_filename(str(target))
     write_whole(target.with_suffix(".html"), page)
     return target
@@ -130,7 +134,13 @@ def main():
     for name in given:
         if name not in everything:
             raise UsageError(unknown(name, everything))
-    options.out.mkdir(parents=True, exist_ok=True)
+    for name in ("photo", "data", "net", "folder"):  # notebooks run in the repository, users may not
+        if name in given and (name == "folder" or Path(str(given[name])).exists()):
+            given[name] = str(Path(given[name]).resolve())
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{options.out}: cannot be written to ({error.strerror})") from None
     for notebook in notebooks:
         start = time.perf_counter()
         print(notebook.stem, flush=True)

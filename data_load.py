@@ -61,11 +61,11 @@ def load_frames(data="sample", labels="corrected"):
         frames.kind = "sample"
     elif data == "official":
         frames = load_official()
-    elif Path(data).exists():
+    elif data and Path(data).exists():
         frames = load_folder(data)
         frames.kind = "official" if is_official(frames) else frames.kind
     else:
-        raise DataError(f"{data}: no such data set; give 'sample', 'official' or the path of a folder or zip")
+        raise DataError(f"{data!r}: no such data set; give 'sample', 'official' or the path of a folder or zip")
     if labels == "corrected" and frames.kind == "official":
         frames.points = frames.points - label_shift(frames.points)
         frames.labels = "corrected"
@@ -89,7 +89,8 @@ def split_frames(frames, split="person", part="training"):
 
     `person`: no person on two sides; people are dealt out by `person_digit`: 0, 1 test, 2 validation, rest training.
     `official`: as published, the same people on both sides; validation are the training rows of digit 2; training
-    frames that are byte for byte a test frame are left out. Tables of test rows alone are all test in both.
+    frames that are byte for byte a test frame are left out. `annotations.csv` is all test in both; photos with .pts
+    files are each a person of their own in `person`, and all test in `official` unless a folder train… says otherwise.
     """
     if split not in SPLITS:
         raise UsageError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")

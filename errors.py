@@ -1,5 +1,6 @@
 """The two errors that users see, and how a command turns them into one line and an exit code."""
 
+import argparse
 import os
 import sys
 
@@ -10,6 +11,22 @@ class DataError(ValueError):
 
 class UsageError(ValueError):
     """Something was asked for that does not exist: a network, a detector, an option. Exit code 2."""
+
+
+def number(kind, low=None, high=None):
+    """An argparse type: a number of `kind` from `low` to `high`, both included; nan is none."""
+    def convert(text):
+        value = kind(text)
+        if (low is not None and not value >= low) or (high is not None and not value <= high):
+            allowed = f"at least {low}" if high is None else f"from {low} to {high}"
+            raise argparse.ArgumentTypeError(f"{text} is not {allowed}")
+        return value
+
+    convert.__name__ = kind.__name__
+    return convert
+
+
+SEED = number(int, 0, 2**32 - 1)
 
 
 def run(main):

@@ -21,7 +21,7 @@ from data_load import (
     tight_box,
     to_points,
 )
-from errors import DataError, UsageError, run
+from errors import DataError, UsageError, number, run
 
 REGIONS = {"jaw": range(17), "brows": range(17, 27), "nose": range(27, 36), "eyes": range(36, 48), "mouth": range(48, 68)}
 NORMALIZERS = ("outer-eyes", "inter-pupil", "box-diagonal")
@@ -135,12 +135,12 @@ def predict_frames(net, frames, batch_size=64, bar=False):
 def in_convention_of(frames, points, trained):
     """Answers as these labels would have them: the known shift is added for the official labels as published.
 
-    `trained` is a checkpoint's `data`; a network that learned the published labels answers with the shift already.
+    `trained` is a checkpoint's `data`; a network that learned the published labels answers with the shift already, and
+    it is taken out for all other labels.
     """
-    learned_shift = trained.get("kind") == "official" and trained.get("labels") == "published"
-    if frames.kind == "official" and frames.labels == "published" and not learned_shift:
-        return points + label_shift(points)
-    return points
+    learned = trained.get("kind") == "official" and trained.get("labels") == "published"
+    wanted = frames.kind == "official" and frames.labels == "published"
+    return points + (wanted - learned) * label_shift(points)
 
 
 def refuse_leak(content, frames, where):
@@ -219,10 +219,12 @@ def main(arguments=None):
                         help="of the official set, its known shift taken out or left in (default: %(default)s)")
     parser.add_argument("--normalizer", default="outer-eyes", choices=NORMALIZERS, help="(default: %(default)s)")
     parser.add_argument("--allow-leak", action="store_true", help="score on frames that the network was trained on")
-    parser.add_argument("--worst", type=int, default=0, metavar="N", help="name the N worst frames")
+    parser.add_argument("--worst", type=number(int, 0), default=0, metavar="N", help="name the N worst frames")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
 
+    if len(options.checkpoints) > 2:
+        raise UsageError("one checkpoint is scored, two are compared; call again for more")
     paths = [models.find_weights(name) for name in options.checkpoints]
     for path in paths:
         models.read_checkpoint(path)  # a wrong file is told before the data is loaded
@@ -234,10 +236,9 @@ def main(arguments=None):
     if len(results) == 2:
         difference = results[1][1] - results[0][1]
         low, high = bootstrap(difference, frames.people)
-        rows[0]["difference"] = {"checkpoint": rows[1]["checkpoint"], "nme": float(difference.mean()),
-                                 "nme_low": low, "nme_high": high}
+        rows[0] |= {"other": rows[1], "difference": {"nme": float(difference.mean()), "nme_low": low, "nme_high": high}}
     if options.json:
-        print(json.dumps(rows[0] if len(rows) < 3 else rows))
+        print(json.dumps(rows[0]))
         return
     print(f"{frames.data}, {options.split} split, {options.part}: {len(frames)} frames of {len(set(frames.people))} "
           f"people, labels {frames.labels}; % of {options.normalizer}")

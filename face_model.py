@@ -81,6 +81,8 @@ def build(frames, bar=True):
     from matplotlib.tri import Triangulation
 
     rows = np.flatnonzero(frames.sides == "training")
+    if len(rows) <= TEXTURE_MODES:
+        raise DataError(f"{frames.data}: {len(rows)} training frames; more than {TEXTURE_MODES} are needed to learn from")
     shapes = frames.points[rows].astype(np.float64)
     sizes = np.zeros((len(rows), 2))
     mirrored = shapes[:, SWAP] * [-1, 1]

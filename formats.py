@@ -18,7 +18,11 @@ COLUMNS = ["name", "left", "top", "width", "height", "confidence"] + [f"{axis}{i
 @contextmanager
 def open_whole(path):
     """A binary file to write to that takes its name only when all is written: readers see the old file or the new."""
-    path = Path(path)
+    path = Path(os.path.realpath(path))  # a link stays a link, to the new file
+    if path.exists() and not path.is_file() and not path.is_dir():  # a pipe or a terminal is written to as it is
+        with open(path, "wb") as file:
+            yield file
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
@@ -97,6 +101,10 @@ def read_boxes(path):
     if missing:
         raise DataError(f"{path}: column {', '.join(missing)} missing; expected name,left,top,width,height")
     rows = []
+    try:
+        table = list(table)
+    except csv.Error as error:
+        raise DataError(f"{path}: not a table of comma-separated values ({error})") from None
     for line, row in enumerate(table, start=2):
         try:
             box = np.array([float(row[c]) for c in COLUMNS[1:5]], np.float32)
@@ -104,5 +112,7 @@ def read_boxes(path):
             raise DataError(f"{path}: line {line}: left, top, width, height must be numbers") from None
         if not np.isfinite(box).all() or box[2] <= 0 or box[3] <= 0:
             raise DataError(f"{path}: line {line}: width and height must be above 0, all four finite")
+        if np.abs(box).max() > 1e6:
+            raise DataError(f"{path}: line {line}: a box a million pixels away or wide is a mistake")
         rows.append((row["name"], box))
     return rows

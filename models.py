@@ -61,8 +61,9 @@ def best_device(wanted="auto"):
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.empty(0, device=wanted).device
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=wanted).cpu()
+        return torch.device(wanted)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"device {wanted!r} cannot be used here ({reason}); try auto or cpu") from None
 
@@ -71,7 +72,7 @@ def best_device(wanted="auto"):
 def has_bfloat16(kind):
     """True where bfloat16 is fast: GPUs since 2020, CPUs with AVX512-BF16 or AMX. Elsewhere it only loses digits."""
     if kind == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return kind == "cpu" and any(getattr(torch.cpu, check, bool)() for check in checks)
 

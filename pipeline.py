@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import os
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from tqdm import tqdm
 
 import detector_architectures
 import models
-from errors import DataError, UsageError, run
+from data_load import label_shift
+from errors import DataError, UsageError, number, run
 from formats import csv_header, open_whole, read_boxes, to_csv, to_json
 from sources import IMAGE_ENDINGS, read_image
 from transforms import crop_image, crop_matrix, to_points
@@ -40,6 +42,11 @@ def as_image(photo):
     if hasattr(photo, "convert"):  # PIL
         from PIL import ImageOps
 
+        if photo.mode.startswith(("I", "F")):  # more than 8 bits: PIL would cut them off at 255
+            values = np.asarray(photo)
+            if photo.mode == "F" or values.min() < 0 or values.max() > 65535:
+                raise DataError(f"a PIL image of mode {photo.mode} is no photo; give 8 or 16 bits")
+            return as_image((values // 256).astype(np.uint8))
         return np.asarray(ImageOps.exif_transpose(photo).convert("RGB"))
     image = np.asarray(photo)
     if image.dtype != np.uint8:
@@ -66,12 +73,15 @@ class KeypointDetector:
         self.device = models.best_device(device)
         self.net, self.checkpoint = models.load_checkpoint(models.find_weights(net), self.device)
         self.detector = detector_architectures.load_detector(detector) if isinstance(detector, str) else detector
+        self.fit = getattr(self.detector, "fit", (0, 0, 1, 1))  # boxes of a detector without one are tight already
         self.side, self.min_confidence = models.input_size(self.net), min_confidence
+        data = self.checkpoint["data"]
+        self.shifted = data.get("kind") == "official" and data.get("labels") == "published"
 
     def __call__(self, photo):
         image = as_image(photo)
         boxes, scores = self.detector.detect(image)
-        faces = self.at(image, detector_architectures.to_tight(boxes, self.detector.fit))
+        faces = self.at(image, detector_architectures.to_tight(boxes, self.fit))
         for face, score in zip(faces, scores, strict=True):
             face.confidence *= float(score)
         faces = [face for face in faces if face.confidence >= self.min_confidence]
@@ -86,6 +96,8 @@ class KeypointDetector:
         crops = np.stack([crop_image(gray, matrix, self.side) for matrix in matrices])
         targets, confidence = models.predict(self.net, torch.from_numpy(crops[:, None]).float() / 255)
         points = to_points(targets.numpy(), matrices, self.side)
+        if self.shifted:  # a network that learned the official labels as published has learned their shift
+            points = points - label_shift(points)
         return [Face(np.asarray(b, np.float32), p, float(c.mean()), c)
                 for b, p, c in zip(boxes, points, confidence.numpy(), strict=True)]
 
@@ -102,7 +114,10 @@ def find_keypoints(photo, **options):
 # ---------------------------------------------------------------- command
 
 def list_photos(places):
-    """Files and folders -> list of (name, path): the file's name, or its path below the folder."""
+    """Files and folders -> list of (name, path): the file's name, or its path below the folder.
+
+    Where that would name two photos alike, their paths as given name them.
+    """
     photos = []
     for place in map(Path, places):
         if place.is_dir():
@@ -110,13 +125,16 @@ def list_photos(places):
             photos += [(p.relative_to(place).as_posix(), p) for p in inside]
         else:
             photos.append((place.name, place))
-    return photos
+    if not photos:
+        raise DataError(f"no photos in {', '.join(map(str, places))} (looked for {', '.join(IMAGE_ENDINGS)})")
+    counts = Counter(name for name, _ in photos)
+    return [(name if counts[name] == 1 else path.as_posix(), path) for name, path in photos]
 
 
 def jobs(options):
     """What to do, as (name, path, boxes or None): one job a photo, or one a run of rows of --boxes."""
     photos = list_photos(options.photos)
-    if not options.boxes:
+    if options.boxes is None:
         return [(name, path, None) for name, path in photos]
     paths, work = dict(photos), []
     for name, box in read_boxes(options.boxes):  # neighbouring rows of one photo are done at once
@@ -128,13 +146,17 @@ def jobs(options):
 
 
 def drawing_path(target, name, several):
-    """Where the drawing of photo `name` goes: `target` itself for one photo if it names a picture, else below it."""
+    """Where the drawing of photo `name` goes: `target` itself for one photo if it names a picture, else below it.
+
+    Pictures that are neither JPEG nor PNG are drawn as PNG, their names kept whole: x.webp becomes x.webp.png.
+    """
     target = Path(target)
     if target.suffix.lower() in IMAGE_ENDINGS:
         if several:
             raise UsageError(f"--draw {target} names one picture, but there are several photos: give a folder")
         return target
-    return (target / name).with_suffix(".jpg" if name.lower().endswith((".jpg", ".jpeg")) else ".png")
+    inside = Path(*(part for part in Path(name).parts if part not in ("/", "..", Path(name).anchor)))
+    return target / (inside if inside.suffix.lower() in (".jpg", ".jpeg", ".png") else f"{inside}.png")
 
 
 def main():
@@ -148,17 +170,17 @@ def main():
     parser.add_argument("--json", metavar="OUT", help="one JSON object a line and face; '-' for standard output")
     parser.add_argument("--draw", metavar="FOLDER|FILE", help="draw the keypoints on copies of the photos")
     parser.add_argument("--style", default="points", choices=["points"], help="of --draw (default: %(default)s)")
-    parser.add_argument("--min-confidence", type=float, default=MIN_CONFIDENCE,
+    parser.add_argument("--min-confidence", type=number(float, 0, 1), default=MIN_CONFIDENCE,
                         help="leave out faces below (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, … (default: %(default)s)")
     options = parser.parse_args()
 
     detector = KeypointDetector(options.net, options.detector, options.device, options.min_confidence)
     work = jobs(options)
-    if options.draw:
-        for name, path, _ in work:
-            if path and drawing_path(options.draw, name, len({p for _, p, _ in work}) > 1).resolve() == path.resolve():
-                raise UsageError(f"--draw would write over {path}; give another folder or name")
+    several = len({path for _, path, _ in work}) > 1
+    drawings = {path: drawing_path(options.draw, name, several) for name, path, _ in work if options.draw and path}
+    refuse_overwriting([path for _, path, _ in work if path] + ([Path(options.boxes)] if options.boxes else []),
+                       [*drawings.values(), *(Path(p) for p in (options.csv, options.json) if p and p != "-")])
     with contextlib.ExitStack() as stack:
         outputs = []
         for target, line in ((options.csv, to_csv), (options.json, to_json)):
@@ -167,13 +189,23 @@ def main():
                 outputs.append((file, line))
         if options.csv:
             outputs[0][0].write(csv_header().encode())
-        failed = process(detector, work, outputs, options)
+        failed = process(detector, work, outputs, drawings, options)
     for message in failed:
         print(f"failed: {message}", file=sys.stderr)
     return 1 if failed else 0
 
 
-def process(detector, work, outputs, options):
+def refuse_overwriting(inputs, outputs):
+    """Raise UsageError if an output would replace an input or another output."""
+    taken, places = {os.path.realpath(path) for path in inputs}, Counter(os.path.realpath(path) for path in outputs)
+    for path in outputs:
+        if os.path.realpath(path) in taken:
+            raise UsageError(f"{path} would be written over, but it is one of the inputs; give another folder or name")
+        if places[os.path.realpath(path)] > 1:
+            raise UsageError(f"two outputs would go to {path}; give photos of different names, or another place")
+
+
+def process(detector, work, outputs, drawings, options):
     """Do all jobs, go on past bad photos -> list of messages of what failed."""
     failed, faces_found, drawn = [], 0, {}
     told = sys.stderr if "-" in (options.csv, options.json) else sys.stdout
@@ -185,20 +217,25 @@ def process(detector, work, outputs, options):
             image = read_image(path)
             faces = detector(image) if boxes is None else detector.at(image, boxes)
             for file, line in outputs:
-                file.write("".join(line(name, face) for face in faces).encode())
+                file.write("".join(line(name, face) for face in faces).encode("utf-8", "surrogateescape"))
             if options.draw:
                 drawn.setdefault(path, []).extend(faces)  # rows of one photo may stand apart in --boxes
                 if all(later != path for _, later, _ in work[position + 1:position + 1 + (len(work) if boxes else 0)]):
-                    draw(image, drawn.pop(path), drawing_path(options.draw, name, len(work) > 1), options.style)
-        except DataError as error:
-            failed.append(str(error))
+                    draw(image, drawn.pop(path), drawings[path], options.style)
+        except (DataError, cv2.error) as error:
+            failed.append(printable(error if isinstance(error, DataError) else f"{path}: OpenCV: {error}"))
             continue
         faces_found += len(faces)
         if len(work) < 20:
-            tqdm.write(f"{name}: {len(faces)} face{'s' * (len(faces) != 1)}", file=told)
+            tqdm.write(f"{printable(name)}: {len(faces)} face{'s' * (len(faces) != 1)}", file=told)
     if len(work) >= 20:
         print(f"{len(work) - len(failed)} photos, {faces_found} faces", file=told)
     return failed
+
+
+def printable(text):
+    """Text that any terminal takes: names of files need not be UTF-8."""
+    return str(text).encode("utf-8", "replace").decode()
 
 
 def draw(image, faces, path, style):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import models
 from data_load import LABELS, load_frames, split_frames
-from errors import DataError, run
+from errors import DataError, UsageError, run
 from evaluate import REGIONS, milliseconds_per_face, score
 from formats import write_whole
 
@@ -45,13 +45,13 @@ def commit():
     return answer.stdout.strip()
 
 
-def result_row(weights, net, content, frames, metrics):
-    """One row of the table of results as a dictionary of COLUMNS."""
+def result_row(weights, net, content, frames, metrics, milliseconds=None):
+    """One row of the table of results as a dictionary of COLUMNS; `milliseconds` a face are measured if not given."""
     numbers = {k: round(metrics[k], 3) for k in ("nme", "nme_low", "nme_high", "nme_debiased", "fr8", "fr10", "auc8")}
     return {
         "weights": weights, "net": content["net"], "data": frames.data, "split": frames.split, "labels": frames.labels,
         "n": metrics["n"], **numbers, **{k: round(v, 3) for k, v in metrics["regions"].items()},
-        "parameters": models.parameter_count(net), "ms_per_face": round(milliseconds_per_face(net), 2),
+        "parameters": models.parameter_count(net), "ms_per_face": round(milliseconds or milliseconds_per_face(net), 2),
         "training_minutes": round(float(content["metrics"].get("minutes", float("nan"))), 1),
         "date": datetime.date.today().isoformat(), "commit": commit(),
     }
@@ -71,13 +71,8 @@ def append(row, path=OWN):
     """Add a row to a table of one's own; each goes in with one write, so that parallel runs do not mix theirs."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with open(path, "x") as file:
-            file.write(to_csv([]))
-    except FileExistsError:
-        pass
     with open(path, "a") as file:
-        file.write(to_csv([row], header=False))
+        file.write(to_csv([row], header=file.tell() == 0))
 
 
 def read(path=PUBLISHED):
@@ -125,6 +120,8 @@ def write_card(weights, rows):
 
 def ship(checkpoint, weights):
     """Store a checkpoint of one's own under saved_models/ as fp16."""
+    if not re.fullmatch(r"models\d+(-\w+)?", weights):
+        raise UsageError(f"weights are named after their network, models4 or models4-person say, not {weights!r}")
     _, content = models.load_checkpoint(checkpoint)
     models.save_checkpoint(models.WEIGHTS / f"{weights}.pt", content["net"], content["state_dict"], content["params"],
                            content["metrics"], content["data"], half=True)
@@ -145,10 +142,10 @@ def main():
     rows = []
     for path in sorted(models.WEIGHTS.glob("models*.pt")):
         net, content = models.load_checkpoint(path)
-        own = []
+        own, milliseconds = [], milliseconds_per_face(net)
         for labels in LABELS[::-1]:
             frames = split_frames(load_frames(options.data, labels), content["data"]["split"], "test")
-            own.append(result_row(path.stem, net, content, frames, score(path, frames)[0]))
+            own.append(result_row(path.stem, net, content, frames, score(path, frames)[0], milliseconds))
             print(f"{path.stem}, {frames.split} split, labels {frames.labels}: NME {own[-1]['nme']:.2f} %")
         write_card(path.stem, own)
         rows += own

@@ -4,6 +4,7 @@ Coefficients of face_model.py are drawn at random in three steps: a person, a vi
 """
 
 import argparse
+import contextlib
 import io
 import os
 import sys
@@ -16,7 +17,7 @@ import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
-from errors import run
+from errors import SEED, DataError, number, run
 from face_model import CHROMA, FACE, MODEL, SHAPE_MODES, SIDE, build, limited, load_model, privacy, save_model
 from formats import write_whole
 
@@ -189,15 +190,19 @@ def draw_archive(path, people=150, seed=0, bar=True):
 
 def sample_archive(people=150, seed=0):
     """The path of the drawn data set in the user's cache, drawn there the first time (some 20 s)."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    path = home / "facial-keypoints" / f"sample-v{VERSION}-{people}-{seed}.zip"
-    if not path.exists():
-        try:
+    name = f"sample-v{VERSION}-{people}-{seed}.zip"
+    with contextlib.suppress(RuntimeError):  # nobody's home: there are such accounts in containers
+        path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "facial-keypoints" / name
+        if path.exists():
+            return path
+        with contextlib.suppress(DataError):  # a home that cannot be written to: keep it beside the code
+            write_whole(path.with_suffix(".try"), "")
+            path.with_suffix(".try").unlink()
             draw_archive(path, people, seed, bar=sys.stderr.isatty())
-        except OSError:  # a home that cannot be written to: keep it beside the code
-            path = Path(__file__).resolve().parent / "data" / path.name
-            if not path.exists():
-                draw_archive(path, people, seed, bar=sys.stderr.isatty())
+            return path
+    path = Path(__file__).resolve().parent / "data" / name
+    if not path.exists():
+        draw_archive(path, people, seed, bar=sys.stderr.isatty())
     return path
 
 
@@ -208,8 +213,9 @@ def main():
     command.add_argument("--data", default="official", help="(default: %(default)s)")
     command.add_argument("--out", type=Path, default=MODEL, help="(default: saved_models/sample_faces.npz)")
     command = commands.add_parser("draw", help="draw a data set of the official layout into a zip")
-    command.add_argument("--people", type=int, default=150, help=f"{VIDEOS * FRAMES} frames each (default: %(default)s)")
-    command.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    command.add_argument("--people", type=number(int, 1), default=150,
+                         help=f"{VIDEOS * FRAMES} frames each (default: %(default)s)")
+    command.add_argument("--seed", type=SEED, default=0, help="(default: %(default)s)")
     command.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     if options.command == "build":

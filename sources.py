@@ -5,7 +5,9 @@ import io
 import os
 import re
 import zipfile
+import zlib
 from dataclasses import dataclass, field, replace
+from http.client import HTTPException
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import Request, urlopen
@@ -27,6 +29,7 @@ ADDRESSES = (  # the published archive, and the repository that keeps the same f
 OFFICIAL_ROWS = {"training": 3462, "test": 770}
 TABLES = {"training": "training_frames_keypoints.csv", "test": "test_frames_keypoints.csv"}
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError)
 MAX_PIXELS = 200_000_000  # larger pictures are refused before decoding: 600 MB of memory is a mistake or an attack
 
 
@@ -73,7 +76,10 @@ class Store:
 
     def _open(self):
         if self.pid != os.getpid():
-            self.zip, self.pid = zipfile.ZipFile(self.path), os.getpid()
+            try:
+                self.zip, self.pid = zipfile.ZipFile(self.path), os.getpid()
+            except (OSError, ValueError, *BROKEN_ZIP) as error:
+                raise DataError(f"{self.path}: a damaged zip archive ({error}); fetch it again") from None
         return self.zip
 
     def names(self):
@@ -90,7 +96,7 @@ class Store:
             return self._open().read(name) if self.is_zip else (self.path / name).read_bytes()
         except KeyError:
             raise DataError(f"{self.path}: {name} is not in the archive") from None
-        except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        except (OSError, NotImplementedError, RuntimeError, *BROKEN_ZIP) as error:
             raise DataError(f"{self.path}: {name} cannot be read ({error})") from None
 
     def __getstate__(self):
@@ -126,8 +132,10 @@ class Frames:
 
     @property
     def videos(self):
-        """(n,) the clip a frame was taken from: names are Person_<video digit><frame digit>.jpg."""
-        return np.array([re.sub(r"\d(\.\w+)$", "", name.split("/", 1)[1]) for name in self.names])
+        """(n,) the clip a frame was taken from: names are Person_<video digit><frame digit>.jpg, others stand alone."""
+        if self.kind == "pts":
+            return np.array([name.split("/", 1)[1] for name in self.names])
+        return np.array([re.sub(r"(_\d)\d\.\w+$", r"\1", name.split("/", 1)[1]) for name in self.names])
 
     def digests(self):
         """(n,) sha256 of each frame's file: equal for frames that are byte for byte the same."""
@@ -163,6 +171,8 @@ def read_table(text, where):
         twice = pd.Series(names)[pd.Series(names).duplicated()].iloc[0]
         raise DataError(f"{where}: {twice} occurs twice")
     points = numbers.reshape(-1, 68, 2).astype(np.float32)
+    if not len(points):
+        raise DataError(f"{where}: no rows")
     flat = np.linalg.norm(points[:, 36] - points[:, 45], axis=1) < 1e-3
     if flat.any():
         raise DataError(f"{where}: line {np.argmax(flat) + 2} ({names[np.argmax(flat)]}): outer eye corners coincide")
@@ -235,6 +245,8 @@ def load_official(folder=None, addresses=ADDRESSES):
         if not archive.exists() and not (folder / TABLES["training"]).exists():
             download(addresses, archive, check_official)
         frames = load_folder(archive if archive.exists() else folder, "official")
+    if frames.kind != "layout":
+        raise DataError(f"{frames.store.path}: not in the layout of the official set ({' and '.join(TABLES.values())})")
     frames.kind = "official"
     return frames
 
@@ -267,11 +279,11 @@ def download(addresses, target, check):
             try:
                 check(part)
             except DataError:
-                part.unlink()  # whole but wrong: going on with it would never mend it
+                part.unlink(missing_ok=True)  # whole but wrong: going on with it would never mend it
                 raise
             os.replace(part, target)
             return
-        except (URLError, OSError, DataError) as error:
+        except (URLError, OSError, HTTPException, DataError) as error:
             told.append(f"  {number + 1}. {address}\n     {error}")
     raise DataError("the official data set could not be downloaded:\n" + "\n".join(told) +
                     f"\nFetch train-test-data.zip by hand and place it as {target}, or set FACIAL_KEYPOINTS_DATA to "

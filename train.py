@@ -3,6 +3,7 @@
 import argparse
 import csv
 import io
+import json
 import time
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from data_load import (
     split_frames,
     training_transform,
 )
-from errors import DataError, UsageError, run
+from errors import SEED, DataError, UsageError, number, run
 from evaluate import point_errors
 from formats import write_whole
 
@@ -86,10 +87,14 @@ def train(net_name, training, validation, folder, epochs=60, batch_size=64, lr=0
     params = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "loss": loss, "optimizer": optimizer, "seed": seed,
               "bfloat16": bfloat16, "init": str(init or "")}
     folder, device = Path(folder), models.best_device(device)
+    write_whole(folder / "params.json", json.dumps({"net": net_name, **params}))  # a folder that is no place is told now
     torch.manual_seed(seed)
     net = models.load_net(net_name)
+    seen = training.names  # frames that these weights know, those of the first training among them
     if init:
-        models.fill(net, models.read_checkpoint(init)["state_dict"], init)
+        first = models.read_checkpoint(init)
+        models.fill(net, first["state_dict"], init)
+        seen = np.union1d(first["data"].get("frames") or [], seen)
     net = net.to(device, memory_format=torch.channels_last)
     averaged = AveragedModel(net, avg_fn=average, use_buffers=True)
     side = models.input_size(net)
@@ -104,7 +109,7 @@ def train(net_name, training, validation, folder, epochs=60, batch_size=64, lr=0
     schedule = OneCycleLR(optimizer, lr, total_steps=steps, pct_start=max(0.2, min(2 / steps, 0.9)))
     parts = {"net": net, "averaged": averaged, "optimizer": optimizer, "schedule": schedule}
     data = {"data": training.data, "kind": training.kind, "split": training.split, "labels": training.labels,
-            "frames": training.names}
+            "frames": seen}
 
     history, best = [], {"nme": float("inf")}
     if resume and (folder / "last.pt").exists():
@@ -121,8 +126,7 @@ def train(net_name, training, validation, folder, epochs=60, batch_size=64, lr=0
             with models.autocast(device, bfloat16):
                 value = loss_of(net, images, targets, loss)
             if not torch.isfinite(value):
-                raise DataError(f"the loss is {value.item()} in epoch {epoch + 1}: lower --lr (now {lr:g}) or look at the "
-                                f"data; the last good state is {folder / 'last.pt'}")
+                raise DataError(diverged(value.item(), epoch, lr, folder))
             optimizer.zero_grad()
             value.backward()
             optimizer.step()
@@ -135,6 +139,8 @@ def train(net_name, training, validation, folder, epochs=60, batch_size=64, lr=0
             row["validation_loss"], row["validation_nme"] = validate(averaged.module, *held_out, loss, batch_size, bfloat16)
         row["seconds"] = time.perf_counter() - start
         history.append(row)
+        if not all(torch.isfinite(p).all() for p in net.parameters()):  # broken by the epoch's very last step
+            raise DataError(diverged("not finite", epoch, lr, folder))
         if not held_out or row["validation_nme"] < best["nme"]:
             best = {"nme": row.get("validation_nme", float("nan")), "epoch": epoch + 1}
             metrics = {"validation_nme": best["nme"], "epoch": epoch + 1, "minutes": sum(r["seconds"] for r in history) / 60}
@@ -142,6 +148,12 @@ def train(net_name, training, validation, folder, epochs=60, batch_size=64, lr=0
         keep(folder, parts, history, best, {**params, "net": net_name}, data)
         report(row, epochs, bar, board)
     return folder / "checkpoint.pt", history
+
+
+def diverged(value, epoch, lr, folder):
+    """The message for a loss or weights that are no numbers any more."""
+    kept = f"; the last good state is {folder / 'last.pt'}" if (folder / "last.pt").exists() else ""
+    return f"the loss is {value} in epoch {epoch + 1}: lower --lr (now {lr:g}) or look at the data{kept}"
 
 
 def check(epochs, batch_size, lr, loss, optimizer):
@@ -158,8 +170,7 @@ def keep(folder, parts, history, best, params, data):
     """Write last.pt and curves.csv, each whole or not at all."""
     state = {name: part.state_dict() for name, part in parts.items()}
     buffer = io.BytesIO()
-    torch.save(models.plain({"history": history, "best": best, "params": params, "frames": data["frames"]})
-               | {"state": state}, buffer)
+    torch.save(models.plain({"history": history, "best": best, "params": params, "data": data}) | {"state": state}, buffer)
     write_whole(folder / "last.pt", buffer.getvalue())
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
@@ -172,10 +183,10 @@ def restore(path, parts, params, data):
     """Put a broken run's state back; raises UsageError if it was another run's."""
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
+        before = {**saved["params"], **saved["data"]}
     except Exception as error:
         raise DataError(f"{path}: cannot be resumed from ({type(error).__name__}); delete it to begin again") from None
-    changed = [k for k, v in params.items() if saved["params"].get(k) != v]
-    changed += ["data"] if saved["frames"] != list(data["frames"]) else []
+    changed = [k for k, v in models.plain({**params, **data}).items() if before.get(k) != v]
     if changed:
         raise UsageError(f"{path} is of a run with another {', '.join(changed)}; give the same, or another --out")
     for name, part in parts.items():
@@ -217,8 +228,8 @@ def main():
     parser.add_argument("--loss", default="wing", choices=LOSSES, help="for nets without one (default: %(default)s)")
     parser.add_argument("--optimizer", default="adamw", choices=OPTIMIZERS, help="(default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, … (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=0, help="processes that load data (default: %(default)s)")
+    parser.add_argument("--seed", type=SEED, default=0, help="(default: %(default)s)")
+    parser.add_argument("--workers", type=number(int, 0), default=0, help="processes that load data (default: %(default)s)")
     parser.add_argument("--init", metavar="CHECKPOINT", help="start from these weights")
     parser.add_argument("--final", action="store_true", help="train on the validation frames too, keep the last epoch")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
@@ -231,8 +242,11 @@ def main():
     frames = load_frames(options.data, options.labels)
     training = split_frames(frames, options.split, "all-training" if options.final else "training")
     validation = None if options.final else split_frames(frames, options.split, "validation")
-    folder = Path(options.out or f"runs/{options.net}-{Path(options.data).stem}-{options.split}"
-                                 f"{'-final' if options.final else ''}")
+    kind = "".join(f"-{word}" for word, on in (("published", options.labels == "published"), ("final", options.final),
+                                               (f"seed{options.seed}", options.seed)) if on)
+    folder = Path(options.out or f"runs/{options.net}-{Path(options.data).stem}-{options.split}{kind}")
+    if options.resume and not (folder / "last.pt").exists():
+        print(f"nothing to resume in {folder}: a new run begins")
     print(f"{options.net} on {len(training)} frames, {len(validation or ())} for validation, labels {training.labels}; "
           f"writing to {folder}")
     path, history = train(

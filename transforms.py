@@ -51,8 +51,8 @@ def crop_image(image, matrix, side):
     inverse = cv2.invertAffineTransform(matrix)
     corners = np.array([[-1, -1], [side, -1], [-1, side], [side, side]]) @ inverse[:, :2].T + inverse[:, 2]
     margin = 2 + 2 / scale
-    low = np.maximum(np.floor(corners.min(0) - margin), 0).astype(int)
-    high = np.minimum(np.ceil(corners.max(0) + margin) + 1, image.shape[1::-1]).astype(int)
+    low = np.clip(np.floor(corners.min(0) - margin), 0, image.shape[1::-1]).astype(int)
+    high = np.clip(np.ceil(corners.max(0) + margin) + 1, 0, image.shape[1::-1]).astype(int)
     if (high <= low).any():
         return np.zeros((side, side, *image.shape[2:]), np.uint8)
     region = image[low[1]:high[1], low[0]:high[0]]

@@ -44,7 +44,8 @@ class Detector:
         gray = to_gray(image)
         ratio = min(LONG_SIDE / max(gray.shape), 1.0)
         if ratio < 1:
-            gray = cv2.resize(gray, None, fx=ratio, fy=ratio, interpolation=cv2.INTER_AREA)
+            size = [max(round(n * ratio), 1) for n in gray.shape[::-1]]
+            gray = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
         boxes, weights = self.search(gray)
         middle, spread = self.evidence
         return boxes / np.float32(ratio), 1 / (1 + np.exp((middle - weights) / spread))

@@ -17,4 +17,9 @@ class Detector(haar.Detector):
         boxes, weights = super().search(gray)
         mirrored, more = super().search(cv2.flip(gray, 1))
         mirrored[:, 0] = gray.shape[1] - mirrored[:, 0] - mirrored[:, 2]
-        return np.concatenate([boxes, mirrored]), np.concatenate([weights, more])
+        boxes, weights = np.concatenate([boxes, mirrored]), np.concatenate([weights, more])
+        if not len(boxes):
+            return boxes, weights
+        above = weights - weights.min()  # OpenCV takes no negative scores here
+        kept = cv2.dnn.NMSBoxes(boxes.tolist(), above.tolist(), 0, 0.3)  # a face found from both sides is one face
+        return boxes[kept], weights[kept]

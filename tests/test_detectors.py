@@ -45,7 +45,7 @@ def test_boxes_of_large_photos_come_back_in_the_photos_own_pixels(hopper):
     large = cv2.resize(hopper[1], None, fx=4, fy=4)
     small, big = (load_detector("haar").detect(image)[0] for image in (hopper[1], large))
     assert len(big) == 1
-    np.testing.assert_allclose(big / 4, small, atol=15)
+    np.testing.assert_allclose(big / 4, small, atol=0.1 * small[0, 2])
 
 
 def test_profile_boxes_are_mirrored_back():
@@ -58,7 +58,7 @@ def test_profile_boxes_are_mirrored_back():
 
     detector.cascade = OneCorner()
     boxes, _ = detector.detect(image)
-    assert boxes.tolist() == [[5, 6, 20, 30], [95, 6, 20, 30]]
+    assert sorted(boxes.tolist()) == [[5, 6, 20, 30], [95, 6, 20, 30]]
 
 
 def test_an_opencv_without_cascades_is_told_with_its_cure(monkeypatch):

@@ -97,6 +97,7 @@ def test_the_known_shift_is_added_for_published_labels_alone(tiny):
     np.testing.assert_array_equal(in_convention_of(official, answers, true_net), answers + label_shift(answers))
     np.testing.assert_array_equal(in_convention_of(official, answers, shifted_net), answers)
     np.testing.assert_array_equal(in_convention_of(tiny, answers, true_net), answers)
+    np.testing.assert_array_equal(in_convention_of(tiny, answers, shifted_net), answers - label_shift(answers))
 
 
 def test_a_score_on_training_frames_is_refused(tiny):
@@ -118,6 +119,9 @@ def test_command_prints_a_table_with_baselines_and_compares_two(command, tiny_zi
     done = command("evaluate.py", "models4", models.WEIGHTS / "models4.pt", "--data", tiny_zip, "--split", "official",
                    "--worst", "2")
     assert done.returncode == 0, done.stderr
+    row = json.loads(command("evaluate.py", "models4", "models4", "--data", tiny_zip, "--split", "official", "--json").stdout)
+    assert row["other"]["nme"] == row["nme"] and row["difference"]["nme"] == 0
+    one_line_error(command("evaluate.py", "models4", "models4", "models4"), 2)
     for part in ("mean shape", "rounding floor", "second minus first: +0.00", "within the noise", "test/Drawn-7-"):
         assert part in done.stdout
 

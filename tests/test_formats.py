@@ -42,7 +42,8 @@ def test_pts_round_trip_and_faults():
 @pytest.mark.parametrize("text, said", [
     ("name,left,top\n", "width, height missing"), ("name,left,top,width,height\na,1,2,x,4\n", "line 2"),
     ("name,left,top,width,height\na,1,2,3\n", "line 2"), ("name,left,top,width,height\na,1,2,0,4\n", "above 0"),
-    ("name,left,top,width,height\na,nan,2,3,4\n", "finite"),
+    ("name,left,top,width,height\na,nan,2,3,4\n", "finite"), ("name,left,top,width,height\na,1e30,2,3,4\n", "million"),
+    ("name,left,top,width,height\na,1,2,3," + "4" * 200_000, "not a table"),
 ])
 def test_bad_boxes_are_told_with_their_line(tmp_path, text, said):
     (tmp_path / "b.csv").write_text(text)

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import subprocess
 
 import cv2
 import numpy as np
@@ -120,7 +122,11 @@ def test_a_folder_becomes_tables_and_drawings(command, folder, tmp_path):
     assert [json.loads(line)["name"] for line in open(tmp_path / "o.jsonl")] == ["a.jpg", "deep/b.png"]
     assert "empty.webp: 0 faces" in done.stdout
     assert sorted(p.relative_to(tmp_path / "drawn").as_posix() for p in (tmp_path / "drawn").rglob("*.*")) == [
-        "a.jpg", "deep/b.png", "empty.png"]
+        "a.jpg", "deep/b.png", "empty.webp.png"]
+
+
+def test_a_folder_without_photos_is_told(command, tmp_path):
+    assert "no photos" in one_line_error(command("pipeline.py", tmp_path), 1)
 
 
 def test_a_photo_without_faces_is_an_answer(command, folder, tmp_path):
@@ -154,7 +160,9 @@ def test_given_boxes_give_one_row_each_in_their_order(command, folder, tmp_path,
 @pytest.mark.parametrize("arguments, code, said", [
     (("--detector", "yolo"), 2, "invalid choice"), (("--net", "models77"), 2, "no network"), (("--wrong",), 2, "--wrong"),
     (("--net", "/no/such.pt"), 1, "/no/such.pt"), (("--boxes", "/no/boxes.csv"), 1, "/no/boxes.csv"),
-    (("--draw", "one.png"), 2, "give a folder"), (("--csv", "/proc/nowhere/o.csv"), 1, "cannot be written"),
+    (("--draw", "one.png"), 2, "give a folder"),
+    (("--min-confidence", "nan"), 2, "nan"), (("--device", "meta"), 2, "meta"),
+    (("--csv", "/proc/nowhere/o.csv"), 1, "cannot be written"),
 ])
 def test_users_mistakes_are_one_clear_line(command, folder, arguments, code, said):
     assert said in one_line_error(command("pipeline.py", folder, *arguments), code)
@@ -162,5 +170,48 @@ def test_users_mistakes_are_one_clear_line(command, folder, arguments, code, sai
 
 def test_a_drawing_never_goes_over_its_photo(command, folder):
     before = (folder / "a.jpg").read_bytes()
-    assert "write over" in one_line_error(command("pipeline.py", folder, "--draw", folder), 2)
+    for arguments in ((folder, "--draw", folder), (folder / "a.jpg", "--csv", folder / "a.jpg")):
+        assert "written over" in one_line_error(command("pipeline.py", *arguments), 2)
     assert (folder / "a.jpg").read_bytes() == before
+
+
+def test_photos_of_one_name_keep_their_own_rows_and_drawings(command, folder, tmp_path, hopper):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a.jpg").write_bytes(hopper[0].read_bytes())
+    done = command("pipeline.py", folder, tmp_path / "other", "--csv", "-", "--draw", tmp_path / "drawn")
+    assert done.returncode == 0, done.stderr
+    names = [r["name"] for r in csv.DictReader(done.stdout.splitlines())]
+    assert len(set(names)) == 3 and sum(n.endswith("/a.jpg") for n in names) == 2
+    assert len(list((tmp_path / "drawn").rglob("*a.jpg"))) == 2
+    same = command("pipeline.py", folder / "a.jpg", "--csv", tmp_path / "o", "--json", tmp_path / "o")
+    assert "two outputs" in one_line_error(same, 2)
+
+
+def test_odd_photos_and_names_do_not_stop_the_others(command, folder, tmp_path):
+    cv2.imwrite(str(folder / "thin.png"), np.zeros((1, 5000, 3), np.uint8))
+    os.rename(os.fsencode(folder / "a.jpg"), os.fsencode(folder) + b"/\xff\xfe.jpg")
+    done = command("pipeline.py", folder, "--csv", tmp_path / "o.csv")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "o.csv").read_bytes().count(b"\n") == 3 and b"\xff\xfe.jpg," in (tmp_path / "o.csv").read_bytes()
+
+
+def test_a_pipe_is_written_to_and_stays_a_pipe(command, folder, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with open(tmp_path / "text", "wb") as file, subprocess.Popen(["cat", str(tmp_path / "pipe")], stdout=file) as reader:
+        assert command("pipeline.py", folder / "a.jpg", "--csv", tmp_path / "pipe").returncode == 0
+        reader.wait(20)
+    assert (tmp_path / "text").read_text().count("\n") == 2 and (tmp_path / "pipe").is_fifo()
+
+
+def test_sixteen_bit_pil_images_are_not_cut_off(hopper):
+    deep = Image.fromarray(hopper[1][..., 0].astype(np.uint16) * 257)
+    np.testing.assert_allclose(as_image(deep)[..., 0], hopper[1][..., 0], atol=1)
+
+
+def test_a_detector_of_ones_own_needs_detect_alone(hopper, hopper_face):
+    class Own:
+        def detect(self, image):
+            return hopper_face.box[None], np.ones(1)
+
+    face, = KeypointDetector(detector=Own(), device="cpu")(hopper[1])
+    np.testing.assert_allclose(face.points, hopper_face.points, atol=1e-3)

@@ -64,6 +64,13 @@ def test_the_cache_is_drawn_once_and_whole(tmp_path, monkeypatch):
     assert len(load_frames(str(path))) == 16
 
 
+def test_a_home_that_cannot_be_written_to_is_no_obstacle(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(sample_faces, "__file__", str(tmp_path / "clone" / "sample_faces.py"))
+    assert sample_faces.sample_archive(people=1, seed=2).parent == tmp_path / "clone" / "data"
+
+
 def test_a_missing_model_is_told(tmp_path):
     with pytest.raises(DataError, match="build it"):
         face_model.load_model(tmp_path / "none.npz")

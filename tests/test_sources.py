@@ -170,6 +170,17 @@ def test_wrong_places_are_told(tmp_path, layout):
         load_folder(layout)
 
 
+def test_damaged_zips_are_told(layout, tmp_path):
+    good = zipped(layout, tmp_path / "a.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        start = archive.getinfo("training/A_00.jpg").header_offset
+    (tmp_path / "member.zip").write_bytes(good[:start + 60] + b"\0" * 40 + good[start + 100:])
+    (tmp_path / "directory.zip").write_bytes(good.replace(b"PK\x01\x02", b"XX\x01\x02"))
+    for name in ("member.zip", "directory.zip"):
+        with pytest.raises(DataError, match=name):
+            load_folder(tmp_path / name).image(0)
+
+
 def test_names_that_leave_the_data_are_refused(layout):
     table = layout / "training_frames_keypoints.csv"
     table.write_text(table.read_text().replace("B_00.jpg", "../../B_00.jpg"))
@@ -182,9 +193,10 @@ def test_names_that_leave_the_data_are_refused(layout):
 # ---------------------------------------------------------------- the download
 
 class Server(http.server.SimpleHTTPRequestHandler):
-    """Serves one folder, with ranges; breaks off once after `broken` bytes if that is set."""
+    """Serves one folder, with ranges; breaks off once after `broken` bytes if that is set; `chunked` breaks in a chunk."""
 
     broken = None
+    protocol_version = "HTTP/1.1"
     asked = []  # noqa: RUF012 (shared on purpose)
 
     def do_GET(self):
@@ -193,6 +205,12 @@ class Server(http.server.SimpleHTTPRequestHandler):
         type(self).asked.append(start)
         if start >= len(data):
             self.send_error(416)
+            return
+        if "chunked" in self.path:
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"400\r\nonly a part")
             return
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(data) - start))
@@ -239,6 +257,9 @@ def test_a_page_that_is_no_archive_is_never_taken_for_one_and_the_next_address_i
     download([address + "error.html", address + "good.zip"], target, check)
     assert len(load_folder(target)) == 3
     assert list(target.parent.iterdir()) == [target]
+    (tmp_path / "chunked").write_text("any")
+    with pytest.raises(DataError, match="IncompleteRead"):
+        download([address + "chunked"], tmp_path / "data" / "third.zip", check)
     with pytest.raises(DataError, match="FACIAL_KEYPOINTS_DATA"):
         download([address + "error.html"], tmp_path / "data" / "other.zip", check)
 
@@ -246,5 +267,10 @@ def test_a_page_that_is_no_archive_is_never_taken_for_one_and_the_next_address_i
 def test_official_comes_from_the_named_place_and_must_be_whole(layout, monkeypatch):
     monkeypatch.setenv("FACIAL_KEYPOINTS_DATA", str(layout))
     assert sources.load_official().kind == "official"
+    shutil.copytree(layout / "test", layout / "other" / "images")
+    shutil.copy(layout / "test_frames_keypoints.csv", layout / "other" / "annotations.csv")
+    monkeypatch.setenv("FACIAL_KEYPOINTS_DATA", str(layout / "other"))
+    with pytest.raises(DataError, match="not in the layout of the official set"):  # its labels have no shift to take out
+        sources.load_official()
     with pytest.raises(DataError, match="2 training rows, expected 3462"):
         sources.check_official(layout)

@@ -60,12 +60,21 @@ def test_a_broken_run_goes_on_to_the_same_end(parts, tmp_path, monkeypatch):
     assert [r["validation_nme"] for r in history] == [r["validation_nme"] for r in again]
     with pytest.raises(UsageError, match="another lr"):
         train("models2", *parts, tmp_path / "broken", lr=0.5, **options)
+    parts[0].labels = "corrected"
+    with pytest.raises(UsageError, match="another labels"):
+        train("models2", *parts, tmp_path / "broken", **options)
+    (tmp_path / "broken" / "last.pt").write_bytes((tmp_path / "broken" / "checkpoint.pt").read_bytes())
+    with pytest.raises((DataError, UsageError), match=r"last\.pt"):
+        train("models2", *parts, tmp_path / "broken", **options)
 
 
 def test_training_goes_on_from_given_weights(parts, tmp_path):
     _, start = train("models4", *parts, tmp_path / "a", **{**OPTIONS, "epochs": 1, "lr": 1e-6},
                      init=models.find_weights("models4"))
     assert start[0]["validation_nme"] < 8  # the shipped weights know faces already
+    seen = models.read_checkpoint(tmp_path / "a" / "checkpoint.pt")["data"]["frames"]
+    first = models.read_checkpoint(models.find_weights("models4"))["data"]["frames"]
+    assert set(seen) == set(first) | set(parts[0].names)  # what the first weights had seen is not forgotten
     with pytest.raises(DataError, match="another network"):
         train("models2", *parts, tmp_path / "b", **OPTIONS, init=models.find_weights("models4"))
 
@@ -111,7 +120,8 @@ def test_the_command_trains_resumes_and_refuses(command, tiny_zip, tmp_path):
     assert "best validation NME" in done.stdout and (tmp_path / "run" / "checkpoint.pt").exists()
     done = command("evaluate.py", tmp_path / "run" / "checkpoint.pt", "--data", tiny_zip, "--split", "official")
     assert "allow-leak" in one_line_error(done, 1)
-    for extra, code in ((("--net", "models77"), 2), (("--epochs", "0"), 2), (("--data", "/no/data"), 1), (("--lr", "x"), 2)):
+    for extra, code in ((("--net", "models77"), 2), (("--epochs", "0"), 2), (("--data", "/no/data"), 1), (("--lr", "x"), 2),
+                        (("--seed", "-1"), 2), (("--workers", "-1"), 2), (("--data", tiny_zip, "--out", tiny_zip), 1)):
         one_line_error(command("train.py", *extra), code)
 
 

@@ -1,0 +1,145 @@
+"""What the labels are: their shift, the lattice they lie on, the floor that sets for any score, and the doubtful ones."""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+import models
+from data_load import SHIFT_INTER_OCULAR, SHIFT_PIXELS, load_frames, split_frames
+from errors import run
+from evaluate import in_convention_of, point_errors, predict_frames
+from train import train
+
+
+def inter_ocular(points):
+    """Distance (n,) between the outer eye corners of keypoints (n, 68, 2)."""
+    return np.linalg.norm(points[:, 36] - points[:, 45], axis=-1)
+
+
+def residual_shift(points, answers):
+    """Mean offset (n, 2) of labels from answers over the 68 points of each face, in the same units."""
+    return (points - answers).mean(1)
+
+
+def fit_shift(offset, length, draws=1000, seed=0):
+    """Offsets (n,) in px against inter-ocular distances (n,) -> (constant, share of the distance) and their spreads.
+
+    Least squares on offset / length, so that large faces, whose errors are larger, do not rule; spreads by bootstrap.
+    """
+    design = np.column_stack([1 / length, np.ones_like(length)])
+    target = offset / length
+    rng, fits = np.random.default_rng(seed), []
+    for draw in range(draws + 1):
+        rows = np.arange(len(target)) if draw == 0 else rng.integers(0, len(target), len(target))
+        fits.append(np.linalg.lstsq(design[rows], target[rows], rcond=None)[0])
+    return fits[0], np.std(fits[1:], axis=0)
+
+
+def lattice_pitch(values, lowest=1.5, highest=9.0, steps=400):
+    """Pitch of the lattice that numbers (m,) lie on, and how strongly: 0 no lattice, 1 all on it.
+
+    The largest peak of |mean of exp(2πi value / pitch)| over pitches: a periodogram of point positions. Whole pixels
+    make a peak at 1 px, below `lowest`.
+    """
+    pitch = np.geomspace(lowest, highest, steps)
+    strength = np.abs(np.exp(2j * np.pi * values[:, None] / pitch).mean(0))
+    high = strength >= 0.9 * strength.max()  # a lattice is one of half its pitch as well: the widest is meant
+    last = np.flatnonzero(high)[-1]
+    first = last - np.argmin(high[last::-1]) + 1 if not high[:last].all() else 0
+    peak = first + strength[first:last + 1].argmax()
+    return float(pitch[peak]), float(strength[peak])
+
+
+def lattice(points):
+    """Pitch in % of the inter-ocular distance and strength (n, 2) of each face's lattice, from x and y alike."""
+    rows, length = [], inter_ocular(points)
+    for face, unit in zip(points, length, strict=True):
+        best = max((lattice_pitch(face[:, axis], max(1.5, 0.03 * unit), max(3.0, 0.09 * unit)) for axis in (0, 1)),
+                   key=lambda row: row[1])
+        rows.append([100 * best[0] / unit, best[1]])
+    return np.array(rows)
+
+
+def floors(points, pitch_share, seed=0):
+    """NME in % of a perfect network: labels rounded to pixels, to cells, and to both."""
+    rng = np.random.default_rng(seed)
+    cell = pitch_share / 100 * inter_ocular(points)[:, None, None]
+    truth = points + rng.uniform(-0.5, 0.5, points.shape) * np.maximum(cell, 1)
+    start = rng.uniform(0, 1, (len(points), 1, 2)) * cell
+    cells = np.round((truth - start) / cell) * cell + start
+    return {"pixels": point_errors(np.round(truth), truth).mean(), "cells": point_errors(cells, truth).mean(),
+            "both": point_errors(np.round(cells), truth).mean()}
+
+
+def measure_shift(frames, epochs, folder, bar=True):
+    """Train with mirroring on labels as they are -> constant and share of the shift in x, their spreads, the residuals.
+
+    A network that sees every face mirrored as well, with mirrored labels, cannot tell a shift to the right from one to
+    the left: what it learns in x is the truth plus nothing. Its mean residual on its own training frames is the shift.
+    """
+    path, _ = train("models4", frames, None, folder, epochs=epochs, bar=bar)
+    net, _ = models.load_checkpoint(path)
+    answers = predict_frames(net, frames)
+    offset = residual_shift(frames.points, answers)
+    (constant, share), spread = fit_shift(offset[:, 0], inter_ocular(frames.points))
+    return constant, share, spread, offset, answers
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default="sample", help="sample, official, or a folder or zip (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, help="of the network that measures (default: 12 for sample, else 30)")
+    parser.add_argument("--shift", type=float, nargs=2, metavar=("PX", "SHARE"),
+                        help="put a known shift in x and y into the labels first, to see it come out")
+    parser.add_argument("--doubtful", type=Path, metavar="FILE", help="draw the most doubtful labels into this picture")
+    options = parser.parse_args()
+
+    everything = load_frames(options.data, "published")
+    frames = split_frames(everything, "official", "all-training")
+    if options.shift:
+        unit = inter_ocular(frames.points)[:, None, None]
+        frames.points = frames.points + (options.shift[0] + options.shift[1] * unit).astype(np.float32)
+    epochs = options.epochs or (12 if options.data == "sample" else 30)
+    with tempfile.TemporaryDirectory() as folder:
+        constant, share, spread, offset, answers = measure_shift(frames, epochs, folder, sys.stderr.isatty())
+    length = inter_ocular(frames.points)
+    print(f"{frames.data}: {len(frames)} training frames, {epochs} epochs under mirroring")
+    print(f"shift in x: {constant:.2f} ± {spread[0]:.2f} px + {100 * share:.2f} ± {100 * spread[1]:.2f} % of the inter-ocular "
+          f"distance (in use for the official set: {SHIFT_PIXELS} px + {100 * SHIFT_INTER_OCULAR:.1f} %)")
+    for group in np.array_split(np.argsort(length), 4):
+        x, y = offset[group].mean(0)
+        print(f"  faces of {length[group].min():5.1f} to {length[group].max():5.1f} px: {x:+.2f} px in x, {y:+.2f} in y "
+              "(a shift in y is learned: mirroring cannot show it)")
+    cells = lattice(frames.points)
+    pitch = np.median(cells[:, 0])
+    print(f"lattice: pitch {pitch:.2f} % of the inter-ocular distance "
+          f"(median {np.median(cells[:, 0] * length) / 100:.2f} px), "
+          f"strength {np.median(cells[:, 1]):.2f}; whole pixels: {100 * np.mean(frames.points % 1 == 0):.0f} % of the numbers")
+    print("floor of the NME: " + ", ".join(f"{name} {value:.2f} %" for name, value in floors(frames.points, pitch).items()))
+    answers = in_convention_of(frames, answers, {"kind": frames.kind, "labels": frames.labels})
+    errors = point_errors(answers + offset.mean(0), frames.points).mean(1)
+    worst = np.argsort(-errors)[:20]
+    print("most doubtful: " + ", ".join(f"{frames.names[i]} ({errors[i]:.0f} %)" for i in worst[:5]))
+    if options.doubtful:
+        gallery(frames, answers, worst, errors, options.doubtful)
+
+
+def gallery(frames, answers, rows, errors, path):
+    """Draw labels (green) and the network's answers (coloured) of doubtful frames. Never commit it: it shows people."""
+    import matplotlib.pyplot as plt
+
+    import show
+
+    figure, axes = plt.subplots(4, 5, figsize=(15, 12), layout="constrained")
+    for axis, row in zip(axes.flat, rows, strict=False):
+        show.image_on(axis, frames.image(row), f"{frames.names[row]} {errors[row]:.0f} %")
+        show.points_on(axis, answers[row], truth=frames.points[row])
+    figure.savefig(path)
+    print(f"drawn: {path}")
+
+
+if __name__ == "__main__":
+    run(main)
