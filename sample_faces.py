@@ -170,6 +170,18 @@ def draw_scene(seed=0, faces=6, width=960, height=640):
     return camera(image, rng, 0.4), np.array(points)
 
 
+def draw_sheet(people=100, columns=10, side=120, seed=0):
+    """One frame each of many people, cut square -> uint8 RGB, `columns` of them in a row."""
+    tiles = []
+    for person in range(people):
+        _, _, image, _ = next(draw_person(seed, person))
+        edge = min(image.shape[:2])
+        top, left = ((n - edge) // 2 for n in image.shape[:2])
+        tiles.append(cv2.resize(image[top:top + edge, left:left + edge], (side, side), interpolation=cv2.INTER_AREA))
+    tiles += [np.full((side, side, 3), 255, np.uint8)] * (-people % columns)
+    return np.vstack([np.hstack(tiles[i:i + columns]) for i in range(0, len(tiles), columns)])
+
+
 def draw_archive(path, people=150, seed=0, bar=True):
     """Draw a data set into a zip of the official layout, whole or not at all."""
     model = load_model()
@@ -217,6 +229,10 @@ def main():
                          help=f"{VIDEOS * FRAMES} frames each (default: %(default)s)")
     command.add_argument("--seed", type=SEED, default=0, help="(default: %(default)s)")
     command.add_argument("--out", type=Path, required=True)
+    command = commands.add_parser("sheet", help="draw one frame each of many people into a PNG, to look at")
+    command.add_argument("--people", type=number(int, 1), default=100, help="(default: %(default)s)")
+    command.add_argument("--seed", type=SEED, default=0, help="(default: %(default)s)")
+    command.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     if options.command == "build":
         from data_load import load_frames
@@ -225,6 +241,9 @@ def main():
         privacy(model, coefficients, people)
         save_model(options.out, model)
         print(f"{options.out}: {options.out.stat().st_size / 2**20:.2f} MiB")
+    elif options.command == "sheet":
+        _, data = cv2.imencode(".png", draw_sheet(options.people, seed=options.seed)[..., ::-1])
+        write_whole(options.out, data.tobytes())
     else:
         draw_archive(options.out, options.people, options.seed)
         print(f"{options.out}: {options.people * VIDEOS * FRAMES} frames of {options.people} people")

@@ -10,7 +10,7 @@ import numpy as np
 HOME = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(HOME))
 from pipeline import KeypointDetector
-from sample_faces import draw_person, draw_scene
+from sample_faces import draw_scene, draw_sheet
 from show import draw_faces
 from sources import read_image
 
@@ -21,13 +21,7 @@ def main():
     crowd, _ = draw_scene(seed=5, faces=8, width=1050, height=600)
     front = np.hstack([draw_faces(image, detector(image)) for image in (photo, crowd)])
     write("front.jpg", front)
-    tiles = []
-    for person in range(40):
-        _, _, image, _ = next(iter(draw_person(0, person)))
-        side = min(image.shape[:2])
-        top, left = ((n - side) // 2 for n in image.shape[:2])
-        tiles.append(cv2.resize(image[top:top + side, left:left + side], (110, 110), interpolation=cv2.INTER_AREA))
-    write("drawn.jpg", np.vstack([np.hstack(tiles[i:i + 10]) for i in range(0, 40, 10)]))
+    write("drawn.jpg", draw_sheet(people=40, side=110))
 
 
 def write(name, image):

@@ -9,6 +9,7 @@ from data_load import load_frames
 from errors import DataError
 from evaluate import point_errors, predict_frames
 from models import find_weights, load_checkpoint
+from sources import read_image as load_image
 from transforms import SWAP
 
 
@@ -53,6 +54,11 @@ def test_scenes_hold_the_faces_they_say():
     image, points = sample_faces.draw_scene(1, faces=4, width=640, height=480)
     assert image.shape == (480, 640, 3) and points.shape == (4, 68, 2)
     assert ((points.mean(1) > 0) & (points.mean(1) < [640, 480])).all()
+
+
+def test_a_sheet_shows_one_frame_each(command, tmp_path):
+    assert command("sample_faces.py", "sheet", "--people", 12, "--out", tmp_path / "s.png").returncode == 0
+    assert load_image(tmp_path / "s.png").shape == (240, 1200, 3)
 
 
 def test_the_cache_is_drawn_once_and_whole(tmp_path, monkeypatch):
