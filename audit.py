@@ -8,15 +8,10 @@ from pathlib import Path
 import numpy as np
 
 import models
-from data_load import SHIFT_INTER_OCULAR, SHIFT_PIXELS, load_frames, split_frames
+from data_load import SHIFT_INTER_OCULAR, SHIFT_PIXELS, inter_ocular, load_frames, split_frames
 from errors import run
 from evaluate import in_convention_of, point_errors, predict_frames
 from train import train
-
-
-def inter_ocular(points):
-    """Distance (n,) between the outer eye corners of keypoints (n, 68, 2)."""
-    return np.linalg.norm(points[:, 36] - points[:, 45], axis=-1)
 
 
 def residual_shift(points, answers):

@@ -12,34 +12,22 @@ from torch.utils.data import Dataset, Sampler
 from errors import DataError, UsageError, run
 from sources import Frames, is_official, load_folder, load_official, read_image
 from transforms import (
-    Augment,
-    Compose,
-    FaceCrop,
-    Normalize,
-    RandomCrop,
-    Rescale,
-    ToTensor,
-    crop_image,
-    crop_matrix,
-    data_transform,
-    evaluation_transform,
-    tight_box,
-    to_points,
-    to_targets,
-    training_transform,
+    Augment, Compose, FaceCrop, Normalize, RandomCrop, Rescale, ToTensor, crop_image, crop_matrix, data_transform,
+    evaluation_transform, inter_ocular, tight_box, to_points, to_targets, training_transform, turned,
 )
 
 __all__ = [
     "Augment", "Compose", "EpochSampler", "FaceCrop", "FacialKeypointsDataset", "Frames", "Normalize", "RandomCrop",
-    "Rescale", "ToTensor", "crop_image", "crop_matrix", "data_transform", "evaluation_transform", "label_shift",
-    "load_frames", "read_image", "split_frames", "tight_box", "to_points", "to_targets", "training_transform",
+    "Rescale", "ToTensor", "crop_image", "crop_matrix", "data_transform", "evaluation_transform", "inter_ocular",
+    "label_shift", "load_frames", "read_image", "split_frames", "tight_box", "to_points", "to_targets",
+    "training_transform", "turned",
 ]
 
 SPLITS = ("official", "person")
 PARTS = ("training", "validation", "test", "all-training")
 LABELS = ("corrected", "published")
 
-# The official labels sit to the right of and below the features: by 0.56 px (they were made by rounding cells down)
+# The official labels sit to the right of and below the features: by 0.56 px
 # and 1.4 % of the distance between the outer eye corners. Measured in x by symmetry, taken over to y: docs/data.md.
 SHIFT_PIXELS, SHIFT_INTER_OCULAR = 0.56, 0.014
 
@@ -74,9 +62,8 @@ def load_frames(data="sample", labels="corrected"):
 
 def label_shift(points):
     """Shift of the official labels for keypoints (…, 68, 2) in pixels -> (…, 1, 1), the same in x and y."""
-    points = np.asarray(points, np.float32)
-    inter_ocular = np.linalg.norm(points[..., 36, :] - points[..., 45, :], axis=-1)
-    return (SHIFT_PIXELS + SHIFT_INTER_OCULAR * inter_ocular)[..., None, None].astype(np.float32)
+    length = inter_ocular(np.asarray(points, np.float32))
+    return (SHIFT_PIXELS + SHIFT_INTER_OCULAR * length)[..., None, None].astype(np.float32)
 
 
 def person_digit(person):

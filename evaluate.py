@@ -10,16 +10,8 @@ import torch
 
 import models
 from data_load import (
-    LABELS,
-    PARTS,
-    SPLITS,
-    FacialKeypointsDataset,
-    evaluation_transform,
-    label_shift,
-    load_frames,
-    split_frames,
-    tight_box,
-    to_points,
+    LABELS, PARTS, SPLITS, FacialKeypointsDataset, evaluation_transform, inter_ocular, label_shift, load_frames, split_frames,
+    tight_box, to_points,
 )
 from errors import DataError, UsageError, number, run
 
@@ -38,7 +30,7 @@ def normalizer_length(truth, normalizer="outer-eyes"):
     if normalizer not in NORMALIZERS:
         raise UsageError(f"normalizer must be one of {', '.join(NORMALIZERS)}, not {normalizer!r}")
     if normalizer == "outer-eyes":
-        return np.linalg.norm(truth[:, 36] - truth[:, 45], axis=-1)
+        return inter_ocular(truth)
     if normalizer == "inter-pupil":
         return np.linalg.norm(truth[:, 36:42].mean(1) - truth[:, 42:48].mean(1), axis=-1)
     return np.linalg.norm(tight_box(truth)[:, 2:], axis=-1)

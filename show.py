@@ -51,12 +51,13 @@ def points_on(axis, points, numbers=False, size=6, colour=None, truth=None):
     if truth is not None:
         axis.plot(*np.stack([truth, points], 1).transpose(2, 1, 0), color=RED, linewidth=0.8)
         axis.scatter(*truth.T, s=size, color=GREEN, linewidths=0)
+    size = 3 * size if numbers else size
     for rows, _, part_colour in PARTS.values():
         rows = list(rows)
         axis.scatter(*points[rows].T, s=size, color=colour or part_colour, linewidths=0.3, edgecolors="black")
     if numbers:
         for number, (x, y) in enumerate(points):
-            axis.annotate(str(number), (x, y), xytext=(2, 2), textcoords="offset points", fontsize=6, color="white")
+            axis.annotate(str(number), (x, y), xytext=(2, 2), textcoords="offset points", fontsize=7, color="white")
 
 
 def contact_sheet(images, points=None, columns=5, numbers=False, titles=None, truth=None, width=10):

@@ -17,13 +17,7 @@ from tqdm.auto import tqdm
 
 import models
 from data_load import (
-    LABELS,
-    SPLITS,
-    EpochSampler,
-    FacialKeypointsDataset,
-    evaluation_transform,
-    load_frames,
-    split_frames,
+    LABELS, SPLITS, EpochSampler, FacialKeypointsDataset, evaluation_transform, load_frames, split_frames,
     training_transform,
 )
 from errors import SEED, DataError, UsageError, number, run

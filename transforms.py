@@ -24,6 +24,17 @@ def tight_box(points):
     return np.concatenate([low, high - low], -1)
 
 
+def inter_ocular(points):
+    """Keypoints (…, 68, 2) -> distance (…) between the outer eye corners, 36 and 45, in the same units."""
+    return np.linalg.norm(points[..., 36, :] - points[..., 45, :], axis=-1)
+
+
+def turned(points):
+    """Keypoints (…, 68, 2) -> how far a head is turned: 0 frontal, -1 and 1 profiles, by the nose tip's place on the jaw."""
+    left, nose, right = (points[..., i, 0] for i in (1, 30, 15))
+    return np.clip((2 * nose - left - right) / (right - left), -1, 1)
+
+
 def crop_matrix(box, side, zoom=1.0, angle=0.0, shift=(0.0, 0.0), mirror=False):
     """Affine (2, 3) float64 that takes pixels of the image to pixels of the square crop around `box`.
 

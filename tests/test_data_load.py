@@ -6,7 +6,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from data_load import (
-    EpochSampler, FacialKeypointsDataset, label_shift, leaks, load_frames, person_digit, split_frames, training_transform,
+    EpochSampler, FacialKeypointsDataset, label_shift, leaks, load_frames, person_digit, split_frames,
+    training_transform,
 )
 from errors import DataError, UsageError
 

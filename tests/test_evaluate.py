@@ -10,8 +10,8 @@ import models
 from data_load import label_shift
 from errors import DataError, UsageError
 from evaluate import (
-    area_under_curve, bootstrap, cumulative_error_curve, debias, failure_rate, in_convention_of, point_errors, refuse_leak,
-    summarize,
+    area_under_curve, bootstrap, cumulative_error_curve, debias, failure_rate, in_convention_of, point_errors,
+    refuse_leak, summarize,
 )
 
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from errors import DataError
 from transforms import (
-    SWAP, Augment, Compose, FaceCrop, Normalize, RandomCrop, Rescale, ToTensor, crop_image, crop_matrix, data_transform,
-    tight_box, to_points, to_targets, training_transform,
+    SWAP, Augment, Compose, FaceCrop, Normalize, RandomCrop, Rescale, ToTensor, crop_image, crop_matrix,
+    data_transform, tight_box, to_points, to_targets, training_transform,
 )
 
 
