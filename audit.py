@@ -9,7 +9,7 @@ import numpy as np
 
 import models
 from data_load import SHIFT_INTER_OCULAR, SHIFT_PIXELS, inter_ocular, load_frames, split_frames
-from errors import run
+from errors import number, run
 from evaluate import in_convention_of, point_errors, predict_frames
 from train import train
 
@@ -69,7 +69,7 @@ def floors(points, pitch_share, seed=0):
             "both": point_errors(np.round(cells), truth).mean()}
 
 
-def measure_shift(frames, epochs, folder, bar=True):
+def measure_shift(frames, options.epochs, folder, bar=True):
     """Train with mirroring on labels as they are -> constant and share of the shift in x, their spreads, the residuals.
 
     A network that sees every face mirrored as well, with mirrored labels, cannot tell a shift to the right from one to
@@ -85,8 +85,8 @@ def measure_shift(frames, epochs, folder, bar=True):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", default="sample", help="sample, official, or a folder or zip (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, help="of the network that measures (default: 12 for sample, else 30)")
+    parser.add_argument("--data", default="official", help="sample, official, or a folder or zip (default: %(default)s)")
+    parser.add_argument("--epochs", type=number(int, 1), default=30, help="of the network that measures (default: %(default)s)")
     parser.add_argument("--shift", type=float, nargs=2, metavar=("PX", "SHARE"),
                         help="put a known shift in x and y into the labels first, to see it come out")
     parser.add_argument("--doubtful", type=Path, metavar="FILE", help="draw the most doubtful labels into this picture")
@@ -97,11 +97,10 @@ def main():
     if options.shift:
         unit = inter_ocular(frames.points)[:, None, None]
         frames.points = frames.points + (options.shift[0] + options.shift[1] * unit).astype(np.float32)
-    epochs = options.epochs or (12 if options.data == "sample" else 30)
     with tempfile.TemporaryDirectory() as folder:
-        constant, share, spread, offset, answers = measure_shift(frames, epochs, folder, sys.stderr.isatty())
+        constant, share, spread, offset, answers = measure_shift(frames, options.epochs, folder, sys.stderr.isatty())
     length = inter_ocular(frames.points)
-    print(f"{frames.data}: {len(frames)} training frames, {epochs} epochs under mirroring")
+    print(f"{frames.data}: {len(frames)} training frames, {options.epochs} epochs under mirroring")
     print(f"shift in x: {constant:.2f} ± {spread[0]:.2f} px + {100 * share:.2f} ± {100 * spread[1]:.2f} % of the inter-ocular "
           f"distance (in use for the official set: {SHIFT_PIXELS} px + {100 * SHIFT_INTER_OCULAR:.1f} %)")
     for group in np.array_split(np.argsort(length), 4):

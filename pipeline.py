@@ -127,6 +127,10 @@ def list_photos(places):
             photos.append((place.name, place))
     if not photos:
         raise DataError(f"no photos in {', '.join(map(str, places))} (looked for {', '.join(IMAGE_ENDINGS)})")
+    once = {}
+    for name, path in photos:
+        once.setdefault(os.path.realpath(path), (name, path))
+    photos = list(once.values())
     counts = Counter(name for name, _ in photos)
     return [(name if counts[name] == 1 else path.as_posix(), path) for name, path in photos]
 

@@ -3,6 +3,7 @@
 import argparse
 import csv
 import datetime
+import inspect
 import io
 import re
 import subprocess
@@ -107,8 +108,7 @@ def write_card(weights, rows):
     """The card of shipped weights, beside them."""
     path = models.WEIGHTS / f"{weights}.pt"
     net, content = models.load_checkpoint(path)
-    doc = models.net_class(content["net"]).__module__
-    line = __import__(doc, fromlist=["Net"]).__doc__.splitlines()[0]
+    line = inspect.getmodule(models.net_class(content["net"])).__doc__.splitlines()[0]
     data, params = content["data"], content["params"]
     names = [name.rsplit("/", 1)[-1].rsplit("_", 1)[0] for name in data["frames"]]
     write_whole(path.with_suffix(".md"), CARD.format(

@@ -183,6 +183,8 @@ def test_photos_of_one_name_keep_their_own_rows_and_drawings(command, folder, tm
     names = [r["name"] for r in csv.DictReader(done.stdout.splitlines())]
     assert len(set(names)) == 3 and sum(n.endswith("/a.jpg") for n in names) == 2
     assert len(list((tmp_path / "drawn").rglob("*a.jpg"))) == 2
+    twice = command("pipeline.py", folder, folder / "a.jpg", "--csv", "-")
+    assert [r["name"] for r in csv.DictReader(twice.stdout.splitlines())] == ["a.jpg", "deep/b.png"]
     same = command("pipeline.py", folder / "a.jpg", "--csv", tmp_path / "o", "--json", tmp_path / "o")
     assert "two outputs" in one_line_error(same, 2)
 
