@@ -69,7 +69,7 @@ def floors(points, pitch_share, seed=0):
             "both": point_errors(np.round(cells), truth).mean()}
 
 
-def measure_shift(frames, options.epochs, folder, bar=True):
+def measure_shift(frames, epochs, folder, bar=True):
     """Train with mirroring on labels as they are -> constant and share of the shift in x, their spreads, the residuals.
 
     A network that sees every face mirrored as well, with mirrored labels, cannot tell a shift to the right from one to
