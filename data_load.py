@@ -19,7 +19,7 @@ from transforms import (
 __all__ = [
     "Augment", "Compose", "EpochSampler", "FaceCrop", "FacialKeypointsDataset", "Frames", "Normalize", "RandomCrop",
     "Rescale", "ToTensor", "crop_image", "crop_matrix", "data_transform", "evaluation_transform", "inter_ocular",
-    "label_shift", "load_frames", "read_image", "split_frames", "tight_box", "to_points", "to_targets",
+    "label_shift", "learned_shift", "load_frames", "read_image", "split_frames", "tight_box", "to_points", "to_targets",
     "training_transform", "turned",
 ]
 
@@ -64,6 +64,11 @@ def label_shift(points):
     """Shift of the official labels for keypoints (…, 68, 2) in pixels -> (…, 1, 1), the same in x and y."""
     length = inter_ocular(np.asarray(points, np.float32))
     return (SHIFT_PIXELS + SHIFT_INTER_OCULAR * length)[..., None, None].astype(np.float32)
+
+
+def learned_shift(trained):
+    """True if a network answers with the shift of the official labels: `trained`, a checkpoint's `data`, says published."""
+    return trained.get("kind") == "official" and trained.get("labels") == "published"
 
 
 def person_digit(person):

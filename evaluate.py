@@ -10,8 +10,8 @@ import torch
 
 import models
 from data_load import (
-    LABELS, PARTS, SPLITS, FacialKeypointsDataset, evaluation_transform, inter_ocular, label_shift, load_frames, split_frames,
-    tight_box, to_points,
+    LABELS, PARTS, SPLITS, FacialKeypointsDataset, crop_matrix, evaluation_transform, inter_ocular, label_shift,
+    learned_shift, load_frames, split_frames, tight_box, to_points, to_targets,
 )
 from errors import DataError, UsageError, number, run
 
@@ -99,9 +99,12 @@ def summarize(points, truth, people=None, normalizer="outer-eyes"):
 
 def mean_shape(training):
     """Mean targets (68, 2) of training frames in their crops: what a network that ignores its input would answer."""
-    transform = evaluation_transform(2)  # the side does not matter to targets; 2 px keeps it quick
-    return np.mean([transform({"image": np.zeros((2, 2), np.uint8), "keypoints": p})["keypoints"].numpy()
-                    for p in training.points], axis=0)
+    return to_targets(training.points, crop_matrices(training.points), 1).mean(0)
+
+
+def crop_matrices(points, side=1):
+    """Matrices (n, 2, 3) of the crops around keypoints (n, 68, 2); to targets and back, any side gives the same."""
+    return np.stack([crop_matrix(box, side) for box in tight_box(points)])
 
 
 def rounding_floor(truth, seed=0):
@@ -130,9 +133,8 @@ def in_convention_of(frames, points, trained):
     `trained` is a checkpoint's `data`; a network that learned the published labels answers with the shift already, and
     it is taken out for all other labels.
     """
-    learned = trained.get("kind") == "official" and trained.get("labels") == "published"
     wanted = frames.kind == "official" and frames.labels == "published"
-    return points + (wanted - learned) * label_shift(points)
+    return points + (wanted - learned_shift(trained)) * label_shift(points)
 
 
 def refuse_leak(content, frames, where):
@@ -185,16 +187,13 @@ def table(rows):
 
 def baselines(frames, everything, split, normalizer):
     """Rows of the mean shape (if the data set has training frames) and of the rounding floor."""
-    rows, side = [], 2
+    rows = []
     try:
         training = split_frames(everything, split, "training")
     except DataError:
         training = None
     if training is not None:
-        transform = evaluation_transform(side)
-        matrices = np.stack([transform({"image": np.zeros((2, 2), np.uint8), "keypoints": p})["matrix"].numpy()
-                             for p in frames.points])
-        points = to_points(np.broadcast_to(mean_shape(training), frames.points.shape), matrices, side)
+        points = to_points(np.broadcast_to(mean_shape(training), frames.points.shape), crop_matrices(frames.points), 1)
         rows.append(("mean shape", summarize(points, frames.points, frames.people, normalizer)))
     rows.append(("rounding floor",
                  summarize(rounding_floor(frames.points), frames.points, frames.people, normalizer)))

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 import detector_architectures
 import models
-from data_load import label_shift
+from data_load import label_shift, learned_shift
 from errors import DataError, UsageError, number, run
 from formats import csv_header, open_whole, read_boxes, to_csv, to_json
 from sources import IMAGE_ENDINGS, read_image
@@ -75,8 +75,6 @@ class KeypointDetector:
         self.detector = detector_architectures.load_detector(detector) if isinstance(detector, str) else detector
         self.fit = getattr(self.detector, "fit", (0, 0, 1, 1))  # boxes of a detector without one are tight already
         self.side, self.min_confidence = models.input_size(self.net), min_confidence
-        data = self.checkpoint["data"]
-        self.shifted = data.get("kind") == "official" and data.get("labels") == "published"
 
     def __call__(self, photo):
         image = as_image(photo)
@@ -96,7 +94,7 @@ class KeypointDetector:
         crops = np.stack([crop_image(gray, matrix, self.side) for matrix in matrices])
         targets, confidence = models.predict(self.net, torch.from_numpy(crops[:, None]).float() / 255)
         points = to_points(targets.numpy(), matrices, self.side)
-        if self.shifted:  # a network that learned the official labels as published has learned their shift
+        if learned_shift(self.checkpoint["data"]):  # answers are to sit on the features
             points = points - label_shift(points)
         return [Face(np.asarray(b, np.float32), p, float(c.mean()), c)
                 for b, p, c in zip(boxes, points, confidence.numpy(), strict=True)]
@@ -212,9 +210,11 @@ def refuse_overwriting(inputs, outputs):
 def process(detector, work, outputs, drawings, options):
     """Do all jobs, go on past bad photos -> list of messages of what failed."""
     failed, faces_found, drawn = [], 0, {}
+    waiting = Counter(path for _, path, _ in work)  # rows of one photo may stand apart in --boxes: drawn after the last
     told = sys.stderr if "-" in (options.csv, options.json) else sys.stdout
     bar = tqdm(work, unit="photo", disable=len(work) < 3 or not sys.stderr.isatty())
-    for position, (name, path, boxes) in enumerate(bar):
+    for name, path, boxes in bar:
+        waiting[path] -= 1
         try:
             if path is None:
                 raise DataError(f"{name}: in {options.boxes}, but not among the photos given")
@@ -223,8 +223,8 @@ def process(detector, work, outputs, drawings, options):
             for file, line in outputs:
                 file.write("".join(line(name, face) for face in faces).encode("utf-8", "surrogateescape"))
             if options.draw:
-                drawn.setdefault(path, []).extend(faces)  # rows of one photo may stand apart in --boxes
-                if all(later != path for _, later, _ in work[position + 1:position + 1 + (len(work) if boxes else 0)]):
+                drawn.setdefault(path, []).extend(faces)
+                if not waiting[path]:
                     draw(image, drawn.pop(path), drawings[path], options.style)
         except (DataError, cv2.error) as error:
             failed.append(printable(error if isinstance(error, DataError) else f"{path}: OpenCV: {error}"))

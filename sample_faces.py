@@ -209,7 +209,7 @@ def sample_archive(people=150, seed=0):
             return path
         with contextlib.suppress(DataError):  # a home that cannot be written to: keep it beside the code
             write_whole(path.with_suffix(".try"), "")
-            path.with_suffix(".try").unlink()
+            path.with_suffix(".try").unlink(missing_ok=True)  # another run may try at the same time
             draw_archive(path, people, seed, bar=sys.stderr.isatty())
             return path
     path = Path(__file__).resolve().parent / "data" / name

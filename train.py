@@ -74,8 +74,8 @@ def train(net_name, training, validation, folder, epochs=60, batch_size=64, lr=0
     """Train a network on frames and keep the weights that are best on `validation`.
 
     Writes into `folder`: checkpoint.pt (the best averaged weights), last.pt (all that `resume=True` needs to go on to
-    the same end as an unbroken run) and curves.csv. `init` is a checkpoint to start from. `validation=None` trains on
-    to the last epoch and keeps that. Returns the path of checkpoint.pt and the rows of curves.csv.
+    the same end as an unbroken run), curves.csv and params.json. `init` is a checkpoint to start from.
+    `validation=None` trains on to the last epoch and keeps that. Returns the path of checkpoint.pt and the rows of curves.csv.
     """
     check(epochs=epochs, batch_size=batch_size, lr=lr, loss=loss, optimizer=optimizer)
     params = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "loss": loss, "optimizer": optimizer, "seed": seed,
