@@ -14,6 +14,7 @@ from data_load import (
     learned_shift, load_frames, split_frames, tight_box, to_points, to_targets,
 )
 from errors import DataError, UsageError, number, run
+from transforms import SWAP
 
 REGIONS = {"jaw": range(17), "brows": range(17, 27), "nose": range(27, 36), "eyes": range(36, 48), "mouth": range(48, 68)}
 NORMALIZERS = ("outer-eyes", "inter-pupil", "box-diagonal")
@@ -88,12 +89,13 @@ def summarize(points, truth, people=None, normalizer="outer-eyes"):
     errors = point_errors(points, truth, normalizer)
     nme = errors.mean(1)
     low, high = bootstrap(nme, people)
+    offset = ((points - truth) / normalizer_length(truth, normalizer)[:, None, None]).mean((0, 1))
     return {
         "n": len(nme), "nme": float(nme.mean()), "nme_low": low, "nme_high": high,
         "nme_debiased": float(point_errors(debias(points, truth), truth, normalizer).mean()),
         "fr8": failure_rate(nme, 8), "fr10": failure_rate(nme, 10), "auc8": area_under_curve(nme),
         "regions": {name: float(errors[:, list(rows)].mean()) for name, rows in REGIONS.items()},
-        "points": errors.mean(0).tolist(), "normalizer": normalizer,
+        "offset": (100 * offset).tolist(), "points": errors.mean(0).tolist(), "normalizer": normalizer,
     }
 
 
@@ -114,16 +116,23 @@ def rounding_floor(truth, seed=0):
 
 # ---------------------------------------------------------------- networks on frames
 
-def predict_frames(net, frames, batch_size=64, bar=False):
-    """Plain answers of a network in crops of the annotated boxes: points (n, 68, 2) in pixels."""
+def predict_frames(net, frames, batch_size=64, bar=False, boxes=None, mirrored=False):
+    """Plain answers of a network in crops of `boxes` (n, 4), else of the annotated ones: points (n, 68, 2) in pixels.
+
+    mirrored: the mean of the answers for each crop and for its mirror image.
+    """
     from torch.utils.data import DataLoader
     from tqdm.auto import tqdm
 
     side = models.input_size(net)
-    loader = DataLoader(FacialKeypointsDataset(frames, evaluation_transform(side)), batch_size)
+    loader = DataLoader(FacialKeypointsDataset(frames, evaluation_transform(side), boxes=boxes), batch_size)
     points = []
     for batch in tqdm(loader, desc="predicting", unit="batch", disable=not bar, leave=False):
-        points.append(to_points(models.answer(net, batch["image"]).numpy(), batch["matrix"].numpy(), side))
+        targets = models.answer(net, batch["image"]).numpy()
+        if mirrored:
+            other = models.answer(net, batch["image"].flip(-1)).numpy()[:, SWAP]
+            targets = (targets + other * np.float32([-1, 1])) / 2
+        points.append(to_points(targets, batch["matrix"].numpy(), side))
     return np.concatenate(points)
 
 
@@ -176,12 +185,12 @@ def milliseconds_per_face(net, repeats=40):
 def table(rows):
     """Metrics of several models -> lines of text."""
     width = max(len(name) for name, _ in rows)
-    lines = [f"{'':<{width}}  {'NME':>6} {'95 % interval':>15} {'FR@8':>6} {'FR@10':>6} {'AUC@8':>6} {'debiased':>9}  "
-             + " ".join(f"{name:>6}" for name in REGIONS)]
+    lines = [f"{'':<{width}}  {'NME':>6} {'95 % interval':>15} {'FR@8':>6} {'FR@10':>6} {'AUC@8':>6} {'debiased':>9} "
+             f"{'offset x, y':>14}  " + " ".join(f"{name:>6}" for name in REGIONS)]
     for name, m in rows:
         lines.append(f"{name:<{width}}  {m['nme']:6.2f} {m['nme_low']:7.2f}–{m['nme_high']:<7.2f} {m['fr8']:6.1f} "
-                     f"{m['fr10']:6.1f} {m['auc8']:6.1f} {m['nme_debiased']:9.2f}  "
-                     + " ".join(f"{m['regions'][r]:6.2f}" for r in REGIONS))
+                     f"{m['fr10']:6.1f} {m['auc8']:6.1f} {m['nme_debiased']:9.2f} "
+                     f"{m['offset'][0]:+7.2f}{m['offset'][1]:+7.2f}  " + " ".join(f"{m['regions'][r]:6.2f}" for r in REGIONS))
     return "\n".join(lines)
 
 

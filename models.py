@@ -1,5 +1,6 @@
 """The door to the networks: find them by file name, build them, ask them for keypoints, keep their weights."""
 
+import argparse
 import contextlib
 import importlib
 import inspect
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from errors import DataError, UsageError
+from errors import DataError, UsageError, run
 from formats import write_whole
 from transforms import SWAP
 
@@ -93,22 +94,27 @@ def answer(net, images):
 
 
 def predict(net, images):
-    """Crops (n, 1, side, side) float32 in [0, 1] -> targets (n, 68, 2) and confidence (n, 68) in 0…1, on the CPU.
+    """Crops (n, 1, side, side) float32 in [0, 1] -> targets (n, 68, 2) and confidence (n, 68) in 0…1, on the CPU."""
+    with torch.inference_mode():
+        net.eval()
+        targets, confidence = targets_and_confidence(net, torch.as_tensor(images).to(next(net.parameters()).device))
+        return targets.cpu(), confidence.cpu()
+
+
+def targets_and_confidence(net, images):
+    """What `predict` answers, as a graph that can be traced and exported.
 
     A network without `predict` of its own is asked twice, the second time about the mirrored crop: where the two
     answers differ it does not know. Confidence falls to 1/e at a difference of 10 % of the inter-ocular distance.
     """
-    with torch.inference_mode():
-        net.eval()
-        images = torch.as_tensor(images).to(next(net.parameters()).device)
-        if hasattr(net, "predict"):
-            targets, confidence = net.predict(images)
-            return targets.float().cpu().reshape(-1, 68, 2), confidence.float().cpu()
-        targets = net(images).float().cpu().reshape(-1, 68, 2)
-        mirrored = net(images.flip(-1)).float().cpu().reshape(-1, 68, 2)[:, torch.from_numpy(SWAP)]
-        mirrored[..., 0] *= -1
-        inter_ocular = (targets[:, 36] - targets[:, 45]).norm(dim=-1)[:, None].clamp_min(1e-6)
-        return targets, torch.exp(-(targets - mirrored).norm(dim=-1) / (0.1 * inter_ocular))
+    if hasattr(net, "predict"):
+        targets, confidence = net.predict(images)
+        return targets.float().reshape(-1, 68, 2), confidence.float()
+    targets = net(images).float().reshape(-1, 68, 2)
+    mirrored = net(images.flip(-1)).float().reshape(-1, 68, 2)[:, torch.from_numpy(SWAP).to(images.device)]
+    mirrored = mirrored * torch.tensor([-1.0, 1.0], device=images.device)
+    inter_ocular = (targets[:, 36] - targets[:, 45]).norm(dim=-1)[:, None].clamp_min(1e-6)
+    return targets, torch.exp(-(targets - mirrored).norm(dim=-1) / (0.1 * inter_ocular))
 
 
 # ---------------------------------------------------------------- checkpoints
@@ -253,3 +259,22 @@ def parameter_count(net):
 def accepts_loss(net):
     """True if a network brings a loss of its own."""
     return inspect.ismethod(getattr(net, "loss", None))
+
+
+# ---------------------------------------------------------------- command
+
+def main():
+    import runtimes
+
+    parser = argparse.ArgumentParser(description="Write a trained network as an ONNX model.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("export", help="crops (n, 1, side, side) in [0, 1] -> targets (n, 68, 2), confidence (n, 68)")
+    command.add_argument("weights", help="a network's name or a checkpoint")
+    command.add_argument("--onnx", required=True, metavar="FILE", help="where to write the model")
+    options = parser.parse_args()
+    runtimes.export(options.weights, options.onnx)
+    print(f"written: {options.onnx}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from tqdm import tqdm
 
 import detector_architectures
 import models
+import runtimes
 from data_load import label_shift, learned_shift
 from errors import DataError, UsageError, number, run
 from formats import csv_header, open_whole, read_boxes, to_csv, to_json
@@ -63,15 +63,17 @@ def as_image(photo):
 class KeypointDetector:
     """Finds faces and their keypoints: `KeypointDetector()(photo)` -> list of Face, the largest first.
 
-    net: a network's name or a checkpoint's path; detector: a detector's name, or an object with its `detect`.
+    net: a network's name or a checkpoint's path; detector: a detector's name, or an object with its `detect`;
+    runtime: openvino, onnx or torch, 'auto' for the quickest that is installed; threads: of the network, 0 for all.
     Faces whose confidence (the detector's for the box times the network's for its points) is below `min_confidence`
     are left out.
     """
 
     def __init__(self, net=models.DEFAULT, detector=detector_architectures.DEFAULT, device="auto",
-                 min_confidence=MIN_CONFIDENCE):
-        self.device = models.best_device(device)
-        self.net, self.checkpoint = models.load_checkpoint(models.find_weights(net), self.device)
+                 min_confidence=MIN_CONFIDENCE, runtime="auto", threads=0):
+        device = models.best_device(device)
+        self.net, self.checkpoint = models.load_checkpoint(models.find_weights(net), device)
+        self.predict = runtimes.compile_net(self.net, runtime, device, threads)
         self.detector = detector_architectures.load_detector(detector) if isinstance(detector, str) else detector
         self.fit = getattr(self.detector, "fit", (0, 0, 1, 1))  # boxes of a detector without one are tight already
         self.side, self.min_confidence = models.input_size(self.net), min_confidence
@@ -92,12 +94,12 @@ class KeypointDetector:
             return []
         matrices = np.stack([crop_matrix(box, self.side) for box in boxes])
         crops = np.stack([crop_image(gray, matrix, self.side) for matrix in matrices])
-        targets, confidence = models.predict(self.net, torch.from_numpy(crops[:, None]).float() / 255)
-        points = to_points(targets.numpy(), matrices, self.side)
+        targets, confidence = self.predict(crops[:, None].astype(np.float32) / 255)
+        points = to_points(targets, matrices, self.side)
         if learned_shift(self.checkpoint["data"]):  # answers are to sit on the features
             points = points - label_shift(points)
         return [Face(np.asarray(b, np.float32), p, float(c.mean()), c)
-                for b, p, c in zip(boxes, points, confidence.numpy(), strict=True)]
+                for b, p, c in zip(boxes, points, confidence, strict=True)]
 
 
 def find_keypoints(photo, **options):
@@ -175,9 +177,11 @@ def main():
     parser.add_argument("--min-confidence", type=number(float, 0, 1), default=MIN_CONFIDENCE,
                         help="leave out faces below (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, … (default: %(default)s)")
+    parser.add_argument("--runtime", default="auto", choices=["auto", *runtimes.RUNTIMES],
+                        help="what runs the network; auto: the quickest installed (default: %(default)s)")
     options = parser.parse_args()
 
-    detector = KeypointDetector(options.net, options.detector, options.device, options.min_confidence)
+    detector = KeypointDetector(options.net, options.detector, options.device, options.min_confidence, options.runtime)
     work = jobs(options)
     several = len({path for _, path, _ in work}) > 1
     drawings = {path: drawing_path(options.draw, name, several) for name, path, _ in work if options.draw and path}

@@ -172,6 +172,36 @@ def gray_tiles(tiles, columns=8, title=None, width=10, symmetric=False):
     plt.show()
 
 
+def label_shift(length, offset, fit, put_in=None, pixels=12):
+    """Offsets (n,) of labels against inter-ocular distances (n,), the line `fit` = (px, share), and the one put in."""
+    figure, axis = plt.subplots(figsize=(8, 3.4), layout="constrained")
+    axis.scatter(length, offset, s=4, color="lightgray", label="one face")
+    for group in np.array_split(np.argsort(length), 8):
+        axis.errorbar(np.median(length[group]), np.mean(offset[group]), 2 * np.std(offset[group]) / len(group) ** 0.5,
+                      fmt="o", color=BLUE, capsize=2)
+    ends = np.array([length.min(), length.max()])
+    axis.plot(ends, fit[0] + fit[1] * ends, color=BLUE, label=f"found: {fit[0]:.1f} px + {100 * fit[1]:.1f} %")
+    if put_in is not None:
+        axis.plot(ends, put_in[0] + put_in[1] * ends, color=RED, linestyle="--",
+                  label=f"put in: {put_in[0]:.1f} px + {100 * put_in[1]:.1f} %")
+    axis.axhline(0, color="gray", linewidth=0.8, linestyle=":")
+    axis.set(xlabel="inter-ocular distance in px", ylabel="label minus answer in x, px", ylim=(-pixels / 2, pixels))
+    axis.legend(frameon=False, loc="upper left")
+    tidy(axis)
+    plt.show()
+
+
+def periodograms(pitch, strengths):
+    """How strongly numbers lie on lattices of these pitches: {name: strength (m,)}."""
+    figure, axis = plt.subplots(figsize=(8, 2.8), layout="constrained")
+    for (name, strength), colour in zip(strengths.items(), (SKY, ORANGE, GREEN), strict=False):
+        axis.plot(pitch, strength, color=colour, label=name)
+    axis.set(xlabel="pitch of the lattice in px", ylabel="strength", ylim=(0, 1.05))
+    axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    tidy(axis)
+    plt.show()
+
+
 def boxes_on(axis, boxes, colour=ORANGE, width=1.5):
     """Boxes (n, 4): left, top, width, height in pixels."""
     for left, top, w, h in boxes:

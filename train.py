@@ -17,11 +17,11 @@ from tqdm.auto import tqdm
 
 import models
 from data_load import (
-    LABELS, SPLITS, EpochSampler, FacialKeypointsDataset, evaluation_transform, load_frames, split_frames,
+    AUGMENTATIONS, LABELS, SPLITS, EpochSampler, FacialKeypointsDataset, evaluation_transform, load_frames, split_frames,
     training_transform,
 )
 from errors import SEED, DataError, UsageError, number, run
-from evaluate import point_errors
+from evaluate import in_convention_of, point_errors, predict_frames
 from formats import write_whole
 
 
@@ -70,30 +70,38 @@ def average(averaged, current, steps):
 
 
 def train(net_name, training, validation, folder, epochs=60, batch_size=64, lr=0.002, loss="wing", optimizer="adamw",
-          device="auto", seed=0, workers=0, bfloat16=True, init=None, resume=False, bar=True):
+          device="auto", seed=0, workers=0, bfloat16=True, init=None, resume=False, bar=True, augment="hard",
+          build=None, teacher=None):
     """Train a network on frames and keep the weights that are best on `validation`.
 
     Writes into `folder`: checkpoint.pt (the best averaged weights), last.pt (all that `resume=True` needs to go on to
     the same end as an unbroken run), curves.csv and params.json. `init` is a checkpoint to start from.
-    `validation=None` trains on to the last epoch and keeps that. Returns the path of checkpoint.pt and the rows of curves.csv.
+    `validation=None` trains on to the last epoch and keeps that; `build` makes the network instead of that name's
+    file, for networks that are being tried out; `teacher` is a checkpoint whose answers refine the labels (`taught`).
+    Returns the path of checkpoint.pt and the rows of curves.csv.
     """
-    check(epochs=epochs, batch_size=batch_size, lr=lr, loss=loss, optimizer=optimizer)
+    check(epochs=epochs, batch_size=batch_size, lr=lr, loss=loss, optimizer=optimizer, augment=augment)
     params = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "loss": loss, "optimizer": optimizer, "seed": seed,
-              "bfloat16": bfloat16, "init": str(init or "")}
+              "bfloat16": bfloat16, "augment": augment, "init": str(init or ""),
+              "teacher": str(teacher or "")}
     folder, device = Path(folder), models.best_device(device)
     write_whole(folder / "params.json", json.dumps({"net": net_name, **params}))  # a folder that is no place is told now
     torch.manual_seed(seed)
-    net = models.load_net(net_name)
+    net = build() if build else models.load_net(net_name)
     seen = training.names  # frames that these weights know, those of the first training among them
     if init:
         first = models.read_checkpoint(init)
         models.fill(net, first["state_dict"], init)
         seen = np.union1d(first["data"].get("frames") or [], seen)
+    if teacher:
+        training, known = taught(training, teacher)
+        seen = np.union1d(known, seen)
     net = net.to(device, memory_format=torch.channels_last)
     averaged = AveragedModel(net, avg_fn=average, use_buffers=True)
     side = models.input_size(net)
 
-    dataset = FacialKeypointsDataset(training, training_transform(side), gray=True, seed=seed)
+    transform = training_transform(side, augment, getattr(net, "empty", 0.0))
+    dataset = FacialKeypointsDataset(training, transform, gray=True, seed=seed)
     sampler = EpochSampler(len(dataset), seed)
     loader = DataLoader(dataset, batch_size, sampler=sampler, num_workers=workers, persistent_workers=workers > 0)
     held_out = validation and list(FacialKeypointsDataset(validation, evaluation_transform(side)))
@@ -144,18 +152,32 @@ def train(net_name, training, validation, folder, epochs=60, batch_size=64, lr=0
     return folder / "checkpoint.pt", history
 
 
+def taught(frames, teacher):
+    """Frames whose keypoints are halfway between their labels and a trained network's answers; and the frames it knows.
+
+    Labels that are cells of a lattice are noisy; a larger network has averaged over many of them. Its answers come from
+    each crop and its mirror image, in the convention of these labels.
+    """
+    net, content = models.load_checkpoint(models.find_weights(teacher))
+    answers = in_convention_of(frames, predict_frames(net, frames, mirrored=True), content["data"])
+    frames = frames.select(np.arange(len(frames)))
+    frames.points = (frames.points + answers.astype(np.float32)) / 2
+    return frames, content["data"].get("frames") or []
+
+
 def diverged(value, epoch, lr, folder):
     """The message for a loss or weights that are no numbers any more."""
     kept = f"; the last good state is {folder / 'last.pt'}" if (folder / "last.pt").exists() else ""
     return f"the loss is {value} in epoch {epoch + 1}: lower --lr (now {lr:g}) or look at the data{kept}"
 
 
-def check(epochs, batch_size, lr, loss, optimizer):
+def check(epochs, batch_size, lr, loss, optimizer, augment="hard"):
     """Raise UsageError for parameters that cannot be trained with."""
     for name, value, kind in (("epochs", epochs, int), ("batch_size", batch_size, int), ("lr", lr, float)):
         if isinstance(value, bool) or not isinstance(value, (kind, int)) or not 0 < value < float("inf"):
             raise UsageError(f"{name} must be a number above 0 of type {kind.__name__}, not {value!r}")
-    for name, value, known in (("loss", loss, LOSSES), ("optimizer", optimizer, OPTIMIZERS)):
+    for name, value, known in (("loss", loss, LOSSES), ("optimizer", optimizer, OPTIMIZERS),
+                               ("augment", augment, AUGMENTATIONS)):
         if value not in known:
             raise UsageError(f"{name} must be one of {', '.join(known)}, not {value!r}")
 
@@ -221,10 +243,13 @@ def main():
     parser.add_argument("--lr", type=float, default=0.002, help="highest learning rate (default: %(default)s)")
     parser.add_argument("--loss", default="wing", choices=LOSSES, help="for nets without one (default: %(default)s)")
     parser.add_argument("--optimizer", default="adamw", choices=OPTIMIZERS, help="(default: %(default)s)")
+    parser.add_argument("--augment", default="hard", choices=AUGMENTATIONS,
+                        help="hard: also tilted, dark, blurred, half hidden faces (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, … (default: %(default)s)")
     parser.add_argument("--seed", type=SEED, default=0, help="(default: %(default)s)")
     parser.add_argument("--workers", type=number(int, 0), default=0, help="processes that load data (default: %(default)s)")
     parser.add_argument("--init", metavar="CHECKPOINT", help="start from these weights")
+    parser.add_argument("--teacher", metavar="CHECKPOINT", help="a trained network whose answers refine the labels")
     parser.add_argument("--final", action="store_true", help="train on the validation frames too, keep the last epoch")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--out", help="folder to write to (default: runs/NET-DATA-SPLIT)")
@@ -245,7 +270,8 @@ def main():
           f"writing to {folder}")
     path, history = train(
         options.net, training, validation, folder, options.epochs, options.batch_size, options.lr, options.loss,
-        options.optimizer, options.device, options.seed, options.workers, init=init, resume=options.resume)
+        options.optimizer, options.device, options.seed, options.workers, init=init, resume=options.resume,
+        augment=options.augment, teacher=options.teacher)
     best = min((row["validation_nme"] for row in history if "validation_nme" in row), default=None)
     minutes = sum(row["seconds"] for row in history) / 60
     print(f"{minutes:.1f} minutes" + (f", best validation NME {best:.2f} %" if best else ""))

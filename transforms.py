@@ -150,29 +150,52 @@ class FaceCrop:
     """The square crop around the keypoints' tight box, as in use; with jitter for training, in one affine warp.
 
     zoom, place: standard deviations as a share of the crop; angle in degrees; mirror: half of the samples are
-    mirrored and their keypoints renamed. Adds 'matrix' (2, 3), from which `to_points` finds the way back.
+    mirrored and their keypoints renamed; wild: share of the samples whose jitter is uniform within three deviations,
+    as heads are that tilt and boxes that miss; empty: share of the samples that show something else or a small part of
+    the face, their keypoints NaN. Adds 'matrix' (2, 3), from which `to_points` finds the way back.
     """
 
-    def __init__(self, side, zoom=0.0, place=0.0, angle=0.0, mirror=False):
+    def __init__(self, side, zoom=0.0, place=0.0, angle=0.0, mirror=False, wild=0.0, empty=0.0):
         self.side, self.zoom, self.place, self.angle, self.mirror = side, zoom, place, angle, mirror
+        self.wild, self.empty = wild, empty
 
     def __call__(self, sample, rng=None):
         rng = rng or np.random.default_rng()
-        zoom, place, angle = self.zoom * rng.normal(), self.place * rng.normal(size=2), self.angle * rng.normal()
+        jitter = rng.uniform(-3, 3, 4) if rng.random() < self.wild else rng.normal(size=4)
+        zoom, place, angle = self.zoom * jitter[0], self.place * jitter[1:3], self.angle * jitter[3]
         mirror = self.mirror and bool(rng.random() < 0.5)
         points = sample["keypoints"]
-        matrix = crop_matrix(sample.get("box", tight_box(points)), self.side, np.exp(zoom), angle, place, mirror)
+        box = sample.get("box", tight_box(points))
+        if self.empty and rng.random() < self.empty:
+            box, points = elsewhere(box, sample["image"].shape, rng), np.full_like(points, np.nan)
+        matrix = crop_matrix(box, self.side, np.exp(zoom), angle, place, mirror)
         image = crop_image(sample["image"], matrix, self.side)
         points = (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
         points = points[SWAP] if mirror else points
         return {**sample, "image": image, "keypoints": points, "matrix": matrix.astype(np.float32)}
 
 
-class Augment:
-    """What cameras do to a gray crop: light, contrast, blur, noise, compression, and something held before the face."""
+def elsewhere(box, shape, rng):
+    """A box beside the face, or on a small part of it, as detectors invent them: left, top, width, height in pixels."""
+    face = max(box[2:])
+    for _ in range(10):
+        side = face * rng.uniform(0.25, 1.0)
+        centre = rng.uniform(0, 1, 2) * shape[1::-1]
+        if (np.abs(centre - (box[:2] + box[2:] / 2)) > (box[2:] + side) / 2 * 0.8).any():  # nearly apart from the face
+            return np.array([*(centre - side / 2), side, side])
+    side = face * rng.uniform(0.1, 0.25)  # the face fills the picture
+    return np.array([*(box[:2] + rng.uniform(0, 1, 2) * (box[2:] - side)), side, side])
 
-    def __init__(self, strength=1.0):
-        self.strength = strength
+
+class Augment:
+    """What cameras do to a gray crop: light, contrast, blur, noise, compression, and something held before the face.
+
+    hard: share of the samples that suffer one thing more, and badly: darkness, a moving camera, sharpening, few pixels
+    and strong compression, or half of the face hidden.
+    """
+
+    def __init__(self, strength=1.0, hard=0.0):
+        self.strength, self.hard = strength, hard
 
     def __call__(self, sample, rng=None):
         rng = rng or np.random.default_rng()
@@ -196,6 +219,8 @@ class Augment:
         if rng.random() < 0.15:
             ok, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(10, 70))])
             image = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
+        if self.hard and rng.random() < self.hard:
+            image = HARDSHIPS[rng.integers(len(HARDSHIPS))](image, rng)
         return {**sample, "image": image}
 
     @staticmethod
@@ -206,6 +231,46 @@ class Augment:
         patch = image[max(top, 0):top + height, max(left, 0):left + width]
         patch[:] = rng.integers(0, 256, patch.shape) if rng.random() < 0.3 else rng.integers(0, 256)
         return image
+
+
+def darkened(image, rng):
+    """Little light and the noise that comes with it, on a gray uint8 image."""
+    noise = rng.standard_normal(image.shape, np.float32) * rng.uniform(1, 5)
+    return np.clip(image * np.float32(rng.uniform(0.06, 0.3)) + noise, 0, 255).astype(np.uint8)
+
+
+def smeared(image, rng):
+    """A camera that moved by up to an eighth of the crop while it looked."""
+    length = max(int(image.shape[0] * rng.uniform(0.03, 0.125)), 2)
+    kernel = np.zeros((length, length), np.float32)
+    reach, angle = (length - 1) / 2, rng.uniform(0, np.pi)
+    ends = [tuple(round(reach + sign * reach * f(angle)) for f in (np.cos, np.sin)) for sign in (-1, 1)]
+    cv2.line(kernel, *ends, 1)
+    return cv2.filter2D(image, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REPLICATE)
+
+
+def sharpened(image, rng):
+    """The edges of a large photograph, or of a telephone that overdoes them."""
+    return cv2.addWeighted(image, 1 + (more := rng.uniform(0.5, 3)), cv2.GaussianBlur(image, (0, 0), 1.5), -more, 0)
+
+
+def crude(image, rng):
+    """A face of 20 to 40 pixels, strongly compressed."""
+    small = cv2.resize(image, (int(rng.integers(24, 48)),) * 2, interpolation=cv2.INTER_AREA)
+    data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 60))])[1]
+    return cv2.resize(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), image.shape[1::-1])
+
+
+def half_hidden(image, rng):
+    """One side of a line across the crop's middle is another part of the picture, or flat."""
+    side = image.shape[0]
+    across, angle = np.arange(side, dtype=np.float32) - (side - 1) / 2, rng.uniform(0, 2 * np.pi)
+    hidden = across[None] * np.float32(np.cos(angle)) + across[:, None] * np.float32(np.sin(angle)) > rng.uniform(0, side / 4)
+    other = np.roll(image, rng.integers(side // 4, 3 * side // 4, 2), (0, 1)) if rng.random() < 0.5 else rng.integers(0, 256)
+    return np.where(hidden, other, image).astype(np.uint8)
+
+
+HARDSHIPS = (darkened, smeared, sharpened, crude, half_hidden)
 
 
 class Normalize:
@@ -236,10 +301,18 @@ class ToTensor:
 data_transform = Compose([Rescale(250), RandomCrop(224), Normalize(), ToTensor()])
 
 
-def training_transform(side):
-    """Face crop with jitter, augmentation, gray tensor (1, side, side) and targets (68, 2)."""
-    crop = FaceCrop(side, zoom=0.12, place=0.06, angle=18, mirror=True)
-    return Compose([crop, Augment(), Normalize(), ToTensor()])
+AUGMENTATIONS = {"plain": 0.0, "hard": 0.25}  # share of the training samples that are made hard
+
+
+def training_transform(side, augment="hard", empty=0.0):
+    """Face crop with jitter, augmentation, gray tensor (1, side, side) and targets (68, 2).
+
+    augment: 'plain' knows photographs like the training frames; 'hard' also tilted, dark, blurred, half hidden ones
+    and boxes that miss. empty: share of crops that show no face; their targets are NaN.
+    """
+    hard = AUGMENTATIONS[augment]
+    crop = FaceCrop(side, zoom=0.12, place=0.06, angle=18, mirror=True, wild=hard, empty=empty)
+    return Compose([crop, Augment(hard=hard), Normalize(), ToTensor()])
 
 
 def evaluation_transform(side):

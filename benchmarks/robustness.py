@@ -1,0 +1,118 @@
+"""NME on photographs unlike the training frames: dark, blurred, compressed, tilted, half hidden, in boxes that miss."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import models
+from data_load import LABELS, PARTS, SPLITS, inter_ocular, load_frames, split_frames, tight_box, to_points
+from errors import run
+from evaluate import in_convention_of, point_errors, refuse_leak
+from transforms import crop_image, crop_matrix
+
+
+# Each takes a gray image, its keypoints and a random generator -> image, keypoints; sizes go by the face.
+
+def dark(image, points, rng):
+    noise = 2 * rng.standard_normal(image.shape)
+    return np.clip(image * 0.12 + noise, 0, 255).astype(np.uint8), points
+
+
+def blurred(image, points, rng):
+    return cv2.GaussianBlur(image, (0, 0), 0.06 * inter_ocular(points)), points
+
+
+def compressed(image, points, rng):
+    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 10])[1], cv2.IMREAD_GRAYSCALE), points
+
+
+def few_pixels(image, points, rng):
+    """Tight boxes of 32 pixels."""
+    scale = 32 / tight_box(points)[2:].max()
+    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    ratio = np.array(small.shape[1::-1]) / image.shape[1::-1]
+    return small, ((points + 0.5) * ratio - 0.5).astype(np.float32)
+
+
+def tilted(image, points, rng):
+    """By 45 degrees to one side or the other, on a canvas that holds the whole picture."""
+    side = int(np.ceil(np.hypot(*image.shape)))
+    matrix = cv2.getRotationMatrix2D(tuple((np.array(image.shape[1::-1]) - 1) / 2), 45 * rng.choice([-1, 1]), 1)
+    matrix[:, 2] += (side - np.array(image.shape[1::-1])) / 2
+    return cv2.warpAffine(image, matrix, (side, side)), (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+
+
+def half_hidden(image, points, rng):
+    """A gray board before the left, right or lower half of the tight box."""
+    left, top, width, height = tight_box(points).round().astype(int)
+    x, y = max(left + width // 2, 0), max(top + height // 2, 0)
+    image = image.copy()
+    image[[np.s_[:, :x], np.s_[:, x:], np.s_[y:]][rng.integers(3)]] = 128
+    return image, points
+
+
+def as_they_are(image, points, rng):
+    return image, points
+
+
+CONDITIONS = {"as they are": as_they_are, "dark": dark, "blurred": blurred, "compressed": compressed,
+              "few pixels": few_pixels, "tilted 45°": tilted, "half hidden": half_hidden, "boxes 15 % off": as_they_are}
+
+
+def crops_under(condition, frames, side, seed=0):
+    """Frames under a condition -> crops (n, 1, side, side), matrices (n, 2, 3), keypoints (n, 68, 2)."""
+    crops, matrices, truth = [], [], []
+    for index in range(len(frames)):
+        rng = np.random.default_rng((seed, index))
+        gray = cv2.cvtColor(frames.image(index), cv2.COLOR_RGB2GRAY)
+        gray, points = CONDITIONS[condition](gray, frames.points[index], rng)
+        box = tight_box(points)
+        if condition.startswith("boxes"):
+            turn = rng.uniform(0, 2 * np.pi)
+            box[:2] += 0.15 * box[2:].max() * np.array([np.cos(turn), np.sin(turn)])
+        matrix = crop_matrix(box, side)
+        crops.append(crop_image(gray, matrix, side))
+        matrices.append(matrix)
+        truth.append(points)
+    return torch.from_numpy(np.stack(crops)[:, None]).float() / 255, np.stack(matrices), np.stack(truth)
+
+
+def errors_under(condition, net, trained, frames):
+    """NME (n,) of a network on frames under a condition."""
+    crops, matrices, truth = crops_under(condition, frames, models.input_size(net))
+    targets = torch.cat([models.answer(net, part) for part in crops.split(64)])
+    points = to_points(targets.numpy(), matrices, models.input_size(net))
+    return point_errors(in_convention_of(frames, points, trained), truth).mean(1)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT")
+    parser.add_argument("--data", default="official", help="(default: %(default)s)")
+    parser.add_argument("--split", default="person", choices=SPLITS, help="(default: %(default)s)")
+    parser.add_argument("--part", default="validation", choices=PARTS, help="(default: %(default)s)")
+    parser.add_argument("--labels", default="corrected", choices=LABELS, help="(default: %(default)s)")
+    options = parser.parse_args()
+    frames = split_frames(load_frames(options.data, options.labels), options.split, options.part)
+    nets = [models.load_checkpoint(models.find_weights(name)) for name in options.checkpoints]
+    if options.part == "test":
+        for name, (_, content) in zip(options.checkpoints, nets, strict=True):
+            refuse_leak(content, frames, name)
+    print(f"{frames.data}, {options.split} split, {options.part}: {len(frames)} frames; mean NME % (share above 10 %)")
+    print(f"{'':<16}" + "".join(f"{Path(name).stem:>18}" for name in options.checkpoints))
+    for condition in CONDITIONS:
+        cells = []
+        for net, content in nets:
+            nme = errors_under(condition, net, content["data"], frames)
+            cells.append(f"{nme.mean():9.2f} ({100 * np.mean(nme > 10):4.1f})")
+        print(f"{condition:<16}" + "".join(f"{cell:>18}" for cell in cells))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,124 @@
+"""Milliseconds a face, given its box, crop included: every network in every runtime present, beside dlib and MediaPipe."""
+
+import argparse
+import os
+import platform
+import re
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import models
+import runtimes
+from data_load import load_frames, tight_box
+from errors import DataError, UsageError, number, run
+from transforms import crop_image, crop_matrix, to_points
+
+
+def machine():
+    """The processor and the versions that timed."""
+    told = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    name = re.search(r"model name\s*: (.*)", told)
+    return (f"{name[1] if name else platform.processor() or platform.machine()}, {os.cpu_count()} cores; "
+            f"Python {platform.python_version()}, torch {torch.__version__}, OpenCV {cv2.__version__}")
+
+
+def ours(run, side):
+    """A function of gray photos and boxes -> keypoints, by a compiled network."""
+    def predict(grays, boxes):
+        matrices = np.stack([crop_matrix(box, side) for box in boxes])
+        crops = np.stack([crop_image(gray, matrix, side) for gray, matrix in zip(grays, matrices, strict=True)])
+        return to_points(run(crops[:, None].astype(np.float32) / 255)[0], matrices, side)
+    return predict
+
+
+def dlib_predictor():
+    """dlib's regression trees (Kazemi and Sullivan, CVPR 2014) on a box; ImportError if it is not installed."""
+    import dlib
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import face_recognition_models
+    predictor = dlib.shape_predictor(face_recognition_models.pose_predictor_model_location())
+
+    def predict(grays, boxes):
+        return [predictor(gray, dlib.rectangle(*(int(v) for v in (x, y, x + w, y + h))))
+                for gray, (x, y, w, h) in zip(grays, boxes, strict=True)]
+    return predict
+
+
+def mediapipe_predictor():
+    """MediaPipe's face mesh, following the face in one crop, so that its own detector does not run again."""
+    import mediapipe
+
+    if not hasattr(mediapipe, "solutions"):
+        raise ImportError("mediapipe without its solutions; 0.10.21 has them")
+    mesh = mediapipe.solutions.face_mesh.FaceMesh(static_image_mode=False, max_num_faces=1)
+
+    def predict(grays, boxes):
+        return [mesh.process(cv2.cvtColor(crop_image(gray, crop_matrix(box, 192), 192), cv2.COLOR_GRAY2RGB))
+                for gray, box in zip(grays, boxes, strict=True)]
+    return predict
+
+
+def median_ms(predict, grays, boxes, batch, seconds):
+    """Median time of a face over calls with `batch` faces each, for some seconds after a warm-up."""
+    times, begun, i = [], time.perf_counter(), 0
+    while time.perf_counter() < begun + seconds or len(times) < 8:
+        rows = [(i + k) % len(grays) for k in range(batch)]
+        start = time.perf_counter()
+        predict([grays[r] for r in rows], boxes[rows])
+        times.append((time.perf_counter() - start) / batch)
+        i += batch
+    return 1000 * float(np.median(times[len(times) // 4:]))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("nets", nargs="*", help=f"of {', '.join(models.names())} (default: all)")
+    parser.add_argument("--threads", type=number(int, 1), nargs="+", default=[1, 2], help="(default: %(default)s)")
+    parser.add_argument("--batch", type=number(int, 1), default=1, help="faces at once (default: %(default)s)")
+    parser.add_argument("--seconds", type=number(float, 0.1), default=2.0, help="of each measurement (default: %(default)s)")
+    options = parser.parse_args()
+    print(machine())
+    frames = load_frames("sample")
+    frames = frames.select(np.arange(0, len(frames), max(len(frames) // 64, 1)))
+    grays = [cv2.cvtColor(frames.image(i), cv2.COLOR_RGB2GRAY) for i in range(len(frames))]
+    boxes = tight_box(frames.points)
+    rows = []
+    for threads in options.threads:
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(threads)
+        for name in options.nets or models.names():
+            try:
+                net, _ = models.load_checkpoint(models.find_weights(name))
+            except (DataError, UsageError):  # how quick it is does not depend on what it learned
+                net = models.load_net(name).eval()
+            for runtime in runtimes.present():
+                compiled = runtimes.compile_net(net, runtime, threads=threads)
+                rows.append((name, runtime, threads, ours(compiled, models.input_size(net))))
+    for name, make in (("dlib", dlib_predictor), ("MediaPipe face mesh", mediapipe_predictor)):
+        try:
+            rows.append((name, "its own", 1, make()))
+        except ImportError as error:
+            print(f"{name} is left out: {error}; pip install dlib-bin face_recognition_models mediapipe==0.10.21")
+    print(f"\n{'':<20} {'runtime':<10} {'threads':>7} {'ms a face':>10} {'of dlib':>8}   (median, batches of {options.batch})")
+    timed = []
+    for name, runtime, threads, predict in rows:
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(threads)
+        timed.append((name, runtime, threads, median_ms(predict, grays, boxes, options.batch, options.seconds)))
+    unit = next((ms for name, *_, ms in timed if name == "dlib"), float("nan"))
+    for name, runtime, threads, ms in timed:
+        print(f"{name:<20} {runtime:<10} {threads:>7} {ms:>10.2f} {ms / unit:>8.2f}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,142 @@
+"""A trained network run as fast as this machine can: by OpenVINO or ONNX Runtime where installed, else frozen PyTorch."""
+
+import contextlib
+import copy
+import importlib.util
+import io
+import warnings
+
+import numpy as np
+import torch
+
+import models
+from errors import UsageError
+from formats import write_whole
+
+RUNTIMES = {"openvino": ("openvino",), "onnx": ("onnxruntime", "onnx"), "torch": ()}  # quickest first: what each needs
+
+
+class Predictor(torch.nn.Module):
+    """`models.predict` as one graph: crops (n, 1, side, side) -> targets (n, 68, 2) and confidence (n, 68)."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, images):
+        return models.targets_and_confidence(self.net, images)
+
+
+def present():
+    """The runtimes that are installed, the quickest first."""
+    return [name for name, needed in RUNTIMES.items() if all(map(importlib.util.find_spec, needed))]
+
+
+def choose(wanted, device):
+    """'auto' -> the quickest that is installed, PyTorch on a GPU. Raises UsageError for one that is not there."""
+    if wanted == "auto":
+        return present()[0] if device.type == "cpu" else "torch"
+    if wanted not in RUNTIMES:
+        raise UsageError(f"runtime must be auto or one of {', '.join(RUNTIMES)}, not {wanted!r}")
+    if wanted not in present():
+        raise UsageError(f"runtime {wanted!r} needs what is not installed: pip install {' '.join(RUNTIMES[wanted])}")
+    if wanted != "torch" and device.type != "cpu":
+        raise UsageError(f"runtime {wanted!r} runs on the CPU here, not on {device}; give --device cpu or runtime torch")
+    return wanted
+
+
+def compile_net(net, runtime="auto", device="cpu", threads=0, exact=False):
+    """A function of crops (n, 1, side, side), float32 arrays in [0, 1] -> targets (n, 68, 2), confidence (n, 68).
+
+    threads: how many a call may use; 0 leaves that to the runtime. exact: float32 throughout; else bfloat16 where the
+    processor is quick at it, which moves points by some hundredths of a pixel of the crop.
+    """
+    device = torch.device(device)
+    runtime = choose(runtime, device)
+    make = {"openvino": _openvino, "onnx": _onnx, "torch": _torch}[runtime]
+    run = make(Predictor(net).eval(), models.input_size(net), device, threads, exact)
+    run.runtime = runtime
+    return run
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Tracing warns of its coming end; the pinned release has it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _example(side, device="cpu"):
+    return torch.rand(2, 1, side, side, generator=torch.Generator().manual_seed(0)).to(device)
+
+
+def _torch(predictor, side, device, threads, exact):
+    low = not exact and models.has_bfloat16(device.type)
+    if device.type != "cpu":
+        graph = predictor
+    else:
+        example = _example(side).contiguous(memory_format=torch.channels_last)
+        autocast = torch.autocast("cpu", torch.bfloat16, cache_enabled=False) if low else contextlib.nullcontext()
+        with _quiet(), torch.no_grad(), autocast:  # frozen: batch norms become part of the convolutions before them
+            own = Predictor(copy.deepcopy(predictor.net)).eval().to(memory_format=torch.channels_last)
+            graph = torch.jit.freeze(torch.jit.trace(own, example, check_trace=False))
+
+    def run(images):
+        before = torch.get_num_threads()
+        if threads:
+            torch.set_num_threads(threads)
+        try:
+            with torch.inference_mode(), models.autocast(device, low and device.type != "cpu"):
+                targets, confidence = graph(torch.from_numpy(np.ascontiguousarray(images)).to(device))
+        finally:
+            if threads:
+                torch.set_num_threads(before)
+        return targets.float().cpu().numpy(), confidence.float().cpu().numpy()
+    return run
+
+
+def to_onnx(net):
+    """A network as an ONNX model (bytes): input 'images' (n, 1, side, side), outputs 'targets' and 'confidence'."""
+    if not importlib.util.find_spec("onnx"):
+        raise UsageError("exporting needs a package that is not installed: pip install onnx")
+    buffer = io.BytesIO()
+    with _quiet(), torch.no_grad():
+        torch.onnx.export(Predictor(net).eval(), (_example(models.input_size(net)),), buffer, dynamo=False, opset_version=17,
+                          input_names=["images"], output_names=["targets", "confidence"],
+                          dynamic_axes={name: {0: "n"} for name in ("images", "targets", "confidence")})
+    return buffer.getvalue()
+
+
+def _onnx(predictor, side, device, threads, exact):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = threads, 3
+    session = onnxruntime.InferenceSession(to_onnx(predictor.net), options, providers=["CPUExecutionProvider"])
+    return lambda images: tuple(session.run(["targets", "confidence"], {"images": np.ascontiguousarray(images)}))
+
+
+def _openvino(predictor, side, device, threads, exact):
+    import openvino
+
+    if importlib.util.find_spec("onnx"):  # a second quicker than its own conversion
+        model = openvino.Core().read_model(to_onnx(predictor.net))
+    else:
+        with _quiet(), torch.no_grad():
+            model = openvino.convert_model(predictor, example_input=_example(side), input=[-1, 1, side, side])
+    settings = {"PERFORMANCE_HINT": "LATENCY"} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
+    if exact:
+        settings["INFERENCE_PRECISION_HINT"] = "f32"
+    request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+
+    def run(images):
+        answers = request.infer({0: np.ascontiguousarray(images)})
+        return answers[0].copy(), answers[1].copy()
+    return run
+
+
+def export(weights, path):
+    """Write a network's weights as an ONNX model, whole or not at all."""
+    net, _ = models.load_checkpoint(models.find_weights(weights))
+    write_whole(path, to_onnx(net))
