@@ -17,9 +17,10 @@ from formats import write_whole
 
 HOME = Path(__file__).resolve().parent
 PUBLISHED = models.WEIGHTS / "results.csv"
+UNSHIPPED = models.WEIGHTS / "unshipped.csv"  # rows of networks whose weights are too large to ship
 OWN = Path("runs/results.csv")
 COLUMNS = ("weights", "net", "data", "split", "labels", "n", "nme", "nme_low", "nme_high", "nme_debiased", "fr8", "fr10",
-           "auc8", *REGIONS, "parameters", "ms_per_face", "training_minutes", "date", "commit")
+           "auc8", *REGIONS, "parameters", "ms_per_face", "epochs", "training_minutes", "date", "commit")
 CARD = """# {weights}
 
 {line}
@@ -53,6 +54,7 @@ def result_row(weights, net, content, frames, metrics, milliseconds=None):
         "weights": weights, "net": content["net"], "data": frames.data, "split": frames.split, "labels": frames.labels,
         "n": metrics["n"], **numbers, **{k: round(v, 3) for k, v in metrics["regions"].items()},
         "parameters": models.parameter_count(net), "ms_per_face": round(milliseconds or milliseconds_per_face(net), 2),
+        "epochs": content["params"].get("epochs", ""),
         "training_minutes": round(float(content["metrics"].get("minutes", float("nan"))), 1),
         "date": datetime.date.today().isoformat(), "commit": commit(),
     }
@@ -127,6 +129,29 @@ def ship(checkpoint, weights):
                            content["metrics"], content["data"], half=True)
 
 
+def scored(path, weights, data):
+    """The rows of one checkpoint on the test part of the split it was trained with: published labels, then corrected."""
+    net, content = models.load_checkpoint(path)
+    rows, milliseconds = [], milliseconds_per_face(net)
+    for labels in LABELS[::-1]:
+        frames = split_frames(load_frames(data, labels), content["data"]["split"], "test")
+        rows.append(result_row(weights, net, content, frames, score(path, frames)[0], milliseconds))
+        print(f"{weights}, {frames.split} split, labels {frames.labels}: NME {rows[-1]['nme']:.2f} %")
+    return rows
+
+
+def record(checkpoint, data):
+    """Keep the rows and the curves of a network whose weights are not shipped; later ones of its kind take their place."""
+    content = models.read_checkpoint(checkpoint)
+    name = f"{content['net']} (no weights)"
+    kept = read(UNSHIPPED) if UNSHIPPED.exists() else []
+    kept = [row for row in kept if (row["weights"], row["split"]) != (name, content["data"]["split"])]
+    write_whole(UNSHIPPED, to_csv(kept + scored(checkpoint, name, data)))
+    curves = checkpoint.with_name("curves.csv")
+    if curves.exists():
+        write_whole(models.WEIGHTS / f"curves-{content['net']}-{content['data']['split']}.csv", curves.read_bytes())
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -135,22 +160,24 @@ def main():
     command = commands.add_parser("ship", help="store a trained checkpoint under saved_models/ in half precision")
     command.add_argument("checkpoint", type=Path)
     command.add_argument("weights", help="name of the file without .pt, e.g. models4 or models4-person")
+    command = commands.add_parser("record", help="keep the rows and curves of a network too large to ship, without weights")
+    command.add_argument("checkpoint", type=Path)
+    command.add_argument("--data", default="official", help="(default: %(default)s)")
     options = parser.parse_args()
     if options.command == "ship":
         ship(options.checkpoint, options.weights)
-        return
-    rows = []
-    for path in sorted(models.WEIGHTS.glob("models*.pt")):
-        net, content = models.load_checkpoint(path)
-        own, milliseconds = [], milliseconds_per_face(net)
-        for labels in LABELS[::-1]:
-            frames = split_frames(load_frames(options.data, labels), content["data"]["split"], "test")
-            own.append(result_row(path.stem, net, content, frames, score(path, frames)[0], milliseconds))
-            print(f"{path.stem}, {frames.split} split, labels {frames.labels}: NME {own[-1]['nme']:.2f} %")
-        write_card(path.stem, own)
-        rows += own
-    write_whole(PUBLISHED, to_csv(rows))
-    write_readme(rows)
+    elif options.command == "record":
+        record(options.checkpoint, options.data)
+    else:
+        rows = []
+        for path in sorted(models.WEIGHTS.glob("models*.pt")):
+            own = scored(path, path.stem, options.data)
+            write_card(path.stem, own)
+            rows += own
+        rows += read(UNSHIPPED) if UNSHIPPED.exists() else []
+        rows.sort(key=lambda row: (row["split"], row["labels"], row["net"]), reverse=True)
+        write_whole(PUBLISHED, to_csv(rows))
+        write_readme(rows)
 
 
 if __name__ == "__main__":

@@ -156,6 +156,33 @@ def error_against(columns, errors, bins=5):
     plt.show()
 
 
+def accuracy_against_time(points, title="", unit="NME in %"):
+    """Networks as points {name: (milliseconds, error, low, high)}: further down and to the left is better."""
+    figure, axis = plt.subplots(figsize=(7, 3.8), layout="constrained")
+    for (name, (time, error, low, high)), colour in zip(points.items(), (BLUE, ORANGE, GREEN, PURPLE, SKY, RED) * 3,
+                                                        strict=False):
+        axis.errorbar(time, error, [[error - low], [high - error]], fmt="o", color=colour, capsize=3)
+        axis.annotate(name, (time, error), xytext=(7, 4), textcoords="offset points")
+    axis.set(xscale="log", xlabel="ms a face, one thread", ylabel=unit, title=title)
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    tidy(axis)
+    return figure
+
+
+def bars(rows, xlabel):
+    """Horizontal bars {name: (value, low, high)} with their intervals, zero marked."""
+    figure, axis = plt.subplots(figsize=(8, 0.32 * len(rows) + 0.9), layout="constrained")
+    for place, (value, low, high) in enumerate(rows.values()):
+        axis.barh(place, value, color=BLUE if low > 0 else RED if high < 0 else "lightgray",
+                  xerr=[[value - low], [high - value]], error_kw={"elinewidth": 1, "capsize": 2})
+    axis.set_yticks(range(len(rows)), list(rows))
+    axis.invert_yaxis()
+    axis.axvline(0, color="black", linewidth=0.8)
+    axis.set_xlabel(xlabel)
+    tidy(axis)
+    return figure
+
+
 def gray_tiles(tiles, columns=8, title=None, width=10, symmetric=False):
     """A sheet of small gray pictures (n, h, w): kernels, feature maps. symmetric=True puts 0 at mid-gray."""
     rows = -(-len(tiles) // columns)

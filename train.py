@@ -39,7 +39,7 @@ LOSSES = {
     "mse": F.mse_loss,
 }
 OPTIMIZERS = {
-    "adamw": lambda parameters, lr: torch.optim.AdamW(parameters, lr, weight_decay=0.05),
+    "adamw": lambda parameters, lr: torch.optim.AdamW(parameters, lr, weight_decay=0.05, fused=True),
     "adam": torch.optim.Adam,
     "sgd": lambda parameters, lr: torch.optim.SGD(parameters, lr, momentum=0.9, nesterov=True, weight_decay=1e-4),
 }
@@ -66,10 +66,13 @@ def validate(net, images, targets, loss, batch_size, bfloat16=False):
 def average(averaged, current, steps):
     """Exponential moving average of weights, quick at first: 0.998 would hold on to the random start of short runs."""
     keep = min(0.998, (1 + float(steps)) / (10 + float(steps)))
-    return averaged * keep + current * (1 - keep)
+    if averaged[0].is_floating_point():
+        torch._foreach_lerp_(averaged, current, 1 - keep)
+    else:  # counters of batch norms
+        torch._foreach_copy_(averaged, current)
 
 
-def train(net_name, training, validation, folder, epochs=60, batch_size=64, lr=0.002, loss="wing", optimizer="adamw",
+def train(net_name, training, validation, folder, epochs=60, batch_size=32, lr=0.002, loss="wing", optimizer="adamw",
           device="auto", seed=0, workers=0, bfloat16=True, init=None, resume=False, bar=True, augment="hard",
           build=None, teacher=None):
     """Train a network on frames and keep the weights that are best on `validation`.
@@ -97,7 +100,7 @@ def train(net_name, training, validation, folder, epochs=60, batch_size=64, lr=0
         training, known = taught(training, teacher)
         seen = np.union1d(known, seen)
     net = net.to(device, memory_format=torch.channels_last)
-    averaged = AveragedModel(net, avg_fn=average, use_buffers=True)
+    averaged = AveragedModel(net, multi_avg_fn=average, use_buffers=True)
     side = models.input_size(net)
 
     transform = training_transform(side, augment, getattr(net, "empty", 0.0))
@@ -239,7 +242,7 @@ def main():
     parser.add_argument("--split", default="person", choices=SPLITS, help="(default: %(default)s)")
     parser.add_argument("--labels", default="corrected", choices=LABELS, help="(default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=60, help="(default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=64, help="(default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=32, help="(default: %(default)s)")
     parser.add_argument("--lr", type=float, default=0.002, help="highest learning rate (default: %(default)s)")
     parser.add_argument("--loss", default="wing", choices=LOSSES, help="for nets without one (default: %(default)s)")
     parser.add_argument("--optimizer", default="adamw", choices=OPTIMIZERS, help="(default: %(default)s)")

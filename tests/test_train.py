@@ -11,7 +11,8 @@ import models
 import train as module
 from data_load import split_frames
 from errors import DataError, UsageError
-from train import LOSSES, train, wing
+from evaluate import predict_frames
+from train import LOSSES, taught, train, wing
 
 OPTIONS = {"epochs": 2, "batch_size": 16, "bfloat16": False, "bar": False}
 
@@ -79,6 +80,35 @@ def test_training_goes_on_from_given_weights(parts, tmp_path):
         train("models2", *parts, tmp_path / "b", **OPTIONS, init=models.find_weights("models4"))
 
 
+def test_a_teacher_moves_labels_halfway_to_its_answers(parts):
+    training, _ = parts
+    better, known = taught(training, "models4")
+    net, content = models.load_checkpoint(models.find_weights("models4"))
+    answers = predict_frames(net, training, mirrored=True)
+    np.testing.assert_allclose(better.points, (training.points + answers) / 2, atol=1e-3)
+    assert known == content["data"]["frames"] and better.names is training.names
+
+
+def test_what_a_teacher_saw_counts_as_seen(parts, tmp_path):
+    path, _ = train("models4", *parts, tmp_path, **{**OPTIONS, "epochs": 1, "teacher": "models4"})
+    content = models.read_checkpoint(path)
+    assert set(models.read_checkpoint(models.find_weights("models4"))["data"]["frames"]) < set(content["data"]["frames"])
+    assert content["params"]["teacher"] == "models4"
+
+
+def test_a_network_learns_to_doubt_what_is_no_face():
+    """Crops without a face have targets NaN: the loss is finite, and least when the answer is spread out."""
+    torch.manual_seed(0)
+    net, nothing = models.load_net("models5"), torch.full((2, 68, 2), torch.nan)
+    images = torch.rand(2, 1, net.input_size, net.input_size)
+    loss = net.loss(images, nothing)
+    loss.backward()
+    assert torch.isfinite(loss) and all(torch.isfinite(p.grad).all() for p in net.parameters())
+    sure = {**net.state_dict(), "axes.bias": 30 * torch.eye(288)[[40, 200]].sum(0)}
+    net.load_state_dict(sure)
+    assert net.loss(images, nothing) > loss
+
+
 def test_without_validation_the_last_epoch_is_kept(parts, tmp_path):
     path, history = train("models4", parts[0], None, tmp_path, **OPTIONS)
     assert "validation_nme" not in history[0] and models.read_checkpoint(path)["metrics"]["epoch"] == 2
@@ -128,5 +158,5 @@ def test_the_command_trains_resumes_and_refuses(command, tiny_zip, tmp_path):
 def test_the_mean_of_a_running_average_is_quick_at_first():
     value = torch.zeros(1)
     for step in range(50):
-        value = module.average(value, torch.ones(1), torch.tensor(step))
+        module.average([value], [torch.ones(1)], torch.tensor(step))
     assert value.item() > 0.99 and np.isfinite(value.item())

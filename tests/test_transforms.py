@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from errors import DataError
 from transforms import (
+    HARDSHIPS,
     SWAP, Augment, Compose, FaceCrop, Normalize, RandomCrop, Rescale, ToTensor, crop_image, crop_matrix,
     data_transform, tight_box, to_points, to_targets, training_transform,
 )
@@ -167,3 +168,34 @@ def test_chance_is_handed_in(tiny):
 def test_to_tensor_puts_channels_first():
     done = ToTensor()({"image": np.zeros((3, 5, 2), np.float32), "keypoints": np.zeros((68, 2), np.float32)})
     assert done["image"].shape == (2, 3, 5)
+
+
+@pytest.mark.parametrize("hardship", HARDSHIPS, ids=lambda f: f.__name__)
+def test_every_hardship_changes_the_picture_and_keeps_it_a_picture(hardship, tiny):
+    gray = FaceCrop(96)({"image": tiny.image(0)[..., 0], "keypoints": tiny.points[0]})["image"]
+    for seed in range(20):
+        worn = hardship(gray, np.random.default_rng(seed))
+        assert worn.shape == gray.shape and worn.dtype == np.uint8
+        assert np.abs(worn.astype(int) - gray).mean() > 1
+
+
+def test_wild_jitter_is_wider_but_has_bounds():
+    sample = {"image": np.zeros((80, 80), np.uint8), "keypoints": np.random.default_rng(0).uniform(20, 60, (68, 2))}
+    angles = {}
+    for wild in (0.0, 1.0):
+        crop = FaceCrop(32, angle=18, wild=wild)
+        matrices = [crop(sample, np.random.default_rng(seed))["matrix"] for seed in range(400)]
+        angles[wild] = np.degrees([np.arctan2(m[0, 1], m[0, 0]) for m in matrices])
+    assert np.abs(angles[1.0]).max() < 54.1 and np.std(angles[1.0]) > 1.4 * np.std(angles[0.0])
+
+
+def test_crops_without_a_face_have_no_targets_and_little_of_the_face(tiny):
+    crop, shares = FaceCrop(64, empty=1.0), []
+    for index in range(100):
+        sample = {"image": tiny.image(index), "keypoints": tiny.points[index]}
+        empty = crop(sample, np.random.default_rng(index))
+        assert np.isnan(empty["keypoints"]).all()
+        inside = np.abs(to_targets(tiny.points[index], empty["matrix"], 64)) < 0.8
+        shares.append(inside.all(1).mean())
+    assert np.mean(shares) < 0.15 and np.max(shares) < 0.7
+    assert not np.isnan(FaceCrop(64)(sample, np.random.default_rng(0))["keypoints"]).any()

@@ -1,0 +1,106 @@
+"""Does confidence mean something? Calibration of each point's on hard photographs, and faces told from what is none."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import models
+from benchmarks.detectors import overlap
+from benchmarks.robustness import CONDITIONS, crops_under
+from data_load import PARTS, SPLITS, load_frames, split_frames, tight_box, to_points
+from detector_architectures import haar, to_tight
+from errors import run
+from evaluate import in_convention_of, point_errors
+from pipeline import KeypointDetector
+
+RIGHT = 10  # a point is right within this many % of the inter-ocular distance
+
+
+def points_under(conditions, net, trained, frames):
+    """Confidence (m,) and error (m,) in % of every point of every frame under every condition."""
+    confidences, errors = [], []
+    for condition in conditions:
+        crops, matrices, truth = crops_under(condition, frames, models.input_size(net))
+        parts = [models.predict(net, part) for part in crops.split(64)]
+        targets, confidence = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
+        points = in_convention_of(frames, to_points(targets, matrices, models.input_size(net)), trained)
+        confidences.append(confidence.ravel())
+        errors.append(point_errors(points, truth).ravel())
+    return np.concatenate(confidences), np.concatenate(errors)
+
+
+def logit(chance):
+    chance = np.clip(chance, 1e-4, 1 - 1e-4)
+    return np.log(chance / (1 - chance))
+
+
+def recalibrated(confidence, right, steps=50):
+    """(a, b) of the logistic regression right ~ a · logit(confidence) + b, by Newton's method; calibrated is (1, 0)."""
+    design, weights = np.column_stack([logit(confidence), np.ones(len(confidence))]), np.array([1.0, 0.0])
+    for _ in range(steps):
+        chance = 1 / (1 + np.exp(-design @ weights))
+        slope = design.T @ (right - chance)
+        weights = weights + np.linalg.solve((design * (chance * (1 - chance))[:, None]).T @ design + 1e-6 * np.eye(2), slope)
+    return weights
+
+
+def calibration(confidence, error, bins=10):
+    """Rows (mean confidence, share of right points, mean error %, count) of equal steps of confidence."""
+    group = np.minimum((confidence * bins).astype(int), bins - 1)
+    return [(confidence[group == g].mean(), np.mean(error[group == g] <= RIGHT), error[group == g].mean(), np.sum(group == g))
+            for g in range(bins) if (group == g).any()]
+
+
+def judged_boxes(detector, frames):
+    """Confidence of the faces at Haar's true boxes and at its false ones, (n, 2) each: the network's, times Haar's."""
+    true, false = [], []
+    for index in range(len(frames)):
+        image = frames.image(index)
+        boxes, scores = detector.detector.detect(image)
+        boxes = to_tight(boxes, detector.fit)
+        if not len(boxes):
+            continue
+        for face, score, share in zip(detector.at(image, boxes), scores, overlap(boxes, tight_box(frames.points[index])),
+                                      strict=True):
+            if share > 0.4 or share < 0.15:  # between them it is hard to say
+                (true if share > 0.4 else false).append((face.confidence, face.confidence * float(score)))
+    return np.array(true), np.array(false)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoint")
+    parser.add_argument("--data", default="official", help="(default: %(default)s)")
+    parser.add_argument("--split", default="person", choices=SPLITS, help="(default: %(default)s)")
+    parser.add_argument("--part", default="validation", choices=PARTS, help="(default: %(default)s)")
+    options = parser.parse_args()
+    frames = split_frames(load_frames(options.data), options.split, options.part)
+    net, content = models.load_checkpoint(models.find_weights(options.checkpoint))
+    confidence, error = points_under(CONDITIONS, net, content["data"], frames)
+    a, b = recalibrated(confidence, error <= RIGHT)
+    print(f"{len(frames)} frames under {len(CONDITIONS)} conditions; right is within {RIGHT} % of the inter-ocular distance\n"
+          f"right points ~ logistic({a:.2f} · logit(confidence) {b:+.2f}); calibrated would be 1 and 0\n\n"
+          f"{'confidence':>10} {'right':>7} {'error %':>8} {'points':>8}")
+    for row in calibration(confidence, error):
+        print(f"{row[0]:>10.2f} {row[1]:>7.2f} {row[2]:>8.1f} {row[3]:>8}")
+    rank = np.argsort(np.argsort(confidence))
+    wrong = error > RIGHT
+    area = 1 - (rank[wrong].sum() - wrong.sum() * (wrong.sum() - 1) / 2) / (wrong.sum() * (~wrong).sum())
+    print(f"a right point is more confident than a wrong one in {100 * area:.1f} % of the pairs")
+
+    detector = KeypointDetector(options.checkpoint, haar.Detector(min_neighbors=1), "cpu", 0)
+    true, false = judged_boxes(detector, frames)
+    print(f"\nHaar at its most eager: {len(true)} true boxes, {len(false)} false ones\n"
+          f"{'at least':>10} {'true kept':>10} {'false kept':>11}   with Haar's score: {'true kept':>10} {'false kept':>11}")
+    for limit in np.arange(0.1, 0.95, 0.1):
+        kept = [f"{100 * np.mean(rows[:, k] >= limit):>{w}.1f}" for k in (0, 1) for rows, w in ((true, 10), (false, 11))]
+        print(f"{limit:>10.1f} {kept[0]} {kept[1]}   {'':>18} {kept[2]} {kept[3]}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,64 @@
+"""The benchmarks measure what they say: conditions move points with their pixels, calibration finds what was put in."""
+
+import numpy as np
+import pytest
+from conftest import one_line_error
+
+from benchmarks import robustness
+from benchmarks.confidence import calibration, recalibrated
+from transforms import crop_image, crop_matrix, tight_box
+
+
+@pytest.mark.parametrize("name", ["few pixels", "tilted 45°"])
+def test_conditions_move_points_and_pixels_alike(name):
+    """A bright disc on the first keypoint is found where the moved keypoint says."""
+    y, x = np.mgrid[:240, :200]
+    points = np.random.default_rng(0).uniform((40, 60), (160, 180), (68, 2)).astype(np.float32)
+    image = (255 * np.exp(-((x - points[0, 0]) ** 2 + (y - points[0, 1]) ** 2) / 200)).astype(np.uint8)
+    moved, new = robustness.CONDITIONS[name](image, points, np.random.default_rng(1))
+    weights = moved.astype(float) ** 2
+    y, x = np.mgrid[:moved.shape[0], :moved.shape[1]]
+    centre = [(x * weights).sum() / weights.sum(), (y * weights).sum() / weights.sum()]
+    np.testing.assert_allclose(centre, new[0], atol=0.3)
+
+
+@pytest.mark.parametrize("name", robustness.CONDITIONS)
+def test_conditions_give_crops_with_the_face_in_them(name, tiny):
+    crops, matrices, truth = robustness.crops_under(name, tiny.select(np.arange(6)), 64)
+    assert crops.shape == (6, 1, 64, 64) and 0 <= crops.min() and crops.max() <= 1
+    for matrix, points in zip(matrices, truth, strict=True):
+        inside = points @ matrix[:, :2].T + matrix[:, 2]
+        assert ((inside > -16) & (inside < 80)).all()
+    if name == "as they are":
+        gray = tiny.image(0) @ np.array([0.299, 0.587, 0.114])
+        crop = crop_image(gray.round().astype(np.uint8), crop_matrix(tight_box(tiny.points[0]), 64), 64)
+        assert np.abs(crops[0, 0].numpy() * 255 - crop).mean() < 1
+
+
+def test_boxes_that_miss_miss_by_fifteen_percent(tiny):
+    frames = tiny.select(np.arange(6))
+    matrices = [robustness.crops_under(name, frames, 64)[1] for name in ("as they are", "boxes 15 % off")]
+    moved = np.linalg.norm(matrices[0][:, :, 2] - matrices[1][:, :, 2], axis=1)
+    np.testing.assert_allclose(moved, 0.15 * 64 / 1.25, rtol=1e-3)
+
+
+def test_calibration_finds_what_was_put_in():
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(0.05, 0.95, 50_000)
+    right = rng.random(50_000) < confidence
+    np.testing.assert_allclose(recalibrated(confidence, right), [1, 0], atol=0.05)
+    doubled = 1 / (1 + (1 / confidence - 1) ** 2)  # twice the logit: overconfident
+    np.testing.assert_allclose(recalibrated(doubled, right), [0.5, 0], atol=0.05)
+    for mean, share, _, count in calibration(confidence, np.where(right, 0, 50)):
+        assert abs(mean - share) < 4 * np.sqrt(mean * (1 - mean) / count)
+
+
+def test_the_commands_run_on_small_data(command, tiny_zip):
+    done = command("benchmarks/robustness.py", "models4", "--data", tiny_zip, "--split", "official", "--part", "test")
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout for name in robustness.CONDITIONS)
+    done = command("benchmarks/confidence.py", "models4", "--data", tiny_zip, "--split", "official", "--part", "test")
+    assert done.returncode == 0 and "false kept" in done.stdout, done.stderr
+    done = command("benchmarks/speed.py", "models4", "--threads", "1", "--seconds", "0.1")
+    assert done.returncode == 0 and "torch" in done.stdout, done.stderr
+    assert "no network" in one_line_error(command("benchmarks/robustness.py", "models77"), 2)
