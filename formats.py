@@ -1,4 +1,4 @@
-"""Answers as CSV and JSON lines, and the .pts files of iBUG 300-W, written whole or not at all."""
+"""Answers as CSV, JSON lines, COCO keypoints and .pts files, and back; files are written whole or not at all."""
 
 import csv
 import io
@@ -61,12 +61,118 @@ def to_csv(name, face):
     return text.getvalue()
 
 
+def rounded(rows, digits=2):
+    """An array as nested lists of short numbers."""
+    return np.round(np.asarray(rows, np.float64), digits).tolist()
+
+
 def to_json(name, face):
-    """A line of JSON: name, box, confidence, points as 68 pairs."""
-    box, points = ([[round(float(v), 2) for v in row] for row in rows] for rows in (face.box[None], face.points))
-    row = {"name": name, "box": box[0], "confidence": round(float(face.confidence), 4), "points": points}
+    """A line of JSON: name, box, confidence, points as 68 pairs; what else is known: of each point, pose, identity."""
+    row = {"name": name, "box": rounded(face.box), "confidence": round(float(face.confidence), 4),
+           "points": rounded(face.points)}
+    if face.point_confidence is not None:
+        row["point_confidence"] = rounded(face.point_confidence, 3)
+    if face.pose is not None:
+        row["pose"] = {angle: round(getattr(face.pose, angle), 1) for angle in ("yaw", "pitch", "roll")}
+    if face.identity is not None:
+        row["identity"] = face.identity
     return json.dumps(row, ensure_ascii=False) + "\n"
 
+
+def read_json(path):
+    """The rows of a file of JSON lines as dictionaries, with arrays box (4,) and points (68, 2). Raises DataError."""
+    rows = []
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        try:
+            row = json.loads(line)
+            rows.append({**row, "box": np.float32(row["box"]).reshape(4), "points": np.float32(row["points"]).reshape(68, 2)})
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path}: line {number} is no face ({type(error).__name__}: {error})") from None
+    return rows
+
+
+# ---------------------------------------------------------------- files of answers: add(name, (height, width), faces)
+
+class CsvAnswers:
+    """The CSV of answers in an open binary file."""
+
+    def __init__(self, file):
+        self.file = file
+        file.write(csv_header().encode())
+
+    def add(self, name, size, faces):
+        self.file.write("".join(to_csv(name, face) for face in faces).encode("utf-8", "surrogateescape"))
+
+    def end(self):
+        """Nothing more to write."""
+
+
+class JsonAnswers(CsvAnswers):
+    """JSON lines in an open binary file."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def add(self, name, size, faces):
+        self.file.write("".join(to_json(name, face) for face in faces).encode("utf-8", "surrogateescape"))
+
+
+class CocoAnswers:
+    """COCO keypoints JSON in an open binary file: faces are written as they come, the list of images at the end.
+
+    keypoints are x, y, v for each point: pixels of the photo, 0-based centres; v is 2 where the network is sure of the
+    point (confidence at least 0.5), else 1.
+    """
+
+    def __init__(self, file):
+        self.file, self.images, self.count = file, [], 0
+        category = {"id": 1, "name": "face", "supercategory": "person", "keypoints": [str(i) for i in range(68)],
+                    "skeleton": []}
+        file.write(f'{{"categories": {json.dumps([category])}, "annotations": ['.encode())
+
+    def add(self, name, size, faces):
+        self.images.append({"id": len(self.images) + 1, "file_name": name, "height": int(size[0]), "width": int(size[1])})
+        for face in faces:
+            sure = np.full(68, 2) if face.point_confidence is None else 1 + (np.asarray(face.point_confidence) >= 0.5)
+            row = {"id": self.count + 1, "image_id": len(self.images), "category_id": 1, "iscrowd": 0, "num_keypoints": 68,
+                   "bbox": rounded(face.box), "area": round(float(face.box[2] * face.box[3]), 2),
+                   "score": round(float(face.confidence), 4),
+                   "keypoints": [v for point, s in zip(rounded(face.points), sure.tolist(), strict=True) for v in (*point, s)]}
+            text = (", " if self.count else "") + json.dumps(row)
+            self.file.write(text.encode())
+            self.count += 1
+
+    def end(self):
+        images = json.dumps(self.images, ensure_ascii=False)
+        self.file.write(f'], "images": {images}}}\n'.encode("utf-8", "surrogateescape"))
+
+
+ANSWERS = {"csv": CsvAnswers, "json": JsonAnswers, "coco": CocoAnswers}
+
+
+def read_coco(path):
+    """COCO keypoints JSON -> {file name: list of (box (4,), points (68, 2), score)}. Raises DataError."""
+    try:
+        content = json.loads(read_text(path))
+        names = {image["id"]: image["file_name"] for image in content["images"]}
+        faces = {name: [] for name in names.values()}
+        for row in content["annotations"]:
+            points = np.float32(row["keypoints"]).reshape(68, 3)[:, :2]
+            faces[names[row["image_id"]]].append((np.float32(row["bbox"]).reshape(4), points, float(row.get("score", 1))))
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: not COCO keypoints of 68-point faces ({type(error).__name__}: {error})") from None
+    return faces
+
+
+def read_text(path):
+    """The text of a file. Raises DataError."""
+    try:
+        return Path(path).read_text(encoding="utf-8-sig", errors="surrogateescape")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+# ---------------------------------------------------------------- .pts files and tables of boxes
 
 def to_pts(points):
     """Keypoints (68, 2), 0-based pixel centres -> text of a .pts file, which counts from 1."""

@@ -4,22 +4,20 @@ import argparse
 import contextlib
 import os
 import sys
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 import detector_architectures
 import models
 import runtimes
+import uses
 from data_load import label_shift, learned_shift
-from errors import DataError, UsageError, number, run
-from formats import csv_header, open_whole, read_boxes, to_csv, to_json
-from sources import IMAGE_ENDINGS, read_image
-from transforms import crop_image, crop_matrix, to_points
+from errors import DataError, number, run
+from sources import read_image
+from transforms import crop_image, crop_matrix, overlap, tight_box, to_points
 
 # Keeps 99 % of the faces that Haar finds in the official validation frames and half of what it invents there.
 MIN_CONFIDENCE = 0.5
@@ -33,6 +31,8 @@ class Face:
     points: np.ndarray
     confidence: float
     point_confidence: np.ndarray = None  # (68,) in 0…1
+    pose: uses.Pose = None  # where it was asked for
+    identity: int = None  # of a face that is followed over frames, from 1
 
 
 def as_image(photo):
@@ -64,42 +64,92 @@ class KeypointDetector:
     """Finds faces and their keypoints: `KeypointDetector()(photo)` -> list of Face, the largest first.
 
     net: a network's name or a checkpoint's path; detector: a detector's name, or an object with its `detect`;
-    runtime: openvino, onnx or torch, 'auto' for the quickest that is installed; threads: of the network, 0 for all.
+    runtime: openvino, onnx or torch, 'auto' for the quickest that is installed; threads: of the network, 0 for all;
+    tilted: look for faces tilted up to 45 degrees as well, on turned copies of the photo.
     Faces whose confidence (the detector's for the box times the network's for its points) is below `min_confidence`
-    are left out.
+    are left out, and so is the less confident of two that lie on one another.
     """
 
+    passes = 2  # the second crop is around the answers in the first, and level: boxes need not be exact
+    batch = 64  # faces at once
+
     def __init__(self, net=models.DEFAULT, detector=detector_architectures.DEFAULT, device="auto",
-                 min_confidence=MIN_CONFIDENCE, runtime="auto", threads=0):
+                 min_confidence=MIN_CONFIDENCE, runtime="auto", threads=0, tilted=False):
         device = models.best_device(device)
         self.net, self.checkpoint = models.load_checkpoint(models.find_weights(net), device)
         self.predict = runtimes.compile_net(self.net, runtime, device, threads)
         self.detector = detector_architectures.load_detector(detector) if isinstance(detector, str) else detector
         self.fit = getattr(self.detector, "fit", (0, 0, 1, 1))  # boxes of a detector without one are tight already
-        self.side, self.min_confidence = models.input_size(self.net), min_confidence
+        self.side, self.min_confidence, self.tilted = models.input_size(self.net), min_confidence, tilted
 
     def __call__(self, photo):
         image = as_image(photo)
-        boxes, scores = self.detector.detect(image)
-        faces = self.at(image, detector_architectures.to_tight(boxes, self.fit))
+        boxes, scores, angles = self.search(image)
+        faces = self.at(image, boxes, angles)
         for face, score in zip(faces, scores, strict=True):
             face.confidence *= float(score)
-        faces = [face for face in faces if face.confidence >= self.min_confidence]
-        return sorted(faces, key=lambda face: -face.box[2] * face.box[3])
+        kept = []
+        for face in sorted(faces, key=lambda face: -face.confidence):
+            alone = not kept or overlap(np.stack([tight_box(f.points) for f in kept]), tight_box(face.points)).max() < 0.4
+            if face.confidence >= self.min_confidence and alone:
+                kept.append(face)
+        return sorted(kept, key=lambda face: -face.box[2] * face.box[3])
 
-    def at(self, photo, boxes):
-        """Keypoints at given tight boxes (n, 4): one Face a box, in their order, whatever the confidence."""
+    def search(self, image):
+        """Tight boxes (n, 4) of what the detector finds, its scores (n,), and how far each is turned (n,) in degrees."""
+        found = []
+        for angle in (0, -30, 30, -55, 55) if self.tilted else (0,):
+            matrix, size = turned_copy(image.shape[:2], angle)
+            copy = image if angle == 0 else cv2.warpAffine(image, matrix, size)
+            boxes, scores = self.detector.detect(copy)
+            boxes = detector_architectures.to_tight(boxes, self.fit)
+            middles = (boxes[:, :2] + boxes[:, 2:] / 2 - matrix[:, 2]) @ matrix[:, :2]  # back, by a rotation's inverse
+            boxes[:, :2] = middles - boxes[:, 2:] / 2
+            found.append((boxes, scores, np.full(len(boxes), float(angle))))
+        return (np.concatenate(column) for column in zip(*found, strict=True))
+
+    def at(self, photo, boxes, angles=None):
+        """Keypoints at given tight boxes (n, 4): one Face a box, in their order, whatever the confidence.
+
+        angles (n,): how far the faces are tilted clockwise, in degrees; their crops are turned back.
+        """
         gray = cv2.cvtColor(as_image(photo), cv2.COLOR_RGB2GRAY)
-        if not len(boxes):
-            return []
-        matrices = np.stack([crop_matrix(box, self.side) for box in boxes])
+        boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
+        faces, angles = [], np.zeros(len(boxes)) if angles is None else angles
+        for start in range(0, len(boxes), self.batch):
+            some = slice(start, start + self.batch)
+            points, confidence = self.look(gray, boxes[some], angles[some])
+            for _ in range(self.passes - 1):
+                points, confidence = self.look(gray, *level_boxes(points))
+            if learned_shift(self.checkpoint["data"]):  # answers are to sit on the features
+                points = points - label_shift(points)
+            faces += [Face(b, p, float(c.mean()), c) for b, p, c in zip(boxes[some], points, confidence, strict=True)]
+        return faces
+
+    def look(self, gray, boxes, angles):
+        """The network's answers in crops of boxes (n, 4): points (n, 68, 2) in pixels, confidence (n, 68)."""
+        matrices = np.stack([crop_matrix(box, self.side, angle=a) for box, a in zip(boxes, angles, strict=True)])
         crops = np.stack([crop_image(gray, matrix, self.side) for matrix in matrices])
         targets, confidence = self.predict(crops[:, None].astype(np.float32) / 255)
-        points = to_points(targets, matrices, self.side)
-        if learned_shift(self.checkpoint["data"]):  # answers are to sit on the features
-            points = points - label_shift(points)
-        return [Face(np.asarray(b, np.float32), p, float(c.mean()), c)
-                for b, p, c in zip(boxes, points, confidence, strict=True)]
+        return to_points(targets, matrices, self.side), confidence
+
+
+def turned_copy(size, angle):
+    """Matrix (2, 3) that turns a picture of size (height, width) by -angle degrees, and the size (width, height) to hold it."""
+    cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    linear, (height, width) = np.array([[cos, sin], [-sin, cos]]), size
+    new = np.ceil(np.abs(linear) @ (width, height)) if angle else np.array([width, height])
+    return np.column_stack([linear, (new - 1) / 2 - linear @ ((width - 1) / 2, (height - 1) / 2)]), new.astype(int).tolist()
+
+
+def level_boxes(points):
+    """Keypoints (n, 68, 2) -> the boxes (n, 4) that are tight once faces are turned level, and their tilts (n,) in degrees."""
+    tilt = uses.tilt(points)
+    cos, sin = np.cos(np.radians(tilt)), np.sin(np.radians(tilt))
+    turns = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], -2)  # (n, 2, 2): by -tilt
+    boxes = tight_box(points @ turns.swapaxes(-1, -2))
+    middles = ((boxes[:, None, :2] + boxes[:, None, 2:] / 2) @ turns)[:, 0]
+    return np.concatenate([middles - boxes[:, 2:] / 2, boxes[:, 2:]], 1), tilt
 
 
 def find_keypoints(photo, **options):
@@ -113,148 +163,54 @@ def find_keypoints(photo, **options):
 
 # ---------------------------------------------------------------- command
 
-def list_photos(places):
-    """Files and folders -> list of (name, path): the file's name, or its path below the folder.
-
-    Where that would name two photos alike, their paths as given name them.
-    """
-    photos = []
-    for place in map(Path, places):
-        if place.is_dir():
-            inside = sorted(p for p in place.rglob("*") if p.suffix.lower() in IMAGE_ENDINGS and p.is_file())
-            photos += [(p.relative_to(place).as_posix(), p) for p in inside]
-        else:
-            photos.append((place.name, place))
-    if not photos:
-        raise DataError(f"no photos in {', '.join(map(str, places))} (looked for {', '.join(IMAGE_ENDINGS)})")
-    once = {}
-    for name, path in photos:
-        once.setdefault(os.path.realpath(path), (name, path))
-    photos = list(once.values())
-    counts = Counter(name for name, _ in photos)
-    return [(name if counts[name] == 1 else path.as_posix(), path) for name, path in photos]
-
-
-def jobs(options):
-    """What to do, as (name, path, boxes or None): one job a photo, or one a run of rows of --boxes."""
-    photos = list_photos(options.photos)
-    if options.boxes is None:
-        return [(name, path, None) for name, path in photos]
-    paths, work = dict(photos), []
-    for name, box in read_boxes(options.boxes):  # neighbouring rows of one photo are done at once
-        if work and work[-1][0] == name:
-            work[-1][2].append(box)
-        else:
-            work.append((name, paths.get(name), [box]))
-    return work
-
-
-def drawing_path(target, name, several):
-    """Where the drawing of photo `name` goes: `target` itself for one photo if it names a picture, else below it.
-
-    Pictures that are neither JPEG nor PNG are drawn as PNG, their names kept whole: x.webp becomes x.webp.png.
-    """
-    target = Path(target)
-    if target.suffix.lower() in IMAGE_ENDINGS:
-        if several:
-            raise UsageError(f"--draw {target} names one picture, but there are several photos: give a folder")
-        return target
-    inside = Path(*(part for part in Path(name).parts if part not in ("/", "..", Path(name).anchor)))
-    return target / (inside if inside.suffix.lower() in (".jpg", ".jpeg", ".png") else f"{inside}.png")
-
-
 def main():
-    parser = argparse.ArgumentParser(description="Find faces and 68 keypoints on each.")
-    parser.add_argument("photos", nargs="+", metavar="PHOTO|FOLDER")
+    import photos
+    from formats import ANSWERS, open_whole
+
+    parser = argparse.ArgumentParser(description="Find faces and 68 keypoints on each, in photos and clips.")
+    parser.add_argument("photos", nargs="*", metavar="PHOTO|FOLDER|CLIP")
+    parser.add_argument("--camera", type=number(int, 0), metavar="N", help="follow faces before a camera until Ctrl-C")
     parser.add_argument("--net", default=models.DEFAULT, help="a network or a checkpoint (default: %(default)s)")
     parser.add_argument("--detector", default=detector_architectures.DEFAULT,
                         choices=detector_architectures.names(), help="(default: %(default)s)")
+    parser.add_argument("--tilted", action="store_true", help="find faces tilted up to 45 degrees too; five times slower")
     parser.add_argument("--boxes", metavar="CSV", help="name,left,top,width,height: tight boxes instead of a detector")
     parser.add_argument("--csv", metavar="OUT", help="one row a face; '-' for standard output")
-    parser.add_argument("--json", metavar="OUT", help="one JSON object a line and face; '-' for standard output")
-    parser.add_argument("--draw", metavar="FOLDER|FILE", help="draw the keypoints on copies of the photos")
-    parser.add_argument("--style", default="points", choices=["points"], help="of --draw (default: %(default)s)")
+    parser.add_argument("--json", metavar="OUT", help="one JSON object a line and face, with its pose; '-' for standard output")
+    parser.add_argument("--coco", metavar="OUT", help="COCO keypoints JSON; '-' for standard output")
+    parser.add_argument("--draw", metavar="FOLDER|FILE", help="draw on copies of the photos and clips")
+    parser.add_argument("--style", default="points", choices=["points", *uses.STYLES],
+                        help="of --draw; blur makes faces unrecognisable (default: %(default)s)")
     parser.add_argument("--min-confidence", type=number(float, 0, 1), default=MIN_CONFIDENCE,
                         help="leave out faces below (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, … (default: %(default)s)")
     parser.add_argument("--runtime", default="auto", choices=["auto", *runtimes.RUNTIMES],
                         help="what runs the network; auto: the quickest installed (default: %(default)s)")
     options = parser.parse_args()
+    if (options.camera is None) == (not options.photos):
+        parser.error("give photos, folders or clips, or --camera")
 
-    detector = KeypointDetector(options.net, options.detector, options.device, options.min_confidence, options.runtime)
-    work = jobs(options)
+    detector = KeypointDetector(options.net, options.detector, options.device, options.min_confidence, options.runtime,
+                                tilted=options.tilted)
+    work = photos.jobs(options) if options.photos else []
     several = len({path for _, path, _ in work}) > 1
-    drawings = {path: drawing_path(options.draw, name, several) for name, path, _ in work if options.draw and path}
-    refuse_overwriting([path for _, path, _ in work if path] + ([Path(options.boxes)] if options.boxes else []),
-                       [*drawings.values(), *(Path(p) for p in (options.csv, options.json) if p and p != "-")])
+    drawings = {path: photos.drawing_path(options.draw, name, several) for name, path, _ in work if options.draw and path}
+    targets = {kind: getattr(options, kind) for kind in ANSWERS if getattr(options, kind)}
+    photos.refuse_overwriting([path for _, path, _ in work if path] + ([Path(options.boxes)] if options.boxes else []),
+                              [*drawings.values(), *(Path(target) for target in targets.values() if target != "-")])
     with contextlib.ExitStack() as stack:
-        outputs = []
-        for target, line in ((options.csv, to_csv), (options.json, to_json)):
-            if target:
-                file = sys.stdout.buffer if target == "-" else stack.enter_context(open_whole(target))
-                outputs.append((file, line))
-        if options.csv:
-            outputs[0][0].write(csv_header().encode())
-        failed = process(detector, work, outputs, drawings, options)
+        answers = [ANSWERS[kind](sys.stdout.buffer if target == "-" else stack.enter_context(open_whole(target)))
+                   for kind, target in targets.items()]
+        if options.camera is None:
+            failed = photos.process(detector, work, answers, drawings, options)
+        else:
+            failed = []
+            photos.follow(detector, options.camera, f"camera{options.camera}", answers, options.draw, options, sys.stderr)
+        for file in answers:
+            file.end()
     for message in failed:
         print(f"failed: {message}", file=sys.stderr)
     return 1 if failed else 0
-
-
-def refuse_overwriting(inputs, outputs):
-    """Raise UsageError if an output would replace an input or another output."""
-    taken, places = {os.path.realpath(path) for path in inputs}, Counter(os.path.realpath(path) for path in outputs)
-    for path in outputs:
-        if os.path.realpath(path) in taken:
-            raise UsageError(f"{path} would be written over, but it is one of the inputs; give another folder or name")
-        if places[os.path.realpath(path)] > 1:
-            raise UsageError(f"two outputs would go to {path}; give photos of different names, or another place")
-
-
-def process(detector, work, outputs, drawings, options):
-    """Do all jobs, go on past bad photos -> list of messages of what failed."""
-    failed, faces_found, drawn = [], 0, {}
-    waiting = Counter(path for _, path, _ in work)  # rows of one photo may stand apart in --boxes: drawn after the last
-    told = sys.stderr if "-" in (options.csv, options.json) else sys.stdout
-    bar = tqdm(work, unit="photo", disable=len(work) < 3 or not sys.stderr.isatty())
-    for name, path, boxes in bar:
-        waiting[path] -= 1
-        try:
-            if path is None:
-                raise DataError(f"{name}: in {options.boxes}, but not among the photos given")
-            image = read_image(path)
-            faces = detector(image) if boxes is None else detector.at(image, boxes)
-            for file, line in outputs:
-                file.write("".join(line(name, face) for face in faces).encode("utf-8", "surrogateescape"))
-            if options.draw:
-                drawn.setdefault(path, []).extend(faces)
-                if not waiting[path]:
-                    draw(image, drawn.pop(path), drawings[path], options.style)
-        except (DataError, cv2.error) as error:
-            failed.append(printable(error if isinstance(error, DataError) else f"{path}: OpenCV: {error}"))
-            continue
-        faces_found += len(faces)
-        if len(work) < 20:
-            tqdm.write(f"{printable(name)}: {len(faces)} face{'s' * (len(faces) != 1)}", file=told)
-    if len(work) >= 20:
-        print(f"{len(work) - len(failed)} photos, {faces_found} faces", file=told)
-    return failed
-
-
-def printable(text):
-    """Text that any terminal takes: names of files need not be UTF-8."""
-    return str(text).encode("utf-8", "replace").decode()
-
-
-def draw(image, faces, path, style):
-    """Write a copy of the photo with its faces drawn."""
-    from show import draw_faces
-
-    ok, data = cv2.imencode(path.suffix, draw_faces(image, faces, style)[..., ::-1])
-    if not ok:
-        raise DataError(f"{path}: cannot be encoded as {path.suffix}")
-    with open_whole(path) as file:
-        file.write(data.tobytes())
 
 
 if __name__ == "__main__":

@@ -24,6 +24,13 @@ def tight_box(points):
     return np.concatenate([low, high - low], -1)
 
 
+def overlap(a, b):
+    """Intersection over union of boxes (n, 4) with one box (4,)."""
+    low, high = np.maximum(a[:, :2], b[:2]), np.minimum(a[:, :2] + a[:, 2:], b[:2] + b[2:])
+    both = np.clip(high - low, 0, None).prod(1)
+    return both / (a[:, 2:].prod(1) + b[2:].prod() - both)
+
+
 def inter_ocular(points):
     """Keypoints (…, 68, 2) -> distance (…) between the outer eye corners, 36 and 45, in the same units."""
     return np.linalg.norm(points[..., 36, :] - points[..., 45, :], axis=-1)

@@ -70,6 +70,28 @@ class Pose:
     camera: np.ndarray
 
 
+def tilt(points):
+    """Keypoints (…, 68, 2) -> how far faces are tilted clockwise in degrees (…): the rotation that fits `head` best."""
+    points = np.asarray(points, np.float64)
+    points = points - points.mean(-2, keepdims=True)
+    front = head()[:, :2] - head()[:, :2].mean(0)
+    along = (points * front).sum((-1, -2))
+    across = (front[:, 0] * points[..., 1] - front[:, 1] * points[..., 0]).sum(-1)
+    return np.degrees(np.arctan2(across, along))
+
+
+def unlikeness(points):
+    """Keypoints (…, 68, 2) -> how little they look like a head: 0 for one seen from anywhere, 1 for noise.
+
+    The share of the points' spread that no affine camera explains; openness of mouths and lids counts as well.
+    """
+    points = np.asarray(points, np.float64)
+    points = points - points.mean(-2, keepdims=True)
+    model = head() - head().mean(0)
+    left = points - model @ (np.linalg.pinv(model) @ points)
+    return np.sqrt(np.square(left).sum((-1, -2)) / np.square(points).sum((-1, -2)))
+
+
 def rotation_of(yaw, pitch, roll):
     """Angles in degrees -> rotation (3, 3): pitch first, then yaw, then roll."""
     (sy, cy), (sp, cp), (sr, cr) = ((np.sin(np.radians(a)), np.cos(np.radians(a))) for a in (yaw, pitch, roll))

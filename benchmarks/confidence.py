@@ -10,13 +10,13 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import models
-from benchmarks.detectors import overlap
 from benchmarks.robustness import CONDITIONS, crops_under
 from data_load import PARTS, SPLITS, load_frames, split_frames, tight_box, to_points
 from detector_architectures import haar, to_tight
 from errors import run
 from evaluate import in_convention_of, point_errors
 from pipeline import KeypointDetector
+from transforms import overlap
 
 RIGHT = 10  # a point is right within this many % of the inter-ocular distance
 

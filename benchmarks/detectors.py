@@ -12,13 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_load import PARTS, SPLITS, load_frames, split_frames, tight_box
 from detector_architectures import load_detector, names, to_tight
 from errors import run
-
-
-def overlap(a, b):
-    """Intersection over union of boxes (n, 4) with one box (4,)."""
-    low, high = np.maximum(a[:, :2], b[:2]), np.minimum(a[:, :2] + a[:, 2:], b[:2] + b[2:])
-    both = np.clip(high - low, 0, None).prod(1)
-    return both / (a[:, 2:].prod(1) + b[2:].prod() - both)
+from transforms import overlap
 
 
 def run_over(detector, frames, images):

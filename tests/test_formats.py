@@ -3,13 +3,17 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from errors import DataError
-from formats import COLUMNS, csv_header, open_whole, read_boxes, read_pts, to_csv, to_json, to_pts, write_whole
+from formats import (
+    ANSWERS, COLUMNS, csv_header, open_whole, read_boxes, read_coco, read_json, read_pts, to_csv, to_json, to_pts, write_whole,
+)
 from pipeline import Face
+from uses import head_pose
 
 FACE = Face(np.float32([1.5, 2, 30, 40]), np.random.default_rng(0).uniform(0, 900, (68, 2)).astype(np.float32), 0.8125)
 
@@ -28,6 +32,46 @@ def test_json_lines_hold_the_same():
     row = json.loads(to_json("ü.jpg", FACE))
     assert row["name"] == "ü.jpg" and row["box"] == [1.5, 2, 30, 40]
     np.testing.assert_allclose(row["points"], FACE.points, atol=0.006)
+
+
+def test_files_of_answers_come_back(tmp_path):
+    """JSON lines with all that is known of a face, and COCO keypoints, for photos with two, no and one face."""
+    rng = np.random.default_rng(1)
+    known = replace(FACE, point_confidence=rng.random(68), identity=3, pose=head_pose(FACE.points, (600, 900)))
+    photos = [("a.jpg", (600, 900), [FACE, known]), ("ü/b.jpg", (50, 60), []), ("c.jpg", (70, 80), [known])]
+    for kind in ("json", "coco"):
+        with open_whole(tmp_path / kind) as file:
+            answers = ANSWERS[kind](file)
+            for photo in photos:
+                answers.add(*photo)
+            answers.end()
+    rows = read_json(tmp_path / "json")
+    assert [row["name"] for row in rows] == ["a.jpg", "a.jpg", "c.jpg"]
+    assert "pose" not in rows[0] and rows[1]["identity"] == 3 and set(rows[1]["pose"]) == {"yaw", "pitch", "roll"}
+    np.testing.assert_allclose(rows[1]["point_confidence"], known.point_confidence, atol=6e-4)
+    np.testing.assert_allclose(rows[2]["points"], FACE.points, atol=0.006)
+    coco = read_coco(tmp_path / "coco")
+    assert {name: len(faces) for name, faces in coco.items()} == {"a.jpg": 2, "ü/b.jpg": 0, "c.jpg": 1}
+    box, points, score = coco["a.jpg"][1]
+    np.testing.assert_allclose(box, FACE.box)
+    np.testing.assert_allclose(points, FACE.points, atol=0.006)
+    assert score == pytest.approx(0.8125)
+    content = json.loads((tmp_path / "coco").read_text())
+    visible = np.array(content["annotations"][1]["keypoints"]).reshape(68, 3)[:, 2]
+    np.testing.assert_array_equal(visible, 1 + (known.point_confidence >= 0.5))
+    assert content["images"][1] == {"id": 2, "file_name": "ü/b.jpg", "height": 50, "width": 60}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"images": [], "annotations": [{}]}', '{"name": "x"}', "\x00"])
+def test_files_that_are_no_answers_are_named(text, tmp_path):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(DataError, match=r"x\.json"):
+        read_coco(tmp_path / "x.json")
+    if text:
+        with pytest.raises(DataError, match=r"x\.json: line 1"):
+            read_json(tmp_path / "x.json")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_json(tmp_path / "none")
 
 
 def test_pts_round_trip_and_faults():

@@ -1,0 +1,163 @@
+"""What the command of the pipeline does with photos and clips: which ones, where answers go, past the bad ones."""
+
+import contextlib
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+
+import cv2
+from tqdm import tqdm
+
+import uses
+import video
+from errors import DataError, UsageError
+from formats import open_whole, read_boxes
+from show import draw_faces
+from sources import IMAGE_ENDINGS, read_image
+
+
+def list_photos(places):
+    """Files and folders -> list of (name, path): the file's name, or its path below the folder.
+
+    Where that would name two photos alike, their paths as given name them.
+    """
+    photos = []
+    for place in map(Path, places):
+        if place.is_dir():
+            inside = sorted(p for p in place.rglob("*") if p.suffix.lower() in (*IMAGE_ENDINGS, *video.ENDINGS) and p.is_file())
+            photos += [(p.relative_to(place).as_posix(), p) for p in inside]
+        else:
+            photos.append((place.name, place))
+    if not photos:
+        raise DataError(f"no photos in {', '.join(map(str, places))} (looked for {', '.join(IMAGE_ENDINGS)})")
+    once = {}
+    for name, path in photos:
+        once.setdefault(os.path.realpath(path), (name, path))
+    photos = list(once.values())
+    counts = Counter(name for name, _ in photos)
+    return [(name if counts[name] == 1 else path.as_posix(), path) for name, path in photos]
+
+
+def jobs(options):
+    """What to do, as (name, path, boxes or None): one job a photo, or one a run of rows of --boxes."""
+    photos = list_photos(options.photos)
+    if options.boxes is None:
+        return [(name, path, None) for name, path in photos]
+    paths, work = dict(photos), []
+    for name, box in read_boxes(options.boxes):  # neighbouring rows of one photo are done at once
+        if work and work[-1][0] == name:
+            work[-1][2].append(box)
+        else:
+            work.append((name, paths.get(name), [box]))
+    return work
+
+
+def drawing_path(target, name, several):
+    """Where the drawing of photo `name` goes: `target` itself for one photo if it names a picture, else below it.
+
+    Pictures that are neither JPEG nor PNG are drawn as PNG, their names kept whole: x.webp becomes x.webp.png.
+    """
+    target = Path(target)
+    if Path(name).suffix.lower() in video.ENDINGS:
+        if target.suffix.lower() in video.CODECS and not several:
+            return target
+        if target.suffix.lower() in IMAGE_ENDINGS:
+            raise UsageError(f"--draw {target} is no place for a clip: give a folder, or a name that ends in .mp4")
+        inside = Path(*(part for part in Path(name).parts if part not in ("/", "..", Path(name).anchor)))
+        return target / inside.with_suffix(".mp4")
+    if target.suffix.lower() in IMAGE_ENDINGS:
+        if several:
+            raise UsageError(f"--draw {target} names one picture, but there are several photos: give a folder")
+        return target
+    inside = Path(*(part for part in Path(name).parts if part not in ("/", "..", Path(name).anchor)))
+    return target / (inside if inside.suffix.lower() in (".jpg", ".jpeg", ".png") else f"{inside}.png")
+
+
+def refuse_overwriting(inputs, outputs):
+    """Raise UsageError if an output would replace an input or another output."""
+    taken, places = {os.path.realpath(path) for path in inputs}, Counter(os.path.realpath(path) for path in outputs)
+    for path in outputs:
+        if os.path.realpath(path) in taken:
+            raise UsageError(f"{path} would be written over, but it is one of the inputs; give another folder or name")
+        if places[os.path.realpath(path)] > 1:
+            raise UsageError(f"two outputs would go to {path}; give photos of different names, or another place")
+
+
+def process(detector, work, answers, drawings, options):
+    """Do all jobs, go on past bad photos and clips -> list of messages of what failed."""
+    failed, faces_found, drawn = [], 0, {}
+    waiting = Counter(path for _, path, _ in work)  # rows of one photo may stand apart in --boxes: drawn after the last
+    told = sys.stderr if "-" in (options.csv, options.json, options.coco) else sys.stdout
+    bar = tqdm(work, unit="photo", disable=len(work) < 3 or not sys.stderr.isatty())
+    for name, path, boxes in bar:
+        waiting[path] -= 1
+        try:
+            if path is None:
+                raise DataError(f"{name}: in {options.boxes}, but not among the photos given")
+            if path.suffix.lower() in video.ENDINGS:
+                faces_found += follow(detector, path, name, answers, drawings.get(path), options, told)
+                continue
+            image = read_image(path)
+            faces = detector(image) if boxes is None else detector.at(image, boxes)
+            add(answers, name, image, faces, options)
+            if options.draw:
+                drawn.setdefault(path, []).extend(faces)
+                if not waiting[path]:
+                    write_picture(styled(image, drawn.pop(path), options.style), drawings[path])
+        except (DataError, cv2.error) as error:
+            failed.append(printable(error if isinstance(error, DataError) else f"{path}: OpenCV: {error}"))
+            continue
+        faces_found += len(faces)
+        if len(work) < 20:
+            tqdm.write(f"{printable(name)}: {len(faces)} face{'s' * (len(faces) != 1)}", file=told)
+    if len(work) >= 20:
+        print(f"{len(work) - len(failed)} photos, {faces_found} faces", file=told)
+    return failed
+
+
+def add(answers, name, image, faces, options):
+    """Write the faces of one image to all files of answers; JSON lines tell poses too."""
+    if options.json:
+        for face in faces:
+            face.pose = uses.head_pose(face.points, image.shape[:2])
+    for file in answers:
+        file.add(name, image.shape[:2], faces)
+
+
+def follow(detector, place, name, answers, target, options, told):
+    """Follow the faces of a clip or a camera, write answers and the drawn clip -> how many faces were seen."""
+    clip = video.Clip(place)
+    with video.Film(target, clip.rate) if target else contextlib.nullcontext() as film:
+        def each(index, frame, faces):
+            add(answers, f"{name}#{index}", frame, faces, options)
+            if film:
+                film.write(styled(frame, faces, options.style))
+
+        tracker, seen = video.process(detector, clip, each, bar=sys.stderr.isatty())
+    print(f"{printable(name)}: {tracker.frames} frames, {tracker.count} people, {seen} faces", file=told)
+    return seen
+
+
+def styled(image, faces, style):
+    """A copy of an image with its faces drawn as keypoints, with their poses, with sunglasses, or made unrecognisable."""
+    if style == "points":
+        return draw_faces(image, faces)
+    image = image.copy()
+    for face in faces:
+        uses.STYLES[style](image, face.points)
+    return image
+
+
+def write_picture(image, path):
+    """Write an RGB image, whole or not at all."""
+    ok, data = cv2.imencode(path.suffix, image[..., ::-1])
+    if not ok:
+        raise DataError(f"{path}: cannot be encoded as {path.suffix}")
+    with open_whole(path) as file:
+        file.write(data.tobytes())
+
+
+def printable(text):
+    """Text that any terminal takes: names of files need not be UTF-8."""
+    return str(text).encode("utf-8", "replace").decode()

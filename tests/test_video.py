@@ -1,0 +1,110 @@
+"""Faces in clips: calm when they rest, in time when they move, the same person from frame to frame."""
+
+import cv2
+import numpy as np
+import pytest
+from conftest import one_line_error
+
+import video
+from errors import DataError, UsageError
+from formats import read_json
+from pipeline import KeypointDetector
+from transforms import inter_ocular
+from video import OneEuro, Tracker, jitter, lag
+
+RATE = 25
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return KeypointDetector(threads=1)
+
+
+def shifted(image, x, y):
+    return cv2.warpAffine(image, np.float64([[1, 0, x], [0, 1, y]]), image.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
+
+
+def noisy(image, rng, strength=6):
+    return np.clip(image + rng.normal(0, strength, image.shape), 0, 255).astype(np.uint8)
+
+
+def test_a_still_face_before_a_noisy_sensor_is_five_times_calmer(hopper, detector):
+    photo, rng = cv2.resize(hopper[1], None, fx=0.5, fy=0.5), np.random.default_rng(0)
+    raw, smooth = Tracker(detector, smooth=False), Tracker(detector)
+    answers = []
+    for i in range(60):
+        frame = noisy(photo, rng)
+        answers.append([tracker(frame, i / RATE)[0].points for tracker in (raw, smooth)])
+    answers = np.array(answers)[15:]
+    assert 0 < jitter(answers[:, 1]) < jitter(answers[:, 0]) / 5
+
+
+def test_a_moving_face_is_less_than_a_frame_late(hopper, detector):
+    photo, rng = cv2.resize(hopper[1], None, fx=0.5, fy=0.5), np.random.default_rng(0)
+    places = np.stack([40 * np.sin(np.arange(75) / 12), 20 * np.sin(np.arange(75) / 9)], 1)
+    start, tracker = detector(photo)[0].points, Tracker(detector)
+    answers = np.array([tracker(noisy(shifted(photo, *place), rng), i / RATE)[0].points for i, place in enumerate(places)])
+    assert lag(answers, start + places[:, None]) < 1
+    error = np.linalg.norm(answers - start - places[:, None], axis=-1).mean() / inter_ocular(start)
+    assert error < 0.06
+
+
+def test_lag_and_jitter_measure_what_they_say():
+    rng = np.random.default_rng(0)
+    truth = np.repeat(np.stack([40 * np.sin(np.arange(80) / 9), 10 * np.cos(np.arange(80) / 7)], 1)[:, None], 68, 1)
+    for frames in (0, 1, 3):
+        assert lag(np.roll(truth, frames, 0), truth) == pytest.approx(frames, abs=0.06)
+    still = np.zeros((500, 68, 2)) + rng.normal(0, 0.3, (500, 68, 2))
+    assert jitter(still) == pytest.approx(0.3 * 2 ** 0.5, rel=0.02)
+
+
+def test_the_filter_treats_large_and_small_faces_alike():
+    rng = np.random.default_rng(0)
+    face, moves = rng.uniform(0, 100, (68, 2)), np.cumsum(rng.normal(0, 2, (40, 1, 2)), 0)
+    small, large = OneEuro(), OneEuro()
+    for i, move in enumerate(moves):
+        np.testing.assert_allclose(7 * small(face + move, i / RATE), large(7 * (face + move), i / RATE), rtol=1e-4)
+
+
+def test_identities_are_kept_and_the_detector_seldom_called(hopper, detector):
+    """Two people cross the picture; one leaves it, comes back and is who they were."""
+    photo = cv2.resize(hopper[1], None, fx=0.4, fy=0.4)
+    empty = np.full((260, 520, 3), 90, np.uint8)
+    tracker, seen = Tracker(detector, every=20), []
+    for i in range(40):
+        frame = empty.copy()
+        frame[10:10 + photo.shape[0], 5 + i:5 + i + photo.shape[1]] = photo
+        if not 15 <= i < 20:
+            frame[10:10 + photo.shape[0], 300:300 + photo.shape[1]] = photo
+        seen.append({face.identity for face in tracker(frame, i / RATE)})
+    assert seen[0] == seen[-1] == {1, 2} and all(len(s) == 1 for s in seen[15:20])
+    assert tracker.count == 2 and tracker.searches <= 10
+
+
+def test_the_command_follows_a_clip_and_draws_it(hopper, command, tmp_path):
+    photo = cv2.resize(hopper[1], None, fx=0.5, fy=0.5)
+    with video.Film(tmp_path / "clip.avi", RATE) as film:
+        for i in range(12):
+            film.write(shifted(photo, 2 * i, i))
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    done = command("pipeline.py", tmp_path / "clip.avi", tmp_path / "bad.mp4", "--draw", tmp_path / "drawn", "--json",
+                   tmp_path / "out.jsonl")
+    assert done.returncode == 1 and "12 frames, 1 people, 12 faces" in done.stdout, done.stdout + done.stderr
+    assert "bad.mp4" in done.stderr and "clip.avi" not in done.stderr
+    rows = read_json(tmp_path / "out.jsonl")
+    assert [row["name"] for row in rows] == [f"clip.avi#{i}" for i in range(12)] and {row["identity"] for row in rows} == {1}
+    frames = list(video.Clip(tmp_path / "drawn" / "clip.mp4"))
+    assert len(frames) == 12 and frames[0][0].shape == photo.shape
+    assert np.abs(frames[0][0].astype(int) - photo).max() > 60  # something is drawn
+    assert "no such camera" in one_line_error(command("pipeline.py", "--camera", "77"), 1)
+
+
+def test_a_broken_film_leaves_nothing_behind(tmp_path):
+    with pytest.raises(RuntimeError), video.Film(tmp_path / "a.mp4", RATE) as film:
+        film.write(np.zeros((32, 32, 3), np.uint8))
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(UsageError, match="drawn clips end in"):
+        video.Film(tmp_path / "a.txt", RATE)
+    with pytest.raises(DataError, match="no such file"):
+        video.Clip(tmp_path / "none.mp4")
