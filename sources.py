@@ -243,7 +243,8 @@ def load_official(folder=None, addresses=ADDRESSES):
         folder = Path(folder or HOME / "data")
         archive = folder / "train-test-data.zip"
         if not archive.exists() and not (folder / TABLES["training"]).exists():
-            download(addresses, archive, check_official)
+            download(addresses, archive, check_official, "the official data set",
+                 f"Fetch train-test-data.zip by hand and place it as {archive}, or set FACIAL_KEYPOINTS_DATA to its path.")
         frames = load_folder(archive if archive.exists() else folder, "official")
     if frames.kind != "layout":
         raise DataError(f"{frames.store.path}: not in the layout of the official set ({' and '.join(TABLES.values())})")
@@ -268,8 +269,11 @@ def check_official(path):
         frames.image(row)
 
 
-def download(addresses, target, check):
-    """Fetch `target` from the first address that answers; go on where a broken download stopped; check; rename."""
+def download(addresses, target, check, what, otherwise):
+    """Fetch `target` from the first address that answers; go on where a broken download stopped; check; rename.
+
+    Raises DataError that says what could not be had and what to do `otherwise`.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     told = []
     for number, address in enumerate(addresses):
@@ -285,9 +289,8 @@ def download(addresses, target, check):
             return
         except (URLError, OSError, HTTPException, DataError) as error:
             told.append(f"  {number + 1}. {address}\n     {error}")
-    raise DataError("the official data set could not be downloaded:\n" + "\n".join(told) +
-                    f"\nFetch train-test-data.zip by hand and place it as {target}, or set FACIAL_KEYPOINTS_DATA to "
-                    "its path. What was fetched so far is kept and the next try goes on from there.")
+    raise DataError(f"{what} could not be downloaded:\n" + "\n".join(told) + f"\n{otherwise} "
+                    "What was fetched so far is kept and the next try goes on from there.")
 
 
 def _fetch(address, part, timeout=60):

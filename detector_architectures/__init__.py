@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+import uses
 from errors import UsageError
+from transforms import tight_box
 
 DEFAULT = "haar"
 
@@ -31,3 +33,17 @@ def to_tight(boxes, fit):
     size = boxes[:, 2:]
     centre, tight = boxes[:, :2] + size * (0.5 + np.array(fit[:2])), size * np.array(fit[2:])
     return np.concatenate([centre - tight / 2, tight], 1).astype(np.float32)
+
+
+def from_landmarks(landmarks):
+    """Eyes, nose tip and mouth corners (n, 5, 2), viewer's left first, in pixels -> tight boxes of the 68 points (n, 4).
+
+    The mean head is laid over the five by the similarity that fits best.
+    """
+    head = uses.head()[:, :2]
+    five = np.stack([head[36:42].mean(0), head[42:48].mean(0), head[30], head[48], head[54]])
+    model, seen = ((points - points.mean(-2, keepdims=True)) @ [1, 1j] for points in (five, np.asarray(landmarks, float)))
+    turns = seen @ model.conj() / np.square(np.abs(model)).sum()  # (n,) complex: scale and angle
+    whole = turns[:, None] * ((head - five.mean(0)) @ [1, 1j])
+    points = np.stack([whole.real, whole.imag], -1) + np.asarray(landmarks, float).mean(1, keepdims=True)
+    return tight_box(points)

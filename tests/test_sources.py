@@ -20,6 +20,8 @@ from sources import download, load_folder, read_image, read_table
 RGB = np.zeros((20, 30, 3), np.uint8)
 RGB[:10, :15], RGB[10:, 15:] = (250, 20, 30), (20, 30, 240)
 
+SAID = ("the set", "Fetch it by hand.")
+
 
 def encoded(image, form, **options):
     file = io.BytesIO()
@@ -239,9 +241,9 @@ def test_a_broken_download_goes_on_where_it_stopped(server, tmp_path):
     kind.broken = 100_000
     target = tmp_path / "data" / "set.zip"
     with pytest.raises(DataError, match="place it as"):
-        download([address + "set.zip"], target, lambda path: None)
+        download([address + "set.zip"], target, lambda path: None, *SAID)
     assert not target.exists()
-    download([address + "set.zip"], target, lambda path: None)
+    download([address + "set.zip"], target, lambda path: None, *SAID)
     assert target.read_bytes() == content and kind.asked == [0, 100_000]
 
 
@@ -254,14 +256,14 @@ def test_a_page_that_is_no_archive_is_never_taken_for_one_and_the_next_address_i
     def check(path):
         assert len(load_folder(path)) == 3
 
-    download([address + "error.html", address + "good.zip"], target, check)
+    download([address + "error.html", address + "good.zip"], target, check, *SAID)
     assert len(load_folder(target)) == 3
     assert list(target.parent.iterdir()) == [target]
     (tmp_path / "chunked").write_text("any")
     with pytest.raises(DataError, match="IncompleteRead"):
-        download([address + "chunked"], tmp_path / "data" / "third.zip", check)
+        download([address + "chunked"], tmp_path / "data" / "third.zip", check, *SAID)
     with pytest.raises(DataError, match="FACIAL_KEYPOINTS_DATA"):
-        download([address + "error.html"], tmp_path / "data" / "other.zip", check)
+        download([address + "error.html"], tmp_path / "data" / "other.zip", check, *SAID)
 
 
 def test_official_comes_from_the_named_place_and_must_be_whole(layout, monkeypatch):

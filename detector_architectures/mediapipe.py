@@ -1,0 +1,32 @@
+"""MediaPipe's face detector (BlazeFace, Bazarevsky et al., 2019), where the package is installed."""
+
+import numpy as np
+
+from detector_architectures import from_landmarks
+from errors import DataError
+
+
+class Detector:
+    """`detect(image)`: uint8 RGB or gray -> tight boxes (n, 4) float32 in pixels, scores (n,) in 0…1."""
+
+    fit = (0.0, 0.0, 1.0, 1.0)  # boxes are made from its landmarks: tight already
+
+    def __init__(self, min_score=0.3):
+        try:
+            from mediapipe.python.solutions import face_detection
+        except ImportError:
+            raise DataError("detector 'mediapipe' needs what is not installed: pip install mediapipe==0.10.21 "
+                            "(later releases come without their models)") from None
+        self.net = face_detection.FaceDetection(model_selection=1, min_detection_confidence=min_score)
+
+    def detect(self, image):
+        image = np.dstack([image] * 3) if image.ndim == 2 else image
+        found = self.net.process(np.ascontiguousarray(image)).detections or []
+        if not found:
+            return np.zeros((0, 4), np.float32), np.zeros(0)
+        scores = np.clip([one.score[0] for one in found], 0, 1)
+        size = np.array(image.shape[1::-1])
+        marks = np.array([[(p.x, p.y) for p in one.location_data.relative_keypoints] for one in found]) * size - 0.5
+        eyes, nose, mouth = marks[:, :2], marks[:, 2:3], marks[:, 3:4]  # one point for the mouth: its middle
+        half = (eyes[:, 1:] - eyes[:, :1]) * 0.4
+        return from_landmarks(np.concatenate([eyes, nose, mouth - half, mouth + half], 1)), scores

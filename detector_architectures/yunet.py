@@ -1,0 +1,68 @@
+"""YuNet (Wu, Peng, Yu, MIR 2023) by OpenCV's FaceDetectorYN; its weights, 227 kB, are fetched once when asked for."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from detector_architectures import from_landmarks
+from errors import DataError, run
+from sources import download
+
+WEIGHTS = Path(__file__).resolve().parents[1] / "data" / "face_detection_yunet_2023mar.onnx"
+SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
+ADDRESSES = [
+    f"https://media.githubusercontent.com/media/opencv/opencv_zoo/main/models/face_detection_yunet/{WEIGHTS.name}",
+    f"https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet/{WEIGHTS.name}",
+]
+LONG_SIDE = 1280  # larger photos are searched on a copy of this size
+
+
+def find_weights():
+    """The ONNX file: what YUNET_ONNX names, or the one that was fetched. Raises DataError that says how to get it."""
+    given = os.environ.get("YUNET_ONNX")
+    path = Path(given) if given else WEIGHTS
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; YuNet's weights are fetched by `python -m detector_architectures.yunet`, "
+                        "or set YUNET_ONNX to where they are")
+    return path
+
+
+def check(path):
+    """Raise DataError unless a file is the one that is meant."""
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != SHA256:
+        raise DataError(f"{path.name}: sha256 {found[:12]}…, expected {SHA256[:12]}…: not YuNet's weights of March 2023")
+
+
+class Detector:
+    """`detect(image)`: uint8 RGB or gray -> tight boxes (n, 4) float32 in pixels, scores (n,) in 0…1."""
+
+    fit = (0.0, 0.0, 1.0, 1.0)  # boxes are made from its five landmarks: tight already
+
+    def __init__(self, min_score=0.5):
+        path = find_weights()
+        check(path)
+        self.net = cv2.FaceDetectorYN.create(str(path), "", (320, 320), min_score, 0.3)
+
+    def detect(self, image):
+        ratio = min(LONG_SIDE / max(image.shape[:2]), 1.0)
+        size = [max(round(n * ratio), 1) for n in image.shape[1::-1]]
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if ratio < 1 else image
+        small = cv2.cvtColor(small, cv2.COLOR_GRAY2BGR if small.ndim == 2 else cv2.COLOR_RGB2BGR)
+        self.net.setInputSize(size)
+        _, rows = self.net.detect(small)
+        if rows is None:
+            return np.zeros((0, 4), np.float32), np.zeros(0)
+        return from_landmarks(rows[:, 4:14].reshape(-1, 5, 2)) / np.float32(ratio), rows[:, 14].clip(0, 1).astype(float)
+
+
+def main():
+    download(ADDRESSES, WEIGHTS, check, "YuNet's weights", f"Fetch them by hand and place them as {WEIGHTS}.")
+    print(f"fetched: {WEIGHTS}")
+
+
+if __name__ == "__main__":
+    run(main)
