@@ -20,7 +20,7 @@ def rgb(colour):
     return tuple(int(colour[i:i + 2], 16) for i in (1, 3, 5))
 
 
-def draw_faces(image, faces, style="points"):
+def draw_faces(image, faces):
     """A copy of a uint8 RGB photo (h, w, 3) with the keypoints of its faces drawn, sized to each face."""
     canvas = image.copy()
     for face in faces:
@@ -241,6 +241,19 @@ def photo_with(image, boxes=(), faces=(), parts=(), width=7, title=None):
     image_on(axis, draw_faces(image, faces), title)
     boxes_on(axis, boxes)
     boxes_on(axis, parts, SKY, 1)
+    plt.show()
+
+
+def judged(image, boxes, faces, width=11):
+    """Beside one another: a photo with all boxes (n, 4) of a detector, and with the faces that were believed."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(width, width / 2 * image.shape[0] / image.shape[1] + 0.3),
+                                         layout="constrained")
+    image_on(left, image, f"{len(boxes)} boxes of the detector")
+    boxes_on(left, boxes)
+    image_on(right, draw_faces(image, faces), f"{len(faces)} faces believed")
+    for face in faces:
+        right.annotate(f"{face.confidence:.2f}", face.points.min(0), xytext=(0, 3), textcoords="offset points",
+                       fontsize=8, color="black", bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1})
     plt.show()
 
 

@@ -308,18 +308,20 @@ class ToTensor:
 data_transform = Compose([Rescale(250), RandomCrop(224), Normalize(), ToTensor()])
 
 
-AUGMENTATIONS = {"plain": 0.0, "hard": 0.25}  # share of the training samples that are made hard
+# How wide jitter and augmentation are, and the share of the training samples that are made hard.
+AUGMENTATIONS = {"gentle": (0.5, 0.0), "plain": (1.0, 0.0), "hard": (1.0, 0.25)}
 
 
 def training_transform(side, augment="hard", empty=0.0):
     """Face crop with jitter, augmentation, gray tensor (1, side, side) and targets (68, 2).
 
-    augment: 'plain' knows photographs like the training frames; 'hard' also tilted, dark, blurred, half hidden ones
-    and boxes that miss. empty: share of crops that show no face; their targets are NaN.
+    augment: 'plain' knows photographs like the training frames, 'gentle' those alone that are crisp, in boxes that fit;
+    'hard' also tilted, dark, blurred, half hidden ones and boxes that miss. empty: share of crops that show no face;
+    their targets are NaN.
     """
-    hard = AUGMENTATIONS[augment]
-    crop = FaceCrop(side, zoom=0.12, place=0.06, angle=18, mirror=True, wild=hard, empty=empty)
-    return Compose([crop, Augment(hard=hard), Normalize(), ToTensor()])
+    width, hard = AUGMENTATIONS[augment]
+    crop = FaceCrop(side, zoom=0.12 * width, place=0.06 * width, angle=18 * width, mirror=True, wild=hard, empty=empty)
+    return Compose([crop, Augment(width, hard), Normalize(), ToTensor()])
 
 
 def evaluation_transform(side):
