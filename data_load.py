@@ -119,12 +119,13 @@ class FacialKeypointsDataset(Dataset):
 
     image: uint8 RGB (h, w, 3), or gray (h, w) with `gray=True`, decoded once and kept in memory.
     keypoints: (68, 2) float32, pixels of the frame. boxes (n, 4) in pixels, if given, are what `FaceCrop` crops around
-    instead of the keypoints' own. `dataset[epoch * len(dataset) + index]` is frame `index` as epoch
-    `epoch` sees it: chance comes from (seed, epoch, index) alone, the same whatever the number of workers.
+    instead of the keypoints' own. `dataset[epoch * len(dataset) + index]` is frame `index` as epoch `epoch` sees it:
+    chance comes from (seed, epoch, index) alone, the same whatever the number of workers. finish = (epoch, transform):
+    from that epoch on another transform.
     """
 
-    def __init__(self, frames, transform=None, gray=False, seed=0, boxes=None):
-        self.frames, self.transform, self.seed, self.boxes = frames, transform, seed, boxes
+    def __init__(self, frames, transform=None, gray=False, seed=0, boxes=None, finish=(float("inf"), None)):
+        self.frames, self.transform, self.seed, self.boxes, self.finish = frames, transform, seed, boxes, finish
         self.images = [cv2.cvtColor(frames.image(i), cv2.COLOR_RGB2GRAY) for i in range(len(frames))] if gray else None
 
     def __len__(self):
@@ -140,7 +141,8 @@ class FacialKeypointsDataset(Dataset):
             sample["box"] = self.boxes[index]
         if self.transform is None:
             return sample
-        return self.transform(sample, np.random.default_rng((self.seed, epoch, index)))
+        transform = self.transform if epoch < self.finish[0] else self.finish[1]
+        return transform(sample, np.random.default_rng((self.seed, epoch, index)))
 
     def __iter__(self):  # without it, Python's old protocol would go on into the epochs for ever
         return (self[i] for i in range(len(self)))

@@ -43,6 +43,7 @@ OPTIMIZERS = {
     "adam": torch.optim.Adam,
     "sgd": lambda parameters, lr: torch.optim.SGD(parameters, lr, momentum=0.9, nesterov=True, weight_decay=1e-4),
 }
+FINISH = 0.15  # share of the epochs, the last ones, in which augmentation is gentle: crops as they are in use
 COLUMNS = ("epoch", "lr", "training_loss", "validation_loss", "validation_nme", "seconds")
 
 
@@ -103,8 +104,8 @@ def train(net_name, training, validation, folder, epochs=60, batch_size=32, lr=0
     averaged = AveragedModel(net, multi_avg_fn=average, use_buffers=True)
     side = models.input_size(net)
 
-    transform = training_transform(side, augment, getattr(net, "empty", 0.0))
-    dataset = FacialKeypointsDataset(training, transform, gray=True, seed=seed)
+    wide, gentle = (training_transform(side, kind, getattr(net, "empty", 0.0)) for kind in (augment, "gentle"))
+    dataset = FacialKeypointsDataset(training, wide, gray=True, seed=seed, finish=(epochs - round(FINISH * epochs), gentle))
     sampler = EpochSampler(len(dataset), seed)
     loader = DataLoader(dataset, batch_size, sampler=sampler, num_workers=workers, persistent_workers=workers > 0)
     held_out = validation and list(FacialKeypointsDataset(validation, evaluation_transform(side)))

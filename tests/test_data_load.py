@@ -6,8 +6,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from data_load import (
-    EpochSampler, FacialKeypointsDataset, label_shift, leaks, load_frames, person_digit, split_frames,
-    training_transform,
+    EpochSampler, FacialKeypointsDataset, crop_matrix, evaluation_transform, label_shift, leaks, load_frames, person_digit,
+    split_frames, tight_box, training_transform,
 )
 from errors import DataError, UsageError
 
@@ -112,3 +112,18 @@ def test_command_prints_the_splits_and_refuses_what_is_not_there(command, tiny_z
     assert done.returncode == 0 and "shared between test and the rest: 0 people, 0 videos, 0 frames" in done.stdout
     assert "/no/such.zip" in one_line_error(command("data_load.py", "--data", "/no/such.zip"), 1)
     one_line_error(command("data_load.py", "--dta", "sample"), 2)
+
+
+def test_the_last_epochs_may_have_another_transform(tiny):
+    def named(name):
+        return lambda sample, rng: {**sample, "by": name}
+
+    dataset = FacialKeypointsDataset(tiny, named("wide"), finish=(3, named("gentle")))
+    n = len(dataset)
+    assert [dataset[epoch * n + 1]["by"] for epoch in range(5)] == ["wide"] * 3 + ["gentle"] * 2
+
+
+def test_given_boxes_are_cropped_around(tiny):
+    boxes = tight_box(tiny.points) + np.float32([3, -2, 4, 4])
+    dataset = FacialKeypointsDataset(tiny, evaluation_transform(64), boxes=boxes)
+    np.testing.assert_allclose(dataset[5]["matrix"], crop_matrix(boxes[5], 64), rtol=1e-5)
