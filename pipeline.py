@@ -66,8 +66,8 @@ class KeypointDetector:
     net: a network's name or a checkpoint's path; detector: a detector's name, or an object with its `detect`;
     runtime: openvino, onnx or torch, 'auto' for the quickest that is installed; threads: of the network, 0 for all;
     tilted: look for faces tilted up to 45 degrees as well, on turned copies of the photo.
-    Faces whose confidence (the detector's for the box times the network's for its points) is below `min_confidence`
-    are left out, and so is the less confident of two that lie on one another.
+    Faces whose confidence (the network's, over all points) is below `min_confidence` are left out, and so is the less
+    confident of two that lie on one another. Where none is left, the detector's `fallback` is asked, if it has one.
     """
 
     passes = 2  # the second crop is around the answers in the first, and level: boxes need not be exact
@@ -79,34 +79,36 @@ class KeypointDetector:
         self.net, self.checkpoint = models.load_checkpoint(models.find_weights(net), device)
         self.predict = runtimes.compile_net(self.net, runtime, device, threads)
         self.detector = detector_architectures.load_detector(detector) if isinstance(detector, str) else detector
-        self.fit = getattr(self.detector, "fit", (0, 0, 1, 1))  # boxes of a detector without one are tight already
         self.side, self.min_confidence, self.tilted = models.input_size(self.net), min_confidence, tilted
 
     def __call__(self, photo):
-        image = as_image(photo)
-        boxes, scores, angles = self.search(image)
-        faces = self.at(image, boxes, angles)
-        for face, score in zip(faces, scores, strict=True):
-            face.confidence *= float(score)
+        image, faces, detector = as_image(photo), [], self.detector
+        while detector and not faces:
+            faces = self.believed(self.at(image, *self.search(image, detector)))
+            name = getattr(detector, "fallback", None)
+            detector = name and detector_architectures.load_detector(name)
+        return sorted(faces, key=lambda face: -face.box[2] * face.box[3])
+
+    def believed(self, faces):
+        """The faces that the network is sure enough of, each once, the surest first."""
         kept = []
         for face in sorted(faces, key=lambda face: -face.confidence):
             alone = not kept or overlap(np.stack([tight_box(f.points) for f in kept]), tight_box(face.points)).max() < 0.4
             if face.confidence >= self.min_confidence and alone:
                 kept.append(face)
-        return sorted(kept, key=lambda face: -face.box[2] * face.box[3])
+        return kept
 
-    def search(self, image):
-        """Tight boxes (n, 4) of what the detector finds, its scores (n,), and how far each is turned (n,) in degrees."""
-        found = []
+    def search(self, image, detector):
+        """Tight boxes (n, 4) of what a detector finds, and how far each is tilted (n,) in degrees."""
+        found, fit = [], getattr(detector, "fit", (0, 0, 1, 1))  # boxes of a detector without one are tight already
         for angle in (0, -30, 30, -55, 55) if self.tilted else (0,):
             matrix, size = turned_copy(image.shape[:2], angle)
             copy = image if angle == 0 else cv2.warpAffine(image, matrix, size)
-            boxes, scores = self.detector.detect(copy)
-            boxes = detector_architectures.to_tight(boxes, self.fit)
+            boxes = detector_architectures.to_tight(detector.detect(copy)[0], fit)
             middles = (boxes[:, :2] + boxes[:, 2:] / 2 - matrix[:, 2]) @ matrix[:, :2]  # back, by a rotation's inverse
             boxes[:, :2] = middles - boxes[:, 2:] / 2
-            found.append((boxes, scores, np.full(len(boxes), float(angle))))
-        return (np.concatenate(column) for column in zip(*found, strict=True))
+            found.append((boxes, np.full(len(boxes), float(angle))))
+        return tuple(np.concatenate(column) for column in zip(*found, strict=True))
 
     def at(self, photo, boxes, angles=None):
         """Keypoints at given tight boxes (n, 4): one Face a box, in their order, whatever the confidence.

@@ -62,7 +62,7 @@ def judged_boxes(detector, frames):
     for index in range(len(frames)):
         image = frames.image(index)
         boxes, scores = detector.detector.detect(image)
-        boxes = to_tight(boxes, detector.fit)
+        boxes = to_tight(boxes, detector.detector.fit)
         if not len(boxes):
             continue
         for face, score, share in zip(detector.at(image, boxes), scores, overlap(boxes, tight_box(frames.points[index])),

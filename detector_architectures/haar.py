@@ -8,7 +8,8 @@ import numpy as np
 
 from errors import DataError
 
-LONG_SIDE = 1280  # larger photos are searched on a copy of this size
+WINDOW = 24  # side of the smallest window that the cascades know
+SMALLEST, SHARE = 24, 1 / 80  # tight boxes that are found: 24 px and larger, in large photos 1/80 of the longer side
 
 
 @cache
@@ -35,14 +36,16 @@ class Detector:
     file = "haarcascade_frontalface_default.xml"
     fit = (0.0, 0.145, 0.865, 0.832)
     evidence = (0.03, 1.24)  # stage weight at which half of the boxes are faces, and the spread around it
+    fallback = "haar_profile"  # asked where this one finds no face that is believed
 
-    def __init__(self, scale_factor=1.1, min_neighbors=5, min_size=24):
-        self.scale_factor, self.min_neighbors, self.min_size = scale_factor, min_neighbors, min_size
+    def __init__(self, scale_factor=1.2, min_neighbors=1):
+        self.scale_factor, self.min_neighbors = scale_factor, min_neighbors
         self.cascade = load_cascade(self.file)
 
     def detect(self, image):
+        """Search on a copy in which the smallest face that counts just fills the smallest window: no pixel too many."""
         gray = to_gray(image)
-        ratio = min(LONG_SIDE / max(gray.shape), 1.0)
+        ratio = min(WINDOW * self.fit[2] / max(SMALLEST, SHARE * max(gray.shape)), 1.0)
         if ratio < 1:
             size = [max(round(n * ratio), 1) for n in gray.shape[::-1]]
             gray = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
@@ -52,7 +55,7 @@ class Detector:
 
     def search(self, gray):
         boxes, _, weights = self.cascade.detectMultiScale3(
-            gray, self.scale_factor, self.min_neighbors, minSize=(self.min_size, self.min_size), outputRejectLevels=True)
+            gray, self.scale_factor, self.min_neighbors, minSize=(WINDOW, WINDOW), outputRejectLevels=True)
         return np.asarray(boxes, np.float32).reshape(-1, 4), np.asarray(weights, np.float64).reshape(-1)
 
 

@@ -12,6 +12,7 @@ class Detector(haar.Detector):
     file = "haarcascade_profileface.xml"
     fit = (0.0, 0.144, 0.753, 0.721)
     evidence = (-2.14, 0.98)
+    fallback = None
 
     def search(self, gray):
         boxes, weights = super().search(gray)

@@ -1,0 +1,93 @@
+"""Photos with known faces and photos without any: how many faces the pipeline finds, how many it invents."""
+
+import argparse
+import csv
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import detector_architectures
+import models
+from data_load import SPLITS, load_frames, split_frames
+from errors import run
+from pipeline import MIN_CONFIDENCE, KeypointDetector
+from photos import list_photos
+from sources import read_image
+from transforms import overlap, tight_box
+
+
+def holds(points, box):
+    """True if the centre of keypoints (68, 2) lies in a box and their size is like its own: a hit on loosely drawn boxes."""
+    tight = tight_box(points)
+    centre = tight[:2] + tight[2:] / 2
+    return (box[:2] < centre).all() and (centre < box[:2] + box[2:]).all() and 1 / 3 < tight[2:].max() / box[2:].max() < 3
+
+
+def on_photos(detector, folder):
+    """Lines on a folder with boxes.csv (name, left, top, width, height) of all faces; photos it does not name have none."""
+    truth = defaultdict(list)
+    with open(folder / "boxes.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            truth[row["name"]].append(np.array([float(row[k]) for k in ("left", "top", "width", "height")]))
+    sums = defaultdict(lambda: np.zeros(3, int))
+    for name, path in tqdm(list_photos([folder]), unit="photo", leave=False, disable=not sys.stderr.isatty()):
+        faces = detector(read_image(path))
+        boxes = truth.get(name, [])
+        found = sum(any(holds(face.points, box) for face in faces) for box in boxes)
+        false = sum(not any(holds(face.points, box) for box in boxes) for face in faces)
+        sums[Path(name).parent.name or name.rstrip("0123456789_.jpgn")] += [len(boxes), found, false]
+    return [f"{name:<16} {found:>3} of {faces:>3} faces found, {false} false" for name, (faces, found, false) in sums.items()]
+
+
+def on_frames(detector, frames):
+    """Found (IoU of tight boxes at least 0.5), names of frames with other faces, and the milliseconds of each image."""
+    found, other, times = [], [], []
+    for index in tqdm(range(len(frames)), unit="frame", leave=False, disable=not sys.stderr.isatty()):
+        image = frames.image(index)
+        start = time.perf_counter()
+        faces = detector(image)
+        times.append(1000 * (time.perf_counter() - start))
+        shares = overlap(np.array([tight_box(face.points) for face in faces]).reshape(-1, 4), tight_box(frames.points[index]))
+        found.append((shares >= 0.5).any())
+        other += [frames.names[index]] * int((shares < 0.3).sum())
+    return np.array(found), other, np.array(times)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("photos", nargs="*", type=Path, help="folders with boxes.csv")
+    parser.add_argument("--data", help="annotated frames as well: sample, official, or a folder or zip")
+    parser.add_argument("--split", default="official", choices=SPLITS, help="(default: %(default)s)")
+    parser.add_argument("--part", default="validation", help="(default: %(default)s)")
+    parser.add_argument("--net", default=models.DEFAULT, help="(default: %(default)s)")
+    parser.add_argument("--detector", nargs="+", default=["haar"], choices=detector_architectures.names())
+    parser.add_argument("--min-confidence", type=float, default=MIN_CONFIDENCE, help="(default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="(default: %(default)s)")
+    parser.add_argument("--tilted", action="store_true")
+    options = parser.parse_args()
+    import cv2
+
+    cv2.setNumThreads(options.threads)
+    for name in options.detector:
+        detector = KeypointDetector(options.net, name, "cpu", options.min_confidence, threads=options.threads,
+                                    tilted=options.tilted)
+        print(f"{name}, {options.net} by {detector.predict.runtime}, confidence at least {options.min_confidence:g}, "
+              f"{options.threads} thread(s)")
+        for folder in options.photos:
+            print("\n".join("  " + line for line in on_photos(detector, folder)))
+        if options.data:
+            frames = split_frames(load_frames(options.data), options.split, options.part)
+            found, other, times = on_frames(detector, frames)
+            print(f"  {options.data}, {options.part}: {100 * found.mean():.1f} % of {len(frames)} faces found, {len(other)} "
+                  f"others, {np.median(times):.1f} ms an image (90 % within {np.percentile(times, 90):.1f})")
+            print("  not found: " + ", ".join(frames.names[~found]) + "\n  others: " + ", ".join(other))
+
+
+if __name__ == "__main__":
+    run(main)
