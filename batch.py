@@ -5,11 +5,12 @@ import ast
 import base64
 import difflib
 import io
+import os
 import sys
 import time
 from pathlib import Path
 
-from errors import DataError, UsageError, run
+from errors import DataError, UsageError, number, run
 
 HOME = Path(__file__).resolve().parent
 NOTEBOOKS = (
@@ -17,6 +18,9 @@ NOTEBOOKS = (
     "2. Define the Network Architecture.ipynb",
     "3. Facial Keypoint Detection, Complete Pipeline.ipynb",
 )
+
+
+FIXED = {"folder", "resume", "progress"}  # of notebook 2: what a grid sets by itself
 
 
 def check_parameters(namespace, **kinds):
@@ -116,40 +120,87 @@ def parse(pairs):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Run the three notebooks in order by papermill.")
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False,
+        description="Run the three notebooks in order by papermill; or notebook 2 over a grid of parameters.",
+        epilog="a grid: --NAME VALUE VALUE … for any parameters of notebook 2, e.g. --net models4 models5 --seed 0 1 2")
     parser.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help="parameters of the notebooks, e.g. epochs=20; "
                         "each goes to those notebooks that have it")
-    parser.add_argument("--out", type=Path, default=Path("runs/latest"), help="(default: %(default)s)")
+    parser.add_argument("--out", type=Path, help="(default: runs/latest; runs/grid for a grid)")
+    parser.add_argument("--grid", metavar="FILE", help="a YAML file of `name: value` or `name: [value, value]`")
+    parser.add_argument("--workers", type=number(int, 1), default=max((os.cpu_count() or 1) // 2, 1),
+                        help="runs of a grid at once (default: %(default)s)")
     parser.add_argument("--refresh", action="store_true", help="renew the outputs in notebooks/ instead")
+    notebooks = [HOME / "notebooks" / name for name in NOTEBOOKS]
+    known = {notebook: parameters_of(notebook) for notebook in notebooks}
+    group = parser.add_argument_group("parameters of a grid")
+    for name in known[notebooks[1]].keys() - FIXED:
+        group.add_argument(f"--{name}", nargs="+", metavar="VALUE", dest=f"grid {name}", help=argparse.SUPPRESS)
     options = parser.parse_args()
 
-    given = parse(options.parameters)
-    notebooks = [HOME / "notebooks" / name for name in NOTEBOOKS]
     if options.refresh:
         for notebook in notebooks:
             refresh(notebook)
-        return
-    known = {notebook: parameters_of(notebook) for notebook in notebooks}
-    everything = sorted({name for names in known.values() for name in names})
-    for name in given:
-        if name not in everything:
-            raise UsageError(unknown(name, everything))
+        return 0
+    lists = {name[5:]: [parse([f"value={word}"])["value"] for word in words]
+             for name, words in vars(options).items() if name.startswith("grid ") and words}
+    given = parse(options.parameters)
     for name in ("photo", "data", "net", "folder"):  # notebooks run in the repository, users may not
         if name in given and (name == "folder" or Path(str(given[name])).exists()):
             given[name] = str(Path(given[name]).resolve())
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{options.out}: cannot be written to ({error.strerror})") from None
-    for notebook in notebooks:
+    if lists or options.grid:
+        return run_grid(notebooks[1], known[notebooks[1]], given, lists, options)
+    return run_in_order(known, given, options.out or Path("runs/latest"))
+
+
+def run_in_order(known, given, out):
+    """The notebooks, {path: parameters}, one after another, each with those parameters that it has."""
+    refuse_unknown(given, sorted({name for names in known.values() for name in names}))
+    make_folder(out)
+    for notebook in known:
         start = time.perf_counter()
         print(notebook.stem, flush=True)
         mine = {name: value for name, value in given.items() if name in known[notebook]}
-        run_notebook(notebook, options.out, mine, sys.stderr.isatty())
+        run_notebook(notebook, out, mine, sys.stderr.isatty())
         print(f"  done in {time.perf_counter() - start:.0f} s", flush=True)
     print("\nThe notebooks as they ran, and as pages to read:")
-    for notebook in notebooks:
-        print(f"  {(options.out / notebook.name).with_suffix('.html')}")
+    for notebook in known:
+        print(f"  {(out / notebook.name).with_suffix('.html')}")
+    return 0
+
+
+def run_grid(notebook, known, given, lists, options):
+    """Notebook 2 over all combinations; what was done before is not done again. 1 if any failed."""
+    import grid
+
+    chosen = {**(grid.read_grid(options.grid) if options.grid else {}), **{k: [v] for k, v in given.items()}, **lists}
+    refuse_unknown(chosen, sorted(known.keys() - FIXED))
+    runs, out = grid.combinations(chosen), options.out or Path("runs/grid")
+    make_folder(out)
+    print(f"{len(runs)} runs, {options.workers} at once, into {out}", flush=True)
+    told = grid.run_all(notebook, runs, out.resolve(), options.workers, sys.stderr.isatty())
+    for row in sorted(grid.gather(runs, told, out), key=lambda row: float(row["nme"])):
+        print(f"  {row['run']:<40} NME {float(row['nme']):6.2f} ({float(row['nme_low']):.2f}–{float(row['nme_high']):.2f})")
+    failed = {title: reason for title, reason in told.items() if reason}
+    for title, reason in failed.items():
+        print(f"failed: {title}: {reason}", file=sys.stderr)
+    print(f"{len(runs) - len(failed)} of {len(runs)} runs ended well; the table: {out / 'table.csv'}")
+    return 1 if failed else 0
+
+
+def refuse_unknown(given, known):
+    """Raise UsageError for a parameter that no notebook has, before anything runs."""
+    for name in given:
+        if name not in known:
+            raise UsageError(unknown(name, known))
+
+
+def make_folder(path):
+    """A folder to write to. Raises DataError where that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written to ({error.strerror})") from None
 
 
 if __name__ == "__main__":

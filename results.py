@@ -70,12 +70,17 @@ def to_csv(rows, header=True):
     return text.getvalue()
 
 
-def append(row, path=OWN):
-    """Add a row to a table of one's own; each goes in with one write, so that parallel runs do not mix theirs."""
+def append(row, folder=None, path=OWN):
+    """Add a row to a table of one's own; each goes in with one write, so that parallel runs do not mix theirs.
+
+    folder: of the run, where the row is left as row.csv as well.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as file:
         file.write(to_csv([row], header=file.tell() == 0))
+    if folder is not None:
+        write_whole(Path(folder) / "row.csv", to_csv([row]))
 
 
 def read(path=PUBLISHED):

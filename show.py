@@ -156,6 +156,27 @@ def error_against(columns, errors, bins=5):
     plt.show()
 
 
+def calibration(confidence, errors, right=10, bins=10):
+    """Confidence (m,) of points against the share of them within `right` %, and against their errors (m,) in %."""
+    figure, (left, middle) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    edges = np.quantile(confidence, np.linspace(0, 1, bins + 1))
+    group = np.clip(np.searchsorted(edges, confidence, side="right") - 1, 0, bins - 1)
+    groups = [group == g for g in range(bins) if (group == g).any()]
+    x = [confidence[rows].mean() for rows in groups]
+    left.plot([0, 1], [0, 1], color="gray", linestyle=":", label="calibrated")
+    left.plot(x, [np.mean(errors[rows] <= right) for rows in groups], color=BLUE, marker="o", label="measured")
+    left.set(xlabel="confidence", ylabel=f"share of points within {right} %", xlim=(0, 1), ylim=(0, 1.02))
+    left.legend(frameon=False)
+    low, half, high = np.array([np.percentile(errors[rows], [25, 50, 75]) for rows in groups]).T
+    middle.fill_between(x, low, high, color=SKY, alpha=0.4, linewidth=0, label="middle half")
+    middle.plot(x, half, color=BLUE, marker="o", label="median")
+    middle.set(xlabel="confidence", ylabel="error of a point in %", ylim=(0, None))
+    middle.legend(frameon=False)
+    tidy(left)
+    tidy(middle)
+    plt.show()
+
+
 def accuracy_against_time(points, title="", unit="NME in %"):
     """Networks as points {name: (milliseconds, error, low, high)}: further down and to the left is better."""
     figure, axis = plt.subplots(figsize=(7, 3.8), layout="constrained")

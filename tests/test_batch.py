@@ -1,10 +1,13 @@
 """Parameters of notebooks: unknown names and wrong types are errors before anything runs."""
 
+import csv
+
 import pytest
 from conftest import HOME, one_line_error
 
 import batch
-from errors import UsageError
+import grid
+from errors import DataError, UsageError
 
 
 def test_unknown_and_mistyped_parameters_are_refused():
@@ -34,6 +37,44 @@ def test_every_notebook_declares_parameters_with_types_and_help():
             assert len(row["help"]) > 10, (name, parameter)
 
 
+def test_a_grid_is_every_combination_named_by_what_differs():
+    runs = grid.combinations({"net": ["models4", "models5"], "lr": [0.001], "seed": [0, 1]})
+    assert list(runs) == ["net=models4,seed=0", "net=models4,seed=1", "net=models5,seed=0", "net=models5,seed=1"]
+    assert runs["net=models5,seed=1"] == {"net": "models5", "lr": 0.001, "seed": 1}
+    with pytest.raises(UsageError, match="given twice"):
+        grid.combinations({"seed": [1, 1]})
+
+
+@pytest.mark.parametrize("text, said", [
+    ("", "a grid is"), ("- 1", "a grid is"), ("a: {b: c}", "a must be"), ("a: []", "a must be"), ("a: [1", "as YAML"),
+    ("a: !!python/object:os.system x", "as YAML"),
+])
+def test_files_that_are_no_grid_are_named(text, said, tmp_path):
+    (tmp_path / "g.yaml").write_text(text)
+    with pytest.raises(DataError, match=said) as error:
+        grid.read_grid(tmp_path / "g.yaml")
+    assert "g.yaml" in str(error.value)
+
+
+def test_a_grid_runs_resumes_and_tells_what_failed(command, tiny_zip, tmp_path):
+    """Two seeds, and a network that does not exist; the second call does only what failed."""
+    words = ["batch.py", "--data", tiny_zip, "--net", "models2", "models77", "--seed", "0", "1", "--epochs", "1",
+             "--batch_size", "32", "--out", tmp_path / "grid", "--workers", "2"]
+    done = command(*words)
+    assert done.returncode == 1 and "2 of 4 runs ended well" in done.stdout, done.stdout + done.stderr
+    assert "failed: net=models77,seed=0" in done.stderr and "no network 'models77'" in done.stderr
+    with open(tmp_path / "grid" / "table.csv", newline="") as file:
+        rows = {row["run"]: row for row in csv.DictReader(file)}
+    assert len(rows) == 4 and float(rows["net=models2,seed=1"]["nme"]) > 0 and rows["net=models77,seed=1"]["failed"]
+    assert (tmp_path / "grid" / "comparison.png").stat().st_size > 1000
+    marks = {path: path.stat().st_mtime_ns for path in (tmp_path / "grid").glob("*/run/checkpoint.pt")}
+    assert len(marks) == 2
+    again = command(*words)
+    assert again.returncode == 1 and marks == {path: path.stat().st_mtime_ns for path in marks}
+
+
 def test_the_command_refuses_unknown_parameters_before_anything_runs(command, tmp_path):
     done = command("batch.py", "epoch=5", "--out", tmp_path / "runs")
-    assert "did you mean epochs" in one_line_error(done, 2) and not (tmp_path / "runs").exists()
+    assert "did you mean epochs" in one_line_error(done, 2)
+    assert "--epoch" in one_line_error(command("batch.py", "--epoch", "5", "6", "--out", tmp_path / "runs"), 2)
+    assert not (tmp_path / "runs").exists()

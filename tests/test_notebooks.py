@@ -12,7 +12,7 @@ import batch
 from errors import DataError
 
 NOTEBOOKS = [HOME / "notebooks" / name for name in batch.NOTEBOOKS]
-SMALL = {"1": {}, "2": {"epochs": 1, "batch_size": 16}, "3": {}}
+SMALL = {"1": {"audit_epochs": 1}, "2": {"epochs": 1, "batch_size": 16}, "3": {}}
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem[:1])

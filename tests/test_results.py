@@ -20,9 +20,10 @@ def row(tiny):
 def test_a_row_has_all_columns_and_is_appended_to_ones_own_table(row, tmp_path):
     assert set(row) == set(results.COLUMNS)
     for _ in range(2):
-        results.append(row, tmp_path / "runs" / "results.csv")
+        results.append(row, tmp_path / "run", tmp_path / "runs" / "results.csv")
     rows = results.read(tmp_path / "runs" / "results.csv")
     assert len(rows) == 2 and float(rows[1]["nme"]) == row["nme"] and rows[0]["split"] == "official"
+    assert results.read(tmp_path / "run" / "row.csv") == rows[:1]
 
 
 def test_the_readme_gets_the_table_between_its_markers_and_nothing_else_changes(row, tmp_path):

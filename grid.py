@@ -1,0 +1,122 @@
+"""A grid of papermill runs: in parallel, going on where it stopped, gathered into one table and one picture."""
+
+import csv
+import io
+import itertools
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+from tqdm import tqdm
+
+from errors import DataError, UsageError
+from formats import write_whole
+
+HOME = Path(__file__).resolve().parent
+METRICS = ("nme", "nme_low", "nme_high", "fr8", "auc8", "parameters", "ms_per_face", "training_minutes")
+
+
+def read_grid(path):
+    """A YAML file of parameters, each with a value or a list of values -> {name: list of values}. Raises DataError."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0]})") from None
+    if not isinstance(content, dict) or not content:
+        raise DataError(f"{path}: a grid is a list of `name: value` or `name: [value, value]`")
+    grid = {str(name): value if isinstance(value, list) else [value] for name, value in content.items()}
+    for name, values in grid.items():
+        if not values or not all(isinstance(value, (str, int, float, bool)) for value in values):
+            raise DataError(f"{path}: {name} must be a number, a word, true or false, or a list of those")
+    return grid
+
+
+def combinations(grid):
+    """{name: values} -> {title: {name: value}}: every combination, its title made of what differs."""
+    many = [name for name, values in grid.items() if len(values) > 1]
+    runs = {}
+    for values in itertools.product(*grid.values()):
+        chosen = dict(zip(grid, values, strict=True))
+        title = ",".join(f"{name}={str(chosen[name]).replace(os.sep, '_')}" for name in many) or "one"
+        runs[title] = chosen
+    if len(runs) < len(list(itertools.product(*grid.values()))):
+        raise UsageError("a value is given twice for one parameter of the grid")
+    return runs
+
+
+def finished(folder, parameters):
+    """True if a run with these very parameters ended well here."""
+    try:
+        return json.loads((folder / "done.json").read_text()) == parameters
+    except (OSError, ValueError):
+        return False
+
+
+def run_one(notebook, folder, parameters, threads):
+    """Run a notebook by papermill in a process of its own -> '' or what went wrong, in one line."""
+    folder = Path(folder)
+    if finished(folder, parameters):
+        return ""
+    folder.mkdir(parents=True, exist_ok=True)
+    given = {**parameters, "folder": str(folder / "run"), "resume": True}
+    part, target = folder / ".notebook.ipynb", folder / "notebook.ipynb"
+    done = subprocess.run(
+        [sys.executable, "-m", "papermill", str(notebook), str(part), "-y", json.dumps(given), "--cwd", str(HOME),
+         "--kernel", "python3", "--no-progress-bar"], capture_output=True, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(HOME)})
+    if part.exists():
+        os.replace(part, target)
+    if done.returncode:
+        lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
+        return lines[-1] if lines else f"papermill ended with {done.returncode}"
+    write_whole(folder / "done.json", json.dumps(parameters))
+    return ""
+
+
+def run_all(notebook, runs, out, workers, bar=True):
+    """Run all combinations, some at once -> {title: '' or what went wrong}."""
+    threads, told = max((os.cpu_count() or 1) // workers, 1), {}
+    with ThreadPoolExecutor(workers) as pool, tqdm(total=len(runs), unit="run", disable=not bar) as progress:
+        waiting = {pool.submit(run_one, notebook, out / title, parameters, threads): title
+                   for title, parameters in runs.items()}
+        for future in as_completed(waiting):
+            told[waiting[future]] = future.result()
+            progress.set_postfix(failed=sum(map(bool, told.values())), refresh=False)
+            progress.update()
+    return {title: told[title] for title in runs}
+
+
+def gather(runs, told, out):
+    """Write OUT/table.csv, a row a run, and OUT/comparison.png -> the rows of what ended well."""
+    rows = []
+    for title, parameters in runs.items():
+        row = {"run": title, **parameters, "failed": told[title]}
+        path = out / title / "run" / "row.csv"
+        if not told[title] and path.exists():
+            with open(path, newline="") as file:
+                result = next(csv.DictReader(file))
+            row |= {name: result[name] for name in METRICS}
+        rows.append(row)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(out / "table.csv", text.getvalue())
+    good = [row for row in rows if "nme" in row]
+    if good:
+        import matplotlib
+
+        matplotlib.use("agg")
+        import show
+
+        errors = {row["run"]: tuple(float(row[k]) for k in ("nme", "nme_low", "nme_high")) for row in good}
+        figure = show.bars(dict(sorted(errors.items(), key=lambda item: item[1])), "NME in %")
+        picture = io.BytesIO()
+        figure.savefig(picture, dpi=110)
+        write_whole(out / "comparison.png", picture.getvalue())
+    return good
