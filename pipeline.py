@@ -70,7 +70,7 @@ class KeypointDetector:
     confident of two that lie on one another. Where none is left, the detector's `fallback` is asked, if it has one.
     """
 
-    passes = 2  # the second crop is around the answers in the first, and level: boxes need not be exact
+    looks = 3  # at the most: crops around the answers in the one before, until crop and answers fit; boxes need not
     batch = 64  # faces at once
 
     def __init__(self, net=models.DEFAULT, detector=detector_architectures.DEFAULT, device="auto",
@@ -85,8 +85,8 @@ class KeypointDetector:
         image, faces, detector = as_image(photo), [], self.detector
         while detector and not faces:
             faces = self.believed(self.at(image, *self.search(image, detector)))
-            name = getattr(detector, "fallback", None)
-            detector = name and detector_architectures.load_detector(name)
+            detector = getattr(detector, "fallback", None)
+            detector = detector_architectures.load_detector(detector) if isinstance(detector, str) else detector
         return sorted(faces, key=lambda face: -face.box[2] * face.box[3])
 
     def believed(self, faces):
@@ -120,9 +120,15 @@ class KeypointDetector:
         faces, angles = [], np.zeros(len(boxes)) if angles is None else angles
         for start in range(0, len(boxes), self.batch):
             some = slice(start, start + self.batch)
-            points, confidence = self.look(gray, boxes[some], angles[some])
-            for _ in range(self.passes - 1):
-                points, confidence = self.look(gray, *level_boxes(points))
+            used, tilts = boxes[some].copy(), np.array(angles[some], np.float64)
+            points, confidence = self.look(gray, used, tilts)
+            for _ in range(self.looks - 1):
+                better, level = level_boxes(points)
+                again = misfit(used, better) | (np.abs(tilts - level) > 10)
+                if not again.any():
+                    break
+                used[again], tilts[again] = better[again], level[again]
+                points[again], confidence[again] = self.look(gray, used[again], tilts[again])
             if learned_shift(self.checkpoint["data"]):  # answers are to sit on the features
                 points = points - label_shift(points)
             faces += [Face(b, p, float(c.mean()), c) for b, p, c in zip(boxes[some], points, confidence, strict=True)]
@@ -142,6 +148,13 @@ def turned_copy(size, angle):
     linear, (height, width) = np.array([[cos, sin], [-sin, cos]]), size
     new = np.ceil(np.abs(linear) @ (width, height)) if angle else np.array([width, height])
     return np.column_stack([linear, (new - 1) / 2 - linear @ ((width - 1) / 2, (height - 1) / 2)]), new.astype(int).tolist()
+
+
+def misfit(boxes, better, allowed=0.03):
+    """(n,) True where boxes (n, 4) are off by more than a share of the longer side of better ones, in place or in size."""
+    side, better_side = boxes[:, 2:].max(1), better[:, 2:].max(1)
+    away = np.linalg.norm(boxes[:, :2] + boxes[:, 2:] / 2 - better[:, :2] - better[:, 2:] / 2, axis=1)
+    return (away > allowed * better_side) | (np.abs(np.log(side / better_side)) > 1.5 * allowed)
 
 
 def level_boxes(points):

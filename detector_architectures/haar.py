@@ -10,6 +10,7 @@ from errors import DataError
 
 WINDOW = 24  # side of the smallest window that the cascades know
 SMALLEST, SHARE = 24, 1 / 80  # tight boxes that are found: 24 px and larger, in large photos 1/80 of the longer side
+PORTRAIT, PORTRAIT_SHARE = 320, 0.22  # photos up to this side are first searched for faces of this share of it alone
 
 
 @cache
@@ -36,16 +37,21 @@ class Detector:
     file = "haarcascade_frontalface_default.xml"
     fit = (0.0, 0.145, 0.865, 0.832)
     evidence = (0.03, 1.24)  # stage weight at which half of the boxes are faces, and the spread around it
-    fallback = "haar_profile"  # asked where this one finds no face that is believed
 
-    def __init__(self, scale_factor=1.2, min_neighbors=1):
-        self.scale_factor, self.min_neighbors = scale_factor, min_neighbors
+    def __init__(self, scale_factor=1.2, min_neighbors=1, portraits=True):
+        self.scale_factor, self.min_neighbors, self.portraits = scale_factor, min_neighbors, portraits
         self.cascade = load_cascade(self.file)
+
+    @property
+    def fallback(self):
+        """What is asked where this one finds no face that is believed: the small faces of a small photo, then profiles."""
+        return type(self)(self.scale_factor, self.min_neighbors, False) if self.portraits else "haar_profile"
 
     def detect(self, image):
         """Search on a copy in which the smallest face that counts just fills the smallest window: no pixel too many."""
         gray = to_gray(image)
-        ratio = min(WINDOW * self.fit[2] / max(SMALLEST, SHARE * max(gray.shape)), 1.0)
+        portrait = self.portraits and max(gray.shape) <= PORTRAIT
+        ratio = min(WINDOW * self.fit[2] / max(SMALLEST, (PORTRAIT_SHARE if portrait else SHARE) * max(gray.shape)), 1.0)
         if ratio < 1:
             size = [max(round(n * ratio), 1) for n in gray.shape[::-1]]
             gray = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)

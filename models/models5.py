@@ -6,7 +6,7 @@ from torch import nn
 
 BINS, REACH = 144, 1.3  # places on each axis, and how far they reach: beyond the crop's edges at -1 and 1
 WIDTH = 0.03  # standard deviation of a label in targets: about half a cell of the lattice that the labels lie on
-LEAST, MIDDLE, STEEPNESS = 0.042, 0.13, 1.9  # of spreads: the least there is; what means even odds, how sharply
+LEAST, MIDDLE, STEEPNESS = 0.042, 0.11, 1.9  # of spreads: the least there is; what means even odds, how sharply
 
 
 class Block(nn.Module):
