@@ -2,7 +2,7 @@
 # The first call of any of them makes a virtual environment in .venv with what requirements.txt lists.
 
 PYTHON ?= python3
-NET    ?= models4
+NET    ?= models5
 DATA   ?= sample
 SPLIT  ?= person
 ARGS   ?=
@@ -14,7 +14,7 @@ BIN    := .venv/bin
 help:
 	@echo "make run                              the three notebooks, end to end, into runs/latest"
 	@echo "make test                             all tests, the notebooks' outputs among them"
-	@echo "make train NET=models4 DATA=official  train a network (SPLIT=person or official, ARGS='--epochs 20 …')"
+	@echo "make train NET=models5 DATA=official  train a network (SPLIT=person or official, ARGS='--epochs 20 …')"
 	@echo "make results                          score saved_models/ on the official data, rewrite the tables"
 	@echo "make clean                            remove .venv, runs/latest, runs/notebook2 and caches (data/ and your own runs stay)"
 

@@ -155,17 +155,21 @@ def main():
 
 def run_in_order(known, given, out):
     """The notebooks, {path: parameters}, one after another, each with those parameters that it has."""
+    import report
+
     refuse_unknown(given, sorted({name for names in known.values() for name in names}))
     make_folder(out)
+    seconds, begun = {}, time.time()
     for notebook in known:
         start = time.perf_counter()
         print(notebook.stem, flush=True)
         mine = {name: value for name, value in given.items() if name in known[notebook]}
-        run_notebook(notebook, out, mine, sys.stderr.isatty())
-        print(f"  done in {time.perf_counter() - start:.0f} s", flush=True)
-    print("\nThe notebooks as they ran, and as pages to read:")
-    for notebook in known:
-        print(f"  {(out / notebook.name).with_suffix('.html')}")
+        target = run_notebook(notebook, out, mine, sys.stderr.isatty())
+        seconds[target] = time.perf_counter() - start
+        print(f"  done in {seconds[target]:.0f} s", flush=True)
+    row = HOME / str(given.get("folder", known[list(known)[1]]["folder"]).strip("\"'")) / "row.csv"
+    own = row if row.exists() and row.stat().st_mtime >= begun else None
+    print(f"\nWhat came out, with links to the notebooks as pages: {report.write(out, seconds, given, own)}")
     return 0
 
 

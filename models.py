@@ -20,7 +20,7 @@ from transforms import SWAP
 # With a path of its own this module is a package too: `import models.models4` and `from models import Net` both work.
 __path__ = [str(Path(__file__).with_suffix(""))]
 
-DEFAULT = "models4"
+DEFAULT = "models5"
 WEIGHTS = Path(__file__).resolve().parent / "saved_models"
 INPUT_SIZE = 224  # side of a network's input when its file does not say
 

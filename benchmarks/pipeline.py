@@ -30,19 +30,22 @@ def holds(points, box):
 
 
 def on_photos(detector, folder):
-    """Lines on a folder with boxes.csv (name, left, top, width, height) of all faces; photos it does not name have none."""
+    """Lines on a folder: photos in its boxes.csv (name, left, top, width, height), then all others by their folder."""
     truth = defaultdict(list)
     with open(folder / "boxes.csv", newline="") as file:
         for row in csv.DictReader(file):
             truth[row["name"]].append(np.array([float(row[k]) for k in ("left", "top", "width", "height")]))
-    sums = defaultdict(lambda: np.zeros(3, int))
+    known, others = np.zeros(3, int), defaultdict(int)
     for name, path in tqdm(list_photos([folder]), unit="photo", leave=False, disable=not sys.stderr.isatty()):
         faces = detector(read_image(path))
-        boxes = truth.get(name, [])
-        found = sum(any(holds(face.points, box) for face in faces) for box in boxes)
-        false = sum(not any(holds(face.points, box) for box in boxes) for face in faces)
-        sums[Path(name).parent.name or name.rstrip("0123456789_.jpgn")] += [len(boxes), found, false]
-    return [f"{name:<16} {found:>3} of {faces:>3} faces found, {false} false" for name, (faces, found, false) in sums.items()]
+        if name in truth:
+            found = sum(any(holds(face.points, box) for face in faces) for box in truth[name])
+            false = sum(not any(holds(face.points, box) for box in truth[name]) for face in faces)
+            known += [len(truth[name]), found, false]
+        else:
+            others[Path(name).parent.as_posix() if "/" in name else name] += len(faces)
+    return [f"{known[1]} of {known[0]} faces with boxes found, {known[2]} false",
+            *(f"{name}: {count} faces" for name, count in others.items())]
 
 
 def on_frames(detector, frames):

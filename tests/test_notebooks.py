@@ -1,8 +1,12 @@
 """The three notebooks: run by papermill from any folder, refuse unknown parameters, and show what they say (nbval)."""
 
+import csv
 import os
+import re
+import shutil
 import subprocess
 import sys
+import textwrap
 
 import nbformat
 import pytest
@@ -72,3 +76,51 @@ def test_notebooks_are_told_as_agreed(notebook):
 
 def test_notebooks_together_stay_small():
     assert sum(path.stat().st_size for path in NOTEBOOKS) < 6 * 2**20
+
+
+def copy_of_the_repository(folder):
+    """What a clone would hold, without notebooks' outputs mattering: files that git knows, as they are now."""
+    names = subprocess.run(["git", "-C", str(HOME), "ls-files", "-co", "--exclude-standard", "-z"], capture_output=True,
+                           text=True).stdout.split("\0")[:-1]
+    if not names:
+        pytest.skip("needs a git checkout")
+    for name in names:
+        if (HOME / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(HOME / name, folder / name)
+    return folder
+
+
+def test_a_network_swapped_in_as_the_readme_tells_trains_and_gets_its_row(tiny_zip, tmp_path):
+    """models9.py is the README's own text; papermill trains it for two epochs by name."""
+    home = copy_of_the_repository(tmp_path / "clone")
+    block = re.search(r"Write `models/models9\.py`.*?```python\n(.*?)```", (HOME / "README.md").read_text(), re.S)[1]
+    (home / "models" / "models9.py").write_text(textwrap.dedent(block))
+    notebook = home / "notebooks" / NOTEBOOKS[1].name
+    done = subprocess.run([sys.executable, "-m", "papermill", str(notebook), "out.ipynb", "-p", "net", "models9", "-p",
+                           "epochs", "2", "-p", "data", str(tiny_zip), "--no-progress-bar"], cwd=home, capture_output=True,
+                          text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = list(csv.DictReader((home / "runs" / "results.csv").open()))
+    assert [row["net"] for row in rows] == ["models9"] and float(rows[0]["nme"]) > 0 and rows[0]["epochs"] == "2"
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem[:1])
+def test_on_colab_the_first_cell_fetches_the_project(notebook, tmp_path):
+    """In a bare folder, with google.colab faked and its address led to this very repository."""
+    cell = nbformat.read(notebook, 4).cells[1].source
+    bare, fake, origin = tmp_path / "content", tmp_path / "fake", tmp_path / "origin"
+    bare.mkdir()
+    (fake / "google" / "colab").mkdir(parents=True)
+    (fake / "google" / "colab" / "__init__.py").write_text("")
+    copy_of_the_repository(origin)
+    for words in (["init", "-q", "-b", "main"], ["add", "-A"],
+                  ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "-m", "all"]):
+        subprocess.run(["git", *words], cwd=origin, check=True)
+    environment = {**os.environ, "PYTHONPATH": str(fake), "GIT_CONFIG_COUNT": "1",
+                   "GIT_CONFIG_KEY_0": f"url.file://{origin}.insteadOf",
+                   "GIT_CONFIG_VALUE_0": "https://github.com/hhosseinian/Face_Recognition"}
+    script = f"import sys; sys.prefix = '/usr'\n{cell}\nimport data_load; print(data_load.__file__, os.getcwd())"
+    done = subprocess.run([sys.executable, "-c", script], cwd=bare, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(bare / "Face_Recognition" / "data_load.py"), str(bare / "Face_Recognition")]
