@@ -55,7 +55,9 @@ class Detector:
         if ratio < 1:
             size = [max(round(n * ratio), 1) for n in gray.shape[::-1]]
             gray = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
-        boxes, weights = self.search(gray)
+        border = 0 if portrait else WINDOW // 2  # faces that the photo's edge cuts off
+        boxes, weights = self.search(cv2.copyMakeBorder(gray, *[border] * 4, cv2.BORDER_REPLICATE))
+        boxes[:, :2] -= border
         middle, spread = self.evidence
         return boxes / np.float32(ratio), 1 / (1 + np.exp((middle - weights) / spread))
 

@@ -14,6 +14,9 @@ class Detector(haar.Detector):
     evidence = (-2.14, 0.98)
     fallback = None
 
+    def __init__(self, scale_factor=1.1, min_neighbors=1):
+        super().__init__(scale_factor, min_neighbors, portraits=False)
+
     def search(self, gray):
         boxes, weights = super().search(gray)
         mirrored, more = super().search(cv2.flip(gray, 1))

@@ -1,0 +1,60 @@
+"""Pictures: drawn on copies, with the data they are given; pickers that fall back where nobody can click."""
+
+import sys
+import types
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+import show
+from pipeline import Face
+
+
+@pytest.fixture(autouse=True)
+def figures():
+    plt.close("all")
+    yield
+    plt.close("all")
+
+
+def test_faces_are_drawn_on_a_copy_at_their_points():
+    image = np.zeros((100, 120, 3), np.uint8)
+    points = np.random.default_rng(0).uniform(30, 70, (68, 2)).astype(np.float32)
+    drawn = show.draw_faces(image, [Face(np.float32([30, 30, 40, 40]), points, 1.0)])
+    assert image.max() == 0 and (drawn[points[:, 1].round().astype(int), points[:, 0].round().astype(int)] > 0).any(1).all()
+    assert drawn[:20].max() == 0
+
+
+def test_without_a_front_end_the_first_choices_are_drawn_once(monkeypatch):
+    for name in ("JPY_SESSION_NAME", "VSCODE_PID"):
+        monkeypatch.delenv(name, raising=False)
+    called = []
+    show.pick(lambda **choice: called.append(choice), photo=[("one", 11), ("two", 22)], net=["a", "b"])
+    assert called == [{"photo": 11, "net": "a"}]
+
+
+def test_with_a_front_end_and_ipywidgets_there_are_menus(monkeypatch):
+    monkeypatch.setenv("JPY_SESSION_NAME", "x.ipynb")
+    widgets, called = types.ModuleType("ipywidgets"), []
+    widgets.interact = lambda draw, **choices: called.append(choices)
+    monkeypatch.setitem(sys.modules, "ipywidgets", widgets)
+    monkeypatch.setattr(show.importlib.util, "find_spec", lambda name: name)
+    show.pick(lambda net: None, net=["a", "b"])
+    assert called == [{"net": ["a", "b"]}]
+
+
+def test_the_calibration_of_a_calibrated_network_lies_on_the_diagonal():
+    rng = np.random.default_rng(0)
+    confidence = rng.random(100_000)
+    show.calibration(confidence, np.where(rng.random(100_000) < confidence, 1.0, 50.0))
+    line = plt.gcf().axes[0].lines[1]
+    np.testing.assert_allclose(line.get_xdata(), line.get_ydata(), atol=0.03)
+
+
+def test_bars_and_points_stand_where_they_should():
+    axis = show.bars({"a": (1.0, 0.5, 1.5), "b": (-1.0, -2.0, 0.5)}, "gain").axes[0]
+    assert [bar.get_width() for bar in axis.patches] == [1.0, -1.0]
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["a", "b"]
+    axis = show.accuracy_against_time({"models5": (0.9, 4.0, 3.9, 4.1)}).axes[0]
+    assert axis.get_xscale() == "log" and "models5" in [text.get_text() for text in axis.texts]
