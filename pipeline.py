@@ -19,13 +19,18 @@ from errors import DataError, number, run
 from sources import read_image
 from transforms import crop_image, crop_matrix, overlap, tight_box, to_points
 
-# Keeps 99 % of the faces that Haar finds in the official validation frames and half of what it invents there.
+# Keeps all true boxes of an eager Haar on the official validation frames, and one in twenty of those it invents there:
+# python benchmarks/confidence.py
 MIN_CONFIDENCE = 0.5
+HOPELESS = 0.1  # below it nothing is gained by looking again
 
 
 @dataclass
 class Face:
-    """One face: box (4,) left, top, width, height and points (68, 2), pixels of the photo; confidence in 0…1."""
+    """One face: points (68, 2) and their tight box (4,), left, top, width, height, in pixels; confidence in 0…1.
+
+    Where boxes were given, `box` is the given one.
+    """
 
     box: np.ndarray
     points: np.ndarray
@@ -95,6 +100,7 @@ class KeypointDetector:
         for face in sorted(faces, key=lambda face: -face.confidence):
             alone = not kept or overlap(np.stack([tight_box(f.points) for f in kept]), tight_box(face.points)).max() < 0.4
             if face.confidence >= self.min_confidence and alone:
+                face.box = tight_box(face.points)
                 kept.append(face)
         return kept
 
@@ -124,7 +130,7 @@ class KeypointDetector:
             points, confidence = self.look(gray, used, tilts)
             for _ in range(self.looks - 1):
                 better, level = level_boxes(points)
-                again = misfit(used, better) | (np.abs(tilts - level) > 10)
+                again = (misfit(used, better) | (np.abs(tilts - level) > 10)) & (confidence.mean(1) > HOPELESS)
                 if not again.any():
                     break
                 used[again], tilts[again] = better[again], level[again]
