@@ -67,7 +67,7 @@ class Detector:
         return np.asarray(boxes, np.float32).reshape(-1, 4), np.asarray(weights, np.float64).reshape(-1)
 
 
-def find_parts(image, box, file="haarcascade_eye.xml", min_neighbors=5):
+def find_parts(image, box, file="haarcascade_eye.xml", min_neighbors=2):
     """Boxes (n, 4) of eyes or smiles inside a face box, in pixels of the image, by one of OpenCV's cascades."""
     left, top, width, height = (round(float(v)) for v in box)
     left, top = max(left, 0), max(top, 0)

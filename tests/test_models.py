@@ -59,10 +59,10 @@ def test_dropout_is_all_that_tells_models3_from_models1():
 
 
 def test_the_door_opens_both_ways():
-    import models.models4
+    import models.models5
     from models import Net
 
-    assert Net is models.models4.Net and isinstance(models.load_net("models4"), Net)
+    assert Net is models.models5.Net and isinstance(models.load_net(models.DEFAULT), Net)
     assert pickle.loads(pickle.dumps(Net)) is Net
     for name in ("models99", "../models4", "train"):
         with pytest.raises(UsageError, match="present are models1"):
