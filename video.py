@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from errors import DataError, UsageError
+from pipeline import misfit
 from transforms import inter_ocular, overlap, tight_box
 
 ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
@@ -43,8 +44,8 @@ class OneEuro:
         common = self.speed.mean(0)
         own = np.linalg.norm(self.speed - common, axis=1, keepdims=True)
         cutoff = self.cutoff + self.slope * np.linalg.norm(common) + self.own_slope * own
-        self.count += 1  # a mean at first: the first frame's noise is not to be held for a second
-        self.points = self.points + np.maximum(weight(cutoff, passed), 1 / (self.count + 1)) * (points - self.points)
+        self.count += 1  # a mean at first, of late frames more: the first one's error is not to be held for a second
+        self.points = self.points + np.maximum(weight(cutoff, passed), 2 / (self.count + 2)) * (points - self.points)
         self.raw, self.seconds = points, seconds
         return self.points.astype(np.float32)
 
@@ -62,6 +63,7 @@ class Track:
     face: object
     filter: OneEuro = field(default_factory=OneEuro)
     missed: int = 0
+    box: np.ndarray = None  # where the next look begins; it stays while it fits, else answers would drift with their crops
 
 
 class Tracker:
@@ -77,10 +79,12 @@ class Tracker:
 
     def __call__(self, frame, seconds):
         seen = [track for track in self.tracks if not track.missed]
-        faces = self.detector.at(frame, np.array([tight_box(track.face.points) for track in seen])) if seen else []
+        faces = self.detector.at(frame, np.array([track.box for track in seen])) if seen else []
         for track, face in zip(seen, faces, strict=True):
             if face.confidence >= self.detector.min_confidence and not self.doubled(face, track):
-                track.face = face
+                track.face, tight = face, tight_box(face.points)
+                if misfit(track.box[None], tight[None], 0.1)[0]:
+                    track.box = tight
             else:
                 track.missed = 1
         for track in self.tracks:
@@ -106,10 +110,10 @@ class Tracker:
             if shares.max() > 0.2:
                 track = self.tracks[int(shares.argmax())]
                 if track.missed:
-                    track.face, track.missed, track.filter = face, 0, OneEuro()
+                    track.face, track.box, track.missed, track.filter = face, face.box, 0, OneEuro()
             else:
                 self.count += 1
-                self.tracks.append(Track(self.count, face))
+                self.tracks.append(Track(self.count, face, box=face.box))
 
     def shown(self, track, seconds):
         """The face with smoothed points."""

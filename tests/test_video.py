@@ -32,10 +32,10 @@ def test_a_still_face_before_a_noisy_sensor_is_five_times_calmer(hopper, detecto
     photo, rng = cv2.resize(hopper[1], None, fx=0.5, fy=0.5), np.random.default_rng(0)
     raw, smooth = Tracker(detector, smooth=False), Tracker(detector)
     answers = []
-    for i in range(60):
+    for i in range(90):
         frame = noisy(photo, rng)
         answers.append([tracker(frame, i / RATE)[0].points for tracker in (raw, smooth)])
-    answers = np.array(answers)[15:]
+    answers = np.array(answers)[30:]  # the filter has come to rest
     assert 0 < jitter(answers[:, 1]) < jitter(answers[:, 0]) / 5
 
 
