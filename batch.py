@@ -134,7 +134,7 @@ def main():
     notebooks = [HOME / "notebooks" / name for name in NOTEBOOKS]
     known = {notebook: parameters_of(notebook) for notebook in notebooks}
     group = parser.add_argument_group("parameters of a grid")
-    for name in known[notebooks[1]].keys() - FIXED:
+    for name in filter(lambda name: name not in FIXED, known[notebooks[1]]):
         group.add_argument(f"--{name}", nargs="+", metavar="VALUE", dest=f"grid {name}", help=argparse.SUPPRESS)
     options = parser.parse_args()
 
@@ -179,6 +179,7 @@ def run_grid(notebook, known, given, lists, options):
 
     chosen = {**(grid.read_grid(options.grid) if options.grid else {}), **{k: [v] for k, v in given.items()}, **lists}
     refuse_unknown(chosen, sorted(known.keys() - FIXED))
+    chosen = {name: chosen[name] for name in known if name in chosen}  # one order, for runs are found again by their titles
     runs, out = grid.combinations(chosen), options.out or Path("runs/grid")
     make_folder(out)
     print(f"{len(runs)} runs, {options.workers} at once, into {out}", flush=True)

@@ -79,8 +79,8 @@ def main():
     parser.add_argument("--split", default="person", choices=SPLITS, help="(default: %(default)s)")
     parser.add_argument("--part", default="validation", choices=PARTS, help="(default: %(default)s)")
     options = parser.parse_args()
-    frames = split_frames(load_frames(options.data), options.split, options.part)
     net, content = models.load_checkpoint(models.find_weights(options.checkpoint))
+    frames = split_frames(load_frames(options.data), options.split, options.part)
     confidence, error = points_under(CONDITIONS, net, content["data"], frames)
     a, b = recalibrated(confidence, error <= RIGHT)
     print(f"{len(frames)} frames under {len(CONDITIONS)} conditions; right is within {RIGHT} % of the inter-ocular distance\n"

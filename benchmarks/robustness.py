@@ -99,8 +99,8 @@ def main():
     parser.add_argument("--part", default="validation", choices=PARTS, help="(default: %(default)s)")
     parser.add_argument("--labels", default="corrected", choices=LABELS, help="(default: %(default)s)")
     options = parser.parse_args()
-    frames = split_frames(load_frames(options.data, options.labels), options.split, options.part)
     nets = [models.load_checkpoint(models.find_weights(name)) for name in options.checkpoints]
+    frames = split_frames(load_frames(options.data, options.labels), options.split, options.part)
     if options.part == "test":
         for name, (_, content) in zip(options.checkpoints, nets, strict=True):
             refuse_leak(content, frames, name)
