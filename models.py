@@ -251,6 +251,18 @@ def first_kernels(net):
     return layer.weight.detach().float().cpu()[:, 0]
 
 
+def saliency(net, image, point):
+    """How much each pixel of a crop (1, side, side) moves one point: (side, side), the length of the gradient of x and y.
+
+    Simonyan, Vedaldi, Zisserman, ICLR workshop 2014.
+    """
+    pixels = image[None].detach().clone().requires_grad_()
+    with torch.enable_grad():
+        place = net.eval()(pixels).view(68, 2)[point]
+        slopes = [torch.autograd.grad(value, pixels, retain_graph=True)[0][0, 0] for value in place]
+    return torch.stack(slopes).norm(dim=0)
+
+
 def parameter_count(net):
     """Number of trained parameters."""
     return sum(p.numel() for p in net.parameters())

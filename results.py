@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import models
-from data_load import LABELS, load_frames, split_frames
+from data_load import LABELS, SPLITS, load_frames, split_frames
 from errors import DataError, UsageError, run
 from evaluate import REGIONS, milliseconds_per_face, score
 from formats import write_whole
@@ -101,14 +101,30 @@ def markdown(rows):
     return "\n".join(lines)
 
 
+def summary(rows):
+    """Rows -> a short Markdown table, a line a network: published labels, both splits, the best first."""
+    of = {(r["net"], r["split"]): r for r in rows if r["labels"] == "published"}
+    nets = sorted({net for net, _ in of}, key=lambda net: min(float(of[net, s]["nme"]) for s in SPLITS if (net, s) in of))
+    lines = ["| network | NME %, official split | people it never saw | faces above 8 % | parameters | ms a face |",
+             "| --- | ---: | ---: | ---: | ---: | ---: |"]
+    for net in nets:
+        official, person = (of.get((net, split)) for split in ("official", "person"))
+        cells = [f"{float(row['nme']):.2f}" if row else "" for row in (official, person)]
+        row = official or person
+        lines.append(f"| `{net}` | {' | '.join(cells)} | {float(row['fr8']):.1f} % | {int(row['parameters']) / 1e6:.1f} M | "
+                     f"{float(row['ms_per_face']):.1f} |")
+    return "\n".join(lines)
+
+
 def write_readme(rows, path=HOME / "README.md"):
-    """Put the table between the README's markers."""
+    """Put both tables between the README's markers."""
     text = path.read_text()
-    table = f"<!-- results: make results -->\n{markdown(rows)}\n<!-- /results -->"
-    new, found = re.subn(r"<!-- results: make results -->.*?<!-- /results -->", lambda _: table, text, flags=re.S)
-    if not found:
-        raise DataError(f"{path}: the markers of the table of results are missing")
-    write_whole(path, new)
+    for name, table in (("summary", summary(rows)), ("results", markdown(rows))):
+        start, end = f"<!-- {name}: make results -->", f"<!-- /{name} -->"
+        text, found = re.subn(f"{start}.*?{end}", lambda _, t=f"{start}\n{table}\n{end}": t, text, flags=re.S)
+        if not found:
+            raise DataError(f"{path}: the markers of the table {name!r} are missing")
+    write_whole(path, text)
 
 
 def write_card(weights, rows):

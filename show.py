@@ -114,6 +114,21 @@ def curves(history, baseline=None):
     plt.show()
 
 
+def curves_together(histories):
+    """Training loss and validation NME of several runs {name: rows of curves.csv}: the gap between them is overfitting."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3), layout="constrained")
+    for (name, rows), colour in zip(histories.items(), (BLUE, ORANGE, GREEN, PURPLE), strict=False):
+        epochs = [int(row["epoch"]) for row in rows]
+        for axis, key in zip(axes, ("training_loss", "validation_nme"), strict=True):
+            axis.plot(epochs, [float(row[key]) for row in rows], color=colour, label=name)
+    axes[0].set(xlabel="epoch", ylabel="training loss", yscale="log")
+    axes[1].set(xlabel="epoch", ylabel="validation NME in %", ylim=(0, None))
+    axes[1].legend(frameon=False)
+    for axis in axes:
+        tidy(axis)
+    plt.show()
+
+
 def error_curves(errors, limit=20):
     """Cumulative error curves: {name: NME (n,)} on one axis."""
     figure, axis = plt.subplots(figsize=(7, 3.6), layout="constrained")
@@ -221,6 +236,16 @@ def gray_tiles(tiles, columns=8, title=None, width=10, symmetric=False):
         axis.imshow(tile, cmap="gray", **limits)
     if title:
         figure.suptitle(title, fontsize=11)
+    plt.show()
+
+
+def heat_on(images, heats, points, titles=None, width=10):
+    """Gray pictures (h, w) with a heat (h, w) over each and one point (2,) marked: what an answer looks at."""
+    figure, axes = plt.subplots(1, len(images), figsize=(width, width / len(images) + 0.4), layout="constrained", squeeze=False)
+    for axis, image, heat, point, title in zip(axes.flat, images, heats, points, titles or [None] * len(images), strict=True):
+        image_on(axis, image, title)
+        axis.imshow(heat, cmap="inferno", alpha=np.clip(heat / (np.percentile(heat, 99.5) or 1), 0, 1))
+        axis.plot(*point, marker="+", color=SKY, markersize=12, markeredgewidth=2)
     plt.show()
 
 

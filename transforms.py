@@ -65,7 +65,10 @@ def crop_image(image, matrix, side):
 
     Shrinking more than twofold averages first (area resize), so that large photos do not alias.
     """
-    scale = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
+    (a, b), (c, d) = matrix[:, :2].tolist()
+    scale = abs(a * d - b * c) ** 0.5
+    if scale >= 0.5 and max(image.shape) < 2**15:  # as far as warpAffine can count
+        return cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     inverse = cv2.invertAffineTransform(matrix)
     corners = np.array([[-1, -1], [side, -1], [-1, side], [side, side]]) @ inverse[:, :2].T + inverse[:, 2]
     margin = 2 + 2 / scale

@@ -10,7 +10,7 @@ from errors import DataError
 
 WINDOW = 24  # side of the smallest window that the cascades know
 SMALLEST, SHARE = 24, 1 / 80  # tight boxes that are found: 24 px and larger, in large photos 1/80 of the longer side
-PORTRAIT, PORTRAIT_SHARE = 320, 0.22  # photos up to this side are first searched for faces of this share of it alone
+PORTRAIT, PORTRAIT_SHARE = 320, 0.25  # photos up to this side are first searched for faces of this share of it alone
 
 
 @cache

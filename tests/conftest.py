@@ -1,6 +1,7 @@
 """What several tests share: small drawn data sets, the official data where there is one, commands as users run them."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -67,3 +68,16 @@ def one_line_error(process, code):
     line = process.stderr.strip().splitlines()[-1]
     assert len(line) > 20
     return line
+
+
+def copy_of_the_repository(folder):
+    """What a clone would hold, without notebooks' outputs mattering: files that git knows, as they are now."""
+    names = subprocess.run(["git", "-C", str(HOME), "ls-files", "-co", "--exclude-standard", "-z"], capture_output=True,
+                           text=True).stdout.split("\0")[:-1]
+    if not names:
+        pytest.skip("needs a git checkout")
+    for name in names:
+        if (HOME / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(HOME / name, folder / name)
+    return folder

@@ -6,6 +6,8 @@ from conftest import one_line_error
 
 from benchmarks import robustness
 from benchmarks.confidence import calibration, recalibrated
+from benchmarks.pipeline import under_moved_boxes
+from pipeline import Face
 from transforms import crop_image, crop_matrix, tight_box
 
 
@@ -53,12 +55,20 @@ def test_calibration_finds_what_was_put_in():
         assert abs(mean - share) < 4 * np.sqrt(mean * (1 - mean) / count)
 
 
-def test_the_commands_run_on_small_data(command, tiny_zip):
-    done = command("benchmarks/robustness.py", "models4", "--data", tiny_zip, "--split", "official", "--part", "test")
-    assert done.returncode == 0, done.stderr
-    assert all(name in done.stdout for name in robustness.CONDITIONS)
-    done = command("benchmarks/confidence.py", "models4", "--data", tiny_zip, "--split", "official", "--part", "test")
-    assert done.returncode == 0 and "false kept" in done.stdout, done.stderr
-    done = command("benchmarks/speed.py", "models4", "--threads", "1", "--seconds", "0.1")
-    assert done.returncode == 0 and "torch" in done.stdout, done.stderr
-    assert "no network" in one_line_error(command("benchmarks/robustness.py", "models77"), 2)
+def test_boxes_that_move_nothing_move_no_points(tiny):
+    class Detector:
+        """Answers where it is asked to, wherever that is; or always the same."""
+        def __init__(self, steady):
+            self.steady = steady
+
+        def at(self, image, boxes):
+            place = np.zeros(2) if self.steady else boxes[0, :2]
+            return [Face(boxes[0], np.random.default_rng(0).random((68, 2)) * 50 + place, 1.0)]
+
+    frames = tiny.select(np.arange(9))
+    assert (under_moved_boxes(Detector(True), frames) == 0).all() and (under_moved_boxes(Detector(False), frames) > 1).all()
+
+
+def test_names_are_checked_before_data(command):
+    for script in ("robustness", "confidence"):
+        assert "no network" in one_line_error(command(f"benchmarks/{script}.py", "models77"), 2)

@@ -157,3 +157,14 @@ def test_unusable_devices_are_refused():
     with pytest.raises(UsageError, match="cannot be used"):
         models.best_device("cuda:77" if torch.cuda.is_available() else "cuda")
     assert models.best_device("cpu").type == "cpu"
+
+
+def test_saliency_finds_the_pixels_that_an_answer_comes_from():
+    """A network whose point 5 has its x from one pixel and its y from another."""
+    class Net(torch.nn.Module):
+        def forward(self, images):
+            answer = torch.zeros(len(images), 68, 2) + 0 * images.sum()
+            return (answer + torch.stack([2 * images[:, 0, 3, 4], images[:, 0, 7, 1]], -1)[:, None]).flatten(1)
+
+    heat = models.saliency(Net(), torch.rand(1, 16, 16), 5)
+    assert heat.shape == (16, 16) and heat[3, 4] == 2 and heat[7, 1] == 1 and heat.sum() == 3

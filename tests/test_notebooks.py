@@ -3,14 +3,13 @@
 import csv
 import os
 import re
-import shutil
 import subprocess
 import sys
 import textwrap
 
 import nbformat
 import pytest
-from conftest import HOME
+from conftest import HOME, copy_of_the_repository
 
 import batch
 from errors import DataError
@@ -76,19 +75,6 @@ def test_notebooks_are_told_as_agreed(notebook):
 
 def test_notebooks_together_stay_small():
     assert sum(path.stat().st_size for path in NOTEBOOKS) < 6 * 2**20
-
-
-def copy_of_the_repository(folder):
-    """What a clone would hold, without notebooks' outputs mattering: files that git knows, as they are now."""
-    names = subprocess.run(["git", "-C", str(HOME), "ls-files", "-co", "--exclude-standard", "-z"], capture_output=True,
-                           text=True).stdout.split("\0")[:-1]
-    if not names:
-        pytest.skip("needs a git checkout")
-    for name in names:
-        if (HOME / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(HOME / name, folder / name)
-    return folder
 
 
 def test_a_network_swapped_in_as_the_readme_tells_trains_and_gets_its_row(tiny_zip, tmp_path):

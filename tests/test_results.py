@@ -28,10 +28,11 @@ def test_a_row_has_all_columns_and_is_appended_to_ones_own_table(row, tmp_path):
 
 def test_the_readme_gets_the_table_between_its_markers_and_nothing_else_changes(row, tmp_path):
     path = tmp_path / "README.md"
-    path.write_text("before\n<!-- results: make results -->\nold\n<!-- /results -->\nafter\n")
+    path.write_text("before\n<!-- summary: make results -->\nold\n<!-- /summary -->\nbetween\n"
+                    "<!-- results: make results -->\nold\n<!-- /results -->\nafter\n")
     results.write_readme([row], path)
     text = path.read_text()
-    assert text.startswith("before\n<!--") and text.endswith("-->\nafter\n") and "old" not in text
+    assert text.startswith("before\n<!--") and text.endswith("-->\nafter\n") and "old" not in text and "\nbetween\n" in text
     assert f"| {row['nme']:.2f} |" in text
     path.write_text("no markers")
     with pytest.raises(DataError, match="markers"):
@@ -39,13 +40,21 @@ def test_the_readme_gets_the_table_between_its_markers_and_nothing_else_changes(
 
 
 def test_the_committed_readme_shows_the_committed_table():
-    assert results.markdown(results.read()) in (results.HOME / "README.md").read_text()
+    text, rows = (results.HOME / "README.md").read_text(), results.read()
+    assert results.markdown(rows) in text and results.summary(rows) in text
+
+
+def test_the_summary_has_a_line_a_network_the_best_first(row):
+    rows = [{**row, "net": net, "nme": nme, "split": split, "labels": "published"}
+            for net, nme, split in (("a", 5, "official"), ("b", 4, "official"), ("b", 4.5, "person"))]
+    lines = results.summary(rows).splitlines()[2:]
+    assert [line.split(" | ")[:3] for line in lines] == [["| `b`", "4.00", "4.50"], ["| `a`", "5.00", ""]]
 
 
 def test_all_shipped_weights_are_in_the_table_with_a_card_and_small():
     rows = results.read()
     files = sorted(models.WEIGHTS.glob("models*.pt"))
-    assert {path.stem for path in files} == {r["weights"] for r in rows}
+    assert {path.stem for path in files} == {r["weights"] for r in rows if "no weights" not in r["weights"]}
     assert sum(path.stat().st_size for path in files) < 30e6
     for path in files:
         assert path.stat().st_size < 8e6 and path.with_suffix(".md").exists()
@@ -60,3 +69,18 @@ def test_shipping_halves_precision_and_keeps_the_answers(tmp_path, monkeypatch):
     image = np.random.default_rng(0).random((1, 1, 112, 112), np.float32)
     a, b = (models.answer(models.load_checkpoint(p)[0], image) for p in (source, tmp_path / "models4-copy.pt"))
     np.testing.assert_allclose(a, b, atol=5e-3)
+
+
+def test_networks_too_large_to_ship_keep_their_rows_and_curves(tiny_zip, tmp_path, monkeypatch):
+    source = tmp_path / "run" / "checkpoint.pt"
+    content = models.read_checkpoint(models.find_weights("models4"))
+    models.save_checkpoint(source, "models4", content["state_dict"], {}, {}, {**content["data"], "frames": []})
+    source.with_name("curves.csv").write_text("epoch\n1\n")
+    monkeypatch.setattr(models, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(results, "UNSHIPPED", tmp_path / "unshipped.csv")
+    for _ in range(2):  # the second time in place of the first
+        results.record(source, str(tiny_zip))
+    rows = results.read(tmp_path / "unshipped.csv")
+    assert [(row["weights"], row["labels"]) for row in rows] == [
+        ("models4 (no weights)", "published"), ("models4 (no weights)", "corrected")]
+    assert (tmp_path / f"curves-models4-{content['data']['split']}.csv").read_text() == "epoch\n1\n"

@@ -58,3 +58,13 @@ def test_bars_and_points_stand_where_they_should():
     assert [text.get_text() for text in axis.get_yticklabels()] == ["a", "b"]
     axis = show.accuracy_against_time({"models5": (0.9, 4.0, 3.9, 4.1)}).axes[0]
     assert axis.get_xscale() == "log" and "models5" in [text.get_text() for text in axis.texts]
+
+
+def test_runs_share_one_axis_and_heats_lie_on_their_pictures():
+    rows = [{"epoch": "1", "training_loss": "0.5", "validation_nme": "9"}, {"epoch": "2", "training_loss": "0.2",
+                                                                          "validation_nme": "7"}]
+    show.curves_together({"a": rows, "b": rows[:1]})
+    assert [line.get_label() for line in plt.gcf().axes[1].lines] == ["a", "b"]
+    assert list(plt.gcf().axes[1].lines[0].get_ydata()) == [9, 7]
+    show.heat_on([np.zeros((8, 8), np.float32)] * 2, [np.eye(8)] * 2, [(1, 2), (3, 4)], ["x", "y"])
+    assert [axis.get_title() for axis in plt.gcf().axes] == ["x", "y"]

@@ -1,0 +1,79 @@
+"""The README's commands are run as they stand there, on tiny data in the place of the official set."""
+
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+from conftest import HOME, copy_of_the_repository
+
+TEXT = (HOME / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", TEXT, re.S)
+LINES = [line for kind, block in BLOCKS if kind == "" for line in block.splitlines()]
+SPANS = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", TEXT, flags=re.S))
+COMMANDS = [command for command in (*LINES, *SPANS) if command.startswith(("python ", "papermill "))]
+SMALLER = (  # the same, in seconds; and names for what stands for one
+    (r"--epochs \d+", "--epochs 1"), (r"epochs=\d+", "epochs=1 audit_epochs=1"),
+    (r"(-p net \w+)", r"\1 -p epochs 1 -p data official"), (" …", ""),
+    (r"--net models4 models5 --lr 0.001 0.002 --seed 0 1 2", "--net models4 --lr 0.001 0.002 --batch_size 32"),
+    (r"(audit\.py)", r"\1 --data official --epochs 1"), (r"(ablation\.py)", r"\1 --epochs 1 'faces alone'"),
+    (r"(speed\.py)", r"\1 models5 --seconds 0.05"), (r"\bNAME\b", "models4"), (r"\bFOLDER\b", "folder"),
+    (r"\bFILE\b", "net.onnx"),
+)
+
+
+@pytest.fixture(scope="module")
+def clone(tiny_zip, tmp_path_factory):
+    """A copy of the repository with a photo, a folder and a clip in it; tiny data are its official set."""
+    import cv2
+
+    from sample_faces import draw_scene
+
+    home = copy_of_the_repository(tmp_path_factory.mktemp("clone"))
+    scene = draw_scene(1, faces=1, width=240, height=200)[0][..., ::-1]
+    (home / "folder").mkdir()
+    cv2.imwrite(str(home / "photo.jpg"), scene)
+    cv2.imwrite(str(home / "folder" / "another.png"), scene)
+    clip = cv2.VideoWriter(str(home / "clip.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 10, (240, 200))
+    for _ in range(5):
+        clip.write(scene)
+    clip.release()
+    return home
+
+
+def run(words, clone, tiny_zip):
+    """Run words in the clone -> '' or what went wrong."""
+    program = [sys.executable, *(["-m", "papermill"] if words[0] == "papermill" else []), *words[1:]]
+    done = subprocess.run(program, cwd=clone, capture_output=True, text=True, timeout=600,
+                          env={**os.environ, "FACIAL_KEYPOINTS_DATA": str(tiny_zip)})
+    return done.stdout[-500:] + done.stderr[-1500:] if done.returncode else ""
+
+
+def test_every_command_runs(clone, tiny_zip):
+    assert len(COMMANDS) >= 15
+    assert not run(["python", "train.py", "--data", "official", "--split", "official", "--epochs", "1"], clone, tiny_zip), (
+        "what make train does")
+    for command in COMMANDS:
+        if "--onnx" in command and importlib.util.find_spec("onnx") is None:
+            continue  # optional; tests/test_runtimes.py says so
+        smaller = command
+        for pattern, text in SMALLER:
+            smaller = re.sub(pattern, text, smaller)
+        wrong = run(shlex.split(smaller), clone, tiny_zip)
+        assert not wrong, f"{command}\n({smaller})\n{wrong}"
+
+
+def test_the_lines_of_python_run(clone, tiny_zip):
+    block = next(block for kind, block in BLOCKS if kind == "python" and "find_keypoints" in block)
+    assert not run(["python", "-c", block], clone, tiny_zip)
+    done = subprocess.run([sys.executable, "-c", block], cwd=clone, capture_output=True, text=True)
+    assert "(68, 2)" in done.stdout
+
+
+def test_options_of_the_table_exist():
+    done = subprocess.run([sys.executable, str(HOME / "pipeline.py"), "--help"], capture_output=True, text=True)
+    options = re.findall(r"^\| `(--[a-z]+)", TEXT, re.M)
+    assert len(options) >= 6 and all(option in done.stdout for option in options)
