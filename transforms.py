@@ -24,11 +24,11 @@ def tight_box(points):
     return np.concatenate([low, high - low], -1)
 
 
-def overlap(a, b):
-    """Intersection over union of boxes (n, 4) with one box (4,)."""
+def overlap(a, b, of_smaller=False):
+    """Intersection over union of boxes (n, 4) with one box (4,); or over the smaller of the two: 1 for one in the other."""
     low, high = np.maximum(a[:, :2], b[:2]), np.minimum(a[:, :2] + a[:, 2:], b[:2] + b[2:])
-    both = np.clip(high - low, 0, None).prod(1)
-    return both / (a[:, 2:].prod(1) + b[2:].prod() - both)
+    both, areas = np.clip(high - low, 0, None).prod(1), (a[:, 2:].prod(1), b[2:].prod())
+    return both / (np.minimum(*areas) if of_smaller else sum(areas) - both)
 
 
 def inter_ocular(points):

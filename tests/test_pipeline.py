@@ -14,7 +14,7 @@ from PIL import Image
 from data_load import split_frames, tight_box
 from errors import DataError
 from evaluate import point_errors
-from pipeline import MIN_CONFIDENCE, KeypointDetector, as_image, find_keypoints, level_boxes, turned_copy
+from pipeline import MIN_CONFIDENCE, Face, KeypointDetector, as_image, find_keypoints, level_boxes, turned_copy
 from sample_faces import draw_scene
 from show import draw_faces
 
@@ -236,6 +236,19 @@ def turned_photo(image, points, angle):
     side = int(np.hypot(height, width))
     matrix[:, 2] += (side - np.array([width, height])) / 2
     return cv2.warpAffine(image, matrix, (side, side)), points @ matrix[:, :2].T + matrix[:, 2]
+
+
+def test_doubles_are_one_face_the_surest(detector, hopper_face):
+    """The same face again, a little off; one that holds it, one inside; and somebody beside."""
+    points = hopper_face.points
+    middle, width = points.mean(0), np.ptp(points[:, 0])
+    others = [points + 0.1 * width, middle + (points - middle) * 2.2, middle + (points - middle) * 0.4,
+              points + (1.1 * width, 0)]
+    faces = [Face(hopper_face.box, p, confidence) for p, confidence in
+             zip([points, *others], (0.9, 0.8, 0.85, 0.7, 0.6), strict=True)]
+    kept = detector.believed(faces)
+    assert [face.confidence for face in kept] == [0.9, 0.6]
+    assert len(detector.believed([Face(hopper_face.box, points, 0.4)])) == 0
 
 
 @pytest.mark.parametrize("angle", [-45, -25, 25, 45])
