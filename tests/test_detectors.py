@@ -1,13 +1,15 @@
 """Every file in detector_architectures/ keeps the contract; the default finds drawn and real faces."""
 
+import hashlib
 import sys
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from data_load import tight_box, turned
-from detector_architectures import from_landmarks, haar, load_detector, names, to_tight
+from detector_architectures import from_landmarks, haar, load_detector, names, to_tight, yunet
 from errors import DataError, UsageError
 from transforms import overlap
 
@@ -38,6 +40,39 @@ def test_optional_detectors_say_in_one_line_what_they_need(monkeypatch, tmp_path
     monkeypatch.setitem(sys.modules, "mediapipe.python.solutions", None)
     with pytest.raises(DataError, match="pip install mediapipe"):
         load_detector("mediapipe")
+
+
+class BrightSpot(torch.nn.Module):
+    """In the form of YuNet: sure of a face at the 8-pixel cell that is bright, with five landmarks around it."""
+
+    def forward(self, image):
+        outputs = []
+        for stride in (8, 16, 32):
+            bright = torch.nn.functional.avg_pool2d(image, stride).mean(1, keepdim=True) / 255
+            sure = (bright if stride == 8 else 0 * bright).flatten(2).transpose(1, 2)  # (1, cells, 1)
+            landmarks = torch.tensor([-2.0, -2, 2, -2, 0, 0, -1.5, 2, 1.5, 2])  # in cells: eyes, nose, corners of the mouth
+            outputs.append((sure, sure, 0 * sure.expand(-1, -1, 4) + 1, 0 * sure.expand(-1, -1, 10) + landmarks))
+        return tuple(output for kind in zip(*outputs, strict=True) for output in kind)
+
+
+@pytest.mark.filterwarnings("ignore")  # of tracing, which is as it should be here
+@pytest.mark.parametrize("size", [(320, 320), (200, 330), (1300, 2600)])
+def test_yunet_answers_in_the_pixels_of_the_photo(size, tmp_path, monkeypatch):
+    """With a network of its form in the place of its weights, which cannot be fetched everywhere."""
+    pytest.importorskip("onnx", reason="optional: pip install onnx")
+    path = tmp_path / "spot.onnx"
+    torch.onnx.export(BrightSpot(), (torch.zeros(1, 3, 320, 320),), str(path), dynamo=False, opset_version=11,
+                      input_names=["input"], dynamic_axes={"input": [2, 3]},
+                      output_names=[f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in (8, 16, 32)])
+    monkeypatch.setenv("YUNET_ONNX", str(path))
+    monkeypatch.setattr(yunet, "SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
+    image, scale = np.zeros((*size, 3), np.uint8), max(max(size) / 1280, 1)
+    top, left, cell = round(80 * scale), round(160 * scale), round(8 * scale)
+    image[top:top + cell, left:left + cell] = 255
+    boxes, scores = load_detector("yunet").detect(image)
+    assert len(boxes) == 1 and scores[0] > 0.9
+    np.testing.assert_allclose(boxes[0, :2] + boxes[0, 2:] / 2, (left, top), atol=1.5 * cell)
+    assert 4 * cell < boxes[0, 2] < 12 * cell
 
 
 def test_five_landmarks_give_the_box_of_the_68(tiny):
