@@ -65,7 +65,9 @@ def points_on(axis, points, numbers=False, size=6, colour=None, truth=None):
 
 
 def contact_sheet(images, points=None, columns=5, numbers=False, titles=None, truth=None, width=10):
-    """A grid of images, each with its keypoints."""
+    """A grid of images, each with its keypoints; nothing where there are none, as on a photo without faces."""
+    if not len(images):
+        return
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(width, width * rows / columns * 1.04), squeeze=False,
                                 layout="constrained")

@@ -43,7 +43,7 @@ OPTIMIZERS = {
     "adam": torch.optim.Adam,
     "sgd": lambda parameters, lr: torch.optim.SGD(parameters, lr, momentum=0.9, nesterov=True, weight_decay=1e-4),
 }
-FINISH = 0.2  # share of the epochs, the last ones, in which augmentation is gentle: crops as they are in use
+FINISH = 0.4  # share of the epochs, the last ones, in which augmentation is gentle: crops as they are in use
 COLUMNS = ("epoch", "lr", "training_loss", "validation_loss", "validation_nme", "seconds")
 
 

@@ -57,18 +57,14 @@ def calibration(confidence, error, bins=10):
 
 
 def judged_boxes(detector, frames):
-    """Confidence of the faces at Haar's true boxes and at its false ones, (n, 2) each: the network's, times Haar's."""
+    """The network's confidence (n,) in the faces at a detector's true boxes, and at its false ones."""
     true, false = [], []
     for index in range(len(frames)):
         image = frames.image(index)
-        boxes, scores = detector.detector.detect(image)
-        boxes = to_tight(boxes, detector.detector.fit)
-        if not len(boxes):
-            continue
-        for face, score, share in zip(detector.at(image, boxes), scores, overlap(boxes, tight_box(frames.points[index])),
-                                      strict=True):
+        boxes = to_tight(detector.detector.detect(image)[0], detector.detector.fit)
+        for face, share in zip(detector.at(image, boxes), overlap(boxes, tight_box(frames.points[index])), strict=True):
             if share > 0.4 or share < 0.15:  # between them it is hard to say
-                (true if share > 0.4 else false).append((face.confidence, face.confidence * float(score)))
+                (true if share > 0.4 else false).append(face.confidence)
     return np.array(true), np.array(false)
 
 
@@ -96,10 +92,10 @@ def main():
     detector = KeypointDetector(options.checkpoint, haar.Detector(min_neighbors=1), "cpu", 0)
     true, false = judged_boxes(detector, frames)
     print(f"\nHaar at its most eager: {len(true)} true boxes, {len(false)} false ones\n"
-          f"{'at least':>10} {'true kept':>10} {'false kept':>11}   with Haar's score: {'true kept':>10} {'false kept':>11}")
+          f"{'at least':>10} {'true kept':>10} {'false kept':>11}")
     for limit in np.arange(0.1, 0.95, 0.1):
-        kept = [f"{100 * np.mean(rows[:, k] >= limit):>{w}.1f}" for k in (0, 1) for rows, w in ((true, 10), (false, 11))]
-        print(f"{limit:>10.1f} {kept[0]} {kept[1]}   {'':>18} {kept[2]} {kept[3]}")
+        kept = [100 * np.mean(values >= limit) if len(values) else float("nan") for values in (true, false)]
+        print(f"{limit:>10.1f} {kept[0]:>10.1f} {kept[1]:>11.1f}")
 
 
 if __name__ == "__main__":

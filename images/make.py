@@ -1,6 +1,5 @@
 """Makes the pictures of the README: python images/make.py"""
 
-import csv
 import sys
 from pathlib import Path
 
@@ -18,18 +17,29 @@ from show import draw_faces
 from sources import read_image
 
 
+SHAPES = ("base", "narrow", "wide", "wider", "deep", "early", "side")  # steps that change how large the network is
+
+
 def pictures_of_results():
     """Accuracy against time of all networks in the table of results, and the gains of the ablation where it was run."""
     rows = {row["net"]: tuple(float(row[k]) for k in ("ms_per_face", "nme", "nme_low", "nme_high"))
             for row in results.read() if (row["split"], row["labels"]) == ("official", "published")}
-    figure = show.accuracy_against_time(rows, "official test frames, labels as published")
-    figure.savefig(HOME / "images" / "accuracy.png", dpi=110)
+    save(show.accuracy_against_time(rows, "official test frames, labels as published"), "accuracy.png")
     table = HOME / "benchmarks" / "ablation.csv"
     if table.exists():
-        with open(table, newline="") as file:
-            steps = [row for row in csv.DictReader(file) if row["step"] != "base"]
-        gains = {row["step"]: tuple(float(row[k]) for k in ("gain", "gain_low", "gain_high")) for row in steps}
-        show.bars(gains, "validation NME gained over the base, in %").savefig(HOME / "images" / "ablation.png", dpi=110)
+        steps = {row["step"]: {k: float(row[k]) for k in ("nme", "gain", "gain_low", "gain_high", "ms_per_face")}
+                 for row in results.read(table)}
+        gains = {name: (row["gain"], row["gain_low"], row["gain_high"]) for name, row in steps.items() if name != "base"}
+        save(show.bars(gains, "validation NME gained over the base, in %"), "ablation.png")
+        shapes = {name: (row["ms_per_face"], row["nme"], row["nme"] + row["gain"] - row["gain_high"],
+                         row["nme"] + row["gain"] - row["gain_low"])
+                  for name, row in steps.items() if name.split()[0] in SHAPES}
+        save(show.accuracy_against_time(shapes, "30 epochs, validation people; intervals against the base"), "shapes.png")
+
+
+def save(figure, name):
+    """A figure as a small PNG in images/."""
+    figure.savefig(HOME / "images" / name, dpi=110)
 
 
 def main():

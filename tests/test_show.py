@@ -68,3 +68,8 @@ def test_runs_share_one_axis_and_heats_lie_on_their_pictures():
     assert list(plt.gcf().axes[1].lines[0].get_ydata()) == [9, 7]
     show.heat_on([np.zeros((8, 8), np.float32)] * 2, [np.eye(8)] * 2, [(1, 2), (3, 4)], ["x", "y"])
     assert [axis.get_title() for axis in plt.gcf().axes] == ["x", "y"]
+
+
+def test_a_sheet_of_nothing_is_nothing():
+    show.contact_sheet([], np.zeros((0, 68, 2)))
+    assert not plt.get_fignums()
