@@ -22,6 +22,7 @@ from transforms import crop_image, crop_matrix, overlap, tight_box, to_points
 # Keeps all true boxes of an eager Haar on the official validation frames, and one in twenty of those it invents there:
 # python benchmarks/confidence.py
 MIN_CONFIDENCE = 0.5
+UNLIKE = 0.15  # `uses.unlikeness` from which a face is doubted; at twice that it is none
 DOUBLE = 0.57  # share of the smaller box inside another from which two faces are one: faces do not hold faces
 HOPELESS = 0.1  # below it nothing is gained by looking again
 
@@ -72,8 +73,9 @@ class KeypointDetector:
     net: a network's name or a checkpoint's path; detector: a detector's name, or an object with its `detect`;
     runtime: openvino, onnx or torch, 'auto' for the quickest that is installed; threads: of the network, 0 for all;
     tilted: look for faces tilted up to 45 degrees as well, on turned copies of the photo.
-    Faces whose confidence (the network's, over all points) is below `min_confidence` are left out, and so is the less
-    confident of two that lie on one another. Where none is left, the detector's `fallback` is asked, if it has one.
+    Faces whose confidence (the network's, over all points, times their likeness to a head) is below `min_confidence` are
+    left out, and so is the less confident of two that lie on one another. Where none is left, the detector's `fallback`
+    is asked, if it has one.
     """
 
     looks = 3  # at the most: crops around the answers in the one before, until crop and answers fit; boxes need not
@@ -139,7 +141,8 @@ class KeypointDetector:
                 points[again], confidence[again] = self.look(gray, used[again], tilts[again])
             if learned_shift(self.checkpoint["data"]):  # answers are to sit on the features
                 points = points - label_shift(points)
-            faces += [Face(b, p, float(c.mean()), c) for b, p, c in zip(boxes[some], points, confidence, strict=True)]
+            faces += [Face(b, p, float(c.mean() * like), c) for b, p, c, like in
+                      zip(boxes[some], points, confidence, likeness(points), strict=True)]
         return faces
 
     def look(self, gray, boxes, angles):
@@ -148,6 +151,11 @@ class KeypointDetector:
         crops = np.stack([crop_image(gray, matrix, self.side) for matrix in matrices])
         targets, confidence = self.predict(crops[:, None].astype(np.float32) / 255)
         return to_points(targets, matrices, self.side), confidence
+
+
+def likeness(points):
+    """Keypoints (n, 68, 2) -> (n,) 1 for what may be a head, as 99.9 % of the official labels may, 0 for what is none."""
+    return np.clip(2 - uses.unlikeness(points) / UNLIKE, 0, 1)
 
 
 def turned_copy(size, angle):

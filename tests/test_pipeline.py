@@ -14,7 +14,7 @@ from PIL import Image
 from data_load import split_frames, tight_box
 from errors import DataError
 from evaluate import point_errors
-from pipeline import MIN_CONFIDENCE, Face, KeypointDetector, as_image, find_keypoints, level_boxes, turned_copy
+from pipeline import MIN_CONFIDENCE, Face, KeypointDetector, as_image, find_keypoints, level_boxes, likeness, turned_copy
 from sample_faces import draw_scene
 from show import draw_faces
 
@@ -236,6 +236,12 @@ def turned_photo(image, points, angle):
     side = int(np.hypot(height, width))
     matrix[:, 2] += (side - np.array([width, height])) / 2
     return cv2.warpAffine(image, matrix, (side, side)), points @ matrix[:, :2].T + matrix[:, 2]
+
+
+def test_what_does_not_look_like_a_head_is_not_believed(tiny):
+    assert (likeness(tiny.points) == 1).all()
+    noise = np.random.default_rng(0).normal(0, 1, (5, 68, 2))
+    assert (likeness(noise) == 0).all()
 
 
 def test_doubles_are_one_face_the_surest(detector, hopper_face):

@@ -128,3 +128,14 @@ def test_axes_are_drawn_at_the_nose(hopper_face):
     changed = np.argwhere((drawn != image).any(-1))[:, ::-1]
     assert np.linalg.norm(changed - points[30], axis=1).min() < 4
     assert len(changed) > 50
+
+
+def test_heads_look_like_heads_from_anywhere_and_noise_does_not():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        rotation = uses.rotation_of(*rng.uniform(-40, 40, 3))
+        seen = (uses.head() @ rotation.T)[:, :2] * rng.uniform(10, 300) + rng.uniform(0, 999, 2)
+        assert uses.unlikeness(seen) < 1e-6
+    noise = rng.normal(0, 1, (50, 68, 2))
+    assert (uses.unlikeness(noise) > 0.9).all()
+    assert uses.unlikeness(np.zeros((68, 2))) == 0

@@ -1,0 +1,68 @@
+"""How calm points are in clips and how late they come: synthetic clips with sensor noise, one still and one moving."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import matplotlib.cbook
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import models
+from errors import run
+from pipeline import KeypointDetector
+from sources import read_image
+from transforms import inter_ocular
+from video import Tracker, jitter, lag
+
+RATE, SETTLED = 25, 30  # frames a second; frames until the filter has come to rest
+
+
+def clip(photo, frames, noise, moving, seed=0):
+    """Frames of a photo behind a noisy sensor and how far each is moved (frames, 2): two slow sines, or nothing."""
+    rng, steps = np.random.default_rng(seed), np.arange(frames)
+    places = np.stack([40 * np.sin(steps / 12), 20 * np.sin(steps / 9)], 1) * moving
+    for place in places:
+        matrix = np.column_stack([np.eye(2), place])
+        moved = cv2.warpAffine(photo, matrix, photo.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
+        yield np.clip(moved + rng.normal(0, noise, photo.shape), 0, 255).astype(np.uint8), place
+
+
+def followed(detector, photo, frames, noise, moving, smooth):
+    """Answers (frames, 68, 2), the true moves (frames, 2), and the median milliseconds of a frame."""
+    tracker, answers, places, times = Tracker(detector, smooth=smooth), [], [], []
+    for number, (frame, place) in enumerate(clip(photo, frames, noise, moving)):
+        start = time.perf_counter()
+        answers.append(tracker(frame, number / RATE)[0].points)
+        times.append(1000 * (time.perf_counter() - start))
+        places.append(place)
+    return np.array(answers), np.array(places), np.median(times)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--net", default=models.DEFAULT, help="(default: %(default)s)")
+    options = parser.parse_args()
+    photo = read_image(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
+    photo = cv2.resize(photo, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    detector = KeypointDetector(options.net)
+    start = detector(photo)[0].points
+    unit = 100 / inter_ocular(start)
+    print(f"{options.net}, a face with {inter_ocular(start):.0f} px between the outer eye corners, {RATE} frames a second; "
+          f"% of that distance\n{'noise':>6} {'jitter raw':>11} {'smoothed':>9} {'times less':>11}"
+          f"{'moving: error raw':>19} {'smoothed':>9} {'late by frames':>15} {'ms a frame':>11}")
+    for noise in (3, 6, 12):
+        still, moving = ([followed(detector, photo, frames, noise, moves, smooth) for smooth in (False, True)]
+                         for frames, moves in ((90, 0), (75, 1)))
+        calm = [jitter(answers[SETTLED:]) * unit for answers, _, _ in still]
+        errors = [unit * np.linalg.norm(answers - start - places[:, None], axis=-1).mean() for answers, places, _ in moving]
+        answers, places, milliseconds = moving[1]
+        print(f"{noise:>6} {calm[0]:>11.2f} {calm[1]:>9.2f} {calm[0] / calm[1]:>11.1f}{errors[0]:>19.2f} {errors[1]:>9.2f} "
+              f"{lag(answers, start + places[:, None]):>15.2f} {milliseconds:>11.1f}")
+
+
+if __name__ == "__main__":
+    run(main)
