@@ -10,10 +10,10 @@ import numpy as np
 
 import models
 from data_load import (
-    SHIFT_INTER_OCULAR, SHIFT_PIXELS, inter_ocular, load_frames, person_digit, split_frames, tight_box,
+    SHIFT_INTER_OCULAR, SHIFT_PIXELS, inter_ocular, load_frames, person_digit, split_frames,
 )
 from errors import number, run
-from evaluate import in_convention_of, point_errors, predict_frames
+from evaluate import in_convention_of, point_errors, settled_answers
 from models import models5
 from train import train
 
@@ -85,18 +85,6 @@ def floors(points, pitch_share, seed=0):
     cells = on_cells(truth, pitch_share, rng)
     return {"pixels": point_errors(np.round(truth), truth).mean(), "cells": point_errors(cells, truth).mean(),
             "both": point_errors(np.round(cells), truth).mean()}
-
-
-def settled_answers(net, frames, passes=4):
-    """Answers (n, 68, 2) in crops around the network's own answers, so that no crop tells where the label is.
-
-    The first crop is centred on the labels. A network that is unsure leans to the middle of its crop, and would give
-    part of their shift back; where it finds the face in the middle of a crop of its own, symmetry leaves nothing to lean to.
-    """
-    points = predict_frames(net, frames)
-    for _ in range(passes - 1):
-        points = predict_frames(net, frames, boxes=tight_box(points))
-    return points
 
 
 def measure_shift(frames, epochs, folder, bar=True):

@@ -9,8 +9,9 @@ from pathlib import Path
 from formats import write_whole
 
 PUBLISHED = Path(__file__).resolve().parent / "saved_models" / "results.csv"
-COLUMNS = {"weights": "weights", "split": "split", "labels": "labels", "nme": "NME %", "fr8": "FR@8 %", "auc8": "AUC@8",
-           "parameters": "parameters", "ms_per_face": "ms a face", "training_minutes": "training min"}
+COLUMNS = {"weights": "weights", "split": "split", "labels": "labels", "nme": "NME %", "nme_own": "own crops",
+           "fr8": "FR@8 %", "auc8": "AUC@8", "parameters": "parameters", "ms_per_face": "ms a face",
+           "training_minutes": "training min"}
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2rem } a { color: #0072b2 }
@@ -36,7 +37,9 @@ def shown(name, value):
         number = float(value)
     except ValueError:
         return html.escape(value)
-    return f"{number / 1e6:.1f} M" if name == "parameters" else f"{number:.2f}" if name == "nme" else f"{number:.1f}"
+    if name == "parameters":
+        return f"{number / 1e6:.1f} M"
+    return f"{number:.2f}" if name.startswith("nme") else f"{number:.1f}"
 
 
 def table(rows):

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from conftest import one_line_error
 
+import evaluate
 import models
-from data_load import label_shift
+from data_load import label_shift, tight_box
 from errors import DataError, UsageError
 from evaluate import (
     area_under_curve, bootstrap, cumulative_error_curve, debias, failure_rate, in_convention_of, point_errors,
@@ -143,3 +144,19 @@ def test_shipped_weights_score_as_the_table_of_results_says(command, official_pa
                    FACIAL_KEYPOINTS_DATA=official_path)
     assert json.loads(done.stdout)["nme"] == pytest.approx(float(row["nme"]), abs=0.03)
     assert float(row["nme"]) <= 5.6
+
+
+def test_settled_answers_forget_where_the_label_was(tiny, monkeypatch):
+    """A network that goes half of the way from the middle of its crop to the face, with labels 16 pixels beside it."""
+    frames = tiny.select(np.arange(4))
+    faces = frames.points - np.float32([16, 0])
+
+    def half_way(net, frames, boxes=None):
+        centre = tight_box(frames.points) if boxes is None else boxes
+        place = tight_box(faces)
+        return faces + 0.5 * (centre - place)[:, None, :2] + 0.25 * (centre - place)[:, None, 2:]
+
+    monkeypatch.setattr(evaluate, "predict_frames", half_way)
+    for looks, left in ((1, 8), (2, 4), (4, 1)):
+        np.testing.assert_allclose(evaluate.settled_answers(None, frames, looks) - faces, [[[left, 0]]] * np.ones((4, 68, 1)),
+                                   atol=1e-3)

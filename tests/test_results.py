@@ -45,10 +45,10 @@ def test_the_committed_readme_shows_the_committed_table():
 
 
 def test_the_summary_has_a_line_a_network_the_best_first(row):
-    rows = [{**row, "net": net, "nme": nme, "split": split, "labels": "published"}
+    rows = [{**row, "net": net, "nme": nme, "nme_own": nme + 1, "split": split, "labels": "published"}
             for net, nme, split in (("a", 5, "official"), ("b", 4, "official"), ("b", 4.5, "person"))]
     lines = results.summary(rows).splitlines()[2:]
-    assert [line.split(" | ")[:3] for line in lines] == [["| `b`", "4.00", "4.50"], ["| `a`", "5.00", ""]]
+    assert [line.split(" | ")[:4] for line in lines] == [["| `b`", "4.00", "5.00", "4.50"], ["| `a`", "5.00", "6.00", ""]]
 
 
 def test_all_shipped_weights_are_in_the_table_with_a_card_and_small():
