@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import os
 import sys
 import time
 from collections import defaultdict
@@ -107,6 +108,8 @@ def main():
     parser.add_argument("--tilted", action="store_true")
     options = parser.parse_args()
     cv2.setNumThreads(options.threads)
+    if hasattr(os, "sched_setaffinity"):  # threads that libraries start all the same have no core of their own
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:options.threads])
     for name in options.detector:
         detector = KeypointDetector(options.net, name, "cpu", options.min_confidence, threads=options.threads,
                                     tilted=options.tilted)

@@ -10,7 +10,8 @@ from errors import DataError
 
 WINDOW = 24  # side of the smallest window that the cascades know
 SMALLEST, SHARE = 24, 1 / 80  # tight boxes that are found: 24 px and larger, in large photos 1/80 of the longer side
-PORTRAIT, PORTRAIT_SHARE = 320, 0.25  # photos up to this side are first searched for faces of this share of it alone
+PORTRAIT, PORTRAIT_SHARE, PORTRAIT_FACTOR = 320, 0.25, 1.25  # photos up to this side are first searched in large steps of
+# size, for faces of this share of it alone: who is not found so is looked for again
 
 
 @cache
@@ -56,14 +57,15 @@ class Detector:
             size = [max(round(n * ratio), 1) for n in gray.shape[::-1]]
             gray = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
         border = 0 if portrait else WINDOW // 2  # faces that the photo's edge cuts off
-        boxes, weights = self.search(cv2.copyMakeBorder(gray, *[border] * 4, cv2.BORDER_REPLICATE))
+        boxes, weights = self.search(cv2.copyMakeBorder(gray, *[border] * 4, cv2.BORDER_REPLICATE),
+                                     max(self.scale_factor, PORTRAIT_FACTOR) if portrait else self.scale_factor)
         boxes[:, :2] -= border
         middle, spread = self.evidence
         return boxes / np.float32(ratio), 1 / (1 + np.exp((middle - weights) / spread))
 
-    def search(self, gray):
+    def search(self, gray, scale_factor):
         boxes, _, weights = self.cascade.detectMultiScale3(
-            gray, self.scale_factor, self.min_neighbors, minSize=(WINDOW, WINDOW), outputRejectLevels=True)
+            gray, scale_factor, self.min_neighbors, minSize=(WINDOW, WINDOW), outputRejectLevels=True)
         return np.asarray(boxes, np.float32).reshape(-1, 4), np.asarray(weights, np.float64).reshape(-1)
 
 

@@ -17,9 +17,9 @@ class Detector(haar.Detector):
     def __init__(self, scale_factor=1.1, min_neighbors=1):
         super().__init__(scale_factor, min_neighbors, portraits=False)
 
-    def search(self, gray):
-        boxes, weights = super().search(gray)
-        mirrored, more = super().search(cv2.flip(gray, 1))
+    def search(self, gray, scale_factor):
+        boxes, weights = super().search(gray, scale_factor)
+        mirrored, more = super().search(cv2.flip(gray, 1), scale_factor)
         mirrored[:, 0] = gray.shape[1] - mirrored[:, 0] - mirrored[:, 2]
         boxes, weights = np.concatenate([boxes, mirrored]), np.concatenate([weights, more])
         if not len(boxes):
