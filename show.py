@@ -206,7 +206,9 @@ def accuracy_against_time(points, title="", unit="NME in %"):
         axis.errorbar(time, error, [[error - low], [high - error]], fmt="o", color=colour, capsize=3)
         axis.annotate(name, (time, error), xytext=(7, 4), textcoords="offset points")
     axis.set(xscale="log", xlabel="ms a face, one thread", ylabel=unit, title=title)
-    axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    for set_formatter in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
+        set_formatter(lambda value, _: f"{value:g}")
+    axis.margins(x=0.2)
     tidy(axis)
     return figure
 
