@@ -6,7 +6,7 @@ from torch import nn
 
 BINS, REACH = 144, 1.3  # places on each axis, and how far they reach: beyond the crop's edges at -1 and 1
 WIDTH = 0.03  # standard deviation of a label in targets: about half a cell of the lattice that the labels lie on
-LEAST, MIDDLE, STEEPNESS = 0.042, 0.11, 1.9  # of spreads: the least there is; what means even odds, how sharply
+LEAST, STEEPNESS = 0.042, 1.9  # of spreads: the least there is, and how sharply confidence falls with what is above it
 
 
 class Block(nn.Module):
@@ -30,6 +30,7 @@ class Net(nn.Module):
     """Gray (n, 1, side, side) in [0, 1] -> targets (n, 136): the means of the distributions."""
 
     empty = 0.06  # share of training crops without a face, from which the distributions learn to say so
+    even_odds = 0.11  # the spread above the least at which confidence is a half; measured by benchmarks/confidence.py
 
     def __init__(self, side=128, widths=(64, 128), depth=2, features=128):
         super().__init__()
@@ -83,4 +84,4 @@ class Net(nn.Module):
         chance = self.distributions(images).float().softmax(-1)
         mean = chance @ self.places
         spread = (chance @ self.places.square() - mean.square()).clamp_min(0).sum(-1).sqrt()
-        return mean, 1 / (1 + ((spread - LEAST).clamp_min(0) / MIDDLE) ** STEEPNESS)
+        return mean, 1 / (1 + ((spread - LEAST).clamp_min(0) / self.even_odds) ** STEEPNESS)

@@ -1,86 +1,12 @@
 """The accurate network: models5 twice as wide, with nearly four times the weights and three times the time."""
 
-import torch
-import torch.nn.functional as F
-from torch import nn
-
-BINS, REACH = 144, 1.3  # places on each axis, and how far they reach: beyond the crop's edges at -1 and 1
-WIDTH = 0.03  # standard deviation of a label in targets: about half a cell of the lattice that the labels lie on
-LEAST, MIDDLE, STEEPNESS = 0.042, 0.13, 1.9  # of spreads: the least there is; what means even odds, how sharply
+from models import models5
 
 
-class Block(nn.Module):
-    """Two 3×3 convolutions beside a shortcut (He, Zhang, Ren, Sun, CVPR 2016)."""
-
-    def __init__(self, inputs, outputs, stride):
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True),
-            nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs),
-        )
-        self.shortcut = nn.Identity() if stride == 1 and inputs == outputs else nn.Sequential(
-            nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs),
-        )
-
-    def forward(self, x):
-        return torch.relu(self.body(x) + self.shortcut(x))
-
-
-class Net(nn.Module):
+class Net(models5.Net):
     """Gray (n, 1, side, side) in [0, 1] -> targets (n, 136): the means of the distributions."""
 
-    empty = 0.06  # share of training crops without a face, from which the distributions learn to say so
+    even_odds = 0.13
 
     def __init__(self, side=128, widths=(128, 256), depth=2, features=256):
-        super().__init__()
-        self.input_size, grid, stride = side, side // 16, 16 // 2 ** len(widths)
-        self.stem = nn.Sequential(  # large steps at once: pixels are cheap to look at and dear to keep
-            nn.Conv2d(1, widths[0] // 2, 2 * stride, stride, stride // 2, bias=False), nn.BatchNorm2d(widths[0] // 2),
-            nn.ReLU(inplace=True),
-        )
-        stages, inputs = [], widths[0] // 2
-        for outputs in widths:  # 32 -> 16 -> 8 pixels a side
-            stages += [Block(inputs, outputs, 2)] + [Block(outputs, outputs, 1) for _ in range(depth - 1)]
-            inputs = outputs
-        self.stages = nn.Sequential(*stages)
-        self.maps = nn.Conv2d(inputs, 4 * 68, 1)  # four maps a point
-        self.mix = nn.Sequential(nn.Linear(4 * grid * grid, features), nn.ReLU(inplace=True))
-        self.points = nn.Linear(68, 68)  # each point hears the others: a hidden one is told by the rest
-        self.axes = nn.Linear(features, 2 * BINS)
-        self.register_buffer("places", torch.linspace(-REACH, REACH, BINS), persistent=False)
-
-    def distributions(self, images):
-        """Logits (n, 68, 2, BINS): for each point one distribution over x and one over y (Li et al., ECCV 2022)."""
-        x = self.maps(self.stages(self.stem(images)))
-        x = self.mix(x.reshape(-1, 68, self.mix[0].in_features))  # (n, 4 × 68, 8, 8) -> (n, 68, features)
-        x = x + self.points(x.transpose(1, 2)).transpose(1, 2)
-        return self.axes(x).view(-1, 68, 2, BINS)
-
-    def forward(self, images):
-        return (self.distributions(images).float().softmax(-1) @ self.places).flatten(1)
-
-    def loss(self, images, targets):
-        """Cross-entropy with labels as wide as what is known of them, and the cost of the means' distances.
-
-        Crops without a face have targets NaN: every place is as likely as any other.
-        """
-        logits = self.distributions(images).float()
-        face = ~targets.isnan().flatten(1).any(1)
-        wanted = (-0.5 * ((targets[..., None] - self.places) / WIDTH).square()).softmax(-1).nan_to_num(1 / BINS)
-        surprise = -(wanted * F.log_softmax(logits, -1)).sum(-1).mean()
-        distance = (logits.softmax(-1) @ self.places - targets)[face].abs()
-        return 0.1 * surprise + self.penalty(distance).sum() / max(distance.numel(), 1)
-
-    def penalty(self, distance):
-        """Quadratic near the label, for inside a cell nothing says where the truth lies; logarithmic far from it."""
-        return 0.5 * torch.log1p((distance / 0.03).square())
-
-    def predict(self, images):
-        """Targets (n, 68, 2) and confidence (n, 68): the chance that a point is within 10 % of the inter-ocular distance.
-
-        It falls with the spread of the point's distributions; python benchmarks/confidence.py shows how well it is met.
-        """
-        chance = self.distributions(images).float().softmax(-1)
-        mean = chance @ self.places
-        spread = (chance @ self.places.square() - mean.square()).clamp_min(0).sum(-1).sqrt()
-        return mean, 1 / (1 + ((spread - LEAST).clamp_min(0) / MIDDLE) ** STEEPNESS)
+        super().__init__(side, widths, depth, features)
