@@ -5,6 +5,7 @@ import io
 import json
 import os
 import tempfile
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -173,6 +174,31 @@ def read_text(path):
 
 
 # ---------------------------------------------------------------- .pts files and tables of boxes
+
+class PtsAnswers:
+    """A .pts file a face in a folder: NAME.pts for the first face of a photo, NAME-2.pts for the next."""
+
+    def __init__(self, folder):
+        self.folder, self.faces, self.owners = Path(folder), Counter(), {}
+
+    def add(self, name, size, faces):
+        for face in faces:
+            self.faces[name] += 1
+            number = f"-{self.faces[name]}" if self.faces[name] > 1 else ""
+            inside = below(name)
+            path = self.folder / inside.with_name(f"{inside.stem}{number}.pts")
+            if self.owners.setdefault(path, name) != name:  # a.jpg and a.png: the second keeps its ending
+                path = self.folder / inside.with_name(f"{inside.name}{number}.pts")
+            write_whole(path, to_pts(face.points))
+
+    def end(self):
+        pass
+
+
+def below(name):
+    """A photo's name as a path that stays below the folder it is put into."""
+    return Path(*(part for part in Path(name).parts if part not in ("/", "..", Path(name).anchor)))
+
 
 def to_pts(points):
     """Keypoints (68, 2), 0-based pixel centres -> text of a .pts file, which counts from 1."""

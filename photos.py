@@ -12,7 +12,7 @@ from tqdm import tqdm
 import uses
 import video
 from errors import DataError, UsageError
-from formats import open_whole, read_boxes
+from formats import below, open_whole, read_boxes
 from show import draw_faces
 from sources import IMAGE_ENDINGS, read_image
 
@@ -64,13 +64,12 @@ def drawing_path(target, name, several):
             return target
         if target.suffix.lower() in IMAGE_ENDINGS:
             raise UsageError(f"--draw {target} is no place for a clip: give a folder, or a name that ends in .mp4")
-        inside = Path(*(part for part in Path(name).parts if part not in ("/", "..", Path(name).anchor)))
-        return target / inside.with_suffix(".mp4")
+        return target / below(name).with_suffix(".mp4")
     if target.suffix.lower() in IMAGE_ENDINGS:
         if several:
             raise UsageError(f"--draw {target} names one picture, but there are several photos: give a folder")
         return target
-    inside = Path(*(part for part in Path(name).parts if part not in ("/", "..", Path(name).anchor)))
+    inside = below(name)
     return target / (inside if inside.suffix.lower() in (".jpg", ".jpeg", ".png") else f"{inside}.png")
 
 
@@ -82,6 +81,13 @@ def refuse_overwriting(inputs, outputs):
             raise UsageError(f"{path} would be written over, but it is one of the inputs; give another folder or name")
         if places[os.path.realpath(path)] > 1:
             raise UsageError(f"two outputs would go to {path}; give photos of different names, or another place")
+
+
+def refuse_beside(folder, work):
+    """Raise UsageError if .pts files would come to lie beside their photos, where annotations of that name may be."""
+    for name, path, _ in work:
+        if path and os.path.realpath((Path(folder) / below(name)).parent) == os.path.realpath(path.parent):
+            raise UsageError(f"{folder} holds the photos, and may hold annotations that would be written over; give another")
 
 
 def process(detector, work, answers, drawings, options):

@@ -196,7 +196,7 @@ def find_keypoints(photo, **options):
 
 def main():
     import photos
-    from formats import ANSWERS, open_whole
+    from formats import ANSWERS, PtsAnswers, open_whole
 
     parser = argparse.ArgumentParser(description="Find faces and 68 keypoints on each, in photos and clips.")
     parser.add_argument("photos", nargs="*", metavar="PHOTO|FOLDER|CLIP")
@@ -209,6 +209,7 @@ def main():
     parser.add_argument("--csv", metavar="OUT", help="one row a face; '-' for standard output")
     parser.add_argument("--json", metavar="OUT", help="one JSON object a line and face, with its pose; '-' for standard output")
     parser.add_argument("--coco", metavar="OUT", help="COCO keypoints JSON; '-' for standard output")
+    parser.add_argument("--pts", metavar="FOLDER", help="a .pts file a face, named after its photo")
     parser.add_argument("--draw", metavar="FOLDER|FILE", help="draw on copies of the photos and clips")
     parser.add_argument("--style", default="points", choices=["points", *uses.STYLES],
                         help="of --draw; blur makes faces unrecognisable (default: %(default)s)")
@@ -229,9 +230,13 @@ def main():
     targets = {kind: getattr(options, kind) for kind in ANSWERS if getattr(options, kind)}
     photos.refuse_overwriting([path for _, path, _ in work if path] + ([Path(options.boxes)] if options.boxes else []),
                               [*drawings.values(), *(Path(target) for target in targets.values() if target != "-")])
+    if options.pts:
+        photos.refuse_beside(options.pts, work)
     with contextlib.ExitStack() as stack:
         answers = [ANSWERS[kind](sys.stdout.buffer if target == "-" else stack.enter_context(open_whole(target)))
                    for kind, target in targets.items()]
+        if options.pts:
+            answers.append(PtsAnswers(options.pts))
         if options.camera is None:
             failed = photos.process(detector, work, answers, drawings, options)
         else:

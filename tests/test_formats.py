@@ -10,7 +10,8 @@ import pytest
 
 from errors import DataError
 from formats import (
-    ANSWERS, COLUMNS, csv_header, open_whole, read_boxes, read_coco, read_json, read_pts, to_csv, to_json, to_pts, write_whole,
+    ANSWERS, COLUMNS, PtsAnswers, csv_header, open_whole, read_boxes, read_coco, read_json, read_pts, to_csv, to_json, to_pts,
+    write_whole,
 )
 from pipeline import Face
 from uses import head_pose
@@ -81,6 +82,20 @@ def test_pts_round_trip_and_faults():
                        (to_pts(FACE.points).replace("\n}", " nan nan\n}"), "69 points")):
         with pytest.raises(DataError, match=said):
             read_pts(text, "x.pts")
+
+
+def test_a_file_a_face_wherever_photos_lie_and_none_takes_anothers_place(tmp_path):
+    answers, faces = PtsAnswers(tmp_path), [replace(FACE, points=FACE.points + i) for i in range(4)]
+    answers.add("a.jpg", (50, 60), faces[:1])
+    answers.add("a.png", (50, 60), faces[1:2])
+    answers.add("../b/c.jpg", (50, 60), [])
+    answers.add("../b/c.jpg", (50, 60), faces[2:3])  # rows of one photo may stand apart
+    answers.add("../b/c.jpg", (50, 60), faces[3:])
+    answers.end()
+    found = {path.relative_to(tmp_path).as_posix(): read_pts(path.read_text()) for path in tmp_path.rglob("*.pts")}
+    assert set(found) == {"a.pts", "a.png.pts", "b/c.pts", "b/c-2.pts"}
+    for name, face in zip(("a.pts", "a.png.pts", "b/c.pts", "b/c-2.pts"), faces, strict=True):
+        np.testing.assert_allclose(found[name], face.points, atol=1e-4)
 
 
 @pytest.mark.parametrize("text, said", [

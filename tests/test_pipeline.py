@@ -14,6 +14,7 @@ from PIL import Image
 from data_load import split_frames, tight_box
 from errors import DataError
 from evaluate import point_errors
+from formats import read_pts
 from pipeline import MIN_CONFIDENCE, Face, KeypointDetector, as_image, find_keypoints, level_boxes, likeness, turned_copy
 from sample_faces import draw_scene
 from show import draw_faces
@@ -173,6 +174,16 @@ def test_a_drawing_never_goes_over_its_photo(command, folder):
     for arguments in ((folder, "--draw", folder), (folder / "a.jpg", "--csv", folder / "a.jpg")):
         assert "written over" in one_line_error(command("pipeline.py", *arguments), 2)
     assert (folder / "a.jpg").read_bytes() == before
+
+
+def test_pts_files_hold_the_points_and_never_go_beside_the_photos(command, folder, tmp_path):
+    done = command("pipeline.py", folder, "--pts", tmp_path / "pts", "--csv", "-")
+    assert done.returncode == 0, done.stderr
+    rows = {row["name"]: row for row in csv.DictReader(done.stdout.splitlines())}
+    for name, file in (("a.jpg", "a.pts"), ("deep/b.png", "deep/b.pts")):
+        points = read_pts((tmp_path / "pts" / file).read_text())
+        np.testing.assert_allclose(points[:, 0], [float(rows[name][f"x{i}"]) for i in range(68)], atol=0.01)
+    assert "annotations" in one_line_error(command("pipeline.py", folder, "--pts", folder), 2)
 
 
 def test_photos_of_one_name_keep_their_own_rows_and_drawings(command, folder, tmp_path, hopper):
