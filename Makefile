@@ -30,7 +30,7 @@ run: .venv/done
 	@$(BIN)/python batch.py $(ARGS)
 
 test: .venv/done
-	@echo "running the tests, the notebooks' outputs among them: some four minutes"
+	@echo "running the tests, the notebooks' outputs among them: some ten minutes"
 	@$(BIN)/python -m pytest $(ARGS)
 
 train: .venv/done

@@ -17,7 +17,7 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto
 h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2rem } a { color: #0072b2 }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)); gap: 1rem }
 .card { border: 1px solid #ddd; border-radius: 6px; padding: 1rem; text-decoration: none; color: inherit }
-.card:hover { border-color: #0072b2 } .card img { width: 100%; height: 11rem; object-fit: cover; object-position: top }
+.card:hover { border-color: #0072b2 } .card img { width: 100%; height: 11rem; object-fit: contain }
 .card b { color: #0072b2 } table { border-collapse: collapse; width: 100%; font-size: .9rem }
 td, th { padding: .25rem .6rem; border-bottom: 1px solid #e5e5e5; text-align: right }
 td:nth-child(-n+3), th:nth-child(-n+3) { text-align: left } small { color: #666 }
@@ -37,6 +37,8 @@ def shown(name, value):
         number = float(value)
     except ValueError:
         return html.escape(value)
+    if number != number:  # not measured
+        return ""
     if name == "parameters":
         return f"{number / 1e6:.1f} M"
     return f"{number:.2f}" if name.startswith("nme") else f"{number:.1f}"
@@ -65,7 +67,7 @@ def write(out, seconds, parameters, row_path=None):
     cards = []
     for notebook, spent in seconds.items():
         images = pictures(notebook)
-        picture = f'<img alt="" src="data:image/png;base64,{images[len(images) // 3]}">' if images else ""
+        picture = f'<img alt="" src="data:image/png;base64,{max(images, key=len)}">' if images else ""  # faces, not curves
         cards.append(f'<a class="card" href="{html.escape(notebook.with_suffix(".html").name)}">{picture}'
                      f"<b>{html.escape(notebook.stem)}</b><br><small>ran in {spent:.0f} s</small></a>")
     given = ", ".join(f"{name}={value}" for name, value in parameters.items()) or "defaults"

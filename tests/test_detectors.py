@@ -121,7 +121,7 @@ def test_profile_boxes_are_mirrored_back():
             return np.array([[5, 6, 20, 30]]), None, np.array([1.0])
 
     detector.cascade = OneCorner()
-    boxes, _ = detector.search(image)
+    boxes, _ = detector.search(image, 1.1)
     assert sorted(boxes.tolist()) == [[5, 6, 20, 30], [95, 6, 20, 30]]
 
 
