@@ -12,7 +12,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import models
-from errors import run
+from errors import DataError, run
 from pipeline import KeypointDetector
 from sources import read_image
 from transforms import inter_ocular
@@ -49,7 +49,10 @@ def main():
     photo = read_image(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
     photo = cv2.resize(photo, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     detector = KeypointDetector(options.net)
-    start = detector(photo)[0].points
+    faces = detector(photo)
+    if not faces:
+        raise DataError(f"{options.net} finds no face in the photo of Grace Hopper: it has not learned enough")
+    start = faces[0].points
     unit = 100 / inter_ocular(start)
     print(f"{options.net}, a face with {inter_ocular(start):.0f} px between the outer eye corners, {RATE} frames a second; "
           f"% of that distance\n{'noise':>6} {'jitter raw':>11} {'smoothed':>9} {'times less':>11}"
