@@ -120,11 +120,11 @@ class FacialKeypointsDataset(Dataset):
     image: uint8 RGB (h, w, 3), or gray (h, w) with `gray=True`, decoded once and kept in memory.
     keypoints: (68, 2) float32, pixels of the frame. boxes (n, 4) in pixels, if given, are what `FaceCrop` crops around
     instead of the keypoints' own. `dataset[epoch * len(dataset) + index]` is frame `index` as epoch `epoch` sees it:
-    chance comes from (seed, epoch, index) alone, the same whatever the number of workers. finish = (epoch, transform):
-    from that epoch on another transform.
+    chance comes from (seed, epoch, index) alone, the same whatever the number of workers. finish: pairs
+    (epoch, transform), in order; from each epoch on that transform is used instead.
     """
 
-    def __init__(self, frames, transform=None, gray=False, seed=0, boxes=None, finish=(float("inf"), None)):
+    def __init__(self, frames, transform=None, gray=False, seed=0, boxes=None, finish=()):
         self.frames, self.transform, self.seed, self.boxes, self.finish = frames, transform, seed, boxes, finish
         self.images = [cv2.cvtColor(frames.image(i), cv2.COLOR_RGB2GRAY) for i in range(len(frames))] if gray else None
 
@@ -141,7 +141,7 @@ class FacialKeypointsDataset(Dataset):
             sample["box"] = self.boxes[index]
         if self.transform is None:
             return sample
-        transform = self.transform if epoch < self.finish[0] else self.finish[1]
+        transform = [self.transform, *(later for start, later in self.finish if start <= epoch)][-1]
         return transform(sample, np.random.default_rng((self.seed, epoch, index)))
 
     def __iter__(self):  # without it, Python's old protocol would go on into the epochs for ever

@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ OPTIMIZERS = {
     "adam": torch.optim.Adam,
     "sgd": lambda parameters, lr: torch.optim.SGD(parameters, lr, momentum=0.9, nesterov=True, weight_decay=1e-4),
 }
-FINISH = 0.4  # share of the epochs, the last ones, in which augmentation is gentle: crops as they are in use
+FINISH = ((0.6, "gentle"), (0.8, "fine"))  # from these shares of the epochs on, augmentation is so: crops as in use
 COLUMNS = ("epoch", "lr", "training_loss", "validation_loss", "validation_nme", "seconds")
 
 
@@ -75,19 +76,20 @@ def average(averaged, current, steps):
 
 def train(net_name, training, validation, folder, epochs=60, batch_size=32, lr=0.002, loss="wing", optimizer="adamw",
           device="auto", seed=0, workers=0, bfloat16=True, init=None, resume=False, bar=True, augment="hard",
-          build=None, teacher=None):
+          build=None, teacher=None, finish=FINISH):
     """Train a network on frames and keep the weights that are best on `validation`.
 
     Writes into `folder`: checkpoint.pt (the best averaged weights), last.pt (all that `resume=True` needs to go on to
     the same end as an unbroken run), curves.csv and params.json. `init` is a checkpoint to start from.
     `validation=None` trains on to the last epoch and keeps that; `build` makes the network instead of that name's
-    file, for networks that are being tried out; `teacher` is a checkpoint whose answers refine the labels (`taught`).
+    file, for networks that are being tried out; `teacher` is a checkpoint whose answers refine the labels (`taught`);
+    `finish` are pairs (share of the epochs, augmentation): from there on that one takes the place of `augment`.
     Returns the path of checkpoint.pt and the rows of curves.csv.
     """
     check(epochs=epochs, batch_size=batch_size, lr=lr, loss=loss, optimizer=optimizer, augment=augment)
     params = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "loss": loss, "optimizer": optimizer, "seed": seed,
-              "bfloat16": bfloat16, "augment": augment, "init": str(init or ""),
-              "teacher": str(teacher or "")}
+              "bfloat16": bfloat16, "augment": augment, "init": str(init or ""), "teacher": str(teacher or ""),
+              "finish": ", ".join(f"{kind} from {share:.0%}" for share, kind in finish)}
     folder, device = Path(folder), models.best_device(device)
     write_whole(folder / "params.json", json.dumps({"net": net_name, **params}))  # a folder that is no place is told now
     torch.manual_seed(seed)
@@ -104,8 +106,9 @@ def train(net_name, training, validation, folder, epochs=60, batch_size=32, lr=0
     averaged = AveragedModel(net, multi_avg_fn=average, use_buffers=True)
     side = models.input_size(net)
 
-    wide, gentle = (training_transform(side, kind, getattr(net, "empty", 0.0)) for kind in (augment, "gentle"))
-    dataset = FacialKeypointsDataset(training, wide, gray=True, seed=seed, finish=(epochs - round(FINISH * epochs), gentle))
+    view = partial(training_transform, side, empty=getattr(net, "empty", 0.0))
+    later = [(round(share * epochs), view(kind)) for share, kind in finish]
+    dataset = FacialKeypointsDataset(training, view(augment), gray=True, seed=seed, finish=later)
     sampler = EpochSampler(len(dataset), seed)
     loader = DataLoader(dataset, batch_size, sampler=sampler, num_workers=workers, persistent_workers=workers > 0)
     held_out = validation and list(FacialKeypointsDataset(validation, evaluation_transform(side)))

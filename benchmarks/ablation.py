@@ -13,16 +13,17 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import models
-from data_load import label_shift, load_frames, split_frames
+from data_load import AUGMENTATIONS, label_shift, load_frames, split_frames
 from errors import UsageError, number, run
-from evaluate import bootstrap, milliseconds_per_face, point_errors, predict_frames
+from evaluate import bootstrap, milliseconds_per_face, point_errors, predict_frames, settled_answers
 from formats import write_whole
-from models import models4, models5
+from models import models4, models5, models6
 from train import train
 
 TABLE = Path(__file__).with_name("ablation.csv")
-COLUMNS = ("step", "seeds", "epochs", "nme", "gain", "gain_low", "gain_high", "parameters", "multiply_adds", "ms_per_face",
-           "minutes")
+COLUMNS = ("step", "seeds", "epochs", "nme", "gain", "gain_low", "gain_high", "nme_own", "nme_training", "parameters",
+           "multiply_adds", "ms_per_face", "minutes")
+AUGMENTATIONS["closest"] = (0.1, 0.25, 0.25, 0.0)  # for a step alone: what crops tell that fit the label to a hair
 
 
 class Logarithm(models5.Net):
@@ -51,48 +52,64 @@ STEPS = {  # name: how the network is built, what else training is given
     "direct regression (models4)": (models4.Net, {}),
     "loss: logarithm": (Logarithm, {}),
     "loss: flat inside the cell": (Flat, {}),
+    "labels as published": (NET, {"labels": "published"}),
     "faces alone": (FacesAlone, {}),
     "plain augmentation": (NET, {"augment": "plain"}),
-    "labels as published": (NET, {"labels": "published"}),
+    "finish: none": (NET, {"finish": ()}),
+    "finish: gentle": (NET, {"finish": ((0.6, "gentle"),)}),
+    "finish: closest": (NET, {"finish": ((0.6, "gentle"), (0.8, "closest"))}),
+    "taught by models6": (NET, {"teacher": "models6-person"}),
+    "batches of 16": (NET, {"batch_size": 16}),
     "batches of 64": (NET, {"batch_size": 64}),
     "learning rate 0.004": (NET, {"lr": 0.004}),
+    "half of the people, twice": (NET, {"people": 2}),
+    "a quarter of the people, four times": (NET, {"people": 4}),
+    "twice the epochs": (NET, {"people": 1, "times": 2}),
     "narrow (48, 96)": (partial(NET, widths=(48, 96)), {}),
     "wide (96, 192)": (partial(NET, widths=(96, 192)), {}),
-    "wider (128, 256)": (partial(NET, widths=(128, 256), features=256), {}),
+    "models6 (128, 256)": (models6.Net, {}),
     "deep (3 blocks)": (partial(NET, depth=3), {}),
     "early stage (32, 64, 128)": (partial(NET, widths=(32, 64, 128)), {}),
     "side 96": (partial(NET, side=96), {}),
-    "side 112": (partial(NET, side=112), {}),
     "side 160": (partial(NET, side=160), {}),
 }
 ASKED = ("weights of the last step", "mirrored crops as well")  # the base again, asked otherwise
 
 
-def nme_of(net, frames, labels="corrected", mirrored=False):
+def some_people(frames, one_in):
+    """The frames of every `one_in`-th person, in the order of names."""
+    chosen = np.unique(frames.people)[::one_in]
+    return frames.select(np.flatnonzero(np.isin(frames.people, chosen)))
+
+
+def nme_of(net, frames, labels="corrected", answers=predict_frames):
     """NME (n,) of a network on frames with corrected labels."""
-    points = predict_frames(net, frames, mirrored=mirrored)
+    points = answers(net, frames)
     return point_errors(points - label_shift(points) if labels == "published" else points, frames.points).mean(1)
 
 
-def measure(step, seed, epochs, frames, validation, folder):
-    """Train one step, or take what an earlier call left -> network, NME (n,) of validation faces, minutes of training."""
+def measure(step, seed, epochs, frames, folder):
+    """Train one step, or take what an earlier call left -> the network, minutes of training."""
     build, more = STEPS["base" if step in ASKED else step]
     more = dict(more)
-    training = split_frames(frames[labels := more.pop("labels", "corrected")], "person", "training")
-    path, history = train("models5", training, None, folder, epochs=epochs, seed=seed, build=build, resume=True, **more)
+    training = split_frames(frames[more.pop("labels", "corrected")], "person", "training")
+    one_in = more.pop("people", 1)
+    epochs *= more.pop("times", one_in)  # as many steps as the base, whatever the number of frames
+    path, history = train("models5", some_people(training, one_in), None, folder, epochs=epochs, seed=seed, build=build,
+                          resume=True, **more)
     net = build()
     state = models.read_checkpoint(path)["state_dict"]
     if step == ASKED[0]:
         state = torch.load(folder / "last.pt", weights_only=True)["state"]["net"]
     models.fill(net, state, path)
-    return net, nme_of(net, validation, labels, step == ASKED[1]), sum(row["seconds"] for row in history) / 60
+    return net, sum(row["seconds"] for row in history) / 60
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("steps", nargs="*", metavar="STEP", help=f"of {', '.join((*STEPS, *ASKED))} (default: all)")
     parser.add_argument("--data", default="official", help="(default: %(default)s)")
-    parser.add_argument("--epochs", type=number(int, 1), default=30, help="(default: %(default)s)")
+    parser.add_argument("--epochs", type=number(int, 1), default=20, help="(default: %(default)s)")
     parser.add_argument("--seeds", type=number(int, 0), nargs="+", default=[0], help="(default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"), help="keeps trainings (default: %(default)s)")
     parser.add_argument("--table", type=Path, default=TABLE, help="rows of other steps are kept (default: %(default)s)")
@@ -102,25 +119,32 @@ def main():
         raise UsageError(f"no step {min(unknown)!r}; there are {', '.join((*STEPS, *ASKED))}")
     frames = {labels: load_frames(options.data, labels) for labels in ("corrected", "published")}
     validation = split_frames(frames["corrected"], "person", "validation")
+    known = some_people(split_frames(frames["corrected"], "person", "training"), 4)
     kept = {row["step"]: row for row in csv.DictReader(options.table.open())} if options.table.exists() else {}
-    steps = options.steps or [*STEPS, *ASKED]
     base = {}
-    for step in dict.fromkeys(["base", *steps]):
-        nme, minutes = [], []
+    for step in dict.fromkeys(["base", *(options.steps or [*STEPS, *ASKED])]):
+        labels = "published" if step == "labels as published" else "corrected"
+        ask = partial(predict_frames, mirrored=step == ASKED[1])
+        errors, own, learnt, minutes = [], [], [], []
         for seed in options.seeds:
             folder = options.out / f"{'base' if step in ASKED else step.replace('/', '-')} {options.epochs} epochs seed {seed}"
-            net, errors, spent = measure(step, seed, options.epochs, frames, validation, folder)
-            base.setdefault(seed, errors)
-            nme.append(errors)
+            net, spent = measure(step, seed, options.epochs, frames, folder)
+            errors.append(nme_of(net, validation, labels, ask))
+            own.append(nme_of(net, validation, labels, settled_answers).mean())
+            learnt.append(nme_of(net, known, labels).mean())
             minutes.append(spent)
-        gains = np.mean([base[seed] - errors for seed, errors in zip(options.seeds, nme, strict=True)], axis=0)
+            base.setdefault(seed, errors[-1])
+        gains = np.mean([base[seed] - nme for seed, nme in zip(options.seeds, errors, strict=True)], axis=0)
         low, high = bootstrap(gains, validation.people)
+        figures = {"nme": np.mean(errors), "gain": gains.mean(), "gain_low": low, "gain_high": high, "nme_own": np.mean(own),
+                   "nme_training": np.mean(learnt)}
         kept[step] = {
-            "step": step, "seeds": len(nme), "epochs": options.epochs, "nme": round(float(np.mean(nme)), 3),
-            "gain": round(float(gains.mean()), 3), "gain_low": round(low, 3), "gain_high": round(high, 3),
+            "step": step, "seeds": len(errors), "epochs": options.epochs,
+            **{name: round(float(value), 3) for name, value in figures.items()},
             "parameters": models.parameter_count(net), "multiply_adds": sum(row[-1] for row in models.describe(net)),
             "ms_per_face": round(milliseconds_per_face(net), 2), "minutes": round(float(np.mean(minutes)), 1)}
-        print(f"{step:<30} NME {kept[step]['nme']:.2f}  gain {gains.mean():+.2f} ({low:+.2f} to {high:+.2f})", flush=True)
+        print(f"{step:<36} NME {kept[step]['nme']:.2f}  gain {gains.mean():+.2f} ({low:+.2f} to {high:+.2f})  in its own crops "
+              f"{np.mean(own):.2f}  on training faces {np.mean(learnt):.2f}  {np.mean(minutes):.1f} minutes", flush=True)
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         writer.writeheader()

@@ -114,13 +114,13 @@ def test_command_prints_the_splits_and_refuses_what_is_not_there(command, tiny_z
     one_line_error(command("data_load.py", "--dta", "sample"), 2)
 
 
-def test_the_last_epochs_may_have_another_transform(tiny):
+def test_later_epochs_may_have_other_transforms(tiny):
     def named(name):
         return lambda sample, rng: {**sample, "by": name}
 
-    dataset = FacialKeypointsDataset(tiny, named("wide"), finish=(3, named("gentle")))
+    dataset = FacialKeypointsDataset(tiny, named("wide"), finish=[(3, named("gentle")), (5, named("fine"))])
     n = len(dataset)
-    assert [dataset[epoch * n + 1]["by"] for epoch in range(5)] == ["wide"] * 3 + ["gentle"] * 2
+    assert [dataset[epoch * n + 1]["by"] for epoch in range(6)] == ["wide"] * 3 + ["gentle"] * 2 + ["fine"]
 
 
 def test_given_boxes_are_cropped_around(tiny):
