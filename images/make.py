@@ -17,7 +17,7 @@ from show import draw_faces
 from sources import read_image
 
 
-SHAPES = ("base", "narrow", "wide", "wider", "deep", "early", "side")  # steps that change how large the network is
+SHAPES = ("base", "narrow", "wide", "models6", "deep", "early", "side")  # steps that change how large the network is
 
 
 def pictures_of_results():
@@ -27,14 +27,15 @@ def pictures_of_results():
     save(show.accuracy_against_time(rows, "official test frames, labels as published"), "accuracy.png")
     table = HOME / "benchmarks" / "ablation.csv"
     if table.exists():
+        rows = results.read(table)
         steps = {row["step"]: {k: float(row[k]) for k in ("nme", "gain", "gain_low", "gain_high", "ms_per_face")}
-                 for row in results.read(table)}
+                 for row in rows}
         gains = {name: (row["gain"], row["gain_low"], row["gain_high"]) for name, row in steps.items() if name != "base"}
         save(show.bars(gains, "validation NME gained over the base, in %"), "ablation.png")
         shapes = {name: (row["ms_per_face"], row["nme"], row["nme"] + row["gain"] - row["gain_high"],
                          row["nme"] + row["gain"] - row["gain_low"])
                   for name, row in steps.items() if name.split()[0] in SHAPES}
-        save(show.accuracy_against_time(shapes, "30 epochs, validation people; intervals against the base"), "shapes.png")
+        save(show.accuracy_against_time(shapes, f"{rows[0]['epochs']} epochs, validation people; intervals against the base"), "shapes.png")
 
 
 def save(figure, name):
