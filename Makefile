@@ -1,4 +1,4 @@
-# make run · make test · make train NET=… DATA=… · make results · make clean
+# make run · make test · make train NET=… DATA=… · make fuzz · make results · make clean
 # The first call of any of them makes a virtual environment in .venv with what requirements.txt lists.
 
 PYTHON ?= python3
@@ -9,12 +9,13 @@ ARGS   ?=
 BIN    := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test train results clean
+.PHONY: help run test fuzz train results clean
 
 help:
 	@echo "make run                              the three notebooks, end to end, into runs/latest"
 	@echo "make test                             all tests, the notebooks' outputs among them"
 	@echo "make train NET=models5 DATA=official  train a network (SPLIT=person or official, ARGS='--epochs 20 …')"
+	@echo "make fuzz                             the readers of outside data against thousands of spoiled files each"
 	@echo "make results                          score saved_models/ on the official data, rewrite the tables"
 	@echo "make clean                            remove .venv, runs/latest, runs/notebook2 and caches (data/ and your own runs stay)"
 
@@ -32,6 +33,10 @@ run: .venv/done
 test: .venv/done
 	@echo "running the tests, the notebooks' outputs among them: some ten minutes"
 	@$(BIN)/python -m pytest $(ARGS)
+
+fuzz: .venv/done
+	@echo "spoiling files by the thousand"
+	@FUZZ_CASES=2000 $(BIN)/python -m pytest tests/test_fuzz.py $(ARGS)
 
 train: .venv/done
 	@echo "training $(NET) on the $(DATA) data, $(SPLIT) split"

@@ -49,10 +49,14 @@ def unknown(name, known):
 
 
 def parameters_of(notebook):
-    """Names of a notebook's parameters -> their defaults, as papermill reads them."""
+    """Names of a notebook's parameters -> their defaults, as papermill reads them. Raises DataError that names the file."""
     import papermill
 
-    return {name: row["default"] for name, row in papermill.inspect_notebook(str(notebook)).items()}
+    try:
+        return {name: row["default"] for name, row in papermill.inspect_notebook(str(notebook)).items()}
+    except Exception as error:  # JSON, nbformat and papermill have many kinds of complaint
+        raise DataError(f"{notebook}: not a notebook that papermill reads ({type(error).__name__}); "
+                        f"git checkout brings it back") from None
 
 
 def run_notebook(notebook, folder, parameters, bar=True):
@@ -130,6 +134,7 @@ def main():
     parser.add_argument("--grid", metavar="FILE", help="a YAML file of `name: value` or `name: [value, value]`")
     parser.add_argument("--workers", type=number(int, 1), default=max((os.cpu_count() or 1) // 2, 1),
                         help="runs of a grid at once (default: %(default)s)")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that does the runs of a grid")
     parser.add_argument("--refresh", action="store_true", help="renew the outputs in notebooks/ instead")
     notebooks = [HOME / "notebooks" / name for name in NOTEBOOKS]
     known = {notebook: parameters_of(notebook) for notebook in notebooks}
@@ -176,15 +181,17 @@ def run_in_order(known, given, out):
 def run_grid(notebook, known, given, lists, options):
     """Notebook 2 over all combinations; what was done before is not done again. 1 if any failed."""
     import grid
+    from formats import alone_in
 
     chosen = {**(grid.read_grid(options.grid) if options.grid else {}), **{k: [v] for k, v in given.items()}, **lists}
     refuse_unknown(chosen, sorted(known.keys() - FIXED))
     chosen = {name: chosen[name] for name in known if name in chosen}  # one order, for runs are found again by their titles
     runs, out = grid.combinations(chosen), options.out or Path("runs/grid")
-    make_folder(out)
-    print(f"{len(runs)} runs, {options.workers} at once, into {out}", flush=True)
-    told = grid.run_all(notebook, runs, out.resolve(), options.workers, sys.stderr.isatty())
-    for row in sorted(grid.gather(runs, told, out), key=lambda row: float(row["nme"])):
+    print(f"{len(runs)} runs, {options.scheduler or f'{options.workers} at once'}, into {out}", flush=True)
+    with alone_in(out):
+        told = grid.run_all(notebook, runs, out.resolve(), options.workers, sys.stderr.isatty(), options.scheduler)
+        rows = grid.gather(runs, told, out)
+    for row in sorted(rows, key=lambda row: float(row["nme"])):
         print(f"  {row['run']:<40} NME {float(row['nme']):6.2f} ({float(row['nme_low']):.2f}–{float(row['nme_high']):.2f})")
     failed = {title: reason for title, reason in told.items() if reason}
     for title, reason in failed.items():

@@ -26,6 +26,8 @@ __all__ = [
 SPLITS = ("official", "person")
 PARTS = ("training", "validation", "test", "all-training")
 LABELS = ("corrected", "published")
+KEPT = 300_000_000  # bytes of decoded gray frames that a dataset keeps in memory; what is beyond is decoded again
+AT_ONCE = 4  # archives of a sharded set that are shuffled together, and read at once
 
 # The official labels sit to the right of and below the features: by 0.48 px and 1.88 % of the distance between the
 # outer eye corners. Measured in x by symmetry (python audit.py), taken over to y: docs/data.md says why.
@@ -115,28 +117,36 @@ def _copies_of_test(frames):
 # ---------------------------------------------------------------- dataset
 
 class FacialKeypointsDataset(Dataset):
-    """Annotated frames as samples {'image', 'keypoints'}, put through `transform(sample, rng)`.
+    """Annotated frames as samples {'image', 'keypoints', 'row'}, put through `transform(sample, rng)`.
 
-    image: uint8 RGB (h, w, 3), or gray (h, w) with `gray=True`, decoded once and kept in memory.
+    image: uint8 RGB (h, w, 3), or gray (h, w) with `gray=True`, decoded once and kept in memory as far as KEPT goes.
     keypoints: (68, 2) float32, pixels of the frame. boxes (n, 4) in pixels, if given, are what `FaceCrop` crops around
-    instead of the keypoints' own. `dataset[epoch * len(dataset) + index]` is frame `index` as epoch `epoch` sees it:
-    chance comes from (seed, epoch, index) alone, the same whatever the number of workers. finish: pairs
-    (epoch, transform), in order; from each epoch on that transform is used instead.
+    instead of the keypoints' own. row: which frame it is. `dataset[epoch * len(dataset) + index]` is frame `index` as
+    epoch `epoch` sees it: chance comes from (seed, epoch, index) alone, the same whatever the number of workers.
+    finish: pairs (epoch, transform), in order; from each epoch on that transform is used instead.
     """
 
     def __init__(self, frames, transform=None, gray=False, seed=0, boxes=None, finish=()):
         self.frames, self.transform, self.seed, self.boxes, self.finish = frames, transform, seed, boxes, finish
-        self.images = [cv2.cvtColor(frames.image(i), cv2.COLOR_RGB2GRAY) for i in range(len(frames))] if gray else None
+        self.gray, self.images, room = gray, [], KEPT
+        while gray and room > 0 and len(self.images) < len(frames):
+            self.images.append(self.decoded(len(self.images)))
+            room -= self.images[-1].nbytes
 
     def __len__(self):
         return len(self.frames)
+
+    def decoded(self, index):
+        """Frame `index`, gray if asked for."""
+        image = self.frames.image(index)
+        return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if self.gray else image
 
     def __getitem__(self, position):
         epoch, index = divmod(int(position), len(self))
         if epoch < 0:
             raise IndexError(position)
-        image = self.frames.image(index) if self.images is None else self.images[index]
-        sample = {"image": image, "keypoints": self.frames.points[index]}
+        image = self.images[index] if index < len(self.images) else self.decoded(index)
+        sample = {"image": image, "keypoints": self.frames.points[index], "row": index}
         if self.boxes is not None:
             sample["box"] = self.boxes[index]
         if self.transform is None:
@@ -149,16 +159,27 @@ class FacialKeypointsDataset(Dataset):
 
 
 class EpochSampler(Sampler):
-    """All rows of a dataset of `length` in an order that depends on (seed, epoch) alone; set `epoch` before each."""
+    """All rows of a dataset of `length` in an order that depends on (seed, epoch) alone; set `epoch` before each.
 
-    def __init__(self, length, seed=0):
+    shards: (length,) the archive of each row. With several, archives come in a random order, and rows are shuffled
+    within AT_ONCE of them, so that a set larger than memory is read as a stream.
+    """
+
+    def __init__(self, length, seed=0, shards=None):
         self.length, self.seed, self.epoch = length, seed, 0
+        self.shards = np.zeros(length, int) if shards is None else np.asarray(shards)
 
     def __len__(self):
         return self.length
 
     def __iter__(self):
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
+        rng, kinds = np.random.default_rng((self.seed, self.epoch)), np.unique(self.shards)
+        if len(kinds) > 1:
+            kinds = rng.permutation(kinds)
+            windows = [np.isin(self.shards, kinds[i:i + AT_ONCE]) for i in range(0, len(kinds), AT_ONCE)]
+            order = np.concatenate([rng.permutation(np.flatnonzero(window)) for window in windows])
+        else:
+            order = rng.permutation(self.length)
         return iter((self.epoch * self.length + order).tolist())
 
 

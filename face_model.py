@@ -205,15 +205,19 @@ def save_model(path, model):
 
 @cache
 def load_model(path=MODEL):
-    """The stored model as a dictionary of float32 arrays."""
+    """The stored model as a dictionary of float32 arrays. Raises DataError that names the file."""
+    cure = "git checkout brings it back, python sample_faces.py build --data official makes it anew"
     if not Path(path).exists():
-        raise DataError(f"{path}: the model of drawn faces is missing; build it: python sample_faces.py build --data official")
-    with np.load(path) as stored:
-        arrays = {key: stored[key] for key in stored.files}
-    model = {key: value.astype(np.float32) for key, value in arrays.items() if key != "triangles"}
-    for key in ("shape_modes", "texture_modes"):
-        model[key] *= model.pop(key + "_peak") / 127
-    return {**model, "triangles": arrays["triangles"].astype(int)}
+        raise DataError(f"{path}: the model of drawn faces is missing; {cure}")
+    try:
+        with np.load(path) as stored:
+            arrays = {key: stored[key] for key in stored.files}
+        model = {key: value.astype(np.float32) for key, value in arrays.items() if key != "triangles"}
+        for key in ("shape_modes", "texture_modes"):
+            model[key] *= model.pop(key + "_peak") / 127
+        return {**model, "triangles": arrays["triangles"].astype(int)}
+    except Exception as error:  # a damaged archive of arrays can raise anything; it is never unpickled
+        raise DataError(f"{path}: not a model of drawn faces ({type(error).__name__}); {cure}") from None
 
 
 def limited(coefficients, limit=3.0):

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout  # comes with PyTorch
 
-from errors import DataError
+from errors import DataError, UsageError
 
 COLUMNS = ["name", "left", "top", "width", "height", "confidence"] + [f"{axis}{i}" for i in range(68) for axis in "xy"]
 
@@ -32,6 +33,8 @@ def open_whole(path):
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())  # or a name could outlive a power cut that its content does not
         mask = os.umask(0)
         os.umask(mask)
         os.chmod(name, 0o666 & ~mask)  # mkstemp's files are private; ours are like any other
@@ -47,6 +50,23 @@ def write_whole(path, data):
     """Write `data` (str or bytes) to `path`, whole or not at all. Raises DataError where it cannot be written."""
     with open_whole(path) as file:
         file.write(data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def alone_in(folder):
+    """Have a folder for oneself: a second run into it is refused, not mixed in. Raises UsageError, or DataError."""
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (lock := FileLock(folder / ".lock", timeout=5)).acquire()  # a killed run's kernel takes a moment to follow it
+    except Timeout:
+        raise UsageError(f"{folder}: another run writes there; wait for it to end, or write elsewhere") from None
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written to ({error.strerror})") from None
+    try:
+        yield folder
+    finally:
+        lock.release()
 
 
 def csv_header():

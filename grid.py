@@ -17,6 +17,16 @@ from formats import write_whole
 
 HOME = Path(__file__).resolve().parent
 METRICS = ("nme", "nme_low", "nme_high", "fr8", "auc8", "parameters", "ms_per_face", "training_minutes")
+PAPERMILL = """# papermill, which ends with the process that began it: its kernel follows, and the run is free to be done again
+import os, runpy, threading, time
+parent = os.getppid()
+def follow():
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+threading.Thread(target=follow, daemon=True).start()
+runpy.run_module("papermill", run_name="__main__")
+"""
 
 
 def read_grid(path):
@@ -64,9 +74,9 @@ def run_one(notebook, folder, parameters, threads):
         return ""
     folder.mkdir(parents=True, exist_ok=True)
     given = {**parameters, "folder": str(folder / "run"), "resume": True}
-    part, target = folder / ".notebook.ipynb", folder / "notebook.ipynb"
+    part, target = folder / f".notebook-{os.getpid()}.ipynb", folder / "notebook.ipynb"  # a lost worker's run may go on
     done = subprocess.run(
-        [sys.executable, "-m", "papermill", str(notebook), str(part), "-y", json.dumps(given), "--cwd", str(HOME),
+        [sys.executable, "-c", PAPERMILL, str(notebook), str(part), "-y", json.dumps(given), "--cwd", str(HOME),
          "--kernel", "python3", "--no-progress-bar"], capture_output=True, text=True,
         env={**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(HOME)})
     if part.exists():
@@ -78,14 +88,35 @@ def run_one(notebook, folder, parameters, threads):
     return ""
 
 
-def run_all(notebook, runs, out, workers, bar=True):
-    """Run all combinations, some at once -> {title: '' or what went wrong}."""
-    threads, told = max((os.cpu_count() or 1) // workers, 1), {}
-    with ThreadPoolExecutor(workers) as pool, tqdm(total=len(runs), unit="run", disable=not bar) as progress:
+def here(notebook, runs, out, workers):
+    """Run combinations on this machine, some at once: (title, '' or what went wrong) as they end."""
+    threads = max((os.cpu_count() or 1) // workers, 1)
+    with ThreadPoolExecutor(workers) as pool:
         waiting = {pool.submit(run_one, notebook, out / title, parameters, threads): title
                    for title, parameters in runs.items()}
         for future in as_completed(waiting):
-            told[waiting[future]] = future.result()
+            yield waiting[future], future.result()
+
+
+def run_titled(work, notebook, out):
+    """`run_one` of (title, parameters), on a worker of a cluster, in as many threads as Dask was told to give."""
+    title, parameters = work
+    return run_one(notebook, Path(out) / title, parameters, os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
+
+
+def run_all(notebook, runs, out, workers, bar=True, scheduler=None):
+    """Run all combinations, here or on a Dask cluster -> {title: '' or what went wrong}."""
+    told = {}
+    if scheduler:
+        import cluster
+
+        ended = ((work[0], problem or answer) for work, answer, problem in
+                 cluster.results(scheduler, "grid.run_titled", runs.items(), str(notebook), str(out)))
+    else:
+        ended = here(notebook, runs, out, workers)
+    with tqdm(total=len(runs), unit="run", disable=not bar) as progress:
+        for title, problem in ended:
+            told[title] = problem
             progress.set_postfix(failed=sum(map(bool, told.values())), refresh=False)
             progress.update()
     return {title: told[title] for title in runs}

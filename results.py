@@ -19,6 +19,7 @@ HOME = Path(__file__).resolve().parent
 PUBLISHED = models.WEIGHTS / "results.csv"
 UNSHIPPED = models.WEIGHTS / "unshipped.csv"  # rows of networks whose weights are too large to ship
 OWN = Path("runs/results.csv")
+README = HOME / "README.md"
 NUMBERS = ("nme", "nme_low", "nme_high", "nme_debiased", "nme_own", "fr8", "fr10", "auc8")
 COLUMNS = ("weights", "net", "data", "split", "labels", "n", *NUMBERS, *REGIONS, "parameters", "ms_per_face", "epochs",
            "training_minutes", "date", "commit")
@@ -121,12 +122,12 @@ def summary(rows):
     return "\n".join(lines)
 
 
-def write_readme(rows, path=HOME / "README.md"):
-    """Put both tables between the README's markers."""
+def put_tables(path, **tables):
+    """Put Markdown tables between a page's markers <!-- NAME: … --> and <!-- /NAME -->."""
     text = path.read_text()
-    for name, table in (("summary", summary(rows)), ("results", markdown(rows))):
-        start, end = f"<!-- {name}: make results -->", f"<!-- /{name} -->"
-        text, found = re.subn(f"{start}.*?{end}", lambda _, t=f"{start}\n{table}\n{end}": t, text, flags=re.S)
+    for name, table in tables.items():
+        text, found = re.subn(f"(<!-- {name}: [^>]*-->\n).*?(<!-- /{name} -->)", lambda m, t=table: f"{m[1]}{t}\n{m[2]}", text,
+                              flags=re.S)
         if not found:
             raise DataError(f"{path}: the markers of the table {name!r} are missing")
     write_whole(path, text)
@@ -203,7 +204,7 @@ def main():
         rows += read(UNSHIPPED) if UNSHIPPED.exists() else []
         rows.sort(key=lambda row: (row["split"], row["labels"], row["net"]), reverse=True)
         write_whole(PUBLISHED, to_csv(rows))
-        write_readme(rows)
+        put_tables(README, summary=summary(rows), results=markdown(rows))
 
 
 if __name__ == "__main__":

@@ -6,9 +6,11 @@ Coefficients of face_model.py are drawn at random in three steps: a person, a vi
 import argparse
 import contextlib
 import io
+import multiprocessing
 import os
 import sys
 import zipfile
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
 from pathlib import Path
 from statistics import NormalDist
@@ -183,11 +185,12 @@ def draw_sheet(people=100, columns=10, side=120, seed=0):
 
 
 def draw_archive(path, people=150, seed=0, bar=True):
-    """Draw a data set into a zip of the official layout, whole or not at all."""
+    """Draw a data set into a zip of the official layout, whole or not at all. people: how many, or a range of them."""
+    people = range(people) if isinstance(people, int) else people
     model = load_model()
     rows, buffer = {"training": [], "test": []}, io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        for person in tqdm(range(people), desc="drawing faces", unit="person", disable=not bar):
+        for person in tqdm(people, desc="drawing faces", unit="person", disable=not bar):
             for video, frame, image, points in draw_person(seed, person, model):
                 side = "test" if frame == FRAMES - 1 else "training"
                 name = f"Drawn-{seed}-{person:04d}_{video}{frame}.jpg"
@@ -198,6 +201,20 @@ def draw_archive(path, people=150, seed=0, bar=True):
         for side, lines in rows.items():
             archive.writestr(f"{side}_frames_keypoints.csv", "\n".join([header, *lines]) + "\n")
     write_whole(path, buffer.getvalue())
+
+
+def draw_shards(folder, people, seed=0, size=250):
+    """The same people in archives of `size` of them each, drawn on all cores; those that are there already stay."""
+    ranges = [range(start, min(start + size, people)) for start in range(0, people, size)]
+    parts = {Path(folder) / f"drawn-{seed}-{part.start:06d}-{part.stop:06d}.zip": part for part in ranges}
+    others = {path.name for path in Path(folder).glob("*.zip")} - {path.name for path in parts}
+    if others:
+        raise DataError(f"{folder}: {min(others)} is of another set; draw into a folder of its own")
+    todo = {path: part for path, part in parts.items() if not path.exists()}
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+        waiting = [pool.submit(draw_archive, path, part, seed, False) for path, part in todo.items()]
+        for future in tqdm(as_completed(waiting), total=len(waiting), desc="drawing archives", unit="archive"):
+            future.result()
 
 
 def sample_archive(people=150, seed=0):
@@ -228,7 +245,7 @@ def main():
     command.add_argument("--people", type=number(int, 1), default=150,
                          help=f"{VIDEOS * FRAMES} frames each (default: %(default)s)")
     command.add_argument("--seed", type=SEED, default=0, help="(default: %(default)s)")
-    command.add_argument("--out", type=Path, required=True)
+    command.add_argument("--out", type=Path, required=True, help="a zip; or a folder, for archives of 250 people each")
     command = commands.add_parser("sheet", help="draw one frame each of many people into a PNG, to look at")
     command.add_argument("--people", type=number(int, 1), default=100, help="(default: %(default)s)")
     command.add_argument("--seed", type=SEED, default=0, help="(default: %(default)s)")
@@ -245,7 +262,7 @@ def main():
         _, data = cv2.imencode(".png", draw_sheet(options.people, seed=options.seed)[..., ::-1])
         write_whole(options.out, data.tobytes())
     else:
-        draw_archive(options.out, options.people, options.seed)
+        (draw_archive if options.out.suffix == ".zip" else draw_shards)(options.out, options.people, options.seed)
         print(f"{options.out}: {options.people * VIDEOS * FRAMES} frames of {options.people} people")
 
 

@@ -220,7 +220,7 @@ def bars(rows, xlabel):
         axis.barh(place, value, color=BLUE if low > 0 else RED if high < 0 else "lightgray",
                   xerr=[[value - low], [high - value]], error_kw={"elinewidth": 1, "capsize": 2})
     axis.set_yticks(range(len(rows)), list(rows))
-    axis.invert_yaxis()
+    axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.axvline(0, color="black", linewidth=0.8)
     axis.set_xlabel(xlabel)
     tidy(axis)

@@ -1,16 +1,14 @@
-"""Where frames come from: the image reader, folders and zips of annotated frames, the official download."""
+"""Where frames come from: the image reader, folders and zips of annotated frames, the official set."""
 
 import hashlib
 import io
 import os
 import re
+import warnings
 import zipfile
 import zlib
 from dataclasses import dataclass, field, replace
-from http.client import HTTPException
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import Request, urlopen
 
 import cv2
 import numpy as np
@@ -18,6 +16,7 @@ import pandas as pd
 from PIL import Image
 from tqdm.auto import tqdm
 
+from downloads import download
 from errors import DataError
 from formats import read_pts
 
@@ -30,30 +29,30 @@ OFFICIAL_ROWS = {"training": 3462, "test": 770}
 TABLES = {"training": "training_frames_keypoints.csv", "test": "test_frames_keypoints.csv"}
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError)
-MAX_PIXELS = 200_000_000  # larger pictures are refused before decoding: 600 MB of memory is a mistake or an attack
+# What is larger is refused before it is decoded or unpacked: a mistake, or an attack on the memory.
+MAX_PIXELS = int(os.environ.get("FACIAL_KEYPOINTS_MAX_PIXELS") or 200_000_000)  # of one picture: 600 MB
+MAX_BYTES, MAX_FILES = 1_000_000_000, 2_000_000  # of one file in an archive when unpacked; files in an archive
 
 
 def read_image(source):
     """Read one picture: path or encoded bytes -> uint8 RGB (h, w, 3), turned upright by its EXIF tag.
 
     PNG, JPEG, WebP, BMP, TIFF; gray, palette, CMYK and 16-bit files become 8-bit RGB, alpha is dropped.
-    Raises DataError that names the file when it is missing, no picture, damaged or above MAX_PIXELS.
+    Of an animation the first picture. Raises DataError that names the file when it is missing, no picture, damaged,
+    above MAX_PIXELS (or what FACIAL_KEYPOINTS_MAX_PIXELS says instead), or made of 32-bit numbers without a white.
     """
     is_path = isinstance(source, (str, os.PathLike))
     name = str(source) if is_path else "picture"
     try:
         data = Path(source).read_bytes() if is_path else bytes(source)
-    except OSError as error:
-        raise DataError(f"{name}: cannot be read ({error.strerror})") from None
-    try:
-        with Image.open(io.BytesIO(data)) as header:  # the header only: nothing is decoded here
-            width, height = header.size
-    except Image.DecompressionBombError:
-        raise DataError(f"{name}: too many pixels (at most {MAX_PIXELS:,} are read)") from None
-    except Exception:  # Pillow's plugins raise many kinds; all mean the same here
-        raise DataError(f"{name}: not a picture in a known format (PNG, JPEG, WebP, BMP, TIFF)") from None
-    if width * height > MAX_PIXELS:
-        raise DataError(f"{name}: {width}×{height} pixels, at most {MAX_PIXELS:,} are read; shrink it first")
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte in it
+        raise DataError(f"{name}: cannot be read ({getattr(error, 'strerror', error)})") from None
+    size, kind = header_of(data, name)
+    if size[0] * size[1] > MAX_PIXELS:
+        raise DataError(f"{name}: {size[0]}×{size[1]} pixels, at most {MAX_PIXELS:,} are read; shrink it first, or set "
+                        "FACIAL_KEYPOINTS_MAX_PIXELS")
+    if kind in ("TIFF F", "TIFF I"):
+        raise DataError(f"{name}: pixels of 32 bits, in which white may be anything; save it with 8 or 16 bits")
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
@@ -61,6 +60,20 @@ def read_image(source):
     if image is None:
         raise DataError(f"{name}: damaged, it does not decode")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def header_of(data, name):
+    """Size of an encoded picture, and its format with Pillow's mode, from its header alone: nothing is decoded here."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # ours counts
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data)) as header:
+                return header.size, f"{header.format} {header.mode}"
+    except Exception:  # Pillow's plugins raise many kinds; all mean the same here
+        raise DataError(f"{name}: not a picture in a known format (PNG, JPEG, WebP, BMP, TIFF)") from None
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 
 class Store:
@@ -77,9 +90,12 @@ class Store:
     def _open(self):
         if self.pid != os.getpid():
             try:
-                self.zip, self.pid = zipfile.ZipFile(self.path), os.getpid()
+                archive = zipfile.ZipFile(self.path)
             except (OSError, ValueError, *BROKEN_ZIP) as error:
                 raise DataError(f"{self.path}: a damaged zip archive ({error}); fetch it again") from None
+            if len(archive.infolist()) > MAX_FILES:
+                raise DataError(f"{self.path}: {len(archive.infolist()):,} files in it, at most {MAX_FILES:,} are read")
+            self.zip, self.pid = archive, os.getpid()
         return self.zip
 
     def names(self):
@@ -93,14 +109,36 @@ class Store:
         if name.startswith("/") or ".." in name.split("/"):
             raise DataError(f"{self.path}: {name!r} points outside of the data")
         try:
-            return self._open().read(name) if self.is_zip else (self.path / name).read_bytes()
+            return self._unpacked(self._open().getinfo(name)) if self.is_zip else (self.path / name).read_bytes()
         except KeyError:
             raise DataError(f"{self.path}: {name} is not in the archive") from None
         except (OSError, NotImplementedError, RuntimeError, *BROKEN_ZIP) as error:
             raise DataError(f"{self.path}: {name} cannot be read ({error})") from None
 
+    def _unpacked(self, member):
+        """A file of the archive: no more of it than its header says, for the header may lie."""
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise DataError(f"{self.path}: {member.filename} is packed in another way than zips commonly are; pack it again")
+        if member.file_size > MAX_BYTES:
+            raise DataError(f"{self.path}: {member.filename} has {member.file_size:,} bytes unpacked, at most {MAX_BYTES:,} "
+                            "are read")
+        with self.zip.open(member) as file:
+            return file.read(member.file_size + 1)  # one more, so that its end and its checksum are seen
+
     def __getstate__(self):
         return {**self.__dict__, "zip": None, "pid": None}
+
+
+class Shards:
+    """Several archives in a folder, read as one store: paths begin with the archive's name."""
+
+    def __init__(self, path, archives):
+        self.path, self.stores = Path(path), {archive.name: Store(archive) for archive in archives}
+
+    def read(self, name):
+        """The bytes of one file, 'ARCHIVE/PATH'."""
+        archive, inside = name.split("/", 1)
+        return self.stores[archive].read(inside)
 
 
 @dataclass
@@ -136,6 +174,14 @@ class Frames:
         if self.kind == "pts":
             return np.array([name.split("/", 1)[1] for name in self.names])
         return np.array([re.sub(r"(_\d)\d\.\w+$", r"\1", name.split("/", 1)[1]) for name in self.names])
+
+    @property
+    def shards(self):
+        """(n,) the archive each frame lies in, counted from 0; all 0 where there is one."""
+        if not isinstance(self.store, Shards):
+            return np.zeros(len(self), int)
+        order = {name: number for number, name in enumerate(self.store.stores)}
+        return np.array([order[path.split("/", 1)[0]] for path in self.paths])
 
     def digests(self):
         """(n,) sha256 of each frame's file: equal for frames that are byte for byte the same."""
@@ -188,6 +234,9 @@ def load_folder(path, data=None):
     """Frames of a folder or zip: official layout, annotations.csv beside images/, or images with .pts files."""
     store = Store(path)
     inside = store.names()
+    seen = [name for name in inside if not name.startswith(".")]  # what a killed call left, and what systems put beside
+    if not store.is_zip and seen and all(name.endswith(".zip") and "/" not in name for name in seen):
+        return _load_shards(store.path, seen, data or str(path))
     tables = [(side, _shortest(inside, table)) for side, table in TABLES.items()]
     tables = [(side, table, table.replace(TABLES[side], f"{side}/")) for side, table in tables if table]
     kind = "layout"
@@ -207,6 +256,22 @@ def load_folder(path, data=None):
     people = np.array([person_of(name) for name in names])
     return Frames(data or str(path), np.array(names), np.concatenate(points), people, kind=kind, store=store,
                   paths=np.array(paths))
+
+
+def _load_shards(path, archives, data):
+    """Frames of all archives in a folder, one after another."""
+    parts = [load_folder(path / archive) for archive in archives]
+    names = np.concatenate([part.names for part in parts])
+    kinds = {part.kind for part in parts}
+    if len(kinds) > 1:
+        raise DataError(f"{path}: archives of several layouts ({', '.join(sorted(kinds))}); keep them in folders of their own")
+    if len(np.unique(names)) < len(names):
+        twice = pd.Series(names)[pd.Series(names).duplicated()].iloc[0]
+        raise DataError(f"{path}: {twice} is in two archives")
+    paths = np.concatenate([np.char.add(f"{archive}/", part.paths) for archive, part in zip(archives, parts, strict=True)])
+    return Frames(data, names, np.concatenate([part.points for part in parts]),
+                  np.concatenate([part.people for part in parts]), kind=kinds.pop(), paths=paths,
+                  store=Shards(path, [path / archive for archive in archives]))
 
 
 def _shortest(inside, table):
@@ -267,50 +332,3 @@ def check_official(path):
             raise DataError(f"{path}: {found} {side} rows, expected {expected}")
     for row in tqdm(range(len(frames)), desc="checking images", unit="image", leave=False):
         frames.image(row)
-
-
-def download(addresses, target, check, what, otherwise):
-    """Fetch `target` from the first address that answers; go on where a broken download stopped; check; rename.
-
-    Raises DataError that says what could not be had and what to do `otherwise`.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    told = []
-    for number, address in enumerate(addresses):
-        part = target.with_name(f"{target.name}.{hashlib.sha256(address.encode()).hexdigest()[:8]}.part")
-        try:
-            _fetch(address, part)
-            try:
-                check(part)
-            except DataError:
-                part.unlink(missing_ok=True)  # whole but wrong: going on with it would never mend it
-                raise
-            os.replace(part, target)
-            return
-        except (URLError, OSError, HTTPException, DataError) as error:
-            told.append(f"  {number + 1}. {address}\n     {error}")
-    raise DataError(f"{what} could not be downloaded:\n" + "\n".join(told) + f"\n{otherwise} "
-                    "What was fetched so far is kept and the next try goes on from there.")
-
-
-def _fetch(address, part, timeout=60):
-    have = part.stat().st_size if part.exists() else 0
-    headers = {"User-Agent": "facial-keypoints", **({"Range": f"bytes={have}-"} if have else {})}
-    try:
-        answer = urlopen(Request(address, headers=headers), timeout=timeout)
-    except URLError as error:
-        if getattr(error, "code", None) == 416:  # nothing is left to fetch: the part is whole
-            return
-        raise
-    with answer:
-        if have and answer.status != 206:  # the server does not resume: begin again
-            have = 0
-        total = have + int(answer.headers.get("Content-Length") or 0)
-        with open(part, "ab" if have else "wb") as file, tqdm(
-            total=total or None, initial=have, unit="B", unit_scale=True, desc=part.name.split(".zip")[0]
-        ) as bar:
-            while block := answer.read(1 << 16):
-                file.write(block)
-                bar.update(len(block))
-    if total and part.stat().st_size < total:
-        raise DataError(f"broke off after {part.stat().st_size:,} of {total:,} bytes")

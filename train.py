@@ -1,6 +1,7 @@
 """The training loop; notebook 2 and the command line both call it."""
 
 import argparse
+import contextlib
 import csv
 import io
 import json
@@ -17,13 +18,14 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 import models
+import parallel
 from data_load import (
-    AUGMENTATIONS, LABELS, SPLITS, EpochSampler, FacialKeypointsDataset, evaluation_transform, load_frames, split_frames,
+    AUGMENTATIONS, KEPT, LABELS, SPLITS, EpochSampler, FacialKeypointsDataset, evaluation_transform, load_frames, split_frames,
     training_transform,
 )
 from errors import SEED, DataError, UsageError, number, run
 from evaluate import in_convention_of, point_errors, predict_frames
-from formats import write_whole
+from formats import alone_in, write_whole
 
 
 def wing(answers, targets, width=0.2, curvature=0.04):
@@ -45,7 +47,7 @@ OPTIMIZERS = {
     "sgd": lambda parameters, lr: torch.optim.SGD(parameters, lr, momentum=0.9, nesterov=True, weight_decay=1e-4),
 }
 FINISH = ((0.6, "gentle"), (0.8, "fine"))  # from these shares of the epochs on, augmentation is so: crops as in use
-COLUMNS = ("epoch", "lr", "training_loss", "validation_loss", "validation_nme", "seconds")
+COLUMNS = ("epoch", "lr", "training_loss", "validation_loss", "validation_nme", "seconds", "waited")
 
 
 def loss_of(net, images, targets, loss):
@@ -54,15 +56,23 @@ def loss_of(net, images, targets, loss):
         net(images).view(-1, 68, 2).float(), targets)
 
 
-def validate(net, images, targets, loss, batch_size, bfloat16=False):
-    """Loss and NME (%) of a network on crops (n, 1, side, side) and targets (n, 68, 2)."""
+def held(frames, side, batch_size):
+    """Batches of frames as evaluation sees them, made once if they fit in memory."""
+    crops = FacialKeypointsDataset(frames, evaluation_transform(side))
+    return DataLoader(list(crops) if 4 * side * side * len(crops) <= KEPT else crops, batch_size)
+
+
+def validate(net, batches, loss, bfloat16=False):
+    """Loss and NME (%) of a network on batches of crops (n, 1, side, side) and targets (n, 68, 2)."""
     net.eval()
-    losses, answers, device = [], [], next(net.parameters()).device
+    total, errors, device = 0.0, [], next(net.parameters()).device
     with torch.inference_mode(), models.autocast(device, bfloat16):
-        for x, y in zip(images.split(batch_size), targets.split(batch_size), strict=True):
-            losses.append(loss_of(net, x.to(device), y.to(device), loss).item() * len(x))
-            answers.append(models.answer(net, x))
-    return sum(losses) / len(images), float(point_errors(torch.cat(answers).numpy(), targets.numpy()).mean())
+        for batch in batches:
+            x, y = batch["image"], batch["keypoints"]
+            total += loss_of(net, x.to(device), y.to(device), loss).item() * len(x)
+            errors.append(point_errors(models.answer(net, x).numpy(), y.numpy()).mean(1))
+    errors = np.concatenate(errors)
+    return total / len(errors), float(errors.mean())
 
 
 def average(averaged, current, steps):
@@ -76,31 +86,43 @@ def average(averaged, current, steps):
 
 def train(net_name, training, validation, folder, epochs=60, batch_size=32, lr=0.002, loss="wing", optimizer="adamw",
           device="auto", seed=0, workers=0, bfloat16=True, init=None, resume=False, bar=True, augment="hard",
-          build=None, teacher=None, finish=FINISH):
+          build=None, teacher=None, finish=FINISH, compiled=False):
     """Train a network on frames and keep the weights that are best on `validation`.
 
     Writes into `folder`: checkpoint.pt (the best averaged weights), last.pt (all that `resume=True` needs to go on to
     the same end as an unbroken run), curves.csv and params.json. `init` is a checkpoint to start from.
     `validation=None` trains on to the last epoch and keeps that; `build` makes the network instead of that name's
     file, for networks that are being tried out; `teacher` is a checkpoint whose answers refine the labels (`taught`);
-    `finish` are pairs (share of the epochs, augmentation): from there on that one takes the place of `augment`.
+    `finish` are pairs (share of the epochs, augmentation): from there on that one takes the place of `augment`;
+    `compiled` puts the network through torch.compile, which pays on GPUs and needs a compiler.
+    Under `accelerate launch` the processes share each batch, and the first alone writes.
     Returns the path of checkpoint.pt and the rows of curves.csv.
     """
     check(epochs=epochs, batch_size=batch_size, lr=lr, loss=loss, optimizer=optimizer, augment=augment)
     params = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "loss": loss, "optimizer": optimizer, "seed": seed,
               "bfloat16": bfloat16, "augment": augment, "init": str(init or ""), "teacher": str(teacher or ""),
               "finish": ", ".join(f"{kind} from {share:.0%}" for share, kind in finish)}
-    folder, device = Path(folder), models.best_device(device)
-    write_whole(folder / "params.json", json.dumps({"net": net_name, **params}))  # a folder that is no place is told now
+    team = parallel.team(device)
+    with parallel.Lost(team, folder), alone_in(folder) if team.main else contextlib.nullcontext():
+        return fit(team, net_name, training, validation, Path(folder), params, workers, resume, bar and team.main, build,
+                   finish, compiled)
+
+
+def fit(team, net_name, training, validation, folder, params, workers, resume, bar, build, finish, compiled):
+    """What `train` does once it has the folder for itself."""
+    epochs, seed, loss, lr, bfloat16 = (params[key] for key in ("epochs", "seed", "loss", "lr", "bfloat16"))
+    device, batch_size = team.device, params["batch_size"]
+    if team.main:
+        write_whole(folder / "params.json", json.dumps({"net": net_name, **params}))
     torch.manual_seed(seed)
     net = build() if build else models.load_net(net_name)
     seen = training.names  # frames that these weights know, those of the first training among them
-    if init:
-        first = models.read_checkpoint(init)
-        models.fill(net, first["state_dict"], init)
+    if params["init"]:
+        first = models.read_checkpoint(params["init"])
+        models.fill(net, first["state_dict"], params["init"])
         seen = np.union1d(first["data"].get("frames") or [], seen)
-    if teacher:
-        training, known = taught(training, teacher)
+    if params["teacher"]:
+        training, known = taught(training, params["teacher"])
         seen = np.union1d(known, seen)
     net = net.to(device, memory_format=torch.channels_last)
     averaged = AveragedModel(net, multi_avg_fn=average, use_buffers=True)
@@ -108,53 +130,66 @@ def train(net_name, training, validation, folder, epochs=60, batch_size=32, lr=0
 
     view = partial(training_transform, side, empty=getattr(net, "empty", 0.0))
     later = [(round(share * epochs), view(kind)) for share, kind in finish]
-    dataset = FacialKeypointsDataset(training, view(augment), gray=True, seed=seed, finish=later)
-    sampler = EpochSampler(len(dataset), seed)
-    loader = DataLoader(dataset, batch_size, sampler=sampler, num_workers=workers, persistent_workers=workers > 0)
-    held_out = validation and list(FacialKeypointsDataset(validation, evaluation_transform(side)))
-    held_out = held_out and [torch.stack([s[key] for s in held_out]) for key in ("image", "keypoints")]
-    optimizer = OPTIMIZERS[optimizer](net.parameters(), lr)
+    dataset = FacialKeypointsDataset(training, view(params["augment"]), gray=True, seed=seed, finish=later)
+    sampler = EpochSampler(len(dataset), seed, training.shards)
+    loader = DataLoader(dataset, batch_sampler=team.batches(sampler, batch_size), num_workers=workers,
+                        persistent_workers=workers > 0)
+    held_out = validation and held(validation, side, batch_size)
+    optimizer = OPTIMIZERS[params["optimizer"]](net.parameters(), lr)
     steps = epochs * len(loader)
     schedule = OneCycleLR(optimizer, lr, total_steps=steps, pct_start=max(0.2, min(2 / steps, 0.9)))
-    parts = {"net": net, "averaged": averaged, "optimizer": optimizer, "schedule": schedule}
+    scaler = torch.amp.GradScaler(device.type, enabled=bfloat16 and device.type == "cuda" and not models.has_bfloat16("cuda"))
+    parts = {"net": net, "averaged": averaged, "optimizer": optimizer, "schedule": schedule, "scaler": scaler}
     data = {"data": training.data, "kind": training.kind, "split": training.split, "labels": training.labels,
             "frames": seen}
 
     history, best = [], {"nme": float("inf")}
     if resume and (folder / "last.pt").exists():
         history, best = restore(folder / "last.pt", parts, {**params, "net": net_name}, data)
-    board = tensorboard(folder)
+    if team.mean(len(history)) != len(history):
+        raise UsageError(f"{folder} does not hold the same last.pt on all machines; copy it, or write to a shared disk")
+    if history and team.main:
+        write_whole(folder / "curves.csv", curves(history))  # the run may have been killed between the two files
+    losses = parallel.Losses(net, lambda images, targets: loss_of(net, images, targets, loss))
+    losses, board = team.wrap(torch.compile(losses) if compiled else losses), tensorboard(folder) if team.main else None
     for epoch in range(len(history), epochs):
         start, total = time.perf_counter(), 0.0
         sampler.epoch = epoch
         torch.manual_seed(seed * 100_003 + epoch)  # dropout: the same whether or not the run was broken here
         net.train()
-        for batch in tqdm(loader, desc=f"epoch {epoch + 1}/{epochs}", unit="batch", leave=False, disable=not bar):
+        batches = parallel.Watched(tqdm(loader, desc=f"epoch {epoch + 1}/{epochs}", unit="batch", leave=False, disable=not bar))
+        for batch in batches:
             images = batch["image"].to(device, memory_format=torch.channels_last)
             targets = batch["keypoints"].to(device)
             with models.autocast(device, bfloat16):
-                value = loss_of(net, images, targets, loss)
+                value = losses(images, targets)
             if not torch.isfinite(value):
-                raise DataError(diverged(value.item(), epoch, lr, folder))
+                wrong = culprits(net, images, targets, loss)
+                raise DataError(diverged(value.item(), epoch, lr, folder, training.names[batch["row"].numpy()[wrong]]))
             optimizer.zero_grad()
-            value.backward()
-            optimizer.step()
+            scaler.scale(value).backward()
+            scaler.step(optimizer)
+            scaler.update()
             averaged.update_parameters(net)
             schedule.step()
             total += value.item() * len(images)
 
+        total = team.mean(total * team.world)
         row = {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"], "training_loss": total / len(dataset)}
         if held_out:
-            row["validation_loss"], row["validation_nme"] = validate(averaged.module, *held_out, loss, batch_size, bfloat16)
+            row["validation_loss"], row["validation_nme"] = validate(averaged.module, held_out, loss, bfloat16)
         row["seconds"] = time.perf_counter() - start
+        row["waited"] = batches.seconds / row["seconds"]
         history.append(row)
         if not all(torch.isfinite(p).all() for p in net.parameters()):  # broken by the epoch's very last step
             raise DataError(diverged("not finite", epoch, lr, folder))
         if not held_out or row["validation_nme"] < best["nme"]:
             best = {"nme": row.get("validation_nme", float("nan")), "epoch": epoch + 1}
             metrics = {"validation_nme": best["nme"], "epoch": epoch + 1, "minutes": sum(r["seconds"] for r in history) / 60}
-            models.save_checkpoint(folder / "checkpoint.pt", net_name, averaged.module.state_dict(), params, metrics, data)
-        keep(folder, parts, history, best, {**params, "net": net_name}, data)
+            if team.main:
+                models.save_checkpoint(folder / "checkpoint.pt", net_name, averaged.module.state_dict(), params, metrics, data)
+        if team.main:
+            keep(folder, parts, history, best, {**params, "net": net_name}, data)
         report(row, epochs, bar, board)
     return folder / "checkpoint.pt", history
 
@@ -172,10 +207,20 @@ def taught(frames, teacher):
     return frames, content["data"].get("frames") or []
 
 
-def diverged(value, epoch, lr, folder):
+def culprits(net, images, targets, loss):
+    """Rows of a batch whose own loss is no number; none if all are: then it is the weights, and no sample is to blame."""
+    with torch.inference_mode():
+        net.eval()
+        values = [loss_of(net, images[i:i + 1], targets[i:i + 1], loss).item() for i in range(len(images))]
+    wrong = np.flatnonzero(~np.isfinite(values))
+    return wrong if len(wrong) < len(values) else wrong[:0]
+
+
+def diverged(value, epoch, lr, folder, names=()):
     """The message for a loss or weights that are no numbers any more."""
     kept = f"; the last good state is {folder / 'last.pt'}" if (folder / "last.pt").exists() else ""
-    return f"the loss is {value} in epoch {epoch + 1}: lower --lr (now {lr:g}) or look at the data{kept}"
+    cure = f"look at {', '.join(names[:3])}" if len(names) else f"lower --lr (now {lr:g}) or look at the data"
+    return f"the loss is {value} in epoch {epoch + 1}: {cure}{kept}"
 
 
 def check(epochs, batch_size, lr, loss, optimizer, augment="hard"):
@@ -195,26 +240,37 @@ def keep(folder, parts, history, best, params, data):
     buffer = io.BytesIO()
     torch.save(models.plain({"history": history, "best": best, "params": params, "data": data}) | {"state": state}, buffer)
     write_whole(folder / "last.pt", buffer.getvalue())
+    write_whole(folder / "curves.csv", curves(history))
+
+
+def curves(history):
+    """The text of curves.csv."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
-    write_whole(folder / "curves.csv", text.getvalue())
+    return text.getvalue()
 
 
 def restore(path, parts, params, data):
     """Put a broken run's state back; raises UsageError if it was another run's."""
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        before = {**saved["params"], **saved["data"]}
+        before, states = {**saved["params"], **saved["data"]}, {name: saved["state"][name] for name in parts}
     except Exception as error:
         raise DataError(f"{path}: cannot be resumed from ({type(error).__name__}); delete it to begin again") from None
     changed = [k for k, v in models.plain({**params, **data}).items() if before.get(k) != v]
     if changed:
         raise UsageError(f"{path} is of a run with another {', '.join(changed)}; give the same, or another --out")
     for name, part in parts.items():
-        part.load_state_dict(saved["state"][name])
+        part.load_state_dict(states[name])
     return saved["history"], saved["best"]
+
+
+def read_history(folder):
+    """The rows of a run's curves.csv, as `train` returns them."""
+    with open(Path(folder) / "curves.csv", newline="") as file:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
 
 
 def tensorboard(folder):
@@ -231,8 +287,8 @@ def report(row, epochs, bar, board):
     if bar:
         tqdm.write(f"epoch {row['epoch']:>3}/{epochs}  training loss {row['training_loss']:.4f}" + (
             f"  validation loss {row['validation_loss']:.4f}  NME {row['validation_nme']:5.2f} %"
-            if "validation_nme" in row else "") + f"  {row['seconds']:.0f} s")
-    for key in COLUMNS[1:-1] if board else ():
+            if "validation_nme" in row else "") + f"  {row['seconds']:.0f} s, {100 * row['waited']:.0f} % of them for data")
+    for key in COLUMNS[1:-2] if board else ():
         if key in row:
             board.add_scalar(key, row[key], row["epoch"])
     if board:
@@ -257,6 +313,7 @@ def main():
     parser.add_argument("--workers", type=number(int, 0), default=0, help="processes that load data (default: %(default)s)")
     parser.add_argument("--init", metavar="CHECKPOINT", help="start from these weights")
     parser.add_argument("--teacher", metavar="CHECKPOINT", help="a trained network whose answers refine the labels")
+    parser.add_argument("--compile", action="store_true", help="by torch.compile: pays on GPUs, needs a compiler")
     parser.add_argument("--final", action="store_true", help="train on the validation frames too, keep the last epoch")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--out", help="folder to write to (default: runs/NET-DATA-SPLIT)")
@@ -272,17 +329,18 @@ def main():
                                                (f"seed{options.seed}", options.seed)) if on)
     folder = Path(options.out or f"runs/{options.net}-{Path(options.data).stem}-{options.split}{kind}")
     if options.resume and not (folder / "last.pt").exists():
-        print(f"nothing to resume in {folder}: a new run begins")
-    print(f"{options.net} on {len(training)} frames, {len(validation or ())} for validation, labels {training.labels}; "
-          f"writing to {folder}")
+        parallel.say(f"nothing to resume in {folder}: a new run begins")
+    parallel.say(f"{options.net} on {len(training)} frames, {len(validation or ())} for validation, labels {training.labels}; "
+                 f"writing to {folder}")
     path, history = train(
         options.net, training, validation, folder, options.epochs, options.batch_size, options.lr, options.loss,
         options.optimizer, options.device, options.seed, options.workers, init=init, resume=options.resume,
-        augment=options.augment, teacher=options.teacher)
+        augment=options.augment, teacher=options.teacher, compiled=options.compile)
     best = min((row["validation_nme"] for row in history if "validation_nme" in row), default=None)
     minutes = sum(row["seconds"] for row in history) / 60
-    print(f"{minutes:.1f} minutes" + (f", best validation NME {best:.2f} %" if best else ""))
-    print(f"score it once you are done choosing: python evaluate.py {path} --data {options.data} --split {options.split}")
+    parallel.say(f"{minutes:.1f} minutes" + (f", best validation NME {best:.2f} %" if best else ""))
+    parallel.say("score it once you are done choosing: "
+                 f"python evaluate.py {path} --data {options.data} --split {options.split}")
 
 
 if __name__ == "__main__":

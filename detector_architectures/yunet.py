@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from detector_architectures import from_landmarks
+from downloads import download
 from errors import DataError, run
-from sources import download
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "data" / "face_detection_yunet_2023mar.onnx"
 SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"

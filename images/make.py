@@ -35,7 +35,8 @@ def pictures_of_results():
         shapes = {name: (row["ms_per_face"], row["nme"], row["nme"] + row["gain"] - row["gain_high"],
                          row["nme"] + row["gain"] - row["gain_low"])
                   for name, row in steps.items() if name.split()[0] in SHAPES}
-        save(show.accuracy_against_time(shapes, f"{rows[0]['epochs']} epochs, validation people; intervals against the base"), "shapes.png")
+        title = f"{rows[0]['epochs']} epochs, validation people; intervals against the base"
+        save(show.accuracy_against_time(shapes, title), "shapes.png")
 
 
 def save(figure, name):

@@ -61,6 +61,16 @@ def command():
     return call
 
 
+def write_photo(path, seed):
+    """A drawn photo with one face."""
+    import cv2
+
+    from sample_faces import draw_scene
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), draw_scene(seed, faces=1, width=200, height=200)[0][..., ::-1])
+
+
 def one_line_error(process, code):
     """Assert that a command ended with `code` and one clear line, not a traceback -> that line."""
     assert process.returncode == code, process.stdout + process.stderr

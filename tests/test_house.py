@@ -47,3 +47,15 @@ def test_nothing_names_a_place_of_one_persons_machine():
 def test_no_file_is_larger_than_a_clone_deserves():
     for path in FILES:
         assert path.stat().st_size < 8e6, path
+
+
+def test_the_lock_holds_a_version_that_requirements_allow_of_everything_but_torch():
+    from packaging.requirements import Requirement
+
+    wanted = [Requirement(line.split("#")[0]) for line in (HOME / "requirements.txt").read_text().splitlines()
+              if line.split("#")[0].strip()]
+    locked = re.findall(r"^([\w.-]+)==([^ ;]+)", (HOME / "requirements.lock").read_text(), re.MULTILINE)
+    for requirement in wanted:
+        versions = [version for name, version in locked if name == requirement.name]
+        assert versions or requirement.name == "torch", f"{requirement.name} is not in requirements.lock"
+        assert all(requirement.specifier.contains(version) for version in versions), requirement.name

@@ -30,13 +30,13 @@ def test_the_readme_gets_the_table_between_its_markers_and_nothing_else_changes(
     path = tmp_path / "README.md"
     path.write_text("before\n<!-- summary: make results -->\nold\n<!-- /summary -->\nbetween\n"
                     "<!-- results: make results -->\nold\n<!-- /results -->\nafter\n")
-    results.write_readme([row], path)
+    results.put_tables(path, summary=results.summary([row]), results=results.markdown([row]))
     text = path.read_text()
     assert text.startswith("before\n<!--") and text.endswith("-->\nafter\n") and "old" not in text and "\nbetween\n" in text
     assert f"| {row['nme']:.2f} |" in text
     path.write_text("no markers")
     with pytest.raises(DataError, match="markers"):
-        results.write_readme([row], path)
+        results.put_tables(path, summary=results.summary([row]), results=results.markdown([row]))
 
 
 def test_the_committed_readme_shows_the_committed_table():

@@ -3,19 +3,24 @@
 import functools
 import http.server
 import io
+import re
 import shutil
+import stat
+import struct
 import threading
 import zipfile
+import zlib
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 import sources
 from errors import DataError
 from formats import to_pts
-from sources import download, load_folder, read_image, read_table
+from downloads import download
+from sources import load_folder, read_image, read_table
 
 RGB = np.zeros((20, 30, 3), np.uint8)
 RGB[:10, :15], RGB[10:, 15:] = (250, 20, 30), (20, 30, 240)
@@ -50,12 +55,51 @@ def test_gray_and_16_bit_files_become_three_bytes_a_pixel():
     assert np.abs(image[..., 0].astype(int) - ramp // 256).max() <= 1 and (image[..., 0] == image[..., 2]).all()
 
 
-def test_exif_rotation_is_applied():
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("turned", range(1, 9))
+def test_exif_rotation_is_applied(form, turned):
     exif = Image.Exif()
-    exif[274] = 6  # stored on its side: to be turned by 90 degrees clockwise
-    image = read_image(encoded(Image.fromarray(RGB), "JPEG", exif=exif, quality=95))
-    assert image.shape == (30, 20, 3)
-    assert np.abs(image[4, 15].astype(int) - RGB[4, 4]).max() < 40
+    exif[274] = turned
+    data = encoded(Image.fromarray(RGB), form, exif=exif, **({"quality": 100} if form != "TIFF" else {}))
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
+    image = read_image(data)
+    assert image.shape == upright.shape == ((20, 30, 3) if turned < 5 else (30, 20, 3))
+    assert np.abs(image.astype(int) - upright)[3:-3, 3:-3].mean() < 3
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 10_000), (10_000, 1)])
+def test_extreme_shapes_are_pictures_too(size):
+    assert read_image(encoded(Image.new("RGB", size, "red"), "PNG")).shape == (*size[::-1], 3)
+
+
+@pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_of_an_animation_the_first_picture_is_read(form):
+    first, second = (Image.new("RGB", (30, 20), colour) for colour in ("red", "blue"))
+    image = read_image(encoded(first, form, save_all=True, append_images=[second]))
+    assert image.shape == (20, 30, 3) and image[..., 0].min() > 240 and image[..., 2].max() < 20
+
+
+def test_numbers_without_a_white_are_refused():
+    ramp = np.linspace(0, 1, 600, dtype=np.float32).reshape(20, 30)
+    ramp[3, 3] = np.nan
+    for image in (ramp, (np.nan_to_num(ramp) * 70_000).astype(np.int32)):
+        with pytest.raises(DataError, match="32 bits"):
+            read_image(encoded(Image.fromarray(image), "TIFF"))
+
+
+def test_awkward_names_and_links_are_read_and_folders_are_not(tmp_path):
+    data = encoded(Image.fromarray(RGB), "PNG")
+    for name in ("ü ñ 顔 😀.jpg", "x" * 240 + ".png", "-rf.jpg", "a;b&c$(d).jpg", "no ending"):
+        (tmp_path / name).write_bytes(data)
+        assert (read_image(tmp_path / name) == RGB).all()
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "no ending")
+    assert (read_image(tmp_path / "link.jpg") == RGB).all()
+    (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
+    (tmp_path / "dangling.jpg").symlink_to(tmp_path / "gone")
+    (tmp_path / "x.jpg").mkdir()
+    for name in ("loop.jpg", "dangling.jpg", "x.jpg", "y" * 300 + ".jpg", "zero\0.jpg"):
+        with pytest.raises(DataError, match=re.escape(name[:9])):
+            read_image(str(tmp_path / name))
 
 
 @pytest.mark.parametrize("content, said", [(b"", "not a picture"), (b"hello", "not a picture"),
@@ -75,6 +119,15 @@ def test_missing_pictures_and_folders_are_named(tmp_path):
 
 
 def test_a_huge_picture_is_refused_before_decoding(monkeypatch):
+    def header(width, height):
+        """A PNG of some hundred bytes that says it is of this size."""
+        parts = ((b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(bytes(100))),
+                 (b"IEND", b""))
+        return b"\x89PNG\r\n\x1a\n" + b"".join(
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts)
+
+    with pytest.raises(DataError, match="60000×60000 pixels.*shrink"):
+        read_image(header(60_000, 60_000))
     monkeypatch.setattr(sources, "MAX_PIXELS", 500)
     with pytest.raises(DataError, match="30×20"):
         read_image(encoded(Image.fromarray(RGB), "PNG"))
@@ -192,6 +245,34 @@ def test_names_that_leave_the_data_are_refused(layout):
         sources.Store(layout).read("../other.txt")
 
 
+def test_bombs_are_refused_before_they_are_unpacked(layout, tmp_path, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for table in ("training_frames_keypoints.csv", "test_frames_keypoints.csv"):
+            archive.write(layout / table, table)
+        for name in ("training/A_00.jpg", "training/B_00.jpg", "test/A_00.jpg"):
+            archive.writestr(name, bytes(3_000_000))
+    assert (tmp_path / "bomb.zip").stat().st_size < 30_000
+    frames = load_folder(tmp_path / "bomb.zip")
+    monkeypatch.setattr(sources, "MAX_BYTES", 2_000_000)
+    with pytest.raises(DataError, match="3,000,000 bytes unpacked"):
+        frames.image(0)
+    monkeypatch.setattr(sources, "MAX_FILES", 4)
+    with pytest.raises(DataError, match="5 files in it"):
+        load_folder(tmp_path / "bomb.zip")
+
+
+def test_links_in_an_archive_lead_nowhere(layout, tmp_path):
+    path = zipped(layout, tmp_path / "a.zip")
+    link = zipfile.ZipInfo("training/A_00.jpg")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    (tmp_path / "b.zip").write_bytes(path.read_bytes())
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "b.zip", "w") as new:
+        for name in old.namelist():
+            new.writestr(*((link, "/etc/passwd") if name == link.filename else (name, old.read(name))))
+    with pytest.raises(DataError, match="A_00.jpg.*not a picture"):
+        load_folder(tmp_path / "b.zip").image(0)
+
+
 # ---------------------------------------------------------------- the download
 
 class Server(http.server.SimpleHTTPRequestHandler):
@@ -258,7 +339,7 @@ def test_a_page_that_is_no_archive_is_never_taken_for_one_and_the_next_address_i
 
     download([address + "error.html", address + "good.zip"], target, check, *SAID)
     assert len(load_folder(target)) == 3
-    assert list(target.parent.iterdir()) == [target]
+    assert [path for path in target.parent.iterdir() if path.suffix != ".lock"] == [target]
     (tmp_path / "chunked").write_text("any")
     with pytest.raises(DataError, match="IncompleteRead"):
         download([address + "chunked"], tmp_path / "data" / "third.zip", check, *SAID)

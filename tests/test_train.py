@@ -1,6 +1,7 @@
 """Training learns, repeats itself, goes on where it was broken, and stops when numbers stop being numbers."""
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -117,6 +118,19 @@ def test_without_validation_the_last_epoch_is_kept(parts, tmp_path):
 def test_a_loss_that_is_not_a_number_stops_the_run_and_says_what_to_do(parts, tmp_path):
     with pytest.raises(DataError, match="lower --lr"):
         train("models4", *parts, tmp_path, **OPTIONS, lr=1e30, optimizer="sgd")
+
+
+def test_the_sample_that_breaks_a_loss_is_named():
+    class Net(torch.nn.Module):
+        def loss(self, images, targets):
+            return images.flatten(1).mean(1).log().mean()  # of a black picture it is no number
+
+    images, targets = torch.ones(4, 1, 8, 8), torch.zeros(4, 68, 2)
+    images[2] = 0
+    assert module.culprits(Net(), images, targets, "wing").tolist() == [2]
+    assert len(module.culprits(Net(), 0 * images, targets, "wing")) == 0, "where all are, it is the weights"
+    assert "look at training/A_00.jpg" in module.diverged(float("nan"), 3, 0.001, Path("none"), ["training/A_00.jpg"])
+    assert "lower --lr" in module.diverged(float("nan"), 3, 0.001, Path("none"))
 
 
 def test_a_network_may_bring_its_own_loss():

@@ -1,11 +1,13 @@
 """Uses of keypoints: poses of heads whose pose is known, openness, glasses that sit, faces that are hidden."""
 
+import cv2
 import numpy as np
 import pytest
 
 import uses
 from detector_architectures import haar
 from pipeline import KeypointDetector
+from sample_faces import draw_scene
 from transforms import SWAP
 
 
@@ -109,6 +111,15 @@ def test_glasses_darken_the_eyes_and_nothing_far_away(hopper_face):
     size = int(np.ptp(points, axis=0).max())
     far[max(eyes[1] - size, 0):eyes[1] + size, max(eyes[0] - size, 0):eyes[0] + size] = False
     np.testing.assert_array_equal(worn[far], image[far])
+
+
+def test_the_style_blur_leaves_nobody_to_be_found(hopper, command, tmp_path):
+    crowd, _ = draw_scene(seed=5, faces=8, width=1050, height=600)
+    cv2.imwrite(str(tmp_path / "crowd.png"), crowd[..., ::-1])
+    (tmp_path / "hopper.jpg").write_bytes(hopper[0].read_bytes())
+    done = command("pipeline.py", tmp_path, "--draw", tmp_path / "hidden", "--style", "blur")
+    assert done.stdout == "crowd.png: 8 faces\nhopper.jpg: 1 face\n", done.stderr
+    assert command("pipeline.py", tmp_path / "hidden").stdout == "crowd.png: 0 faces\nhopper.jpg: 0 faces\n"
 
 
 def test_a_hidden_face_is_not_found_again(hopper_face):

@@ -1,0 +1,317 @@
+"""Folders and buckets of photos → Parquet files of keypoints, here or on a cluster; what is done is not done again."""
+
+import argparse
+import glob
+import hashlib
+import importlib
+import itertools
+import json
+import multiprocessing
+import os
+import sys
+import threading
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from functools import cache
+from pathlib import Path
+
+from tqdm import tqdm
+
+import detector_architectures
+import models
+from errors import DataError, UsageError, number, run
+from formats import alone_in, read_text, write_whole
+from pipeline import MIN_CONFIDENCE, KeypointDetector
+from sources import IMAGE_ENDINGS, read_image
+
+
+DIED = "the process that read it died; is it too large for the memory?"
+LOCK = threading.Lock()  # cascades and compiled networks do one thing at a time
+
+
+def need(package, why):
+    """An optional package, or one line that says what to install."""
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        raise UsageError(f"{why} needs what is not installed: pip install {package}") from None
+
+
+# ---------------------------------------------------------------- which photos
+
+def list_names(places):
+    """Folders, globs, photos, .txt lists of those, and addresses (s3://, gs://, http://) -> names, each once.
+
+    Files are told by their whole path, so that a second call, from another folder or another machine, knows them again.
+    """
+    seen = set()
+    for place in places:
+        for name in names_in(str(place)):
+            if name not in seen:
+                seen.add(name)
+                yield name
+
+
+def names_in(place, listed=False):
+    """The photos of one place, sorted. What a list names and is not there is told when it is read."""
+    if "://" in place:
+        yield from names_at(place)
+    elif place.endswith(".txt") and Path(place).is_file() and not listed:
+        for line in read_text(place).splitlines():
+            if line.strip():
+                yield from names_in(line.strip(), listed=True)
+    elif Path(place).is_dir():
+        for folder, folders, files in os.walk(place, onerror=refuse):
+            folders.sort()
+            yield from (os.path.abspath(os.path.join(folder, name)) for name in sorted(files) if is_photo(name))
+    elif os.path.lexists(place) or (listed and not glob.has_magic(place)):
+        yield os.path.abspath(place)
+    else:
+        found = [path for path in sorted(glob.glob(place, recursive=True)) if is_photo(path)]
+        if not found:
+            raise DataError(f"{place}: no such photo, folder or list")
+        yield from map(os.path.abspath, found)
+
+
+def is_photo(name):
+    """True for names that end as pictures do."""
+    return Path(name).suffix.lower() in IMAGE_ENDINGS
+
+
+def refuse(error):
+    raise DataError(f"{error.filename}: cannot be listed ({error.strerror})")
+
+
+def names_at(address):
+    """The photos at an address that fsspec knows."""
+    if is_photo(address) and "*" not in address:
+        yield address
+        return
+    fsspec = need("fsspec", "an address")
+    try:
+        files, root = fsspec.core.url_to_fs(address)
+        found = files.glob(root) if "*" in address else files.find(root)
+    except Exception as error:  # each store raises errors of its own
+        raise DataError(f"{address}: cannot be listed ({type(error).__name__}: {error})") from None
+    photos = sorted(files.unstrip_protocol(path) for path in found if is_photo(path))
+    if not photos:
+        raise DataError(f"{address}: no photos there")
+    yield from photos
+
+
+# ---------------------------------------------------------------- one chunk, in any process
+
+@cache
+def detector_of(net, detector, min_confidence):
+    """One detector a process."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    return KeypointDetector(net, detector, "cpu", min_confidence, threads=1)
+
+
+def read(name):
+    """A photo from a path or an address."""
+    if "://" not in name:
+        return read_image(name)
+    fsspec = need("fsspec", "an address")
+    try:
+        with fsspec.open(name, "rb") as file:
+            data = file.read()
+    except Exception as error:  # each store raises errors of its own
+        raise DataError(f"{name}: cannot be read ({type(error).__name__}: {error})") from None
+    return read_image(data)
+
+
+def annotate_chunk(names, net, detector, min_confidence):
+    """Photos by name -> (rows, bad): a tuple (name, face, box, confidence, points, point confidence) a face; reasons."""
+    rows, bad, detect = [], {}, detector_of(net, detector, min_confidence)
+    for name in names:
+        try:
+            image = read(name)
+            with LOCK:
+                faces = detect(image)
+        except Exception as error:  # one photo must not stop a million, whatever a library makes of it
+            bad[name] = str(error) if isinstance(error, DataError) else f"{name}: {type(error).__name__}: {error}"
+            continue
+        rows += [(name, number, face.box.tolist(), face.confidence, face.points.ravel().tolist(),
+                  face.point_confidence.tolist()) for number, face in enumerate(faces)]
+    return rows, bad
+
+
+# ---------------------------------------------------------------- Parquet: a file a chunk, and its own manifest
+
+def schema(pyarrow):
+    """Columns of the files."""
+    single, vector = pyarrow.float32(), lambda n: pyarrow.list_(pyarrow.float32(), n)
+    return pyarrow.schema([("name", pyarrow.string()), ("face", pyarrow.int32()), ("box", vector(4)), ("confidence", single),
+                           ("points", vector(136)), ("point_confidence", vector(68))])
+
+
+def write_chunk(out, names, rows, bad, settings):
+    """Write a chunk's file whole or not at all; in its footer: which photos it is of, and which could not be read."""
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = list(zip(*rows, strict=True)) or [()] * 6
+    arrays = [[legible(name) for name in columns[0]], *columns[1:]]
+    about = {"names": names, "bad": bad, "settings": settings}
+    shape = schema(pyarrow).with_metadata({key: json.dumps(value) for key, value in about.items()})
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(pyarrow.table(arrays, schema=shape), sink)
+    digest = hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    write_whole(out / f"part-{digest}.parquet", sink.getvalue().to_pybytes())
+
+
+def legible(name):
+    """A name as text: bytes in it that are no UTF-8 are spelled out."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def done_before(out, settings):
+    """Names of the photos that the files in a folder have an answer for. Raises UsageError for other settings.
+
+    Photos that could not be read are tried again: a disk or a network may have been away.
+    """
+    import pyarrow.parquet
+
+    names = set()
+    for path in sorted(out.glob("part-*.parquet")):
+        try:
+            footer = pyarrow.parquet.read_schema(path).metadata
+            before, known, bad = (json.loads(footer[key]) for key in (b"settings", b"names", b"bad"))
+            names.update(set(known) - set(bad))
+        except (pyarrow.ArrowException, KeyError, TypeError, OSError, ValueError) as error:
+            raise DataError(f"{path}: not a file of this command ({type(error).__name__}); delete it and call again") from None
+        if before != settings:
+            raise UsageError(f"{path} was made with {json.dumps(before)}; give the same, or another --out")
+    return names
+
+
+# ---------------------------------------------------------------- all chunks
+
+def chunks_of(names, size):
+    """Lists of at most `size` names."""
+    names = iter(names)
+    while chunk := list(itertools.islice(names, size)):
+        yield chunk
+
+
+def pool(workers):
+    """Processes that begin afresh, for forked ones would share the threads of the networks' libraries."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # a worker takes one core
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=follow)
+
+
+def follow():
+    """End this process with the one that began it: nobody else would."""
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+
+def here(chunks, arguments, workers):
+    """(names, rows, bad) of chunks as local processes finish them, whatever process dies."""
+    waiting, chunks, executor = {}, iter(chunks), pool(workers)
+    try:
+        while True:
+            lost = []
+            for chunk in itertools.islice(chunks, 2 * workers - len(waiting)):  # no more at once: memory stays flat
+                try:
+                    waiting[executor.submit(annotate_chunk, chunk, *arguments)] = chunk
+                except BrokenProcessPool:
+                    lost.append(chunk)
+            if not waiting and not lost:
+                return
+            for future in wait(waiting, return_when=FIRST_COMPLETED).done if not lost else ():
+                chunk = waiting.pop(future)
+                try:
+                    yield (chunk, *future.result())
+                except BrokenProcessPool:
+                    lost.append(chunk)
+            if lost:  # with all that were waiting; one of them may be the cause
+                lost += waiting.values()
+                waiting = {}
+                executor.shutdown(cancel_futures=True)
+                with ThreadPoolExecutor(workers) as threads:
+                    for ended in threads.map(lambda one: list(alone(one, arguments)), lost):
+                        yield from ended
+                executor = pool(workers)
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def alone(chunk, arguments):
+    """A chunk that a process may have died of, again in one of its own; halved until it is known which photo it was."""
+    try:
+        with pool(1) as executor:
+            yield (chunk, *executor.submit(annotate_chunk, chunk, *arguments).result())
+    except BrokenProcessPool:
+        if len(chunk) == 1:
+            yield chunk, [], {chunk[0]: f"{chunk[0]}: {DIED}"}
+        else:
+            for half in (chunk[:len(chunk) // 2], chunk[len(chunk) // 2:]):
+                yield from alone(half, arguments)
+
+
+def on_cluster(chunks, arguments, scheduler):
+    """(names, rows, bad) of chunks as a Dask cluster finishes them; it does again what a dead worker had."""
+    import cluster
+
+    given_up = []
+    for chunk, answer, problem in cluster.results(scheduler, "annotate.annotate_chunk", chunks, *arguments):
+        if problem and not problem.startswith("KilledWorker"):
+            raise DataError(f"{scheduler}: a worker could not begin: {problem}")
+        if problem:
+            given_up.append(chunk)
+        else:
+            yield (chunk, *answer)
+    for name in itertools.chain.from_iterable(given_up):  # one by one: a death counts against all that its worker had
+        for chunk, answer, _ in cluster.results(scheduler, "annotate.annotate_chunk", [[name]], *arguments):
+            yield (chunk, *(answer or ([], {name: f"{name}: {DIED}"})))
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Annotate photos with 68 keypoints a face, into Parquet files.")
+    parser.add_argument("places", nargs="+", metavar="PLACE", help="folders, globs, photos, .txt lists, s3://, gs://, http://")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the Parquet files; a second call goes on there")
+    parser.add_argument("--net", default=models.DEFAULT, help="(default: %(default)s)")
+    parser.add_argument("--detector", default=detector_architectures.DEFAULT, choices=detector_architectures.names())
+    parser.add_argument("--min-confidence", type=number(float, 0, 1), default=MIN_CONFIDENCE, help="(default: %(default)s)")
+    parser.add_argument("--chunk", type=number(int, 1), default=500, help="photos a file (default: %(default)s)")
+    parser.add_argument("--workers", type=number(int, 1), default=os.cpu_count() or 1, help="processes (default: %(default)s)")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, in place of local processes")
+    options = parser.parse_args()
+
+    need("pyarrow", "writing Parquet")
+    net = options.net if options.net in models.names() else os.path.abspath(models.find_weights(options.net))
+    settings = {"net": str(net), "detector": options.detector, "min_confidence": options.min_confidence}
+    detector_of(*settings.values())  # a wrong name is told now
+    with alone_in(options.out):
+        return annotate(options, settings)
+
+
+def annotate(options, settings):
+    """What the command does once it has the folder for itself."""
+    names, bad = done_before(options.out, settings), {}
+    todo = [name for name in list_names(options.places) if name not in names]
+    print(f"{len(todo)} photos to do, {len(names)} done before")
+    arguments, chunks, faces = tuple(settings.values()), chunks_of(todo, options.chunk), 0
+    finished = on_cluster(chunks, arguments, options.scheduler) if options.scheduler else here(
+        chunks, arguments, options.workers)
+    with tqdm(total=len(todo), unit="photo", disable=not sys.stderr.isatty()) as bar:
+        for chunk, rows, wrong in finished:
+            write_chunk(options.out, chunk, rows, wrong, settings)
+            bad |= wrong
+            faces += len(rows)
+            bar.update(len(chunk))
+            bar.set_postfix(faces=faces, bad=len(bad), refresh=False)
+    print(f"{faces} faces found in {len(todo)} photos, into {options.out}")
+    for name, reason in bad.items():
+        print(f"failed: {reason if name in reason else f'{name}: {reason}'}", file=sys.stderr)
+    if bad:
+        print(f"{len(bad)} photos have no answer; the next call tries them again", file=sys.stderr)
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,81 @@
+"""What is tried against this project, how often, and what happened: repeats the tests of faults, writes docs/reliability.md."""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+from xml.etree import ElementTree
+
+HOME = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(HOME))
+
+from benchmarks.speed import machine
+from errors import DataError, number, run
+from formats import write_whole
+
+PAGE = HOME / "docs" / "reliability.md"
+SUBJECTS = {  # title: (file of tests, which of them, what one call of a test counts for)
+    "Spoiled files, names, parameters, servers": ("test_fuzz.py", "", "cases"),
+    "Killed runs, full disks, two runs at once": ("test_interruptions.py", "", "rounds"),
+    "Pictures of every kind, archives, downloads": ("test_sources.py", "", ""),
+    "Checkpoints": ("test_models.py", "checkpoint or half or weights", ""),
+    "Annotation of many photos": ("test_annotate.py", "", ""),
+    "Clusters and several processes": ("test_cluster.py test_parallel.py", "", ""),
+    "The same seed, the same end": ("test_train.py", "same or number", ""),
+}
+
+
+def run_tests(files, chosen, cases):
+    """Run tests once -> {title: [passed, failed, skipped]} by what they are called."""
+    with tempfile.TemporaryDirectory() as folder:
+        told = Path(folder, "told.xml")
+        words = [sys.executable, "-m", "pytest", "-q", "--junit-xml", told, *(HOME / "tests" / file for file in files.split())]
+        done = subprocess.run([*map(str, words), *(["-k", chosen] if chosen else [])], cwd=HOME, capture_output=True, text=True,
+                              env={**os.environ, "FUZZ_CASES": str(cases)})
+        if not told.exists():
+            raise DataError(f"pytest did not run:\n{done.stdout[-1000:]}{done.stderr[-1000:]}")
+        counts = defaultdict(lambda: [0, 0, 0])
+        for case in ElementTree.parse(told).iter("testcase"):
+            name, _, parameter = case.get("name").partition("[")
+            title = name.removeprefix("test_").replace("_", " ")
+            title += f": {parameter.rstrip(']')}" if files == "test_fuzz.py" and parameter else ""
+            state = 1 if case.find("failure") is not None or case.find("error") is not None else 2
+            counts[title][state if state == 1 or case.find("skipped") is not None else 0] += 1
+    return counts
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=number(int, 1), default=2000, help="of each reader (default: %(default)s)")
+    parser.add_argument("--rounds", type=number(int, 1), default=10, help="of killed runs (default: %(default)s)")
+    options = parser.parse_args()
+    lines, failed = [], 0
+    for subject, (files, chosen, counting) in SUBJECTS.items():
+        totals = defaultdict(lambda: [0, 0, 0])
+        for _ in range(options.rounds if counting == "rounds" else 1):
+            for title, counts in run_tests(files, chosen, options.cases).items():
+                totals[title] = [a + b for a, b in zip(totals[title], counts, strict=True)]
+        lines += [f"\n## {subject}\n", "| what must hold | tried | what happened |", "| --- | ---: | --- |"]
+        for title, (passed, wrong, skipped) in totals.items():
+            tried = (passed + wrong) * (options.cases if counting == "cases" else 1)
+            happened = "not tried: an optional package is missing" if skipped and not tried else (
+                f"**failed {wrong} times**" if wrong else "held every time")
+            failed += wrong
+            lines.append(f"| {title} | {tried:,} | {happened} |")
+            print(f"{title:<90} {tried:>6}  {happened}", flush=True)
+    cases = sum(int(n.replace(",", "")) for n in re.findall(r"\| ([\d,]+) \|", "\n".join(lines)))
+    write_whole(PAGE, f"""# Reliability
+
+Made by `python benchmarks/reliability.py --cases {options.cases} --rounds {options.rounds}` on {machine()}:
+{cases:,} cases. Each line is a test of the same name in `tests/`; `make test` tries each a few times, this table many times.
+""" + "\n".join(lines) + "\n")
+    print(f"written: {PAGE}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    run(main)

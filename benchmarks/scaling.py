@@ -1,0 +1,213 @@
+"""Beyond one machine: processes that train together, sets larger than memory, photos by the thousand; rows to compare."""
+
+import argparse
+import contextlib
+import csv
+import datetime
+import io
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import psutil
+from tqdm import tqdm
+
+HOME = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(HOME))
+
+from benchmarks.speed import machine
+from data_load import load_frames, split_frames
+from errors import DataError, number, run
+from formats import write_whole
+from results import commit, put_tables
+from sample_faces import FRAMES, VIDEOS, draw_scene, draw_shards
+
+PAGE = HOME / "docs" / "scaling.md"
+TABLE = Path(__file__).with_name("scaling.csv")
+COLUMNS = ("what", "setting", "figure", "value", "unit", "date", "commit", "machine")
+
+
+class Rows:
+    """What is measured: printed as it comes, and added to a table."""
+
+    def __init__(self, table):
+        self.table, self.about = table, {"date": datetime.date.today().isoformat(), "commit": commit(), "machine": machine()}
+
+    def add(self, what, setting, figure, value, unit):
+        """One row; an earlier one of the same machine and day gives way to it."""
+        row = {"what": what, "setting": setting, "figure": figure, "value": f"{value:.4g}", "unit": unit, **self.about}
+        print(f"{what:<12} {setting:<28} {figure:<32} {value:>10.4g} {unit}", flush=True)
+        kept = list(csv.DictReader(io.StringIO(self.table.read_text()))) if self.table.exists() else []
+        same = ("what", "setting", "figure", "date", "machine")
+        kept = [other for other in kept if any(other[key] != row[key] for key in same)]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([*kept, row])
+        write_whole(self.table, text.getvalue())
+
+    def tell(self):
+        """The table in docs/scaling.md: the newest row of each figure."""
+        with open(self.table, newline="") as file:
+            newest = {tuple(row[key] for key in COLUMNS[:3]): row for row in csv.DictReader(file)}
+        lines = ["| what | setting | figure | | on |", "| --- | --- | --- | ---: | --- |"]
+        lines += [f"| {r['what']} | {r['setting']} | {r['figure']} | {r['value']} {r['unit']} | {r['date']} |" for r in
+                  newest.values()]
+        put_tables(PAGE, scaling="\n".join([*lines, "", f"The newest on: {list(newest.values())[-1]['machine']}."]))
+
+
+def call(*words, **environment):
+    """Run a command of the project -> (seconds, most resident bytes of it and its children, as often as looked)."""
+    start, seen, done = time.perf_counter(), [], threading.Event()
+    process = subprocess.Popen([sys.executable, *map(str, words)], cwd=HOME, env={**os.environ, **environment},
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def watch():
+        while not done.wait(0.5):
+            seen.append(resident(process.pid))
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    told, _ = process.communicate()
+    done.set()
+    watcher.join()
+    if process.returncode:
+        raise DataError(f"{' '.join(map(str, words))} ended with {process.returncode}:\n{told[-2000:]}")
+    return time.perf_counter() - start, np.array(seen)
+
+
+def resident(pid):
+    """Bytes that a process and its children keep, memory that they share counted once a process (PSS)."""
+    total = 0
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for one in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                memory = one.memory_full_info()
+                total += getattr(memory, "pss", memory.rss)  # Linux alone tells shares
+    return total
+
+
+def history_of(folder):
+    """The rows of a training."""
+    with open(folder / "curves.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def training(rows, options):
+    """One process and two with the same global batch: validation NME, frames a second, share of the time without data."""
+    count = len(split_frames(load_frames(options.data, "corrected"), "person", "training"))
+    several = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
+               "--mixed_precision", "no", "--dynamo_backend", "no")
+    cores = os.cpu_count() or 1
+    for setting, words, threads in (("one process", (), cores), ("one process, a loader", (), cores),
+                                    ("two processes", several, max(cores // 2, 1))):
+        out = options.out / setting.replace(" ", "-").replace(",", "")
+        loaders = ("--workers", "1") if "loader" in setting else ()
+        epochs = options.epochs if not loaders else 3
+        shutil.rmtree(out, ignore_errors=True)
+        call(*words, "train.py", "--net", options.net, "--data", options.data, "--epochs", epochs, "--out", out,
+             "--device", options.device, *loaders, OMP_NUM_THREADS=str(threads))
+        history = history_of(out)
+        setting = f"{options.net}, {setting}"
+        rows.add("training", setting, "frames a second", count / np.median([float(row["seconds"]) for row in history]), "1/s")
+        rows.add("training", setting, "waited for data", 100 * np.mean([float(row["waited"]) for row in history]), "%")
+        if not loaders:
+            best = min(float(row["validation_nme"]) for row in history)
+            rows.add("training", setting, f"validation NME, {epochs} epochs", best, "%")
+
+
+def archives(rows, options):
+    """Memory of one epoch on 3,000 drawn frames and on many, read as a stream of archives."""
+    each, most = VIDEOS * FRAMES, []
+    for people in (3000 // each, options.people):
+        folder = options.out / f"drawn-{people}"
+        if people == options.people:
+            start = time.perf_counter()
+            draw_shards(folder, people)
+            rows.add("archives", f"{people * each} drawn frames", "drawing", time.perf_counter() - start, "s")
+        else:
+            draw_shards(folder, people)
+        out = options.out / f"run-{people}"
+        shutil.rmtree(out, ignore_errors=True)
+        _, seen = call("train.py", "--net", options.net, "--data", folder, "--epochs", 1, "--out", out, "--device", "cpu")
+        setting = f"{people * each} drawn frames"
+        rows.add("archives", setting, "most resident memory", seen.max() / 1e6, "MB")
+        rows.add("archives", setting, "waited for data", 100 * float(history_of(out)[0]["waited"]), "%")
+        rows.add("archives", setting, "one epoch", float(history_of(out)[0]["seconds"]), "s")
+        most.append(seen.max() / 1e6)
+    rows.add("archives", setting, "more than for 3000 frames", most[1] - most[0], "MB")
+
+
+def make_photos(folder, count, scenes=200, side=300):
+    """Photos of a face each, unlike one another in place and light, a thousand a folder; those that are there stay."""
+    drawn = None
+    for i in tqdm(range(count), desc="drawing photos", unit="photo", disable=not sys.stderr.isatty()):
+        path = folder / f"{i // 1000:03d}" / f"{i:06d}.jpg"
+        if path.exists():
+            continue
+        if drawn is None:
+            drawn = [draw_scene(seed, faces=1, width=side + 20, height=side + 20)[0] for seed in range(min(scenes, count))]
+        rng = np.random.default_rng(i)
+        x, y = rng.integers(0, 21, 2)
+        image = cv2.convertScaleAbs(drawn[i % len(drawn)][y:y + side, x:x + side], alpha=rng.uniform(0.6, 1.3))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, cv2.imencode(".jpg", image[..., ::-1])[1].tobytes())
+    return sorted(path for path in folder.iterdir() if path.is_dir())
+
+
+def photos(rows, options):
+    """Photos a second on one process and on all cores, memory over many photos, and what a million would take."""
+    folders = make_photos(options.out / "photos", options.count)
+    cores, speeds = os.cpu_count() or 1, {}
+    few, rounds = folders[:max(len(folders) // 10, 1)], 3
+    count = sum(1 for folder in few for _ in folder.iterdir())
+    for workers in (1, cores):
+        spent = []
+        for again in range(rounds):  # start included: it is paid once, so it counts little for many photos
+            out = options.out / f"few-{workers}-{again}"
+            shutil.rmtree(out, ignore_errors=True)
+            spent.append(call("annotate.py", *few, "--out", out, "--workers", workers)[0])
+        speeds[workers] = count / np.median(spent)
+        rows.add("photos", f"{workers} processes", "photos a second", speeds[workers], "1/s")
+    rows.add("photos", f"{cores} processes", "speed over one process's", speeds[cores] / speeds[1], "times")
+    out = options.out / "all"
+    shutil.rmtree(out, ignore_errors=True)
+    seconds, seen = call("annotate.py", *folders, "--out", out, "--workers", cores)
+    setting = f"{options.count} photos"
+    rows.add("photos", setting, "photos a second", options.count / seconds, "1/s")
+    for share in (0.2, 0.6, 1.0):
+        part = seen[int(len(seen) * (share - 0.1)):max(int(len(seen) * share) - 1, 1)]
+        rows.add("photos", setting, f"resident memory at {share:.0%}", np.median(part) / 1e6, "MB")
+    rows.add("photos", setting, "a million photos here", 1e6 * seconds / options.count / 3600, "hours")
+    rows.add("photos", setting, "a million photos, work", 1e6 * seconds / options.count / 3600 * cores, "core hours")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("training", "archives", "photos"), nargs="+")
+    parser.add_argument("--net", default="models5", help="(default: %(default)s)")
+    parser.add_argument("--data", default="official", help="of training (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="of training (default: %(default)s)")
+    parser.add_argument("--epochs", type=number(int, 1), default=20, help="of training (default: %(default)s)")
+    parser.add_argument("--people", type=number(int, 1), default=12_500,
+                        help=f"in archives, {VIDEOS * FRAMES} frames each (default: %(default)s)")
+    parser.add_argument("--count", type=number(int, 1), default=50_000, help="photos (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("runs/scaling"), help="(default: %(default)s)")
+    parser.add_argument("--table", type=Path, default=TABLE, help="rows of other days are kept (default: %(default)s)")
+    options = parser.parse_args()
+    options.out = options.out.resolve()
+    rows = Rows(options.table)
+    for what in options.what:
+        {"training": training, "archives": archives, "photos": photos}[what](rows, options)
+    if options.table == TABLE:
+        rows.tell()
+
+
+if __name__ == "__main__":
+    run(main)

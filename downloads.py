@@ -1,0 +1,66 @@
+"""Files fetched once: from the first address that answers, going on where a broken download stopped, checked."""
+
+import hashlib
+import os
+from http.client import HTTPException
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+from filelock import FileLock  # comes with PyTorch
+from tqdm.auto import tqdm
+
+from errors import DataError
+
+
+def download(addresses, target, check, what, otherwise):
+    """Fetch `target` from the first address that answers; go on where a broken download stopped; check; rename.
+
+    Raises DataError that says what could not be had and what to do `otherwise`.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_name(f".{target.name}.lock")):  # one process fetches, the others wait for it
+        if not target.exists():
+            fetch_one_of(addresses, target, check, what, otherwise)
+
+
+def fetch_one_of(addresses, target, check, what, otherwise):
+    """What `download` does once no other process does the same."""
+    told = []
+    for number, address in enumerate(addresses):
+        part = target.with_name(f"{target.name}.{hashlib.sha256(address.encode()).hexdigest()[:8]}.part")
+        try:
+            _fetch(address, part)
+            try:
+                check(part)
+            except DataError:
+                part.unlink(missing_ok=True)  # whole but wrong: going on with it would never mend it
+                raise
+            os.replace(part, target)
+            return
+        except (URLError, OSError, HTTPException, DataError) as error:
+            told.append(f"  {number + 1}. {address}\n     {error}")
+    raise DataError(f"{what} could not be downloaded:\n" + "\n".join(told) + f"\n{otherwise} "
+                    "What was fetched so far is kept and the next try goes on from there.")
+
+
+def _fetch(address, part, timeout=60):
+    have = part.stat().st_size if part.exists() else 0
+    headers = {"User-Agent": "facial-keypoints", **({"Range": f"bytes={have}-"} if have else {})}
+    try:
+        answer = urlopen(Request(address, headers=headers), timeout=timeout)
+    except URLError as error:
+        if getattr(error, "code", None) == 416:  # nothing is left to fetch: the part is whole
+            return
+        raise
+    with answer:
+        if have and answer.status != 206:  # the server does not resume: begin again
+            have = 0
+        total = have + int(answer.headers.get("Content-Length") or 0)
+        with open(part, "ab" if have else "wb") as file, tqdm(
+            total=total or None, initial=have, unit="B", unit_scale=True, desc=part.name.split(".zip")[0]
+        ) as bar:
+            while block := answer.read(1 << 16):
+                file.write(block)
+                bar.update(len(block))
+    if total and part.stat().st_size < total:
+        raise DataError(f"broke off after {part.stat().st_size:,} of {total:,} bytes")

@@ -1,0 +1,107 @@
+"""Annotation of many photos: every face once, whatever dies; bad photos told; a second call does what is missing."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import HOME, one_line_error, write_photo
+
+import annotate
+
+pytest.importorskip("pyarrow", reason="optional: pip install pyarrow")
+import pyarrow.parquet
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Twelve photos with a face each, some in folders of folders, and one that is no photo."""
+    home = tmp_path_factory.mktemp("photos")
+    for i in range(12):
+        write_photo(home / ("a" if i % 2 else "b/c") / f"{i:02d}.png", i)
+    (home / "a" / "bad.jpg").write_bytes(b"no photo")
+    (home / "notes.txt.bak").write_text("not a photo")
+    return home
+
+
+def rows(out):
+    tables = [pyarrow.parquet.read_table(path) for path in sorted(out.glob("part-*.parquet"))]
+    return [row for table in tables for row in table.to_pylist()]
+
+
+def keys(out):
+    """(name, face) of all rows, none of them twice."""
+    found = [(row["name"], row["face"]) for row in rows(out)]
+    assert len(set(found)) == len(found)
+    return set(found)
+
+
+def test_a_second_call_does_what_is_missing(folder, command, tmp_path):
+    out = tmp_path / "out"
+    done = command("annotate.py", folder / "a", "--out", out, "--chunk", 3, "--workers", 1)
+    assert done.returncode == 1 and "bad.jpg" in done.stderr and "7 photos to do, 0 done before" in done.stdout
+    first = keys(out)
+    again = command("annotate.py", folder, "--out", out, "--chunk", 3, "--workers", 2)
+    assert "7 photos to do, 6 done before" in again.stdout and "bad.jpg" in again.stderr, "what has no answer is tried again"
+    assert first < keys(out) and len({name for name, _ in keys(out)}) >= 10
+    assert all(len(row["points"]) == 136 and len(row["box"]) == 4 and len(row["point_confidence"]) == 68 for row in rows(out))
+    other = command("annotate.py", folder, "--out", out, "--net", "models4")
+    assert "another --out" in one_line_error(other, 2)
+
+
+def test_killed_at_any_moment_it_ends_as_if_it_had_not_been(folder, command, tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    command("annotate.py", folder, "--out", whole, "--chunk", 2, "--workers", 1)
+    process = subprocess.Popen([sys.executable, str(HOME / "annotate.py"), str(folder), "--out", str(broken), "--chunk", "2",
+                                "--workers", "1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.time() + 120
+    while len(list(broken.glob("part-*.parquet"))) < 2 and process.poll() is None and time.time() < until:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    command("annotate.py", folder, "--out", broken, "--chunk", 5, "--workers", 1)
+    assert sorted(map(str, rows(broken))) == sorted(map(str, rows(whole)))
+
+
+def deadly(names, *arguments):
+    """What takes its process with it at one photo, as one that is too large would."""
+    if any(name.endswith("05.png") for name in names):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return annotate_chunk(names, *arguments)
+
+
+annotate_chunk = annotate.annotate_chunk
+
+
+def test_a_photo_that_kills_its_process_is_found_and_the_others_are_done(folder, monkeypatch):
+    monkeypatch.setattr(annotate, "annotate_chunk", deadly)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HOME), str(HOME / "tests")]))
+    names = [name for name in annotate.list_names([folder]) if not name.endswith(".jpg")]
+    ended = list(annotate.here(annotate.chunks_of(names, 4), ("models5", "haar", 0.5), 2))
+    assert sorted(name for chunk, _, _ in ended for name in chunk) == sorted(names)
+    bad = {name: reason for _, _, wrong in ended for name, reason in wrong.items()}
+    assert len(bad) == 1 and next(iter(bad)).endswith("05.png") and "died" in next(iter(bad.values()))
+    assert len({row[0] for _, found, _ in ended for row in found}) >= 9
+
+
+def test_two_runs_into_one_folder_do_not_mix(folder, command, tmp_path):
+    from filelock import FileLock
+
+    (tmp_path / "out").mkdir()
+    with FileLock(tmp_path / "out" / ".lock"):
+        done = command("annotate.py", folder, "--out", tmp_path / "out")
+    assert "another run" in one_line_error(done, 2)
+
+
+def test_lists_globs_and_addresses_name_photos(folder, tmp_path):
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"{folder}/b\n\n{folder}/a/01.png\n")
+    names = list(annotate.list_names([listed, f"{folder}/a/*.png", f"{folder}/a/01.png"]))
+    assert len(names) == 12 and len(set(names)) == 12
+    pytest.importorskip("fsspec", reason="optional: pip install fsspec")
+    found = list(annotate.list_names([f"file://{folder}/a"]))
+    assert len(found) == 7 and annotate.read(next(name for name in found if name.endswith("03.png"))).shape == (200, 200, 3)
+    with pytest.raises(annotate.DataError, match="no such photo"):
+        list(annotate.list_names([tmp_path / "none"]))

@@ -1,0 +1,192 @@
+"""Whatever is fed to a reader, the outcome is an answer or one of our errors that names the file; `make fuzz` tries harder."""
+
+import io
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import batch
+import detector_architectures
+import downloads
+import face_model
+import formats
+import grid
+import models
+import sources
+from errors import DataError, UsageError
+from test_sources import POINTS, csv_of, picture
+from video import Clip
+
+CASES = int(os.environ.get("FUZZ_CASES", 25))  # of each reader; make fuzz asks for thousands
+PHOTO = Image.fromarray(cv2.resize(np.random.default_rng(0).integers(0, 255, (6, 8, 3)).astype(np.uint8), (60, 44)))
+
+
+def encoded(form, mode="RGB", **options):
+    file = io.BytesIO()
+    PHOTO.convert(mode).save(file, form, **options)
+    return file.getvalue()
+
+
+def archive():
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as made:
+        for side, names in (("training", ["A_00.jpg", "B_00.jpg"]), ("test", ["A_01.jpg"])):
+            made.writestr(f"{side}_frames_keypoints.csv", csv_of(POINTS[:len(names)], names))
+            for name in names:
+                made.writestr(f"{side}/{name}", picture())
+    return file.getvalue()
+
+
+def checkpoint():
+    file = io.BytesIO()
+    small = {"head.bias": torch.zeros(136), "count": torch.tensor(3)}
+    torch.save({"net": "models4", "state_dict": small, "params": {}, "metrics": {}, "data": {"split": "person"}}, file)
+    return file.getvalue()
+
+
+def drawn_model():
+    file = io.BytesIO()
+    np.savez_compressed(file, **{key: np.zeros((2, 3), np.float32) for key in (
+        "shape_modes", "shape_modes_peak", "texture_modes", "texture_modes_peak", "triangles")})
+    return file.getvalue()
+
+
+def clip():
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "a.avi")
+        film = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+        for _ in range(3):
+            film.write(np.full((48, 64, 3), 90, np.uint8))
+        film.release()
+        return path.read_bytes()
+
+
+def every_image(path):
+    frames = sources.load_folder(path)
+    return [frames.image(row) for row in range(len(frames))]
+
+
+FACE = ('{"name": "a.jpg", "box": [1, 2, 3, 4], "confidence": 0.5, "points": ' + str([[1.0, 2.0]] * 68) + "}\n").encode()
+COCO = ('{"categories": [], "images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1, "bbox": [1, 2, 3, 4],'
+        ' "keypoints": ' + str([1.0, 2.0, 2] * 68) + "}]}").encode()
+READERS = {  # name: (ending, files to spoil, what reads a path)
+    "image": (".jpg", [encoded("JPEG"), encoded("JPEG", "CMYK"), encoded("PNG"), encoded("PNG", "P"), encoded("WEBP"),
+                       encoded("BMP"), encoded("TIFF"), encoded("TIFF", compression="tiff_lzw"), encoded("GIF")],
+              sources.read_image),
+    "clip": (".avi", [clip()], lambda path: list(Clip(path))),
+    "table": (".csv", [csv_of(POINTS, ["A_00.jpg", "B_00.jpg", "C_00.jpg"]).encode()],
+              lambda path: sources.read_table(path.read_bytes(), str(path))),
+    "pts": (".pts", [formats.to_pts(POINTS[0]).encode()], lambda path: formats.read_pts(path.read_bytes(), str(path))),
+    "boxes": (".csv", [b"name,left,top,width,height\na.jpg,1,2,30,40\nb.jpg,1.5,2,3e1,4\n"], formats.read_boxes),
+    "json": (".json", [FACE * 2], formats.read_json),
+    "coco": (".json", [COCO], formats.read_coco),
+    "archive": (".zip", [archive()], every_image),
+    "checkpoint": (".pt", [checkpoint()], models.load_checkpoint),
+    "grid": (".yaml", [b"net: [models4, models5]\nlr: [0.001, 0.01]\nseed: 3\n"], grid.read_grid),
+    "drawn model": (".npz", [drawn_model()], face_model.load_model.__wrapped__),
+    "notebook": (".ipynb", [b'{"cells": [{"cell_type": "code", "id": "a", "metadata": {"tags": ["parameters"]}, "outputs": [],'
+                            b' "execution_count": null, "source": "a = 1"}], "metadata": {"kernelspec": {"name": "python3",'
+                            b' "language": "python"}}, "nbformat": 4, "nbformat_minor": 5}'], batch.parameters_of),
+}
+EDITS = st.lists(st.tuples(st.floats(0, 1), st.sampled_from(["set", "cut", "add", "end", "twice"]), st.binary(max_size=8)),
+                 min_size=1, max_size=6)
+
+
+def spoil(data, edits):
+    """Bytes after some edits: overwritten, cut out, put in, cut off, or doubled at places given as shares of the length."""
+    for share, action, more in edits:
+        at = int(share * len(data))
+        data = {"set": data[:at] + more + data[at + len(more):], "cut": data[:at] + data[at + 1 + len(more):],
+                "add": data[:at] + more + data[at:], "end": data[:at], "twice": data[:at] + data[at // 2:]}[action]
+    return data
+
+
+def told(function, *arguments, name=None):
+    """Call a reader: an answer, or our error in one line that names what it was given."""
+    try:
+        return function(*arguments)
+    except (DataError, UsageError) as error:
+        assert name is None or name in str(error), error
+        assert len(str(error)) < 1000
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_spoiled_files_are_read_or_told(reader, monkeypatch, tmp_path):
+    monkeypatch.setattr(sources, "MAX_PIXELS", 300_000)  # else a spoiled size is honestly decoded, in seconds
+    ending, files, read = READERS[reader]
+    path = tmp_path / f"spoiled{ending}"
+
+    @settings(max_examples=CASES, deadline=10_000, report_multiple_bugs=False, suppress_health_check=list(HealthCheck))
+    @given(st.one_of(st.builds(spoil, st.sampled_from(files), EDITS), st.binary(max_size=200)))
+    def try_it(data):
+        path.write_bytes(data)
+        answer = told(read, path, name="spoiled")
+        if reader == "image" and answer is not None:
+            assert answer.dtype == np.uint8 and answer.ndim == 3 and answer.shape[2] == 3
+        if reader in ("table", "pts") and answer is not None:
+            assert np.isfinite(answer[1] if reader == "table" else answer).all()
+    try_it()
+
+
+ODD = ["../models4", "models4.py", "models/models4", "models4\0", "", ".", "__init__", "haar\n", "os", "models4-person/../../x"]
+WORDS = st.one_of(st.text(max_size=40), st.sampled_from(ODD))
+
+
+@settings(max_examples=CASES, deadline=None)
+@given(WORDS)
+def test_names_that_are_not_present_are_told(word):
+    for find, known in ((models.net_class, models.names()), (detector_architectures.load_detector,
+                                                             detector_architectures.names())):
+        if word not in known:
+            with pytest.raises(UsageError, match="present are"):
+                find(word)
+    told(models.find_weights, word)
+
+
+@settings(max_examples=CASES, deadline=None)
+@given(st.lists(st.text(max_size=30) | st.from_regex(r"[a-z]{1,5}=.{0,20}", fullmatch=True), max_size=4))
+def test_parameters_are_read_or_told(pairs):
+    for name, value in (told(batch.parse, pairs) or {}).items():
+        assert any(pair.startswith(f"{name}=") for pair in pairs)
+        told(lambda given, kind: batch.check_parameters(given, **kind), {name: value, "In": []}, {name: float})
+
+
+class Answer(io.BytesIO):
+    """What a server might say."""
+
+    def __init__(self, body, status, length, breaks):
+        super().__init__(body)
+        self.status, self.headers, self.breaks = status, {} if length is None else {"Content-Length": str(length)}, breaks
+
+    def read(self, size=-1):
+        if self.breaks and self.tell() >= len(self.getvalue()) // 2:
+            raise ConnectionResetError("went away")
+        return super().read(size)
+
+
+@settings(max_examples=CASES, deadline=None)
+@given(st.binary(min_size=1, max_size=300), st.lists(st.tuples(
+    st.binary(max_size=300), st.sampled_from([200, 206]), st.none() | st.integers(0, 600), st.booleans(), st.booleans()),
+    min_size=1, max_size=4))
+def test_nothing_half_written_is_taken_for_a_whole_download(wanted, answers):
+    """Servers that break off, send error pages with status 200, or lie about the length."""
+    def check(path):
+        if path.read_bytes() != wanted:
+            raise DataError(f"{path.name}: not what is wanted")
+
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        target = Path(folder, "set.zip")
+        for body, status, length, breaks, honest in answers:
+            body = wanted if honest else body
+            patch.setattr(downloads, "urlopen", lambda *_, timeout: Answer(body, status, length, breaks))  # noqa: B023
+            told(downloads.download, ["http://x/set.zip"], target, check, "the set", "Fetch it by hand.", name="set.zip")
+            assert not target.exists() or target.read_bytes() == wanted

@@ -1,0 +1,128 @@
+"""Runs that are killed, run into a full disk, or meet another run: nothing is lost, and the end is the same."""
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import HOME, one_line_error
+
+import models
+from errors import UsageError
+from formats import alone_in, write_whole
+
+resource = pytest.importorskip("resource", reason="needs limits on the size of files, which Windows has not")
+
+
+def start(script, *arguments, **more):
+    """A command in the background, in a group of processes of its own."""
+    return subprocess.Popen([sys.executable, str(HOME / script), *map(str, arguments)], stdout=subprocess.DEVNULL,
+                            stderr=subprocess.PIPE, text=True, start_new_session=True, **more)
+
+
+def kill(process):
+    """As the plug would: the process and all that it started."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def training(tiny_zip, out, *more):
+    return ("train.py", "--net", "models4", "--data", tiny_zip, "--epochs", 4, "--batch-size", 16, "--device", "cpu",
+            "--out", out, *more)
+
+
+def weights(folder):
+    return models.read_checkpoint(folder / "checkpoint.pt")["state_dict"]
+
+
+def test_a_training_killed_at_any_moment_ends_with_the_same_weights(tiny_zip, tmp_path, command):
+    begun = time.monotonic()
+    assert command(*training(tiny_zip, tmp_path / "whole")).returncode == 0
+    whole, moment = time.monotonic() - begun, random.Random(time.time())
+    for _ in range(3):
+        process = start(*training(tiny_zip, tmp_path / "killed", "--resume"))
+        try:
+            process.wait(moment.uniform(0.3, 0.9) * whole)
+        except subprocess.TimeoutExpired:
+            kill(process)
+    done = command(*training(tiny_zip, tmp_path / "killed", "--resume"))
+    assert done.returncode == 0, done.stderr
+    one, other = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_batch_killed_on_its_way_ends_with_the_same_table(tiny_zip, tmp_path, command):
+    words = ["batch.py", "--net", "models2", "--data", tiny_zip, "--epochs", "1", "--batch_size", "32", "--seed", "0", "1",
+             "--workers", "1", "--out"]
+    tables = []
+    for name in ("whole", "killed"):
+        if name == "killed":
+            process = start(*words, tmp_path / name)
+            until = time.monotonic() + 200
+            while not list((tmp_path / name).glob("*/done.json")) and time.monotonic() < until:
+                time.sleep(0.1)
+            time.sleep(3)  # the second run is on its way
+            kill(process)
+            assert not (tmp_path / name / "table.csv").exists()
+        done = command(*words, tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        with open(tmp_path / name / "table.csv", newline="") as file:
+            tables.append([{**row, "ms_per_face": "", "training_minutes": ""} for row in csv.DictReader(file)])
+    assert tables[0] == tables[1] and len(tables[0]) == 2
+
+
+def no_more_than(size):
+    """What a child process calls first: files that grow beyond `size` bytes are refused, as on a full disk."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def test_a_full_disk_leaves_the_last_good_files(tiny_zip, tmp_path, command):
+    out = tmp_path / "run"
+    words = list(training(tiny_zip, out))
+    words[words.index("--epochs") + 1] = 40
+    process = start(*words)
+    until = time.monotonic() + 120
+    while not (out / "last.pt").exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    kill(process)
+    before = {path.name: path.read_bytes() for path in out.iterdir() if path.name[0] != "."}
+    process = start(*words, "--resume", preexec_fn=no_more_than(100_000))
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 1 and "cannot be written" in said.splitlines()[-1] and "Traceback" not in said, said
+    assert {path.name: path.read_bytes() for path in out.iterdir() if path.name[0] != "."} == before
+    models.load_checkpoint(out / "checkpoint.pt")
+
+
+def test_answers_take_their_name_only_when_all_are_written(hopper, tmp_path):
+    for name in ("answers.csv", "drawn"):
+        (tmp_path / "answers.csv").write_text("what was there\n")
+        words = ["--csv", tmp_path / name] if name != "drawn" else ["--draw", tmp_path / name]
+        process = start("pipeline.py", hopper[0], *words, preexec_fn=no_more_than(50))
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 1 and "Traceback" not in said and "written" in said, said
+        assert (tmp_path / "answers.csv").read_text() == "what was there\n"
+        assert not list(tmp_path.glob("drawn/*"))
+
+
+def test_what_is_written_whole_leaves_nothing_behind_when_it_fails(tmp_path):
+    path = tmp_path / "file"
+    write_whole(path, "old")
+    with pytest.raises(TypeError):
+        write_whole(path, 3)
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_two_runs_into_one_folder_do_not_mix(tiny_zip, tmp_path, command):
+    with alone_in(tmp_path / "run"):
+        with pytest.raises(UsageError, match="another run"), alone_in(tmp_path / "run"):
+            pass
+        assert "another run" in one_line_error(command(*training(tiny_zip, tmp_path / "run")), 2)
+        grid = command("batch.py", "--net", "models2", "--seed", "0", "1", "--data", tiny_zip, "--out", tmp_path / "run")
+        assert "another run" in one_line_error(grid, 2)
+    with alone_in(tmp_path / "run"):
+        assert not (tmp_path / "run" / "params.json").exists()

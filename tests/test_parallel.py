@@ -1,0 +1,74 @@
+"""Training shared by processes: every row once, the first alone writes, a lost one is told and the run goes on."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import HOME
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_load import EpochSampler
+from errors import UsageError
+from parallel import Shares
+
+
+@given(st.integers(1, 200), st.integers(1, 40), st.integers(1, 5))
+def test_processes_leave_nothing_out_and_double_nothing(length, size, world):
+    sampler = EpochSampler(length, seed=1)
+    if size < world or length < world:
+        with pytest.raises(UsageError, match="cannot be shared"):
+            Shares(sampler, size, 0, world)
+        return
+    shares = [list(Shares(sampler, size, rank, world)) for rank in range(world)]
+    assert sorted(row for share in shares for batch in share for row in batch) == list(range(length))
+    assert len({len(share) for share in shares}) == 1 and all(batch for share in shares for batch in share)
+    assert all(len(share) == len(Shares(sampler, size, 0, world)) for share in shares)
+
+
+def launched(tiny_zip, out, epochs, *more):
+    """Two processes on the CPU, as a user launches them."""
+    pytest.importorskip("accelerate", reason="optional: pip install accelerate")
+    words = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
+             str(HOME / "train.py"), "--net", "models4", "--data", str(tiny_zip), "--epochs", str(epochs),
+             "--batch-size", "16", "--device", "cpu", "--out", str(out), *more]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=HOME,
+                            env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def nme(folder):
+    with open(folder / "curves.csv", newline="") as file:
+        return [float(row["validation_nme"]) for row in csv.DictReader(file)]
+
+
+def test_two_processes_train_as_one_does(tiny_zip, tmp_path, command):
+    process = launched(tiny_zip, tmp_path / "two", 4)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert out.count("minutes") == 1, "only the first process tells"
+    done = command("train.py", "--net", "models4", "--data", tiny_zip, "--epochs", 4, "--batch-size", 16, "--device", "cpu",
+                   "--out", tmp_path / "one")
+    assert done.returncode == 0, done.stderr
+    one, two = nme(tmp_path / "one"), nme(tmp_path / "two")
+    assert len(one) == len(two) == 4 and abs(one[-1] - two[-1]) < 0.15 * one[-1]
+
+
+def test_a_lost_process_is_told_and_the_run_goes_on_from_its_last_epoch(tiny_zip, tmp_path):
+    process = launched(tiny_zip, tmp_path / "run", 12)
+    until = time.time() + 120
+    while not (tmp_path / "run" / "last.pt").exists():
+        assert time.time() < until and process.poll() is None
+        time.sleep(0.2)
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode != 0 and "go on with --resume" in err, err[-3000:]
+    before = len(nme(tmp_path / "run"))
+    assert 0 < before < 12
+    process = launched(tiny_zip, tmp_path / "run", 12, "--resume")
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0 and len(nme(tmp_path / "run")) == 12, err
