@@ -105,8 +105,8 @@ class Shares(torch.utils.data.Sampler):
 class Lost:
     """A context in which the end of another process becomes one line that says what to do.
 
-    A survivor learns of it by an error from its connection, or by the SIGTERM that the launcher sends to the rest; a
-    thread waits for that, since the main one may be waiting in a library for what never comes.
+    A survivor learns of it by an error from its connection, or by the SIGTERM that the launcher sends to the rest. That is
+    answered by a thread, since the main one may be waiting in a library for what never comes.
     """
 
     def __init__(self, team, folder):
@@ -114,12 +114,16 @@ class Lost:
 
     def __enter__(self):
         if self.team.world > 1 and threading.current_thread() is threading.main_thread():
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-            threading.Thread(target=self.wait, daemon=True).start()
+            told, tell = os.pipe()
+            os.set_blocking(tell, False)
+            signal.signal(signal.SIGTERM, lambda *_: None)
+            signal.set_wakeup_fd(tell, warn_on_full_buffer=False)  # written to whatever the main thread is doing
+            threading.Thread(target=self.wait, args=(told,), daemon=True).start()
         return self
 
-    def wait(self):
-        signal.sigwait({signal.SIGTERM})
+    def wait(self, told):
+        while os.read(told, 1)[0] != signal.SIGTERM:
+            pass
         print(f"error: {self.line}", file=sys.stderr, flush=True)
         os._exit(1)
 
