@@ -1,9 +1,5 @@
 """Every picture that a notebook or a command draws. Colours are those of Okabe and Ito: safe for colour-blind eyes."""
 
-import importlib.util
-import os
-import sys
-
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
@@ -309,24 +305,6 @@ def judged(image, boxes, faces, width=11):
         right.annotate(f"{face.confidence:.2f}", face.points.min(0), xytext=(0, 3), textcoords="offset points",
                        fontsize=8, color="black", bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1})
     plt.show()
-
-
-def has_front_end():
-    """True where somebody can click: Jupyter, VS Code, Colab; false under papermill, nbval and plain Python."""
-    return bool(os.environ.get("JPY_SESSION_NAME") or os.environ.get("VSCODE_PID") or "google.colab" in sys.modules)
-
-
-def pick(draw, **choices):
-    """Call draw(name=value, …) with what is picked from lists of choices; once, with the first, where nobody can click.
-
-    Pickers need ipywidgets (pip install ipywidgets).
-    """
-    if has_front_end() and importlib.util.find_spec("ipywidgets"):
-        from ipywidgets import interact
-
-        interact(draw, **choices)
-    else:
-        draw(**{name: values[0][1] if isinstance(values[0], tuple) else values[0] for name, values in choices.items()})
 
 
 def to_gray(image):

@@ -78,7 +78,7 @@ def test_a_home_that_cannot_be_written_to_is_no_obstacle(tmp_path, monkeypatch):
 
 
 def test_a_missing_model_is_told(tmp_path):
-    with pytest.raises(DataError, match="build it"):
+    with pytest.raises(DataError, match="makes it anew"):
         face_model.load_model(tmp_path / "none.npz")
 
 

@@ -1,7 +1,4 @@
-"""Pictures: drawn on copies, with the data they are given; pickers that fall back where nobody can click."""
-
-import sys
-import types
+"""Pictures: drawn on copies, with the data they are given."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -24,24 +21,6 @@ def test_faces_are_drawn_on_a_copy_at_their_points():
     drawn = show.draw_faces(image, [Face(np.float32([30, 30, 40, 40]), points, 1.0)])
     assert image.max() == 0 and (drawn[points[:, 1].round().astype(int), points[:, 0].round().astype(int)] > 0).any(1).all()
     assert drawn[:20].max() == 0
-
-
-def test_without_a_front_end_the_first_choices_are_drawn_once(monkeypatch):
-    for name in ("JPY_SESSION_NAME", "VSCODE_PID"):
-        monkeypatch.delenv(name, raising=False)
-    called = []
-    show.pick(lambda **choice: called.append(choice), photo=[("one", 11), ("two", 22)], net=["a", "b"])
-    assert called == [{"photo": 11, "net": "a"}]
-
-
-def test_with_a_front_end_and_ipywidgets_there_are_menus(monkeypatch):
-    monkeypatch.setenv("JPY_SESSION_NAME", "x.ipynb")
-    widgets, called = types.ModuleType("ipywidgets"), []
-    widgets.interact = lambda draw, **choices: called.append(choices)
-    monkeypatch.setitem(sys.modules, "ipywidgets", widgets)
-    monkeypatch.setattr(show.importlib.util, "find_spec", lambda name: name)
-    show.pick(lambda net: None, net=["a", "b"])
-    assert called == [{"net": ["a", "b"]}]
 
 
 def test_the_calibration_of_a_calibrated_network_lies_on_the_diagonal():
