@@ -15,7 +15,7 @@ help:
 	@echo "make run                              the three notebooks, end to end, into runs/latest"
 	@echo "make test                             all tests, the notebooks' outputs among them"
 	@echo "make train NET=models5 DATA=official  train a network (SPLIT=person or official, ARGS='--epochs 20 …')"
-	@echo "make fuzz                             the readers of outside data against thousands of spoiled files each"
+	@echo "make fuzz                             the readers of outside data against thousands of spoiled files each, killed runs"
 	@echo "make results                          score saved_models/ on the official data, rewrite the tables"
 	@echo "make clean                            remove .venv, runs/latest, runs/notebook2 and caches (data/ and your own runs stay)"
 
@@ -31,12 +31,12 @@ run: .venv/done
 	@$(BIN)/python batch.py $(ARGS)
 
 test: .venv/done
-	@echo "running the tests, the notebooks' outputs among them: some ten minutes"
+	@echo "running the tests, the notebooks' outputs among them: some twelve minutes"
 	@$(BIN)/python -m pytest $(ARGS)
 
 fuzz: .venv/done
 	@echo "spoiling files by the thousand"
-	@FUZZ_CASES=2000 $(BIN)/python -m pytest tests/test_fuzz.py $(ARGS)
+	@FUZZ_CASES=2000 $(BIN)/python -m pytest tests/test_fuzz.py tests/test_interruptions.py $(ARGS)
 
 train: .venv/done
 	@echo "training $(NET) on the $(DATA) data, $(SPLIT) split"

@@ -56,6 +56,7 @@ def test_a_training_killed_at_any_moment_ends_with_the_same_weights(tiny_zip, tm
     assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
+@pytest.mark.skipif(int(os.environ.get("FUZZ_CASES", 0)) < 1000, reason="takes a minute and a half: make fuzz runs it")
 def test_a_batch_killed_on_its_way_ends_with_the_same_table(tiny_zip, tmp_path, command):
     words = ["batch.py", "--net", "models2", "--data", tiny_zip, "--epochs", "1", "--batch_size", "32", "--seed", "0", "1",
              "--workers", "1", "--out"]
