@@ -92,7 +92,7 @@ class Store:
             try:
                 archive = zipfile.ZipFile(self.path)
             except (OSError, ValueError, *BROKEN_ZIP) as error:
-                raise DataError(f"{self.path}: a damaged zip archive ({error}); fetch it again") from None
+                raise DataError(f"{self.path}: a damaged zip archive ({str(error)[:200]}); fetch it again") from None
             if len(archive.infolist()) > MAX_FILES:
                 raise DataError(f"{self.path}: {len(archive.infolist()):,} files in it, at most {MAX_FILES:,} are read")
             self.zip, self.pid = archive, os.getpid()
@@ -113,7 +113,7 @@ class Store:
         except KeyError:
             raise DataError(f"{self.path}: {name} is not in the archive") from None
         except (OSError, NotImplementedError, RuntimeError, *BROKEN_ZIP) as error:
-            raise DataError(f"{self.path}: {name} cannot be read ({error})") from None
+            raise DataError(f"{self.path}: {name} cannot be read ({str(error)[:200]})") from None
 
     def _unpacked(self, member):
         """A file of the archive: no more of it than its header says, for the header may lie."""
