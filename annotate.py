@@ -3,7 +3,6 @@
 import argparse
 import glob
 import hashlib
-import importlib
 import itertools
 import json
 import multiprocessing
@@ -19,22 +18,13 @@ from tqdm import tqdm
 
 import detector_architectures
 import models
-from errors import DataError, UsageError, number, run
+from errors import DataError, UsageError, need, number, run
 from formats import alone_in, read_text, write_whole
 from pipeline import MIN_CONFIDENCE, KeypointDetector
 from sources import IMAGE_ENDINGS, read_image
 
-
 DIED = "the process that read it died; is it too large for the memory?"
 LOCK = threading.Lock()  # cascades and compiled networks do one thing at a time
-
-
-def need(package, why):
-    """An optional package, or one line that says what to install."""
-    try:
-        return importlib.import_module(package)
-    except ImportError:
-        raise UsageError(f"{why} needs what is not installed: pip install {package}") from None
 
 
 # ---------------------------------------------------------------- which photos
@@ -132,7 +122,7 @@ def annotate_chunk(names, net, detector, min_confidence):
             with LOCK:
                 faces = detect(image)
         except Exception as error:  # one photo must not stop a million, whatever a library makes of it
-            bad[name] = str(error) if isinstance(error, DataError) else f"{name}: {type(error).__name__}: {error}"
+            bad[name] = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
             continue
         rows += [(name, number, face.box.tolist(), face.confidence, face.points.ravel().tolist(),
                   face.point_confidence.tolist()) for number, face in enumerate(faces)]
@@ -247,7 +237,7 @@ def alone(chunk, arguments):
             yield (chunk, *executor.submit(annotate_chunk, chunk, *arguments).result())
     except BrokenProcessPool:
         if len(chunk) == 1:
-            yield chunk, [], {chunk[0]: f"{chunk[0]}: {DIED}"}
+            yield chunk, [], {chunk[0]: DIED}
         else:
             for half in (chunk[:len(chunk) // 2], chunk[len(chunk) // 2:]):
                 yield from alone(half, arguments)
@@ -267,7 +257,7 @@ def on_cluster(chunks, arguments, scheduler):
             yield (chunk, *answer)
     for name in itertools.chain.from_iterable(given_up):  # one by one: a death counts against all that its worker had
         for chunk, answer, _ in cluster.results(scheduler, "annotate.annotate_chunk", [[name]], *arguments):
-            yield (chunk, *(answer or ([], {name: f"{name}: {DIED}"})))
+            yield (chunk, *(answer or ([], {name: DIED})))
 
 
 def main():

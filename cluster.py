@@ -5,7 +5,7 @@ import itertools
 from concurrent.futures import CancelledError
 from pathlib import Path
 
-from errors import DataError, UsageError
+from errors import DataError, need
 
 HOME = Path(__file__).resolve().parent
 
@@ -15,12 +15,9 @@ def connect(address):
 
     The project has to lie in the same place on all workers, as on a shared disk.
     """
+    distributed = need("distributed", "a cluster", "'dask[distributed]'")
     try:
-        from distributed import Client
-    except ImportError:
-        raise UsageError("a cluster needs what is not installed: pip install 'dask[distributed]'") from None
-    try:
-        return Client(address, timeout=10)
+        return distributed.Client(address, timeout=10)
     except (OSError, asyncio.TimeoutError, ValueError) as error:
         raise DataError(f"{address}: no Dask scheduler answers there ({str(error) or type(error).__name__})") from None
 

@@ -1,6 +1,7 @@
 """The two errors that users see, and how a command turns them into one line and an exit code."""
 
 import argparse
+import importlib
 import os
 import sys
 
@@ -24,6 +25,14 @@ def number(kind, low=None, high=None):
 
     convert.__name__ = kind.__name__
     return convert
+
+
+def need(module, why, package=None):
+    """An optional module, or UsageError in one line that says what to install: `package`, if that has another name."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise UsageError(f"{why} needs what is not installed: pip install {package or module}") from None
 
 
 SEED = number(int, 0, 2**32 - 1)

@@ -69,6 +69,16 @@ def alone_in(folder):
         lock.release()
 
 
+def table_text(columns, rows, header=True):
+    """Rows as dictionaries -> CSV text with these columns."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    if header:
+        writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
 def csv_header():
     """First line of the CSV of answers."""
     return ",".join(COLUMNS) + "\n"

@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from errors import DataError, UsageError
-from formats import write_whole
+from formats import table_text, write_whole
 
 HOME = Path(__file__).resolve().parent
 METRICS = ("nme", "nme_low", "nme_high", "fr8", "auc8", "parameters", "ms_per_face", "training_minutes")
@@ -133,11 +133,7 @@ def gather(runs, told, out):
                 result = next(csv.DictReader(file))
             row |= {name: result[name] for name in METRICS}
         rows.append(row)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_whole(out / "table.csv", text.getvalue())
+    write_whole(out / "table.csv", table_text(list(dict.fromkeys(name for row in rows for name in row)), rows))
     good = [row for row in rows if "nme" in row]
     if good:
         import matplotlib

@@ -10,7 +10,10 @@ import time
 import numpy as np
 import torch
 
-from errors import DataError, UsageError
+import models
+from errors import DataError, UsageError, need
+
+WHY = "training on several processes"  # needs accelerate
 
 
 def team(device="auto"):
@@ -28,11 +31,7 @@ def launch(processes, train, *arguments, **named):
     """Call `train` from a notebook in several processes, one a GPU; on a machine without GPUs there is one all the same."""
     if processes == 1:
         return train(*arguments, **named)
-    try:
-        from accelerate import notebook_launcher
-    except ImportError:
-        raise UsageError("training on several processes needs what is not installed: pip install accelerate") from None
-    notebook_launcher(functools.partial(train, *arguments, **named), num_processes=processes)
+    need("accelerate", WHY).notebook_launcher(functools.partial(train, *arguments, **named), num_processes=processes)
 
 
 class Alone:
@@ -41,8 +40,6 @@ class Alone:
     rank, world = 0, 1
 
     def __init__(self, device):
-        import models
-
         self.device = models.best_device(device)
 
     main = property(lambda self: self.rank == 0)
@@ -64,12 +61,9 @@ class Several(Alone):
     """Processes that accelerate launched. Each does its share of every batch; the first alone writes."""
 
     def __init__(self, device):
-        try:
-            from accelerate import Accelerator
-        except ImportError:
-            raise UsageError("training on several processes needs what is not installed: pip install accelerate") from None
         cpu = device == "cpu" or not torch.cuda.is_available()
-        self.accelerator = Accelerator(cpu=cpu, mixed_precision="no", dynamo_backend="no")  # train.py sees to both
+        self.accelerator = need("accelerate", WHY).Accelerator(  # train.py sees to precision and compiling
+            cpu=cpu, mixed_precision="no", dynamo_backend="no")
         self.device = self.accelerator.device
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
 

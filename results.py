@@ -4,7 +4,6 @@ import argparse
 import csv
 import datetime
 import inspect
-import io
 import re
 import subprocess
 from pathlib import Path
@@ -13,7 +12,7 @@ import models
 from data_load import LABELS, SPLITS, load_frames, split_frames
 from errors import DataError, UsageError, run
 from evaluate import REGIONS, milliseconds_per_face, score
-from formats import write_whole
+from formats import table_text, write_whole
 
 HOME = Path(__file__).resolve().parent
 PUBLISHED = models.WEIGHTS / "results.csv"
@@ -64,12 +63,7 @@ def result_row(weights, net, content, frames, metrics, milliseconds=None):
 
 def to_csv(rows, header=True):
     """Rows as CSV text."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    if header:
-        writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return table_text(COLUMNS, rows, header)
 
 
 def append(row, folder=None, path=OWN):

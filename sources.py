@@ -213,9 +213,8 @@ def read_table(text, where):
         row, column = bad[0]
         value = table[wanted].iloc[row, column]
         raise DataError(f"{where}: line {row + 2} ({names[row]}), column {column}: {value!r} is not a number")
-    if len(np.unique(names)) < len(names):
-        twice = pd.Series(names)[pd.Series(names).duplicated()].iloc[0]
-        raise DataError(f"{where}: {twice} occurs twice")
+    if len(twice := doubled(names)):
+        raise DataError(f"{where}: {twice[0]} occurs twice")
     points = numbers.reshape(-1, 68, 2).astype(np.float32)
     if not len(points):
         raise DataError(f"{where}: no rows")
@@ -223,6 +222,11 @@ def read_table(text, where):
     if flat.any():
         raise DataError(f"{where}: line {np.argmax(flat) + 2} ({names[np.argmax(flat)]}): outer eye corners coincide")
     return names, points
+
+
+def doubled(names):
+    """Those of names (n,) that have stood before, in their order."""
+    return names[pd.Series(names).duplicated().to_numpy()]
 
 
 def person_of(name):
@@ -265,9 +269,8 @@ def _load_shards(path, archives, data):
     kinds = {part.kind for part in parts}
     if len(kinds) > 1:
         raise DataError(f"{path}: archives of several layouts ({', '.join(sorted(kinds))}); keep them in folders of their own")
-    if len(np.unique(names)) < len(names):
-        twice = pd.Series(names)[pd.Series(names).duplicated()].iloc[0]
-        raise DataError(f"{path}: {twice} is in two archives")
+    if len(twice := doubled(names)):
+        raise DataError(f"{path}: {twice[0]} is in two archives")
     paths = np.concatenate([np.char.add(f"{archive}/", part.paths) for archive, part in zip(archives, parts, strict=True)])
     return Frames(data, names, np.concatenate([part.points for part in parts]),
                   np.concatenate([part.people for part in parts]), kind=kinds.pop(), paths=paths,

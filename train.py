@@ -25,7 +25,7 @@ from data_load import (
 )
 from errors import SEED, DataError, UsageError, number, run
 from evaluate import in_convention_of, point_errors, predict_frames
-from formats import alone_in, write_whole
+from formats import alone_in, table_text, write_whole
 
 
 def wing(answers, targets, width=0.2, curvature=0.04):
@@ -149,7 +149,7 @@ def fit(team, net_name, training, validation, folder, params, workers, resume, b
     if team.mean(len(history)) != len(history):
         raise UsageError(f"{folder} does not hold the same last.pt on all machines; copy it, or write to a shared disk")
     if history and team.main:
-        write_whole(folder / "curves.csv", curves(history))  # the run may have been killed between the two files
+        write_whole(folder / "curves.csv", table_text(COLUMNS, history))  # the run may have been killed between the two files
     losses = parallel.Losses(net, lambda images, targets: loss_of(net, images, targets, loss))
     losses, board = team.wrap(torch.compile(losses) if compiled else losses), tensorboard(folder) if team.main else None
     for epoch in range(len(history), epochs):
@@ -240,16 +240,7 @@ def keep(folder, parts, history, best, params, data):
     buffer = io.BytesIO()
     torch.save(models.plain({"history": history, "best": best, "params": params, "data": data}) | {"state": state}, buffer)
     write_whole(folder / "last.pt", buffer.getvalue())
-    write_whole(folder / "curves.csv", curves(history))
-
-
-def curves(history):
-    """The text of curves.csv."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    return text.getvalue()
+    write_whole(folder / "curves.csv", table_text(COLUMNS, history))
 
 
 def restore(path, parts, params, data):

@@ -1,8 +1,6 @@
 """What each step of the flagship is worth: short trainings on the person split, compared face by face on validation people."""
 
 import argparse
-import csv
-import io
 import sys
 from functools import partial
 from pathlib import Path
@@ -13,10 +11,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import models
+import results
 from data_load import AUGMENTATIONS, label_shift, load_frames, split_frames
 from errors import UsageError, number, run
 from evaluate import bootstrap, milliseconds_per_face, point_errors, predict_frames, settled_answers
-from formats import write_whole
+from formats import table_text, write_whole
 from models import models4, models5, models6
 from train import train
 
@@ -64,7 +63,7 @@ STEPS = {  # name: how the network is built, what else training is given
     "learning rate 0.004": (NET, {"lr": 0.004}),
     "half of the people, twice": (NET, {"people": 2}),
     "a quarter of the people, four times": (NET, {"people": 4}),
-    "twice the epochs": (NET, {"people": 1, "times": 2}),
+    "twice the epochs": (NET, {"times": 2}),
     "narrow (48, 96)": (partial(NET, widths=(48, 96)), {}),
     "wide (96, 192)": (partial(NET, widths=(96, 192)), {}),
     "models6 (128, 256)": (models6.Net, {}),
@@ -107,11 +106,7 @@ def measure(step, seed, epochs, frames, folder):
 
 def write_table(path, kept):
     """The rows in the order of the steps."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(kept[name] for name in (*STEPS, *ASKED) if name in kept)
-    write_whole(path, text.getvalue())
+    write_whole(path, table_text(COLUMNS, [kept[name] for name in (*STEPS, *ASKED) if name in kept]))
 
 
 def main():
@@ -129,7 +124,7 @@ def main():
     frames = {labels: load_frames(options.data, labels) for labels in ("corrected", "published")}
     validation = split_frames(frames["corrected"], "person", "validation")
     known = some_people(split_frames(frames["corrected"], "person", "training"), 4)
-    kept = {row["step"]: row for row in csv.DictReader(options.table.open())} if options.table.exists() else {}
+    kept = {row["step"]: row for row in results.read(options.table)} if options.table.exists() else {}
     base, nets = {}, {}
     for step in dict.fromkeys(["base", *(options.steps or [*STEPS, *ASKED])]):
         labels = "published" if step == "labels as published" else "corrected"

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -43,8 +42,8 @@ def run_tests(files, chosen, cases):
             name, _, parameter = case.get("name").partition("[")
             title = name.removeprefix("test_").replace("_", " ")
             title += f": {parameter.rstrip(']')}" if files == "test_fuzz.py" and parameter else ""
-            state = 1 if case.find("failure") is not None or case.find("error") is not None else 2
-            counts[title][state if state == 1 or case.find("skipped") is not None else 0] += 1
+            told_of = {part.tag for part in case}
+            counts[title][1 if told_of & {"failure", "error"} else 2 if "skipped" in told_of else 0] += 1
     return counts
 
 
@@ -53,7 +52,7 @@ def main():
     parser.add_argument("--cases", type=number(int, 1), default=2000, help="of each reader (default: %(default)s)")
     parser.add_argument("--rounds", type=number(int, 1), default=10, help="of killed runs (default: %(default)s)")
     options = parser.parse_args()
-    lines, failed = [], 0
+    lines, cases, failed = [], 0, 0
     for subject, (files, chosen, counting) in SUBJECTS.items():
         totals = defaultdict(lambda: [0, 0, 0])
         for _ in range(options.rounds if counting == "rounds" else 1):
@@ -64,10 +63,9 @@ def main():
             tried = (passed + wrong) * (options.cases if counting == "cases" else 1)
             happened = "not tried: an optional package is missing" if skipped and not tried else (
                 f"**failed {wrong} times**" if wrong else "held every time")
-            failed += wrong
+            cases, failed = cases + tried, failed + wrong
             lines.append(f"| {title} | {tried:,} | {happened} |")
             print(f"{title:<90} {tried:>6}  {happened}", flush=True)
-    cases = sum(int(n.replace(",", "")) for n in re.findall(r"\| ([\d,]+) \|", "\n".join(lines)))
     write_whole(PAGE, f"""# Reliability
 
 Made by `python benchmarks/reliability.py --cases {options.cases} --rounds {options.rounds}` on {machine()}:

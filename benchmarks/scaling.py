@@ -2,9 +2,7 @@
 
 import argparse
 import contextlib
-import csv
 import datetime
-import io
 import os
 import shutil
 import subprocess
@@ -21,12 +19,13 @@ from tqdm import tqdm
 HOME = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(HOME))
 
+import results
 from benchmarks.speed import machine
 from data_load import load_frames, split_frames
 from errors import DataError, number, run
-from formats import write_whole
-from results import commit, put_tables
+from formats import table_text, write_whole
 from sample_faces import FRAMES, VIDEOS, draw_scene, draw_shards
+from train import read_history
 
 PAGE = HOME / "docs" / "scaling.md"
 TABLE = Path(__file__).with_name("scaling.csv")
@@ -37,29 +36,25 @@ class Rows:
     """What is measured: printed as it comes, and added to a table."""
 
     def __init__(self, table):
-        self.table, self.about = table, {"date": datetime.date.today().isoformat(), "commit": commit(), "machine": machine()}
+        self.table = table
+        self.about = {"date": datetime.date.today().isoformat(), "commit": results.commit(), "machine": machine()}
 
     def add(self, what, setting, figure, value, unit):
         """One row; an earlier one of the same machine and day gives way to it."""
         row = {"what": what, "setting": setting, "figure": figure, "value": f"{value:.4g}", "unit": unit, **self.about}
         print(f"{what:<12} {setting:<28} {figure:<32} {value:>10.4g} {unit}", flush=True)
-        kept = list(csv.DictReader(io.StringIO(self.table.read_text()))) if self.table.exists() else []
+        kept = results.read(self.table) if self.table.exists() else []
         same = ("what", "setting", "figure", "date", "machine")
         kept = [other for other in kept if any(other[key] != row[key] for key in same)]
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows([*kept, row])
-        write_whole(self.table, text.getvalue())
+        write_whole(self.table, table_text(COLUMNS, [*kept, row]))
 
     def tell(self):
         """The table in docs/scaling.md: the newest row of each figure."""
-        with open(self.table, newline="") as file:
-            newest = {tuple(row[key] for key in COLUMNS[:3]): row for row in csv.DictReader(file)}
+        newest = {tuple(row[key] for key in COLUMNS[:3]): row for row in results.read(self.table)}
         lines = ["| what | setting | figure | | on |", "| --- | --- | --- | ---: | --- |"]
         lines += [f"| {r['what']} | {r['setting']} | {r['figure']} | {r['value']} {r['unit']} | {r['date']} |" for r in
                   newest.values()]
-        put_tables(PAGE, scaling="\n".join([*lines, "", f"The newest on: {list(newest.values())[-1]['machine']}."]))
+        results.put_tables(PAGE, scaling="\n".join([*lines, "", f"The newest on: {list(newest.values())[-1]['machine']}."]))
 
 
 def call(*words, **environment):
@@ -93,12 +88,6 @@ def resident(pid):
     return total
 
 
-def history_of(folder):
-    """The rows of a training."""
-    with open(folder / "curves.csv", newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def training(rows, options):
     """One process and two with the same global batch: validation NME, frames a second, share of the time without data."""
     count = len(split_frames(load_frames(options.data, "corrected"), "person", "training"))
@@ -113,12 +102,12 @@ def training(rows, options):
         shutil.rmtree(out, ignore_errors=True)
         call(*words, "train.py", "--net", options.net, "--data", options.data, "--epochs", epochs, "--out", out,
              "--device", options.device, *loaders, OMP_NUM_THREADS=str(threads))
-        history = history_of(out)
+        history = read_history(out)
         setting = f"{options.net}, {setting}"
-        rows.add("training", setting, "frames a second", count / np.median([float(row["seconds"]) for row in history]), "1/s")
-        rows.add("training", setting, "waited for data", 100 * np.mean([float(row["waited"]) for row in history]), "%")
+        rows.add("training", setting, "frames a second", count / np.median([row["seconds"] for row in history]), "1/s")
+        rows.add("training", setting, "waited for data", 100 * np.mean([row["waited"] for row in history]), "%")
         if not loaders:
-            best = min(float(row["validation_nme"]) for row in history)
+            best = min(row["validation_nme"] for row in history)
             rows.add("training", setting, f"validation NME, {epochs} epochs", best, "%")
 
 
@@ -138,8 +127,8 @@ def archives(rows, options):
         _, seen = call("train.py", "--net", options.net, "--data", folder, "--epochs", 1, "--out", out, "--device", "cpu")
         setting = f"{people * each} drawn frames"
         rows.add("archives", setting, "most resident memory", seen.max() / 1e6, "MB")
-        rows.add("archives", setting, "waited for data", 100 * float(history_of(out)[0]["waited"]), "%")
-        rows.add("archives", setting, "one epoch", float(history_of(out)[0]["seconds"]), "s")
+        rows.add("archives", setting, "waited for data", 100 * read_history(out)[0]["waited"], "%")
+        rows.add("archives", setting, "one epoch", read_history(out)[0]["seconds"], "s")
         most.append(seen.max() / 1e6)
     rows.add("archives", setting, "more than for 3000 frames", most[1] - most[0], "MB")
 
