@@ -13,7 +13,7 @@ from data_load import (
     SHIFT_INTER_OCULAR, SHIFT_PIXELS, inter_ocular, load_frames, person_digit, split_frames,
 )
 from errors import number, run
-from evaluate import in_convention_of, point_errors, settled_answers
+from evaluate import point_errors, settled_answers
 from models import models5
 from train import train
 
@@ -145,8 +145,8 @@ def main():
           f"(median {np.median(cells[:, 0] * length) / 100:.2f} px), "
           f"strength {np.median(cells[:, 1]):.2f}; whole pixels: {100 * np.mean(frames.points % 1 == 0):.0f} % of the numbers")
     print("floor of the NME: " + ", ".join(f"{name} {value:.2f} %" for name, value in floors(frames.points, pitch).items()))
-    answers = in_convention_of(frames, answers, {"kind": frames.kind, "labels": frames.labels})
-    errors = point_errors(answers + offset.mean(0), frames.points).mean(1)
+    answers = answers + offset.mean(0)
+    errors = point_errors(answers, frames.points).mean(1)
     worst = np.argsort(-errors)[:20]
     print("most doubtful: " + ", ".join(f"{frames.names[i]} ({errors[i]:.0f} %)" for i in worst[:5]))
     if options.doubtful:
@@ -154,7 +154,10 @@ def main():
 
 
 def gallery(frames, answers, rows, errors, path):
-    """Draw labels (green) and the network's answers (coloured) of doubtful frames. Never commit it: it shows people."""
+    """Draw labels (green) and answers (n, 68, 2) in pixels (coloured) of doubtful frames. Never commit it: it shows people.
+
+    rows: up to 20 indices of frames; errors: NME (n,) in %, for their titles; path: of the picture.
+    """
     import matplotlib.pyplot as plt
 
     import show

@@ -68,9 +68,14 @@ def label_shift(points):
     return (SHIFT_PIXELS + SHIFT_INTER_OCULAR * length)[..., None, None].astype(np.float32)
 
 
-def learned_shift(trained):
-    """True if a network answers with the shift of the official labels: `trained`, a checkpoint's `data`, says published."""
-    return trained.get("kind") == "official" and trained.get("labels") == "published"
+def learned_shift(points, trained):
+    """What a network's answers (…, 68, 2) hold of the official labels' shift -> (…, 1, 2); `trained`: a checkpoint's `data`.
+
+    Nothing unless it learned published labels. Then it is the shift in y alone: training mirrors, and who sees a shift to
+    the right as often as one to the left learns neither.
+    """
+    published = trained.get("kind") == "official" and trained.get("labels") == "published"
+    return label_shift(points) * np.float32([0, published])
 
 
 def person_digit(person):

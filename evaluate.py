@@ -75,9 +75,11 @@ def bootstrap(values, groups=None, draws=2000, seed=0):
     """95 % interval of the mean of `values` (n,) by drawing whole groups (people) with replacement.
 
     Frames of one person are alike: drawing frames one by one would make the interval too narrow. Efron, 1979.
+    Where all are of one group, or groups are not known, values are drawn.
     """
     values = np.asarray(values, np.float64)
-    _, group = np.unique(np.arange(len(values)) if groups is None else groups, return_inverse=True)
+    alone = groups is None or len(set(groups)) == 1
+    _, group = np.unique(np.arange(len(values)) if alone else groups, return_inverse=True)
     sums, counts = np.bincount(group, values), np.bincount(group)
     drawn = np.random.default_rng(seed).integers(0, len(sums), (draws, len(sums)))
     means = sums[drawn].sum(1) / counts[drawn].sum(1)
@@ -136,26 +138,25 @@ def predict_frames(net, frames, batch_size=64, bar=False, boxes=None, mirrored=F
     return np.concatenate(points)
 
 
-def settled_answers(net, frames, looks=4):
+def settled_answers(net, frames, looks=4, mirrored=False):
     """Answers (n, 68, 2) in crops around the network's own answers, as in use, where no crop tells where the label is.
 
     The first crop is centred on the labels, and a network that is unsure leans to the middle of its crop. After some
-    looks the label is forgotten: the crop is where the network itself sees the face.
+    looks little is left of that: the crop is where the network itself sees the face.
     """
-    points = predict_frames(net, frames)
+    points = predict_frames(net, frames, mirrored=mirrored)
     for _ in range(looks - 1):
-        points = predict_frames(net, frames, boxes=tight_box(points))
+        points = predict_frames(net, frames, boxes=tight_box(points), mirrored=mirrored)
     return points
 
 
 def in_convention_of(frames, points, trained):
     """Answers as these labels would have them: the known shift is added for the official labels as published.
 
-    `trained` is a checkpoint's `data`; a network that learned the published labels answers with the shift already, and
-    it is taken out for all other labels.
+    `trained` is a checkpoint's `data`: what a network that learned published labels holds of the shift is taken out.
     """
     wanted = frames.kind == "official" and frames.labels == "published"
-    return points + (wanted - learned_shift(trained)) * label_shift(points)
+    return points + wanted * label_shift(points) - learned_shift(points, trained)
 
 
 def refuse_leak(content, frames, where):

@@ -14,7 +14,7 @@ import detector_architectures
 import models
 import runtimes
 import uses
-from data_load import label_shift, learned_shift
+from data_load import learned_shift
 from errors import DataError, number, run
 from sources import read_image
 from transforms import crop_image, crop_matrix, overlap, tight_box, to_points
@@ -139,8 +139,7 @@ class KeypointDetector:
                     break
                 used[again], tilts[again] = better[again], level[again]
                 points[again], confidence[again] = self.look(gray, used[again], tilts[again])
-            if learned_shift(self.checkpoint["data"]):  # answers are to sit on the features
-                points = points - label_shift(points)
+            points = points - learned_shift(points, self.checkpoint["data"])  # answers are to sit on the features
             faces += [Face(b, p, float(c.mean() * like), c) for b, p, c, like in
                       zip(boxes[some], points, confidence, likeness(points), strict=True)]
         return faces

@@ -1,9 +1,11 @@
 """The table of results: a row a model, the shipped weights with their cards, and the table in the README."""
 
 import argparse
+import contextlib
 import csv
 import datetime
 import inspect
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -43,9 +45,11 @@ It places 68 points and says nothing of who somebody is or feels; do not use it 
 
 
 def commit():
-    """The commit that is checked out, or '' outside a repository."""
-    answer = subprocess.run(["git", "-C", str(HOME), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    return answer.stdout.strip()
+    """The commit that is checked out, or '' outside a repository and where there is no git."""
+    with contextlib.suppress(FileNotFoundError):
+        return subprocess.run(["git", "-C", str(HOME), "rev-parse", "--short", "HEAD"], capture_output=True,
+                              text=True).stdout.strip()
+    return ""
 
 
 def result_row(weights, net, content, frames, metrics, milliseconds=None):
@@ -73,6 +77,8 @@ def append(row, folder=None, path=OWN):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.read_text().partition("\n")[0].split(",") != list(COLUMNS):
+        os.replace(path, path.with_suffix(".old.csv"))  # rows of an earlier version, under other columns
     with open(path, "a") as file:
         file.write(to_csv([row], header=file.tell() == 0))
     if folder is not None:

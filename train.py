@@ -112,8 +112,6 @@ def fit(team, net_name, training, validation, folder, params, workers, resume, b
     """What `train` does once it has the folder for itself."""
     epochs, seed, loss, lr, bfloat16 = (params[key] for key in ("epochs", "seed", "loss", "lr", "bfloat16"))
     device, batch_size = team.device, params["batch_size"]
-    if team.main:
-        write_whole(folder / "params.json", json.dumps({"net": net_name, **params}))
     torch.manual_seed(seed)
     net = build() if build else models.load_net(net_name)
     seen = training.names  # frames that these weights know, those of the first training among them
@@ -148,6 +146,8 @@ def fit(team, net_name, training, validation, folder, params, workers, resume, b
         history, best = restore(folder / "last.pt", parts, {**params, "net": net_name}, data)
     if team.mean(len(history)) != len(history):
         raise UsageError(f"{folder} does not hold the same last.pt on all machines; copy it, or write to a shared disk")
+    if team.main:
+        write_whole(folder / "params.json", json.dumps({"net": net_name, **params}))
     if history and team.main:
         write_whole(folder / "curves.csv", table_text(COLUMNS, history))  # the run may have been killed between the two files
     losses = parallel.Losses(net, lambda images, targets: loss_of(net, images, targets, loss))

@@ -12,11 +12,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import models
 import results
-from data_load import AUGMENTATIONS, label_shift, load_frames, split_frames
+from data_load import AUGMENTATIONS, load_frames, split_frames
 from errors import UsageError, number, run
-from evaluate import bootstrap, milliseconds_per_face, point_errors, predict_frames, settled_answers
+from evaluate import bootstrap, in_convention_of, milliseconds_per_face, point_errors, predict_frames, settled_answers
 from formats import table_text, write_whole
-from models import models4, models5, models6
+from models import models4, models5
 from train import train
 
 TABLE = Path(__file__).with_name("ablation.csv")
@@ -29,6 +29,7 @@ class Logarithm(models5.Net):
     """The logarithmic distance, as first tries had it: steepest where the label is."""
 
     def penalty(self, distance):
+        """Cost of distances in targets."""
         return torch.log1p(distance / 0.02)
 
 
@@ -36,6 +37,7 @@ class Flat(models5.Net):
     """Nothing to pay inside half a cell of the lattice (0.02 in targets), logarithmic from its edge on."""
 
     def penalty(self, distance):
+        """Cost of distances in targets."""
         return torch.log1p((distance - 0.02).clamp_min(0) / 0.02)
 
 
@@ -45,12 +47,26 @@ class FacesAlone(models5.Net):
     empty = 0.0
 
 
+class Sharper(models5.Net):
+    """Labels half as wide: a quarter of a cell."""
+
+    label_width = 0.015
+
+
+class Blunter(models5.Net):
+    """Labels twice as wide: a whole cell."""
+
+    label_width = 0.06
+
+
 NET = models5.Net
 STEPS = {  # name: how the network is built, what else training is given
     "base": (NET, {}),
     "direct regression (models4)": (models4.Net, {}),
     "loss: logarithm": (Logarithm, {}),
     "loss: flat inside the cell": (Flat, {}),
+    "labels half as wide": (Sharper, {}),
+    "labels twice as wide": (Blunter, {}),
     "labels as published": (NET, {"labels": "published"}),
     "faces alone": (FacesAlone, {}),
     "plain augmentation": (NET, {"augment": "plain"}),
@@ -66,7 +82,7 @@ STEPS = {  # name: how the network is built, what else training is given
     "twice the epochs": (NET, {"times": 2}),
     "narrow (48, 96)": (partial(NET, widths=(48, 96)), {}),
     "wide (96, 192)": (partial(NET, widths=(96, 192)), {}),
-    "models6 (128, 256)": (models6.Net, {}),
+    "models6 (128, 256)": (partial(NET, widths=(128, 256), features=256), {}),
     "deep (3 blocks)": (partial(NET, depth=3), {}),
     "early stage (32, 64, 128)": (partial(NET, widths=(32, 64, 128)), {}),
     "side 96": (partial(NET, side=96), {}),
@@ -81,14 +97,13 @@ def some_people(frames, one_in):
     return frames.select(np.flatnonzero(np.isin(frames.people, chosen)))
 
 
-def nme_of(net, frames, labels="corrected", answers=predict_frames):
-    """NME (n,) of a network on frames with corrected labels."""
-    points = answers(net, frames)
-    return point_errors(points - label_shift(points) if labels == "published" else points, frames.points).mean(1)
+def nme_of(net, frames, trained, answers=predict_frames, mirrored=False):
+    """NME (n,) of a network on frames with corrected labels; `trained`: the `data` of its checkpoint."""
+    return point_errors(in_convention_of(frames, answers(net, frames, mirrored=mirrored), trained), frames.points).mean(1)
 
 
 def measure(step, seed, epochs, frames, folder):
-    """Train one step, or take what an earlier call left -> the network, minutes of training."""
+    """Train one step, or take what an earlier call left -> the network, its checkpoint's `data`, minutes of training."""
     build, more = STEPS["base" if step in ASKED else step]
     more = dict(more)
     training = split_frames(frames[more.pop("labels", "corrected")], "person", "training")
@@ -97,11 +112,12 @@ def measure(step, seed, epochs, frames, folder):
     path, history = train("models5", some_people(training, one_in), None, folder, epochs=epochs, seed=seed, build=build,
                           resume=True, **more)
     net = build()
-    state = models.read_checkpoint(path)["state_dict"]
+    content = models.read_checkpoint(path)
+    state = content["state_dict"]
     if step == ASKED[0]:
         state = torch.load(folder / "last.pt", weights_only=True)["state"]["net"]
     models.fill(net, state, path)
-    return net, sum(row["seconds"] for row in history) / 60
+    return net, content["data"], sum(row["seconds"] for row in history) / 60
 
 
 def write_table(path, kept):
@@ -125,35 +141,41 @@ def main():
     validation = split_frames(frames["corrected"], "person", "validation")
     known = some_people(split_frames(frames["corrected"], "person", "training"), 4)
     kept = {row["step"]: row for row in results.read(options.table)} if options.table.exists() else {}
+    if any(int(row["epochs"]) != options.epochs for row in kept.values()):
+        raise UsageError(f"the rows of {options.table} are not of {options.epochs} epochs; give another --table")
     base, nets = {}, {}
     for step in dict.fromkeys(["base", *(options.steps or [*STEPS, *ASKED])]):
-        labels = "published" if step == "labels as published" else "corrected"
-        ask = partial(predict_frames, mirrored=step == ASKED[1])
+        mirrored = step == ASKED[1]
         errors, own, learnt, minutes = [], [], [], []
         for seed in options.seeds:
             folder = options.out / f"{'base' if step in ASKED else step.replace('/', '-')} {options.epochs} epochs seed {seed}"
-            net, spent = measure(step, seed, options.epochs, frames, folder)
-            errors.append(nme_of(net, validation, labels, ask))
-            own.append(nme_of(net, validation, labels, settled_answers).mean())
-            learnt.append(nme_of(net, known, labels).mean())
+            net, trained, spent = measure(step, seed, options.epochs, frames, folder)
+            errors.append(nme_of(net, validation, trained, mirrored=mirrored))
+            own.append(nme_of(net, validation, trained, settled_answers, mirrored).mean())
+            learnt.append(nme_of(net, known, trained, mirrored=mirrored).mean())
             minutes.append(spent)
             base.setdefault(seed, errors[-1])
         gains = np.mean([base[seed] - nme for seed, nme in zip(options.seeds, errors, strict=True)], axis=0)
         low, high = bootstrap(gains, validation.people)
         figures = {"nme": np.mean(errors), "gain": gains.mean(), "gain_low": low, "gain_high": high, "nme_own": np.mean(own),
                    "nme_training": np.mean(learnt)}
+        nets[step] = net
+        if step in kept and int(kept[step]["seeds"]) > len(errors):
+            continue  # of more seeds, from an earlier call
         kept[step] = {
             "step": step, "seeds": len(errors), "epochs": options.epochs,
             **{name: round(float(value), 3) for name, value in figures.items()},
             "parameters": models.parameter_count(net), "multiply_adds": sum(row[-1] for row in models.describe(net)),
-            "ms_per_face": round(milliseconds_per_face(net), 2), "minutes": round(float(np.mean(minutes)), 1)}
-        nets[step] = net
+            "minutes": round(float(np.mean(minutes)), 1)}
         print(f"{step:<36} NME {kept[step]['nme']:.2f}  gain {gains.mean():+.2f} ({low:+.2f} to {high:+.2f})  in its own crops "
               f"{np.mean(own):.2f}  on training faces {np.mean(learnt):.2f}  {np.mean(minutes):.1f} minutes", flush=True)
         write_table(options.table, kept)
-    times = [{step: milliseconds_per_face(net) for step, net in nets.items()} for _ in range(7)]  # in turn: others compute too
-    for step in nets:
-        kept[step]["ms_per_face"] = round(float(np.median([row[step] for row in times])), 2)
+    shapes = {int(kept[step]["multiply_adds"]): net for step, net in nets.items()}
+    times = [{shape: milliseconds_per_face(net) for shape, net in shapes.items()} for _ in range(7)]  # in turn, for fairness
+    for step, row in kept.items():
+        if int(row["multiply_adds"]) in shapes:
+            once = np.median([each[int(row["multiply_adds"])] for each in times])
+            row["ms_per_face"] = round(float(once) * (2 if step == ASKED[1] else 1), 2)
     write_table(options.table, kept)
 
 

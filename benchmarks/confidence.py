@@ -14,7 +14,7 @@ from benchmarks.robustness import CONDITIONS, crops_under
 from data_load import PARTS, SPLITS, load_frames, split_frames, tight_box, to_points
 from detector_architectures import haar, to_tight
 from errors import run
-from evaluate import in_convention_of, point_errors
+from evaluate import in_convention_of, point_errors, refuse_leak
 from pipeline import KeypointDetector
 from transforms import overlap
 
@@ -35,6 +35,7 @@ def points_under(conditions, net, trained, frames):
 
 
 def logit(chance):
+    """Chances (…), kept within 0.0001 and 0.9999 -> their log odds."""
     chance = np.clip(chance, 1e-4, 1 - 1e-4)
     return np.log(chance / (1 - chance))
 
@@ -74,9 +75,12 @@ def main():
     parser.add_argument("--data", default="official", help="(default: %(default)s)")
     parser.add_argument("--split", default="person", choices=SPLITS, help="(default: %(default)s)")
     parser.add_argument("--part", default="validation", choices=PARTS, help="(default: %(default)s)")
+    parser.add_argument("--allow-leak", action="store_true", help="measure on frames that the network was trained on")
     options = parser.parse_args()
     net, content = models.load_checkpoint(models.find_weights(options.checkpoint))
     frames = split_frames(load_frames(options.data), options.split, options.part)
+    if not options.allow_leak:
+        refuse_leak(content, frames, options.checkpoint)
     confidence, error = points_under(CONDITIONS, net, content["data"], frames)
     a, b = recalibrated(confidence, error <= RIGHT)
     print(f"{len(frames)} frames under {len(CONDITIONS)} conditions; right is within {RIGHT} % of the inter-ocular distance\n"

@@ -18,7 +18,7 @@ import detector_architectures
 import models
 from data_load import SPLITS, load_frames, split_frames
 from errors import run
-from evaluate import point_errors
+from evaluate import point_errors, refuse_leak
 from pipeline import MIN_CONFIDENCE, KeypointDetector
 from photos import list_photos
 from sample_faces import draw_scene
@@ -106,6 +106,7 @@ def main():
     parser.add_argument("--min-confidence", type=float, default=MIN_CONFIDENCE, help="(default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="(default: %(default)s)")
     parser.add_argument("--tilted", action="store_true")
+    parser.add_argument("--allow-leak", action="store_true", help="measure on frames that the network was trained on")
     options = parser.parse_args()
     cv2.setNumThreads(options.threads)
     if hasattr(os, "sched_setaffinity"):  # threads that libraries start all the same have no core of their own
@@ -120,6 +121,8 @@ def main():
             print("\n".join("  " + line for line in on_photos(detector, folder)))
         if options.data:
             frames = split_frames(load_frames(options.data), options.split, options.part)
+            if not options.allow_leak:
+                refuse_leak(detector.checkpoint, frames, options.net)
             found, other, times = on_frames(detector, frames)
             print(f"  {options.data}, {options.part}: {100 * found.mean():.1f} % of {len(frames)} faces found, {len(other)} "
                   f"others, {np.median(times):.1f} ms an image (90 % within {np.percentile(times, 90):.1f})")

@@ -5,7 +5,6 @@ import torch.nn.functional as F
 from torch import nn
 
 BINS, REACH = 144, 1.3  # places on each axis, and how far they reach: beyond the crop's edges at -1 and 1
-WIDTH = 0.03  # standard deviation of a label in targets: about half a cell of the lattice that the labels lie on
 LEAST, STEEPNESS = 0.042, 1.9  # of spreads: the least there is, and how sharply confidence falls with what is above it
 
 
@@ -30,6 +29,7 @@ class Net(nn.Module):
     """Gray (n, 1, side, side) in [0, 1] -> targets (n, 136): the means of the distributions."""
 
     empty = 0.06  # share of training crops without a face, from which the distributions learn to say so
+    label_width = 0.03  # standard deviation of a label in targets: about half a cell of the lattice that labels lie on
     even_odds = 0.11  # the spread above the least at which confidence is a half; measured by benchmarks/confidence.py
 
     def __init__(self, side=128, widths=(64, 128), depth=2, features=128):
@@ -67,7 +67,7 @@ class Net(nn.Module):
         """
         logits = self.distributions(images).float()
         face = ~targets.isnan().flatten(1).any(1)
-        wanted = (-0.5 * ((targets[..., None] - self.places) / WIDTH).square()).softmax(-1).nan_to_num(1 / BINS)
+        wanted = (-0.5 * ((targets[..., None] - self.places) / self.label_width).square()).softmax(-1).nan_to_num(1 / BINS)
         surprise = -(wanted * F.log_softmax(logits, -1)).sum(-1).mean()
         distance = (logits.softmax(-1) @ self.places - targets)[face].abs()
         return 0.1 * surprise + self.penalty(distance).sum() / max(distance.numel(), 1)
