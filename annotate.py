@@ -13,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, ThreadPoolE
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
@@ -21,7 +22,7 @@ import models
 from errors import DataError, UsageError, need, number, run
 from formats import alone_in, read_text, write_whole
 from pipeline import MIN_CONFIDENCE, KeypointDetector
-from sources import IMAGE_ENDINGS, read_image
+from sources import IMAGE_ENDINGS, MAX_BYTES, read_image
 
 DIED = "the process that read it died; is it too large for the memory?"
 LOCK = threading.Lock()  # cascades and compiled networks do one thing at a time
@@ -45,7 +46,7 @@ def list_names(places):
 def names_in(place, listed=False):
     """The photos of one place, sorted. What a list names and is not there is told when it is read."""
     if "://" in place:
-        yield from names_at(place)
+        yield from names_at(place, listed)
     elif place.endswith(".txt") and Path(place).is_file() and not listed:
         for line in read_text(place).splitlines():
             if line.strip():
@@ -53,28 +54,29 @@ def names_in(place, listed=False):
     elif Path(place).is_dir():
         for folder, folders, files in os.walk(place, onerror=refuse):
             folders.sort()
-            yield from (os.path.abspath(os.path.join(folder, name)) for name in sorted(files) if is_photo(name))
-    elif os.path.lexists(place) or (listed and not glob.has_magic(place)):
+            paths = (os.path.abspath(os.path.join(folder, name)) for name in sorted(files) if is_photo(name))
+            yield from filter(os.path.isfile, paths)  # no pipes, whose end nobody knows
+    elif os.path.lexists(place):
         yield os.path.abspath(place)
     else:
         found = [path for path in sorted(glob.glob(place, recursive=True)) if is_photo(path)]
-        if not found:
+        if not found and not listed:
             raise DataError(f"{place}: no such photo, folder or list")
-        yield from map(os.path.abspath, found)
+        yield from map(os.path.abspath, found or [place])
 
 
 def is_photo(name):
-    """True for names that end as pictures do."""
-    return Path(name).suffix.lower() in IMAGE_ENDINGS
+    """True for names and addresses that end as pictures do."""
+    return Path(urlsplit(name).path if "://" in name else name).suffix.lower() in IMAGE_ENDINGS
 
 
 def refuse(error):
     raise DataError(f"{error.filename}: cannot be listed ({error.strerror})")
 
 
-def names_at(address):
-    """The photos at an address that fsspec knows."""
-    if is_photo(address) and "*" not in address:
+def names_at(address, listed=False):
+    """The photos at an address that fsspec knows; what a list names is one, whatever it is called, if it is no folder."""
+    if "*" not in address and (is_photo(address) or (listed and not address.endswith("/"))):
         yield address
         return
     fsspec = need("fsspec", "an address")
@@ -107,9 +109,11 @@ def read(name):
     fsspec = need("fsspec", "an address")
     try:
         with fsspec.open(name, "rb") as file:
-            data = file.read()
+            data = file.read(MAX_BYTES + 1)
     except Exception as error:  # each store raises errors of its own
         raise DataError(f"{name}: cannot be read ({type(error).__name__}: {error})") from None
+    if len(data) > MAX_BYTES:
+        raise DataError(f"{name}: more than {MAX_BYTES:,} bytes, at most so many are read")
     return read_image(data)
 
 
@@ -274,18 +278,20 @@ def main():
 
     need("pyarrow", "writing Parquet")
     net = options.net if options.net in models.names() else os.path.abspath(models.find_weights(options.net))
-    settings = {"net": str(net), "detector": options.detector, "min_confidence": options.min_confidence}
-    detector_of(*settings.values())  # a wrong name is told now
+    arguments = (str(net), options.detector, options.min_confidence)
+    detector_of(*arguments)  # a wrong name is told now
+    weights = hashlib.sha256(models.find_weights(net).read_bytes()).hexdigest()[:16]  # their name may stay, and they not
+    settings = {**dict(zip(("net", "detector", "min_confidence"), arguments, strict=True)), "weights": weights}
     with alone_in(options.out):
-        return annotate(options, settings)
+        return annotate(options, arguments, settings)
 
 
-def annotate(options, settings):
+def annotate(options, arguments, settings):
     """What the command does once it has the folder for itself."""
     names, bad = done_before(options.out, settings), {}
     todo = [name for name in list_names(options.places) if name not in names]
     print(f"{len(todo)} photos to do, {len(names)} done before")
-    arguments, chunks, faces = tuple(settings.values()), chunks_of(todo, options.chunk), 0
+    chunks, faces = chunks_of(todo, options.chunk), 0
     finished = on_cluster(chunks, arguments, options.scheduler) if options.scheduler else here(
         chunks, arguments, options.workers)
     with tqdm(total=len(todo), unit="photo", disable=not sys.stderr.isatty()) as bar:

@@ -18,9 +18,8 @@ NOTEBOOKS = (
     "2. Define the Network Architecture.ipynb",
     "3. Facial Keypoint Detection, Complete Pipeline.ipynb",
 )
-
-
 FIXED = {"folder", "resume", "progress"}  # of notebook 2: what a grid sets by itself
+PLACES = {"photo", "data", "net", "folder"}  # parameters that may be paths
 
 
 def check_parameters(namespace, **kinds):
@@ -68,14 +67,17 @@ def run_notebook(notebook, folder, parameters, bar=True):
 
     from formats import write_whole
 
-    target = folder / notebook.name
+    target, part = folder / notebook.name, folder / f".{notebook.name}"  # the last good one stays until there is another
     try:
-        papermill.execute_notebook(str(notebook), str(target), parameters, progress_bar=bar, cwd=str(HOME),
-                                   kernel_name="python3")
+        papermill.execute_notebook(str(notebook), str(part), parameters, progress_bar=bar, cwd=str(HOME), kernel_name="python3")
+        os.replace(part, target)
     except papermill.PapermillExecutionError as error:
+        os.replace(part, target)
         raise DataError(f"{notebook.name}: {error.ename}: {error.evalue} (the notebook as far as it came: {target})") from None
     except (DeadKernelError, NoSuchKernel) as error:
         raise DataError(f"{notebook.name}: the kernel died or is not there ({error}); is memory short?") from None
+    finally:
+        part.unlink(missing_ok=True)
     page, _ = HTMLExporter().from_filename(str(target))
     write_whole(target.with_suffix(".html"), page)
     return target
@@ -134,6 +136,7 @@ def main():
     parser.add_argument("--grid", metavar="FILE", help="a YAML file of `name: value` or `name: [value, value]`")
     parser.add_argument("--workers", type=number(int, 1), default=max((os.cpu_count() or 1) // 2, 1),
                         help="runs of a grid at once (default: %(default)s)")
+    parser.add_argument("--threads", type=number(int, 1), help="of each run of a grid (default: cores / workers)")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that does the runs of a grid")
     parser.add_argument("--refresh", action="store_true", help="renew the outputs in notebooks/ instead")
     notebooks = [HOME / "notebooks" / name for name in NOTEBOOKS]
@@ -150,20 +153,32 @@ def main():
     lists = {name[5:]: [parse([f"value={word}"])["value"] for word in words]
              for name, words in vars(options).items() if name.startswith("grid ") and words}
     given = parse(options.parameters)
-    for name in ("photo", "data", "net", "folder"):  # notebooks run in the repository, users may not
-        if name in given and (name == "folder" or Path(str(given[name])).exists()):
-            given[name] = str(Path(given[name]).resolve())
+    given = {name: placed(name, value) for name, value in given.items()}
+    lists = {name: [placed(name, value) for value in values] for name, values in lists.items()}
     if lists or options.grid:
         return run_grid(notebooks[1], known[notebooks[1]], given, lists, options)
     return run_in_order(known, given, options.out or Path("runs/latest"))
 
 
+def placed(name, value):
+    """The value of a parameter, as a whole path if it is one: notebooks run in the repository, users may not."""
+    path = name in PLACES and (name == "folder" or os.path.exists(str(value)))
+    return os.path.abspath(str(value)) if path else value
+
+
 def run_in_order(known, given, out):
     """The notebooks, {path: parameters}, one after another, each with those parameters that it has."""
-    import report
+    from formats import alone_in
 
     refuse_unknown(given, sorted({name for names in known.values() for name in names}))
-    make_folder(out)
+    with alone_in(out):
+        return run_each(known, given, out)
+
+
+def run_each(known, given, out):
+    """What `run_in_order` does once it has the folder for itself."""
+    import report
+
     seconds, begun = {}, time.time()
     for notebook in known:
         start = time.perf_counter()
@@ -183,14 +198,19 @@ def run_grid(notebook, known, given, lists, options):
     import grid
     from formats import alone_in
 
-    chosen = {**(grid.read_grid(options.grid) if options.grid else {}), **{k: [v] for k, v in given.items()}, **lists}
+    listed = grid.read_grid(options.grid) if options.grid else {}
+    listed = {name: [placed(name, value) for value in values] for name, values in listed.items()}
+    chosen = {**listed, **{k: [v] for k, v in given.items()}, **lists}
     refuse_unknown(chosen, sorted(known.keys() - FIXED))
     chosen = {name: chosen[name] for name in known if name in chosen}  # one order, for runs are found again by their titles
     runs, out = grid.combinations(chosen), options.out or Path("runs/grid")
+    threads = options.threads or max((os.cpu_count() or 1) // options.workers, 1)
     print(f"{len(runs)} runs, {options.scheduler or f'{options.workers} at once'}, into {out}", flush=True)
     with alone_in(out):
-        told = grid.run_all(notebook, runs, out.resolve(), options.workers, sys.stderr.isatty(), options.scheduler)
+        told = grid.run_all(notebook, runs, out.resolve(), options.workers, threads, sys.stderr.isatty(), options.scheduler)
         rows = grid.gather(runs, told, out)
+        if rows:
+            grid.compare(rows, out)
     for row in sorted(rows, key=lambda row: float(row["nme"])):
         print(f"  {row['run']:<40} NME {float(row['nme']):6.2f} ({float(row['nme_low']):.2f}–{float(row['nme_high']):.2f})")
     failed = {title: reason for title, reason in told.items() if reason}
@@ -205,14 +225,6 @@ def refuse_unknown(given, known):
     for name in given:
         if name not in known:
             raise UsageError(unknown(name, known))
-
-
-def make_folder(path):
-    """A folder to write to. Raises DataError where that cannot be."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written to ({error.strerror})") from None
 
 
 if __name__ == "__main__":

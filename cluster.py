@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import sys
 from concurrent.futures import CancelledError
 from pathlib import Path
 
@@ -28,8 +29,6 @@ def results(address, function, items, *arguments):
     function: 'MODULE.NAME' of this project, called as function(item, *arguments). No more is sent at once than keeps the
     workers busy. What a dead worker had is done again elsewhere; Dask gives up what took several workers with it.
     """
-    from distributed import as_completed
-
     def far(function, *words):  # a function of this function: it travels as it is, and nobody has to find it first
         import importlib
         import sys
@@ -41,6 +40,11 @@ def results(address, function, items, *arguments):
 
     home, items, waiting = str(HOME), iter(items), {}
     with connect(address) as client:
+        from distributed import as_completed
+
+        if not client.nthreads():
+            print(f"{address}: no workers yet; they come by `dask worker {address}`", file=sys.stderr)
+
         def send(room):
             for item in itertools.islice(items, room):
                 future = client.submit(far, function, item, *arguments, pure=False)

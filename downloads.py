@@ -17,10 +17,17 @@ def download(addresses, target, check, what, otherwise):
 
     Raises DataError that says what could not be had and what to do `otherwise`.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_name(f".{target.name}.lock")):  # one process fetches, the others wait for it
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(target.with_name(f".{target.name}.lock"))
+        lock.acquire()  # one process fetches, the others wait for it
+    except OSError as error:
+        raise DataError(f"{target}: {what} cannot be written there ({error.strerror}). {otherwise}") from None
+    try:
         if not target.exists():
             fetch_one_of(addresses, target, check, what, otherwise)
+    finally:
+        lock.release()
 
 
 def fetch_one_of(addresses, target, check, what, otherwise):
@@ -55,12 +62,15 @@ def _fetch(address, part, timeout=60):
     with answer:
         if have and answer.status != 206:  # the server does not resume: begin again
             have = 0
-        total = have + int(answer.headers.get("Content-Length") or 0)
+        length = answer.headers.get("Content-Length") or ""
+        total = have + int(length) if length.isdecimal() else 0  # 0: the server does not say
         with open(part, "ab" if have else "wb") as file, tqdm(
             total=total or None, initial=have, unit="B", unit_scale=True, desc=part.name.split(".zip")[0]
         ) as bar:
             while block := answer.read(1 << 16):
                 file.write(block)
                 bar.update(len(block))
+            file.flush()
+            os.fsync(file.fileno())  # or the name could outlive a power cut that the content does not
     if total and part.stat().st_size < total:
         raise DataError(f"broke off after {part.stat().st_size:,} of {total:,} bytes")

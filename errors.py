@@ -52,4 +52,7 @@ def run(main):
     except BrokenPipeError:  # the reader went away (`… | head`): not worth a word
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:  # a name too long, a folder that may not be read, a full disk
+        print(f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}", file=sys.stderr)
+        code = 1
     sys.exit(code)

@@ -110,15 +110,32 @@ def to_json(name, face):
     return json.dumps(row, ensure_ascii=False) + "\n"
 
 
+NO_FACE = (ValueError, KeyError, TypeError, OverflowError, RecursionError)  # what spoiled JSON can end in
+
+
+def finite(values, *shape):
+    """Nested lists of numbers -> float32 array of that shape. Raises one of NO_FACE."""
+    with np.errstate(over="ignore"):
+        array = np.float32(values).reshape(shape)
+    if not np.isfinite(array).all():
+        raise ValueError("a number that is not finite")
+    return array
+
+
+def told(error):
+    """An error in few words."""
+    return f"{type(error).__name__}: {str(error)[:200]}"
+
+
 def read_json(path):
     """The rows of a file of JSON lines as dictionaries, with arrays box (4,) and points (68, 2). Raises DataError."""
     rows = []
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         try:
             row = json.loads(line)
-            rows.append({**row, "box": np.float32(row["box"]).reshape(4), "points": np.float32(row["points"]).reshape(68, 2)})
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path}: line {number} is no face ({type(error).__name__}: {error})") from None
+            rows.append({**row, "box": finite(row["box"], 4), "points": finite(row["points"], 68, 2)})
+        except NO_FACE as error:
+            raise DataError(f"{path}: line {number} is no face ({told(error)}); pipeline.py --json writes such lines") from None
     return rows
 
 
@@ -188,10 +205,11 @@ def read_coco(path):
         names = {image["id"]: image["file_name"] for image in content["images"]}
         faces = {name: [] for name in names.values()}
         for row in content["annotations"]:
-            points = np.float32(row["keypoints"]).reshape(68, 3)[:, :2]
-            faces[names[row["image_id"]]].append((np.float32(row["bbox"]).reshape(4), points, float(row.get("score", 1))))
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not COCO keypoints of 68-point faces ({type(error).__name__}: {error})") from None
+            points = finite(row["keypoints"], 68, 3)[:, :2]
+            faces[names[row["image_id"]]].append((finite(row["bbox"], 4), points, float(row.get("score", 1))))
+    except NO_FACE as error:
+        raise DataError(f"{path}: not COCO keypoints of 68-point faces ({told(error)}); pipeline.py --coco writes such "
+                        "files") from None
     return faces
 
 
@@ -241,15 +259,15 @@ def read_pts(text, where=".pts"):
     text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
     inside = text.partition("{")[2].partition("}")[0].split()
     try:
-        points = np.array([float(v) for v in inside], np.float64)
+        points = finite([float(v) - 1 for v in inside], -1)
     except ValueError as error:
-        raise DataError(f"{where}: {error}") from None
-    if points.size != 136 or not np.isfinite(points).all():
+        raise DataError(f"{where}: {error}; between the braces stand 68 pairs of numbers") from None
+    if points.size != 136:
         raise DataError(f"{where}: {points.size / 2:g} points between the braces, expected 68 pairs of numbers")
-    points = points.reshape(68, 2) - 1
+    points = points.reshape(68, 2)
     if np.linalg.norm(points[36] - points[45]) < 1e-3:
-        raise DataError(f"{where}: outer eye corners coincide")
-    return points.astype(np.float32)
+        raise DataError(f"{where}: outer eye corners coincide; look at points 37 and 46")
+    return points
 
 
 def read_boxes(path):
@@ -258,15 +276,15 @@ def read_boxes(path):
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as a table ({error})") from None
-    table = csv.DictReader(io.StringIO(text))
-    missing = [c for c in COLUMNS[:5] if c not in (table.fieldnames or [])]
+    try:
+        table = csv.DictReader(io.StringIO(text))
+        heads, table = table.fieldnames or [], list(table)
+    except csv.Error as error:
+        raise DataError(f"{path}: not a table of comma-separated values ({error})") from None
+    missing = [c for c in COLUMNS[:5] if c not in heads]
     if missing:
         raise DataError(f"{path}: column {', '.join(missing)} missing; expected name,left,top,width,height")
     rows = []
-    try:
-        table = list(table)
-    except csv.Error as error:
-        raise DataError(f"{path}: not a table of comma-separated values ({error})") from None
     for line, row in enumerate(table, start=2):
         try:
             box = np.array([float(row[c]) for c in COLUMNS[1:5]], np.float32)

@@ -1,9 +1,11 @@
 """A grid of papermill runs: in parallel, going on where it stopped, gathered into one table and one picture."""
 
 import csv
+import hashlib
 import io
 import itertools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from formats import table_text, write_whole
 
 HOME = Path(__file__).resolve().parent
 METRICS = ("nme", "nme_low", "nme_high", "fr8", "auc8", "parameters", "ms_per_face", "training_minutes")
+MOST = 10_000  # runs of one grid
 PAPERMILL = """# papermill, which ends with the process that began it: its kernel follows, and the run is free to be done again
 import os, runpy, threading, time
 parent = os.getppid()
@@ -35,8 +38,8 @@ def read_grid(path):
 
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0]})") from None
+    except (OSError, ValueError, OverflowError, RecursionError, yaml.YAMLError) as error:
+        raise DataError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0][:200]})") from None
     if not isinstance(content, dict) or not content:
         raise DataError(f"{path}: a grid is a list of `name: value` or `name: [value, value]`")
     grid = {str(name): value if isinstance(value, list) else [value] for name, value in content.items()}
@@ -48,15 +51,24 @@ def read_grid(path):
 
 def combinations(grid):
     """{name: values} -> {title: {name: value}}: every combination, its title made of what differs."""
-    many = [name for name, values in grid.items() if len(values) > 1]
+    many, count = [name for name, values in grid.items() if len(values) > 1], math.prod(map(len, grid.values()))
+    if count > MOST:
+        raise UsageError(f"a grid of {count:,} runs; at most {MOST:,} are done by one call")
     runs = {}
     for values in itertools.product(*grid.values()):
         chosen = dict(zip(grid, values, strict=True))
-        title = ",".join(f"{name}={str(chosen[name]).replace(os.sep, '_')}" for name in many) or "one"
-        runs[title] = chosen
-    if len(runs) < len(list(itertools.product(*grid.values()))):
+        runs[title_of({name: chosen[name] for name in many})] = chosen
+    if len(runs) < count:
         raise UsageError("a value is given twice for one parameter of the grid")
     return runs
+
+
+def title_of(chosen):
+    """The name of a run's folder: no longer than file systems take, nothing in it that they do not."""
+    title = ",".join(f"{name}={value}" for name, value in chosen.items()) or "one"
+    legible = "".join(c if c.isprintable() and c not in "/\\" else "_" for c in title)
+    digest = hashlib.sha256(title.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    return legible if len(legible.encode()) <= 200 else f"{legible[:40]}…{digest}"
 
 
 def finished(folder, parameters):
@@ -88,44 +100,49 @@ def run_one(notebook, folder, parameters, threads):
     return ""
 
 
-def here(notebook, runs, out, workers):
+def here(notebook, runs, out, workers, threads):
     """Run combinations on this machine, some at once: (title, '' or what went wrong) as they end."""
-    threads = max((os.cpu_count() or 1) // workers, 1)
     with ThreadPoolExecutor(workers) as pool:
         waiting = {pool.submit(run_one, notebook, out / title, parameters, threads): title
                    for title, parameters in runs.items()}
         for future in as_completed(waiting):
-            yield waiting[future], future.result()
+            try:
+                yield waiting[future], future.result()
+            except (OSError, DataError) as error:  # its folder cannot be written to
+                yield waiting[future], f"{type(error).__name__}: {error}"
 
 
-def run_titled(work, notebook, out):
-    """`run_one` of (title, parameters), on a worker of a cluster, in as many threads as Dask was told to give."""
+def run_titled(work, notebook, out, threads):
+    """`run_one` of (title, parameters), on a worker of a cluster."""
     title, parameters = work
-    return run_one(notebook, Path(out) / title, parameters, os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
+    return run_one(notebook, Path(out) / title, parameters, threads)
 
 
-def run_all(notebook, runs, out, workers, bar=True, scheduler=None):
-    """Run all combinations, here or on a Dask cluster -> {title: '' or what went wrong}."""
+def run_all(notebook, runs, out, workers, threads, bar=True, scheduler=None):
+    """Run all combinations, here or on a Dask cluster -> {title: '' or what went wrong}; the table grows with them."""
     told = {}
     if scheduler:
         import cluster
 
         ended = ((work[0], problem or answer) for work, answer, problem in
-                 cluster.results(scheduler, "grid.run_titled", runs.items(), str(notebook), str(out)))
+                 cluster.results(scheduler, "grid.run_titled", runs.items(), str(notebook), str(out), threads))
     else:
-        ended = here(notebook, runs, out, workers)
+        ended = here(notebook, runs, out, workers, threads)
     with tqdm(total=len(runs), unit="run", disable=not bar) as progress:
         for title, problem in ended:
             told[title] = problem
+            gather(runs, told, out)
             progress.set_postfix(failed=sum(map(bool, told.values())), refresh=False)
             progress.update()
     return {title: told[title] for title in runs}
 
 
 def gather(runs, told, out):
-    """Write OUT/table.csv, a row a run, and OUT/comparison.png -> the rows of what ended well."""
+    """Write OUT/table.csv, a row for each run that is told of -> the rows of what ended well."""
     rows = []
     for title, parameters in runs.items():
+        if title not in told:
+            continue
         row = {"run": title, **parameters, "failed": told[title]}
         path = out / title / "run" / "row.csv"
         if not told[title] and path.exists():
@@ -134,16 +151,18 @@ def gather(runs, told, out):
             row |= {name: result[name] for name in METRICS}
         rows.append(row)
     write_whole(out / "table.csv", table_text(list(dict.fromkeys(name for row in rows for name in row)), rows))
-    good = [row for row in rows if "nme" in row]
-    if good:
-        import matplotlib
+    return [row for row in rows if "nme" in row]
 
-        matplotlib.use("agg")
-        import show
 
-        errors = {row["run"]: tuple(float(row[k]) for k in ("nme", "nme_low", "nme_high")) for row in good}
-        figure = show.bars(dict(sorted(errors.items(), key=lambda item: item[1])), "NME in %")
-        picture = io.BytesIO()
-        figure.savefig(picture, dpi=110)
-        write_whole(out / "comparison.png", picture.getvalue())
-    return good
+def compare(rows, out):
+    """Draw rows of the table, the best first, as OUT/comparison.png."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import show
+
+    errors = {row["run"]: tuple(float(row[k]) for k in ("nme", "nme_low", "nme_high")) for row in rows}
+    figure = show.bars(dict(sorted(errors.items(), key=lambda item: item[1])), "NME in %")
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=110)
+    write_whole(out / "comparison.png", picture.getvalue())

@@ -151,7 +151,11 @@ def read_checkpoint(path):
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such checkpoint")
-    head = path.open("rb").read(64)
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     if head.startswith(b"version https://git-lfs"):
         raise DataError(f"{path}: a Git LFS pointer, not weights; run `git lfs pull`")
     try:
@@ -161,7 +165,10 @@ def read_checkpoint(path):
         raise DataError(f"{path}: not a checkpoint of this project ({reason})") from None
     wrong = [k for k, kind in KEYS.items() if not isinstance(content, dict) or not isinstance(content.get(k), kind)]
     if wrong:
-        raise DataError(f"{path}: not a checkpoint of this project ({', '.join(wrong)} missing)")
+        raise DataError(f"{path}: not a checkpoint of this project ({', '.join(wrong)} missing); train.py writes such")
+    frames = content["data"].get("frames") or []
+    if not isinstance(frames, list) or not all(isinstance(name, str) for name in frames):
+        raise DataError(f"{path}: not a checkpoint of this project (its list of frames is none); train.py writes such")
     return content
 
 
@@ -178,14 +185,25 @@ def load_checkpoint(path, device="cpu"):
 def fill(net, state, path):
     """Put weights into a network; one clear message if they are not its own or not finite."""
     own = net.state_dict()
+    strange = [k for k, v in state.items() if not isinstance(k, str) or not is_plain(v)]
+    if strange:
+        raise DataError(f"{path}: weights of another kind: {strange[0]} is no plain tensor of numbers ({len(strange)} such)")
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    shapes = [k for k in own.keys() & state.keys() if getattr(state[k], "shape", None) != own[k].shape]
-    for what, keys in (("missing", missing), ("unknown", extra), ("of another shape", sorted(shapes))):
+    shapes = sorted(k for k in own.keys() & state.keys() if state[k].shape != own[k].shape)
+    for what, keys in (("missing", missing), ("unknown", extra), ("of another shape", shapes)):
         if keys:
             raise DataError(f"{path}: weights of another network: {keys[0]} is {what} ({len(keys)} such tensors)")
-    if any(not torch.isfinite(v).all() for v in state.values() if v.is_floating_point()):
+    state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+    if not all(torch.isfinite(v).all() for v in state.values()):
         raise DataError(f"{path}: weights that are not finite; the file comes from a failed training")
-    net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+    net.load_state_dict(state)
+
+
+def is_plain(value):
+    """True for tensors as checkpoints of ours hold them: dense, here, of ordinary numbers."""
+    return (isinstance(value, torch.Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+            and not value.is_quantized and value.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64,
+                                                           torch.int64))
 
 
 def find_weights(wanted):

@@ -28,8 +28,11 @@ def say(*words):
 
 
 def launch(processes, train, *arguments, **named):
-    """Call `train` from a notebook in several processes, one a GPU; on a machine without GPUs there is one all the same."""
-    if processes == 1:
+    """Call `train` from a notebook in several processes, one a GPU; on a machine without GPUs there is one all the same.
+
+    There the kernel, whose libraries have threads by now, would have to be forked. `accelerate launch` begins afresh.
+    """
+    if processes == 1 or not torch.cuda.is_available():
         return train(*arguments, **named)
     need("accelerate", WHY).notebook_launcher(functools.partial(train, *arguments, **named), num_processes=processes)
 

@@ -134,13 +134,15 @@ def add(answers, name, image, faces, options):
 def follow(detector, place, name, answers, target, options, told):
     """Follow the faces of a clip or a camera, write answers and the drawn clip -> how many faces were seen."""
     clip = video.Clip(place)
+    hide = options.style == "blur"  # then nobody may go unseen: the detector is asked for every frame
+    tracker = video.Tracker(detector, **({"every": 1} if hide else {}))
     with video.Film(target, clip.rate) if target else contextlib.nullcontext() as film:
         def each(index, frame, faces):
             add(answers, f"{name}#{index}", frame, faces, options)
             if film:
-                film.write(styled(frame, faces, options.style))
+                film.write(styled(frame, faces + (tracker.missed() if hide else []), options.style))
 
-        tracker, seen = video.process(detector, clip, each, bar=sys.stderr.isatty())
+        seen = video.process(tracker, clip, each, bar=sys.stderr.isatty())
     print(f"{printable(name)}: {tracker.frames} frames, {tracker.count} people, {seen} faces", file=told)
     return seen
 

@@ -10,6 +10,8 @@ import re
 import subprocess
 from pathlib import Path
 
+from filelock import FileLock  # comes with PyTorch
+
 import models
 from data_load import LABELS, SPLITS, load_frames, split_frames
 from errors import DataError, UsageError, run
@@ -71,16 +73,19 @@ def to_csv(rows, header=True):
 
 
 def append(row, folder=None, path=OWN):
-    """Add a row to a table of one's own; each goes in with one write, so that parallel runs do not mix theirs.
+    """Add a row to a table of one's own, which parallel runs may do at once.
 
-    folder: of the run, where the row is left as row.csv as well.
+    folder: of the run, where the row is left as row.csv as well. A table of an earlier version, with other columns, is
+    put aside as results.old.csv.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and path.read_text().partition("\n")[0].split(",") != list(COLUMNS):
-        os.replace(path, path.with_suffix(".old.csv"))  # rows of an earlier version, under other columns
-    with open(path, "a") as file:
-        file.write(to_csv([row], header=file.tell() == 0))
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        before = path.read_text() if path.exists() else ""
+        if before and before.partition("\n")[0].split(",") != list(COLUMNS):
+            os.replace(path, path.with_suffix(".old.csv"))
+            before = ""
+        write_whole(path, before + to_csv([row], header=not before))
     if folder is not None:
         write_whole(Path(folder) / "row.csv", to_csv([row]))
 

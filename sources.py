@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import re
+import stat
 import warnings
 import zipfile
 import zlib
@@ -17,7 +18,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from downloads import download
-from errors import DataError
+from errors import DataError, UsageError
 from formats import read_pts
 
 HOME = Path(__file__).resolve().parent
@@ -30,8 +31,9 @@ TABLES = {"training": "training_frames_keypoints.csv", "test": "test_frames_keyp
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError)
 # What is larger is refused before it is decoded or unpacked: a mistake, or an attack on the memory.
-MAX_PIXELS = int(os.environ.get("FACIAL_KEYPOINTS_MAX_PIXELS") or 200_000_000)  # of one picture: 600 MB
-MAX_BYTES, MAX_FILES = 1_000_000_000, 2_000_000  # of one file in an archive when unpacked; files in an archive
+MAX_PIXELS = 200_000_000  # of one picture: 600 MB; FACIAL_KEYPOINTS_MAX_PIXELS in the environment sets another limit
+MAX_BYTES, MAX_FILES = 1_000_000_000, 2_000_000  # of one file, unpacked if it is in an archive; files in an archive
+MAX_TABLE = 200_000_000  # bytes of a table, which takes many times as much once it is read
 
 
 def read_image(source):
@@ -43,13 +45,10 @@ def read_image(source):
     """
     is_path = isinstance(source, (str, os.PathLike))
     name = str(source) if is_path else "picture"
-    try:
-        data = Path(source).read_bytes() if is_path else bytes(source)
-    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte in it
-        raise DataError(f"{name}: cannot be read ({getattr(error, 'strerror', error)})") from None
+    data, limit = read_bytes(source) if is_path else bytes(source), pixel_limit()
     size, kind = header_of(data, name)
-    if size[0] * size[1] > MAX_PIXELS:
-        raise DataError(f"{name}: {size[0]}×{size[1]} pixels, at most {MAX_PIXELS:,} are read; shrink it first, or set "
+    if size[0] * size[1] > limit:
+        raise DataError(f"{name}: {size[0]}×{size[1]} pixels, at most {limit:,} are read; shrink it first, or set "
                         "FACIAL_KEYPOINTS_MAX_PIXELS")
     if kind in ("TIFF F", "TIFF I"):
         raise DataError(f"{name}: pixels of 32 bits, in which white may be anything; save it with 8 or 16 bits")
@@ -58,8 +57,34 @@ def read_image(source):
     except cv2.error:
         image = None
     if image is None:
-        raise DataError(f"{name}: damaged, it does not decode")
+        own = size[0] * size[1] > 1 << 30 or max(size) > 1 << 20
+        raise DataError(f"{name}: {'larger than OpenCV decodes; shrink it' if own else 'damaged, it does not decode'}")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def pixel_limit():
+    """The most pixels of a picture: MAX_PIXELS, or what FACIAL_KEYPOINTS_MAX_PIXELS says."""
+    given = os.environ.get("FACIAL_KEYPOINTS_MAX_PIXELS")
+    if given and not given.isdecimal():
+        raise UsageError(f"FACIAL_KEYPOINTS_MAX_PIXELS is {given!r}, not a number of pixels")
+    return int(given or MAX_PIXELS)
+
+
+def read_bytes(path):
+    """The bytes of a file: of a real one, that ends. Raises DataError."""
+    try:
+        about = os.stat(path)
+        if not stat.S_ISREG(about.st_mode):
+            raise DataError(f"{path}: cannot be read (it is a folder or a device, not a file)")
+        if about.st_size > MAX_BYTES:
+            raise DataError(f"{path}: {about.st_size:,} bytes, at most {MAX_BYTES:,} are read")
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: cannot be read ({error})") from None  # a name with a zero byte in it
 
 
 def header_of(data, name):
@@ -109,7 +134,7 @@ class Store:
         if name.startswith("/") or ".." in name.split("/"):
             raise DataError(f"{self.path}: {name!r} points outside of the data")
         try:
-            return self._unpacked(self._open().getinfo(name)) if self.is_zip else (self.path / name).read_bytes()
+            return self._unpacked(self._open().getinfo(name)) if self.is_zip else read_bytes(self.path / name)
         except KeyError:
             raise DataError(f"{self.path}: {name} is not in the archive") from None
         except (OSError, NotImplementedError, RuntimeError, *BROKEN_ZIP) as error:
@@ -197,6 +222,8 @@ class Frames:
 
 def read_table(text, where):
     """A CSV of the official layout -> names (n,), points (n, 68, 2) float32. Raises DataError naming row and cure."""
+    if len(text) > MAX_TABLE:
+        raise DataError(f"{where}: {len(text):,} bytes, at most {MAX_TABLE:,} are read; make several archives of the set")
     try:
         table = pd.read_csv(io.BytesIO(text), dtype=str, keep_default_na=False)
     except (ValueError, UnicodeDecodeError) as error:
@@ -207,7 +234,8 @@ def read_table(text, where):
         shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
         raise DataError(f"{where}: column {shown} missing; expected a file name, then columns 0 to 135 (x0, y0, … y67)")
     names = table.iloc[:, 0].to_numpy(dtype=str)
-    numbers = table[wanted].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
+    with np.errstate(over="ignore"):
+        numbers = table[wanted].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64).astype(np.float32)
     bad = np.argwhere(~np.isfinite(numbers))
     if len(bad):
         row, column = bad[0]
@@ -215,7 +243,7 @@ def read_table(text, where):
         raise DataError(f"{where}: line {row + 2} ({names[row]}), column {column}: {value!r} is not a number")
     if len(twice := doubled(names)):
         raise DataError(f"{where}: {twice[0]} occurs twice")
-    points = numbers.reshape(-1, 68, 2).astype(np.float32)
+    points = numbers.reshape(-1, 68, 2)
     if not len(points):
         raise DataError(f"{where}: no rows")
     flat = np.linalg.norm(points[:, 36] - points[:, 45], axis=1) < 1e-3

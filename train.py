@@ -213,7 +213,7 @@ def culprits(net, images, targets, loss):
         net.eval()
         values = [loss_of(net, images[i:i + 1], targets[i:i + 1], loss).item() for i in range(len(images))]
     wrong = np.flatnonzero(~np.isfinite(values))
-    return wrong if len(wrong) < len(values) else wrong[:0]
+    return wrong if len(wrong) < len(values) or len(values) == 1 else wrong[:0]
 
 
 def diverged(value, epoch, lr, folder, names=()):
@@ -248,14 +248,19 @@ def restore(path, parts, params, data):
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         before, states = {**saved["params"], **saved["data"]}, {name: saved["state"][name] for name in parts}
+        history, best = saved["history"], saved["best"]
     except Exception as error:
         raise DataError(f"{path}: cannot be resumed from ({type(error).__name__}); delete it to begin again") from None
     changed = [k for k, v in models.plain({**params, **data}).items() if before.get(k) != v]
     if changed:
         raise UsageError(f"{path} is of a run with another {', '.join(changed)}; give the same, or another --out")
-    for name, part in parts.items():
-        part.load_state_dict(states[name])
-    return saved["history"], saved["best"]
+    try:
+        for name, part in parts.items():
+            part.load_state_dict(states[name])
+    except Exception as error:  # each part complains in its own way
+        raise DataError(f"{path}: of another network or machine ({type(error).__name__}: {str(error)[:200]}); delete it to "
+                        "begin again") from None
+    return history, best
 
 
 def read_history(folder):

@@ -95,6 +95,10 @@ class Tracker:
         self.frames += 1
         return [self.shown(track, seconds) for track in self.tracks if not track.missed]
 
+    def missed(self):
+        """The faces that are not found just now, where they were last."""
+        return [track.face for track in self.tracks if track.missed]
+
     def doubled(self, face, track):
         """True if an older track has come to lie on this face."""
         older = [other for other in self.tracks if other.identity < track.identity and not other.missed]
@@ -176,11 +180,14 @@ class Film:
     """A video file that takes its name only when all is written."""
 
     def __init__(self, path, rate):
-        self.path, self.rate, self.writer = Path(path), rate, None
+        self.path, self.rate, self.writer, self.count = Path(path), rate, None, 0
         if self.path.suffix.lower() not in CODECS:
             raise UsageError(f"{path}: drawn clips end in {', '.join(CODECS)}")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=".", suffix=self.path.suffix)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=".", suffix=self.path.suffix)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be written ({error.strerror})") from None
         os.close(handle)
         self.part = Path(name)
 
@@ -191,6 +198,7 @@ class Film:
             if not self.writer.isOpened():
                 raise DataError(f"{self.path}: OpenCV cannot write such a clip here; try .avi")
         self.writer.write(image[..., ::-1])
+        self.count += 1
 
     def __enter__(self):
         return self
@@ -198,19 +206,31 @@ class Film:
     def __exit__(self, kind, *_):
         if self.writer is not None:
             self.writer.release()
-        if (kind is None or kind is KeyboardInterrupt) and self.writer is not None:
-            self.part.chmod(0o644)
-            os.replace(self.part, self.path)
-        else:
+        try:
+            if kind is None and self.writer is not None:
+                written = frames_in(self.part)
+                if written < self.count:  # OpenCV does not tell of a full disk
+                    raise DataError(f"{self.path}: {written} of {self.count} frames could be written; is the disk full?")
+                self.part.chmod(0o644)
+                os.replace(self.part, self.path)
+        finally:
             self.part.unlink(missing_ok=True)
 
 
-def process(detector, clip, each, bar=True):
-    """Follow the faces of a Clip to its end, or of a camera until Ctrl-C -> the Tracker, and how many faces were seen.
+def frames_in(path):
+    """How many frames a video file says it has; 0 if it cannot be opened."""
+    capture = cv2.VideoCapture(str(path))
+    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+    capture.release()
+    return count
+
+
+def process(tracker, clip, each, bar=True):
+    """Follow the faces of a Clip to its end, or of a camera until Ctrl-C -> how many faces were seen.
 
     each(index, frame, faces) is called for every frame: uint8 RGB, list of Face.
     """
-    tracker, faces_seen = Tracker(detector), 0
+    faces_seen = 0
     try:
         with tqdm(clip, total=clip.length, unit="frame", disable=not bar) as frames:
             for index, (frame, seconds) in enumerate(frames):
@@ -224,4 +244,4 @@ def process(detector, clip, each, bar=True):
         print("stopped", file=sys.stderr)
     finally:
         clip.close()
-    return tracker, faces_seen
+    return faces_seen

@@ -65,6 +65,15 @@ def test_killed_at_any_moment_it_ends_as_if_it_had_not_been(folder, command, tmp
     assert sorted(map(str, rows(broken))) == sorted(map(str, rows(whole)))
 
 
+def test_new_weights_of_the_same_name_do_not_go_on_with_the_old_ones_answers(folder, command, tmp_path):
+    weights = tmp_path / "mine.pt"
+    weights.write_bytes((HOME / "saved_models" / "models4.pt").read_bytes())
+    words = ["annotate.py", folder / "a" / "01.png", "--out", tmp_path / "out", "--net", weights, "--workers", 1]
+    assert command(*words).returncode == 0
+    weights.write_bytes((HOME / "saved_models" / "models5.pt").read_bytes())
+    assert "another --out" in one_line_error(command(*words), 2)
+
+
 def deadly(names, *arguments):
     """What takes its process with it at one photo, as one that is too large would."""
     if any(name.endswith("05.png") for name in names):
@@ -100,7 +109,11 @@ def test_lists_globs_and_addresses_name_photos(folder, tmp_path):
     listed.write_text(f"{folder}/b\n\n{folder}/a/01.png\n")
     names = list(annotate.list_names([listed, f"{folder}/a/*.png", f"{folder}/a/01.png"]))
     assert len(names) == 12 and len(set(names)) == 12
+    listed.write_text(f"{folder}/gone[1].png\nhttp://127.0.0.1:9/photo/123\nhttp://127.0.0.1:9/a.jpg?size=2\n")
+    assert len(list(annotate.list_names([listed]))) == 3, "what a list names and is not there is told when it is read"
     pytest.importorskip("fsspec", reason="optional: pip install fsspec")
+    with pytest.raises(annotate.DataError, match="cannot be read"):
+        annotate.read("http://127.0.0.1:9/photo/123")
     found = list(annotate.list_names([f"file://{folder}/a"]))
     assert len(found) == 7 and annotate.read(next(name for name in found if name.endswith("03.png"))).shape == (200, 200, 3)
     with pytest.raises(annotate.DataError, match="no such photo"):

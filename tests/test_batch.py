@@ -43,11 +43,23 @@ def test_a_grid_is_every_combination_named_by_what_differs():
     assert runs["net=models5,seed=1"] == {"net": "models5", "lr": 0.001, "seed": 1}
     with pytest.raises(UsageError, match="given twice"):
         grid.combinations({"seed": [1, 1]})
+    with pytest.raises(UsageError, match="at most"):
+        grid.combinations({"seed": list(range(200)), "lr": list(range(200))})
+    for title in grid.combinations({"data": ["x" * 300, "/a\0b/" + "顔" * 100], "seed": [0, 1]}):
+        assert len(title.encode()) <= 255 and title.isprintable() and "/" not in title
+
+
+def test_paths_are_meant_from_where_the_user_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.zip").write_bytes(b"")
+    assert batch.placed("data", "my.zip") == str(tmp_path / "my.zip") and batch.placed("data", "sample") == "sample"
+    assert batch.placed("folder", "new") == str(tmp_path / "new") and batch.placed("loss", "my.zip") == "my.zip"
 
 
 @pytest.mark.parametrize("text, said", [
     ("", "a grid is"), ("- 1", "a grid is"), ("a: {b: c}", "a must be"), ("a: []", "a must be"), ("a: [1", "as YAML"),
-    ("a: !!python/object:os.system x", "as YAML"),
+    ("a: !!python/object:os.system x", "as YAML"), ("a: " + "[" * 100_000, "as YAML"), ("a: 2001-99-99", "as YAML"),
+    ("a: " + "9" * 5000, "as YAML"),
 ])
 def test_files_that_are_no_grid_are_named(text, said, tmp_path):
     (tmp_path / "g.yaml").write_text(text)

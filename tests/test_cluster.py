@@ -12,6 +12,14 @@ import pytest
 from conftest import one_line_error, write_photo
 
 import cluster
+from errors import UsageError
+
+
+def test_without_dask_one_line_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(UsageError, match="pip install"):
+        next(cluster.results("tcp://127.0.0.1:9", "halving.halves", [1]))
+
 
 distributed = pytest.importorskip("distributed", reason="optional: pip install 'dask[distributed]'")
 
@@ -77,7 +85,8 @@ def halves(number, *_):
 def test_a_sweep_on_a_cluster_gives_the_table_it_gives_here(cluster_of_two, command, tiny_zip, tmp_path):
     """Two runs of notebook 2; a worker is killed while it does one of them."""
     address, workers = cluster_of_two
-    words = ["batch.py", "--net", "models2", "--data", tiny_zip, "--epochs", "1", "--batch_size", "32", "--seed", "0", "1"]
+    words = ["batch.py", "--net", "models2", "--data", tiny_zip, "--epochs", "1", "--batch_size", "32", "--seed", "0", "1",
+             "--threads", "1"]
 
     def kill_one():
         until(lambda: list((tmp_path / "there").glob("*/.notebook*")), 200)
@@ -93,9 +102,7 @@ def test_a_sweep_on_a_cluster_gives_the_table_it_gives_here(cluster_of_two, comm
     for name in ("here", "there"):
         with open(tmp_path / name / "table.csv", newline="") as file:
             tables.append([{key: value for key, value in row.items() if key not in TIMES} for row in csv.DictReader(file)])
-    assert len(tables[0]) == len(tables[1]) == 2 and tables[0][0].keys() == tables[1][0].keys()
-    for one, other in zip(*tables, strict=True):
-        assert one["run"] == other["run"] and float(one["nme"]) == pytest.approx(float(other["nme"]), rel=0.05)
+    assert tables[0] == tables[1] and len(tables[0]) == 2
 
 
 def test_photos_are_annotated_on_a_cluster_as_here(cluster_of_two, command, tmp_path):

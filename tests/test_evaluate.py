@@ -153,7 +153,7 @@ def test_settled_answers_forget_where_the_label_was(tiny, monkeypatch):
     frames = tiny.select(np.arange(4))
     faces = frames.points - np.float32([16, 0])
 
-    def half_way(net, frames, boxes=None):
+    def half_way(net, frames, boxes=None, mirrored=False):
         centre = tight_box(frames.points) if boxes is None else boxes
         place = tight_box(faces)
         return faces + 0.5 * (centre - place)[:, None, :2] + 0.25 * (centre - place)[:, None, 2:]

@@ -63,7 +63,12 @@ def test_files_of_answers_come_back(tmp_path):
     assert content["images"][1] == {"id": 2, "file_name": "ü/b.jpg", "height": 50, "width": 60}
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"images": [], "annotations": [{}]}', '{"name": "x"}', "\x00"])
+ENDLESS, HUGE = "[" * 100_000, json.dumps({"box": [10**400, 0, 1, 1], "points": [0] * 136})
+BEYOND = json.dumps({"box": [0, 0, 1, 1], "points": [1e39] * 136})  # finite, but not in the numbers that we use
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"images": [], "annotations": [{}]}', '{"name": "x"}', "\x00", ENDLESS, HUGE,
+                                  BEYOND])
 def test_files_that_are_no_answers_are_named(text, tmp_path):
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(DataError, match=r"x\.json"):
@@ -78,8 +83,9 @@ def test_files_that_are_no_answers_are_named(text, tmp_path):
 def test_pts_round_trip_and_faults():
     np.testing.assert_allclose(read_pts(to_pts(FACE.points)), FACE.points, atol=1e-4)
     for text, said in (("", "0 points"), ("{ 1 2 }", "1 points"), ("{ a b }", "could not convert"),
-                       (to_pts(np.zeros((68, 2))), "coincide"),
-                       (to_pts(FACE.points).replace("\n}", " nan nan\n}"), "69 points")):
+                       (to_pts(np.zeros((68, 2))), "coincide"), ("{" + " 1e39" * 136 + "}", "not finite"),
+                       (to_pts(FACE.points).replace("\n}", " nan nan\n}"), "not finite"),
+                       (to_pts(FACE.points).replace("\n}", " 1 1\n}"), "69 points")):
         with pytest.raises(DataError, match=said):
             read_pts(text, "x.pts")
 
@@ -102,7 +108,7 @@ def test_a_file_a_face_wherever_photos_lie_and_none_takes_anothers_place(tmp_pat
     ("name,left,top\n", "width, height missing"), ("name,left,top,width,height\na,1,2,x,4\n", "line 2"),
     ("name,left,top,width,height\na,1,2,3\n", "line 2"), ("name,left,top,width,height\na,1,2,0,4\n", "above 0"),
     ("name,left,top,width,height\na,nan,2,3,4\n", "finite"), ("name,left,top,width,height\na,1e30,2,3,4\n", "million"),
-    ("name,left,top,width,height\na,1,2,3," + "4" * 200_000, "not a table"),
+    ("name,left,top,width,height\na,1,2,3," + "4" * 200_000, "not a table"), ("n" * 200_000 + ",left\n", "not a table"),
 ])
 def test_bad_boxes_are_told_with_their_line(tmp_path, text, said):
     (tmp_path / "b.csv").write_text(text)

@@ -69,7 +69,8 @@ def test_a_batch_killed_on_its_way_ends_with_the_same_table(tiny_zip, tmp_path, 
                 time.sleep(0.1)
             time.sleep(3)  # the second run is on its way
             kill(process)
-            assert not (tmp_path / name / "table.csv").exists()
+            with open(tmp_path / name / "table.csv", newline="") as file:
+                assert len(list(csv.DictReader(file))) == 1, "the table grows with the runs"
         done = command(*words, tmp_path / name)
         assert done.returncode == 0, done.stderr
         with open(tmp_path / name / "table.csv", newline="") as file:
@@ -125,5 +126,6 @@ def test_two_runs_into_one_folder_do_not_mix(tiny_zip, tmp_path, command):
         assert "another run" in one_line_error(command(*training(tiny_zip, tmp_path / "run")), 2)
         grid = command("batch.py", "--net", "models2", "--seed", "0", "1", "--data", tiny_zip, "--out", tmp_path / "run")
         assert "another run" in one_line_error(grid, 2)
+        assert "another run" in one_line_error(command("batch.py", "--out", tmp_path / "run"), 2)
     with alone_in(tmp_path / "run"):
         assert not (tmp_path / "run" / "params.json").exists()

@@ -124,10 +124,18 @@ def broken(path):
     yield "is unknown", lambda: save(path, state={**state, "more": torch.zeros(1)})
     yield "another shape", lambda: save(path, state={**state, "head.bias": torch.zeros(3)})
     yield "not finite", lambda: save(path, state={**state, "head.bias": torch.full((136,), torch.nan)})
+    def as_it_is(state):  # save_checkpoint would mend it
+        torch.save({"net": "models4", "state_dict": state, "params": {}, "metrics": {}, "data": DATA}, path)
+    yield "plain tensor", lambda: as_it_is({**state, 7: torch.zeros(1)})
+    yield "plain tensor", lambda: as_it_is({**state, "head.bias": torch.zeros(136).to_sparse()})
+    yield "plain tensor", lambda: as_it_is({**state, "head.bias": torch.zeros(136, device="meta")})
+    yield "plain tensor", lambda: save(path, state={**state, "head.bias": torch.full((136,), torch.nan, dtype=torch.complex64)})
+    yield "not finite", lambda: save(path, state={**state, "head.bias": torch.full((136,), 1e300, dtype=torch.float64)})
+    yield "list of frames", lambda: models.save_checkpoint(path, "models4", state, {}, {}, {**DATA, "frames": 7})
     yield "not in models/", lambda: models.save_checkpoint(path, "../evil", state, {}, {}, DATA)
 
 
-@pytest.mark.parametrize("case", range(12))
+@pytest.mark.parametrize("case", range(18))
 def test_a_bad_checkpoint_is_named_and_never_unpickled(case, tmp_path):
     path = tmp_path / "bad.pt"
     said, make = list(broken(path))[case]

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 from conftest import HOME
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from data_load import EpochSampler
 from errors import UsageError
-from parallel import Shares
+from parallel import Shares, launch
 
 
 @given(st.integers(1, 200), st.integers(1, 40), st.integers(1, 5))
@@ -28,6 +29,17 @@ def test_processes_leave_nothing_out_and_double_nothing(length, size, world):
     assert sorted(row for share in shares for batch in share for row in batch) == list(range(length))
     assert len({len(share) for share in shares}) == 1 and all(batch for share in shares for batch in share)
     assert all(len(share) == len(Shares(sampler, size, 0, world)) for share in shares)
+
+
+def test_a_notebook_launches_a_process_a_gpu_and_trains_alone_without(monkeypatch):
+    asked = []
+    fake = types.SimpleNamespace(notebook_launcher=lambda function, num_processes: asked.append((function(), num_processes)))
+    monkeypatch.setitem(sys.modules, "accelerate", fake)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert launch(2, max, 1, 5) == 5 and not asked
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    launch(2, max, 1, 5)
+    assert asked == [(5, 2)]
 
 
 def launched(tiny_zip, out, epochs, *more):
@@ -50,6 +62,8 @@ def test_two_processes_train_as_one_does(tiny_zip, tmp_path, command):
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert out.count("minutes") == 1, "only the first process tells"
+    found = sorted(path.name.split(".")[0] for path in (tmp_path / "two").iterdir() if path.name[0] != ".")
+    assert found in (["checkpoint", "curves", "last", "params"], ["checkpoint", "curves", "events", "last", "params"])
     done = command("train.py", "--net", "models4", "--data", tiny_zip, "--epochs", 4, "--batch-size", 16, "--device", "cpu",
                    "--out", tmp_path / "one")
     assert done.returncode == 0, done.stderr

@@ -3,10 +3,13 @@
 import functools
 import http.server
 import io
+import os
 import re
 import shutil
 import stat
 import struct
+import subprocess
+import sys
 import threading
 import zipfile
 import zlib
@@ -14,10 +17,11 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+from conftest import HOME
 from PIL import Image, ImageOps
 
 import sources
-from errors import DataError
+from errors import DataError, UsageError
 from formats import to_pts
 from downloads import download
 from sources import load_folder, read_image, read_table
@@ -103,7 +107,7 @@ def test_awkward_names_and_links_are_read_and_folders_are_not(tmp_path):
 
 
 @pytest.mark.parametrize("content, said", [(b"", "not a picture"), (b"hello", "not a picture"),
-                                           (encoded(Image.fromarray(RGB), "PNG")[:60], "")])
+                                           (encoded(Image.fromarray(RGB), "PNG")[:60], ""), (b"GIF89a", "")])
 def test_damaged_pictures_are_named(tmp_path, content, said):
     path = tmp_path / "broken ü.jpg"
     path.write_bytes(content)
@@ -112,10 +116,31 @@ def test_damaged_pictures_are_named(tmp_path, content, said):
     assert said in str(error.value)
 
 
-def test_missing_pictures_and_folders_are_named(tmp_path):
-    for path in (tmp_path / "none.png", tmp_path):
+@pytest.mark.parametrize("form, options", [("PNG", {}), ("JPEG", {}), ("JPEG", {"progressive": True}), ("WEBP", {}),
+                                           ("BMP", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"})])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_truncated_pictures_are_told_or_read_as_far_as_they_go(form, options, share):
+    """Decoders differ in whether half a picture is one; none may end otherwise than in a picture of its size or our error."""
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8))
+    data = encoded(noise, form, **options)
+    try:
+        assert read_image(data[:int(share * len(data))]).shape == (90, 120, 3)
+    except DataError as error:
+        assert "picture" in str(error)
+
+
+def test_missing_pictures_folders_and_pipes_are_named(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for path in (tmp_path / "none.png", tmp_path, tmp_path / "pipe.jpg", "/dev/zero"):
         with pytest.raises(DataError, match=str(path)):
             read_image(path)
+
+
+def test_a_file_too_large_to_be_a_picture_is_not_read(tmp_path):
+    with open(tmp_path / "x.jpg", "wb") as file:
+        file.truncate(100_000_000_000)  # a hole: it takes no room
+    with pytest.raises(DataError, match="100,000,000,000 bytes, at most"):
+        read_image(tmp_path / "x.jpg")
 
 
 def test_a_huge_picture_is_refused_before_decoding(monkeypatch):
@@ -130,6 +155,14 @@ def test_a_huge_picture_is_refused_before_decoding(monkeypatch):
         read_image(header(60_000, 60_000))
     monkeypatch.setattr(sources, "MAX_PIXELS", 500)
     with pytest.raises(DataError, match="30×20"):
+        read_image(encoded(Image.fromarray(RGB), "PNG"))
+    monkeypatch.setenv("FACIAL_KEYPOINTS_MAX_PIXELS", "600")
+    assert read_image(encoded(Image.fromarray(RGB), "PNG")).shape == RGB.shape
+    monkeypatch.setenv("FACIAL_KEYPOINTS_MAX_PIXELS", "10" * 10)
+    with pytest.raises(DataError, match="larger than OpenCV decodes"):
+        read_image(header(60_000, 60_000))
+    monkeypatch.setenv("FACIAL_KEYPOINTS_MAX_PIXELS", "many")
+    with pytest.raises(UsageError, match="'many', not a number"):
         read_image(encoded(Image.fromarray(RGB), "PNG"))
 
 
@@ -241,8 +274,9 @@ def test_names_that_leave_the_data_are_refused(layout):
     table.write_text(table.read_text().replace("B_00.jpg", "../../B_00.jpg"))
     with pytest.raises(DataError):
         load_folder(layout).image(1)
-    with pytest.raises(DataError, match="outside"):
-        sources.Store(layout).read("../other.txt")
+    for name in ("../other.txt", "/etc/passwd", "a/../../b"):
+        with pytest.raises(DataError, match="outside"):
+            sources.Store(layout).read(name)
 
 
 def test_bombs_are_refused_before_they_are_unpacked(layout, tmp_path, monkeypatch):
@@ -296,7 +330,8 @@ class Server(http.server.SimpleHTTPRequestHandler):
             self.wfile.write(b"400\r\nonly a part")
             return
         self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(data) - start))
+        self.send_header("Content-Length", "abc" if "odd" in self.path else str(len(data) - start))
+        self.send_header("Connection", "close")
         self.end_headers()
         end = self.broken or len(data)
         type(self).broken = None
@@ -326,6 +361,31 @@ def test_a_broken_download_goes_on_where_it_stopped(server, tmp_path):
     assert not target.exists()
     download([address + "set.zip"], target, lambda path: None, *SAID)
     assert target.read_bytes() == content and kind.asked == [0, 100_000]
+
+
+def test_servers_that_count_badly_and_folders_that_cannot_be_written(server, tmp_path):
+    _, address = server
+    (tmp_path / "odd.zip").write_bytes(b"whole")
+    download([address + "odd.zip"], tmp_path / "data" / "odd.zip", lambda path: None, *SAID)
+    assert (tmp_path / "data" / "odd.zip").read_bytes() == b"whole"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be written there.*Fetch it by hand"):
+        download([address + "odd.zip"], tmp_path / "file" / "odd.zip", lambda path: None, *SAID)
+
+
+def test_a_full_disk_leaves_a_part_that_is_gone_on_with(server, tmp_path):
+    pytest.importorskip("resource", reason="needs limits on the size of files, which Windows has not")
+    kind, address = server
+    (tmp_path / "set.zip").write_bytes(np.random.default_rng(0).bytes(300_000))
+    target = tmp_path / "data" / "set.zip"
+    text = (f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+            f"from downloads import download\nfrom errors import run\nfrom pathlib import Path\n"
+            f"run(lambda: download([{address + 'set.zip'!r}], Path({str(target)!r}), lambda path: None, *{SAID!r}))")
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, cwd=HOME)
+    assert done.returncode == 1 and "Traceback" not in done.stderr and "Fetch it by hand" in done.stderr, done.stderr
+    assert not target.exists()
+    download([address + "set.zip"], target, lambda path: None, *SAID)
+    assert target.read_bytes() == (tmp_path / "set.zip").read_bytes() and kind.asked[0] == 0 < kind.asked[1] <= 100_000
 
 
 def test_a_page_that_is_no_archive_is_never_taken_for_one_and_the_next_address_is_tried(server, tmp_path, layout):

@@ -44,8 +44,9 @@ def test_training_brings_the_error_down_and_writes_what_it_says(parts, tmp_path)
 def test_the_same_seed_gives_the_same_weights_for_any_number_of_workers(parts, tmp_path):
     a, _ = train("models4", *parts, tmp_path / "a", **OPTIONS)
     b, _ = train("models4", *parts, tmp_path / "b", workers=1, **OPTIONS)
-    c, _ = train("models4", *parts, tmp_path / "c", seed=1, **OPTIONS)
-    assert equal(weights(a), weights(b)) and not equal(weights(a), weights(c))
+    c, _ = train("models4", *parts, tmp_path / "c", workers=2, **OPTIONS)
+    d, _ = train("models4", *parts, tmp_path / "d", seed=1, **OPTIONS)
+    assert equal(weights(a), weights(b)) and equal(weights(a), weights(c)) and not equal(weights(a), weights(d))
 
 
 def test_a_broken_run_goes_on_to_the_same_end(parts, tmp_path, monkeypatch):
@@ -60,8 +61,12 @@ def test_a_broken_run_goes_on_to_the_same_end(parts, tmp_path, monkeypatch):
     resumed, again = train("models2", *parts, tmp_path / "broken", **options)
     assert equal(weights(whole), weights(resumed))
     assert [r["validation_nme"] for r in history] == [r["validation_nme"] for r in again]
+    told = (tmp_path / "broken" / "params.json").read_bytes()
     with pytest.raises(UsageError, match="another lr"):
         train("models2", *parts, tmp_path / "broken", lr=0.5, **options)
+    assert (tmp_path / "broken" / "params.json").read_bytes() == told, "what is refused leaves no trace"
+    with pytest.raises(DataError, match="of another network"):  # its file was changed since
+        train("models2", *parts, tmp_path / "broken", build=lambda: models.load_net("models4"), **options)
     parts[0].labels = "corrected"
     with pytest.raises(UsageError, match="another labels"):
         train("models2", *parts, tmp_path / "broken", **options)
@@ -125,6 +130,7 @@ def test_the_sample_that_breaks_a_loss_is_named():
         def loss(self, images, targets):
             return images.flatten(1).mean(1).log().mean()  # of a black picture it is no number
 
+    assert len(module.culprits(Net(), torch.zeros(1, 1, 8, 8), torch.zeros(1, 68, 2), "wing")) == 1
     images, targets = torch.ones(4, 1, 8, 8), torch.zeros(4, 68, 2)
     images[2] = 0
     assert module.culprits(Net(), images, targets, "wing").tolist() == [2]

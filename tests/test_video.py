@@ -99,6 +99,34 @@ def test_the_command_follows_a_clip_and_draws_it(hopper, command, tmp_path):
     assert "no such camera" in one_line_error(command("pipeline.py", "--camera", "77"), 1)
 
 
+def test_a_film_that_could_not_be_written_takes_no_others_place(tmp_path, monkeypatch):
+    """OpenCV says nothing of a full disk; so the frames are counted afterwards."""
+    with video.Film(tmp_path / "a.mp4", RATE) as film:
+        film.write(np.zeros((32, 32, 3), np.uint8))
+    good = (tmp_path / "a.mp4").read_bytes()
+    with pytest.raises(DataError, match="disk full"), video.Film(tmp_path / "a.mp4", RATE) as film:
+        for _ in range(3):
+            film.write(np.zeros((32, 32, 3), np.uint8))
+        film.writer.release()
+        film.part.write_bytes(film.part.read_bytes()[:100])
+    assert (tmp_path / "a.mp4").read_bytes() == good and list(tmp_path.iterdir()) == [tmp_path / "a.mp4"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be written"):
+        video.Film(tmp_path / "file" / "a.mp4", RATE)
+
+
+def test_the_style_blur_leaves_nobody_in_a_clip_to_be_found(hopper, command, tmp_path):
+    """Somebody who walks in between two looks of the detector is hidden from the first frame on."""
+    photo = cv2.resize(hopper[1], None, fx=0.4, fy=0.4)
+    with video.Film(tmp_path / "clip.avi", RATE) as film:
+        for i in range(12):
+            film.write(np.full_like(photo, 90) if i < 4 else shifted(photo, i, 0))
+    done = command("pipeline.py", tmp_path / "clip.avi", "--draw", tmp_path / "hidden.mp4", "--style", "blur")
+    assert done.returncode == 0 and "8 faces" in done.stdout, done.stdout + done.stderr
+    detector, frames = KeypointDetector(threads=1), [frame for frame, _ in video.Clip(tmp_path / "hidden.mp4")]
+    assert len(frames) == 12 and not any(detector(frame) for frame in frames)
+
+
 def test_a_broken_film_leaves_nothing_behind(tmp_path):
     with pytest.raises(RuntimeError), video.Film(tmp_path / "a.mp4", RATE) as film:
         film.write(np.zeros((32, 32, 3), np.uint8))
