@@ -36,7 +36,9 @@ test: .venv/done
 
 fuzz: .venv/done
 	@echo "spoiling files by the thousand"
-	@FUZZ_CASES=2000 $(BIN)/python -m pytest tests/test_fuzz.py tests/test_interruptions.py $(ARGS)
+	@FUZZ_CASES=2000 $(BIN)/python -m pytest -o faulthandler_timeout=600 tests/test_fuzz.py tests/test_interruptions.py $(ARGS)
+	@if $(BIN)/python -c "import atheris" 2>/dev/null; then for reader in image table pts json archive checkpoint grid; do \
+		$(BIN)/python tests/coverage_fuzz.py $$reader 5000 || exit 1; done; else echo "atheris is not installed: no search by coverage"; fi
 
 train: .venv/done
 	@echo "training $(NET) on the $(DATA) data, $(SPLIT) split"

@@ -167,19 +167,26 @@ def done_before(out, settings):
 
     Photos that could not be read are tried again: a disk or a network may have been away.
     """
-    import pyarrow.parquet
-
     names = set()
     for path in sorted(out.glob("part-*.parquet")):
-        try:
-            footer = pyarrow.parquet.read_schema(path).metadata
-            before, known, bad = (json.loads(footer[key]) for key in (b"settings", b"names", b"bad"))
-            names.update(set(known) - set(bad))
-        except (pyarrow.ArrowException, KeyError, TypeError, OSError, ValueError) as error:
-            raise DataError(f"{path}: not a file of this command ({type(error).__name__}); delete it and call again") from None
+        before, answered = footer_of(path)
         if before != settings:
             raise UsageError(f"{path} was made with {json.dumps(before)}; give the same, or another --out")
+        names |= answered
     return names
+
+
+def footer_of(path):
+    """What a file says of itself: the settings it was made with, and the names that it has an answer for. Raises DataError."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        footer = pyarrow.parquet.read_schema(path).metadata
+        settings, known, bad = (json.loads(footer[key]) for key in (b"settings", b"names", b"bad"))
+        return settings, set(known) - set(bad)
+    except (pyarrow.ArrowException, KeyError, TypeError, OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not a file of this command ({type(error).__name__}); delete it and call again") from None
 
 
 # ---------------------------------------------------------------- all chunks

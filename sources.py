@@ -227,7 +227,7 @@ def read_table(text, where):
     try:
         table = pd.read_csv(io.BytesIO(text), dtype=str, keep_default_na=False)
     except (ValueError, UnicodeDecodeError) as error:
-        raise DataError(f"{where}: not a table of comma-separated values ({error})") from None
+        raise DataError(f"{where}: not a table of comma-separated values ({' '.join(str(error).split())[:200]})") from None
     wanted = [str(i) for i in range(136)]
     missing = [name for name in wanted if name not in table.columns[1:]]
     if missing:

@@ -1,4 +1,4 @@
-"""The accurate network: models5 twice as wide, with nearly four times the weights and three times the time."""
+"""The accurate network: models5 twice as wide and on 160² pixels, with nearly four times the weights."""
 
 from models import models5
 
@@ -8,5 +8,5 @@ class Net(models5.Net):
 
     even_odds = 0.13
 
-    def __init__(self, side=128, widths=(128, 256), depth=2, features=256):
+    def __init__(self, side=160, widths=(128, 256), depth=2, features=256):
         super().__init__(side, widths, depth, features)

@@ -7,7 +7,8 @@ from pathlib import Path
 import atheris
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parents[1])]
-with atheris.instrument_imports(include=["sources", "formats", "grid", "models", "face_model", "video", "batch"]):
+OURS = ["sources", "formats", "grid", "models", "face_model", "video", "batch", "train", "annotate"]
+with atheris.instrument_imports(include=OURS):
     import sources
     from test_fuzz import READERS, told
 

@@ -1,5 +1,6 @@
 """Whatever is fed to a reader, the outcome is an answer or one of our errors that names the file; `make fuzz` tries harder."""
 
+import importlib.util
 import io
 import os
 import tempfile
@@ -14,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import annotate
 import batch
 import detector_architectures
 import downloads
@@ -22,6 +24,7 @@ import formats
 import grid
 import models
 import sources
+import train
 from errors import DataError, UsageError
 from test_sources import POINTS, csv_of, picture
 from video import Clip
@@ -75,6 +78,18 @@ def every_image(path):
     return [frames.image(row) for row in range(len(frames))]
 
 
+def state():
+    file = io.BytesIO()
+    torch.save({"history": [{"epoch": 1.0}], "best": {"nme": 4.0}, "params": {}, "data": {}, "state": {"net": {}}}, file)
+    return file.getvalue()
+
+
+def annotations():
+    with tempfile.TemporaryDirectory() as folder:
+        annotate.write_chunk(Path(folder), ["a.jpg"], [("a.jpg", 0, [0, 0, 1, 1], 0.9, [0.0] * 136, [1.0] * 68)], {}, {})
+        return next(Path(folder).glob("*.parquet")).read_bytes()
+
+
 FACE = ('{"name": "a.jpg", "box": [1, 2, 3, 4], "confidence": 0.5, "points": ' + str([[1.0, 2.0]] * 68) + "}\n").encode()
 COCO = ('{"categories": [], "images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1, "bbox": [1, 2, 3, 4],'
         ' "keypoints": ' + str([1.0, 2.0, 2] * 68) + "}]}").encode()
@@ -91,12 +106,15 @@ READERS = {  # name: (ending, files to spoil, what reads a path)
     "coco": (".json", [COCO], formats.read_coco),
     "archive": (".zip", [archive()], every_image),
     "checkpoint": (".pt", [checkpoint()], models.load_checkpoint),
+    "broken run": (".pt", [state()], lambda path: train.restore(path, {}, {}, {})),
     "grid": (".yaml", [b"net: [models4, models5]\nlr: [0.001, 0.01]\nseed: 3\n"], grid.read_grid),
     "drawn model": (".npz", [drawn_model()], face_model.load_model.__wrapped__),
     "notebook": (".ipynb", [b'{"cells": [{"cell_type": "code", "id": "a", "metadata": {"tags": ["parameters"]}, "outputs": [],'
                             b' "execution_count": null, "source": "a = 1"}], "metadata": {"kernelspec": {"name": "python3",'
                             b' "language": "python"}}, "nbformat": 4, "nbformat_minor": 5}'], batch.parameters_of),
 }
+if importlib.util.find_spec("pyarrow"):  # optional
+    READERS["annotations"] = (".parquet", [annotations()], annotate.footer_of)
 EDITS = st.lists(st.tuples(st.floats(0, 1), st.sampled_from(["set", "cut", "add", "end", "twice"]), st.binary(max_size=8)),
                  min_size=1, max_size=6)
 
@@ -116,6 +134,7 @@ def told(function, *arguments, name=None):
         return function(*arguments)
     except (DataError, UsageError) as error:
         assert name is None or name in str(error), error
+        assert "\n" not in str(error).strip() or "could not be downloaded" in str(error), error
         assert len(str(error)) < 1000
 
 

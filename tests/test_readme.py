@@ -20,6 +20,7 @@ SMALLER = (  # the same, in seconds; and names for what stands for one
     (r"(-p net \w+)", r"\1 -p epochs 1 -p data official"), (" …", ""),
     (r"--net models4 models5 --lr 0.001 0.002 --seed 0 1 2", "--net models4 --lr 0.001 0.002 --batch_size 32"),
     (r"(audit\.py)", r"\1 --data official --epochs 1"), (r"(ablation\.py)", r"\1 --epochs 1 --table few.csv 'faces alone'"),
+    (r"(detectors\.py)", r"\1 --data official --detector haar"),
     (r"(?s)(speed\.py).*", r"\1 models5 --seconds 0.1"), (r"\bNAME\b", "models4"), (r"\bFOLDER\b", "folder"),
     (r"\bFILE\b", "net.onnx"), (r"(ship .*) models5$", r"\1 models5-trial"),  # the default keeps weights that find faces
 )
