@@ -54,9 +54,11 @@ def test_reader_gives_upright_rgb_bytes_whatever_the_file(form, mode):
 def test_gray_and_16_bit_files_become_three_bytes_a_pixel():
     ramp = np.linspace(0, 65535, 600).reshape(20, 30).astype(np.uint16)
     _, png = cv2.imencode(".png", ramp)
-    image = read_image(png.tobytes())
-    assert image.dtype == np.uint8 and image.shape == (20, 30, 3)
-    assert np.abs(image[..., 0].astype(int) - ramp // 256).max() <= 1 and (image[..., 0] == image[..., 2]).all()
+    _, tiff = cv2.imencode(".tiff", ramp)
+    for data in (png, tiff):
+        image = read_image(data.tobytes())
+        assert image.dtype == np.uint8 and image.shape == (20, 30, 3)
+        assert np.abs(image[..., 0].astype(int) - ramp // 256).max() <= 1 and (image[..., 0] == image[..., 2]).all()
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "TIFF"])

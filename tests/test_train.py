@@ -139,6 +139,23 @@ def test_the_sample_that_breaks_a_loss_is_named():
     assert "lower --lr" in module.diverged(float("nan"), 3, 0.001, Path("none"))
 
 
+def test_a_training_that_meets_such_a_sample_names_it(parts, tmp_path):
+    class Net(torch.nn.Module):
+        input_size = 16
+
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def loss(self, images, targets):
+            return self.weight * (0.8 - images.flatten(1).mean(1)).sqrt().mean()  # of a white picture it is no number
+
+    image, white = parts[0].image, 5
+    parts[0].image = lambda row: 0 * image(row) + 255 if row == white else image(row)
+    with pytest.raises(DataError, match=f"look at {parts[0].names[white]}"):
+        train("models4", parts[0], None, tmp_path, **OPTIONS, build=Net, augment="fine", finish=())
+
+
 def test_a_network_may_bring_its_own_loss():
     class Own(torch.nn.Linear):
         def loss(self, images, targets):
