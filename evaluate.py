@@ -49,7 +49,10 @@ def point_errors(points, truth, normalizer="outer-eyes"):
 
 
 def debias(points, truth):
-    """Take the mean offset of each point over these faces, in units of the inter-ocular distance, out of `points`."""
+    """Take the mean offset of each point over these faces, in units of the inter-ocular distance, out of `points`.
+
+    points, truth: (n, 68, 2) in any one unit -> (n, 68, 2) in that unit.
+    """
     points, truth = np.asarray(points, np.float64), np.asarray(truth, np.float64)
     length = normalizer_length(truth)[:, None, None]
     return points - length * ((points - truth) / length).mean(0)
@@ -63,12 +66,6 @@ def failure_rate(nme, limit):
 def area_under_curve(nme, limit=8.0):
     """Area in % under the cumulative error curve up to `limit` %, exactly: the mean of max(0, 1 - nme / limit)."""
     return float(100 * np.mean(np.maximum(0, 1 - np.asarray(nme) / limit)))
-
-
-def cumulative_error_curve(nme):
-    """NME (n,) -> sorted errors and the share of faces (in %) at or below each: x and y of the curve."""
-    nme = np.sort(nme)
-    return nme, 100 * np.arange(1, len(nme) + 1) / len(nme)
 
 
 def bootstrap(values, groups=None, draws=2000, seed=0):

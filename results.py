@@ -143,12 +143,17 @@ def write_card(weights, rows):
     path = models.WEIGHTS / f"{weights}.pt"
     net, content = models.load_checkpoint(path)
     line = inspect.getmodule(models.net_class(content["net"])).__doc__.splitlines()[0]
-    data, params = content["data"], content["params"]
+    data = content["data"]
+    params = {k: v for k, v in content["params"].items() if v not in ("", None)}
+    if models.accepts_loss(net):
+        del params["loss"]  # it has its own
+    if "teacher" in params:
+        params["teacher"] = "an earlier network"
     names = [name.rsplit("/", 1)[-1].rsplit("_", 1)[0] for name in data["frames"]]
     write_whole(path.with_suffix(".md"), CARD.format(
         weights=weights, line=line, net=content["net"], parameters=models.parameter_count(net),
         side=models.input_size(net), count=len(names), people=len(set(names)), data=data["data"], split=data["split"],
-        labels=data["labels"], params=", ".join(f"{k.replace('_', ' ')} {v}" for k, v in params.items() if v not in ("", None)),
+        labels=data["labels"], params=", ".join(f"{k.replace('_', ' ')} {v}" for k, v in params.items()),
         minutes=content["metrics"].get("minutes", float("nan")), size=path.stat().st_size / 1e6, table=markdown(rows)))
 
 

@@ -22,7 +22,7 @@ from train import train
 TABLE = Path(__file__).with_name("ablation.csv")
 COLUMNS = ("step", "seeds", "epochs", "nme", "gain", "gain_low", "gain_high", "nme_own", "nme_training", "parameters",
            "multiply_adds", "ms_per_face", "minutes")
-AUGMENTATIONS["closest"] = (0.1, 0.25, 0.25, 0.0)  # for a step alone: what crops tell that fit the label to a hair
+CLOSEST = (0.1, 0.25, 0.25, 0.0)  # an augmentation for a step alone: what crops tell that fit the label to a hair
 
 
 class Logarithm(models5.Net):
@@ -134,6 +134,7 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"), help="keeps trainings (default: %(default)s)")
     parser.add_argument("--table", type=Path, default=TABLE, help="rows of other steps are kept (default: %(default)s)")
     options = parser.parse_args()
+    AUGMENTATIONS["closest"] = CLOSEST
     unknown = set(options.steps) - {*STEPS, *ASKED}
     if unknown:
         raise UsageError(f"no step {min(unknown)!r}; there are {', '.join((*STEPS, *ASKED))}")

@@ -40,14 +40,19 @@ def logit(chance):
     return np.log(chance / (1 - chance))
 
 
-def recalibrated(confidence, right, steps=50):
-    """(a, b) of the logistic regression right ~ a · logit(confidence) + b, by Newton's method; calibrated is (1, 0)."""
-    design, weights = np.column_stack([logit(confidence), np.ones(len(confidence))]), np.array([1.0, 0.0])
+def logistic_regression(x, right, steps=50, ridge=1e-3):
+    """(a, b) of right (n,) ~ logistic(a · x + b) for x (n,), by Newton's method; `ridge` holds them where nothing else does."""
+    design, weights = np.column_stack([x, np.ones(len(x))]), np.zeros(2)
     for _ in range(steps):
         chance = 1 / (1 + np.exp(-design @ weights))
-        slope = design.T @ (right - chance)
-        weights = weights + np.linalg.solve((design * (chance * (1 - chance))[:, None]).T @ design + 1e-6 * np.eye(2), slope)
+        bend = (design * (chance * (1 - chance) + 1e-6)[:, None]).T @ design + ridge * np.eye(2)
+        weights = weights + np.linalg.solve(bend, design.T @ (right - chance) - ridge * weights)
     return weights
+
+
+def recalibrated(confidence, right):
+    """(a, b) of the logistic regression right ~ a · logit(confidence) + b; calibrated is (1, 0)."""
+    return logistic_regression(logit(confidence), right)
 
 
 def calibration(confidence, error, bins=10):

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.confidence import logistic_regression
 from data_load import PARTS, SPLITS, load_frames, split_frames, tight_box
 from detector_architectures import load_detector, names, to_tight
 from errors import run
@@ -35,15 +36,6 @@ def fit(answers, truth):
             b = hits[0]
             rows.append([*((centre - b[:2] - b[2:] / 2) / b[2:]), *(box[2:] / b[2:])])
     return np.array(rows)
-
-
-def logistic(weights, is_face, rounds=50):
-    """Middle and spread of a logistic curve through (weight, face or not), by Newton's method."""
-    x, a = np.column_stack([np.ones(len(weights)), weights]), np.zeros(2)
-    for _ in range(rounds):
-        p = 1 / (1 + np.exp(-(x @ a)))
-        a += np.linalg.solve((x * (p * (1 - p) + 1e-6)[:, None]).T @ x + 1e-3 * np.eye(2), x.T @ (is_face - p) - 1e-3 * a)
-    return -a[0] / a[1], 1 / a[1]
 
 
 def main():
@@ -73,7 +65,8 @@ def main():
             weights = middle - spread * np.log(1 / np.clip(scores, 1e-12, 1 - 1e-12) - 1)
             print(f"  fit = ({', '.join(f'{v:.3f}' for v in np.median(rows, 0))})   on {len(rows)} frames, spread "
                   f"({', '.join(f'{v:.3f}' for v in rows.std(0))})")
-            print("  evidence = ({:.2f}, {:.2f})".format(*logistic(weights, np.concatenate(overlaps) >= 0.3)))
+            slope, rest = logistic_regression(weights, np.concatenate(overlaps) >= 0.3)
+            print(f"  evidence = ({-rest / slope:.2f}, {1 / slope:.2f})")  # middle and spread of the curve
 
 
 if __name__ == "__main__":
