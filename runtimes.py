@@ -127,6 +127,7 @@ def _openvino(predictor, side, device, threads, exact):
         with _quiet(), torch.no_grad():
             model = openvino.convert_model(predictor, example_input=_example(side), input=[-1, 1, side, side])
     settings = {"PERFORMANCE_HINT": "LATENCY"} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
+    settings["ENABLE_CPU_PINNING"] = False  # several processes would all take the first core
     if exact:
         settings["INFERENCE_PRECISION_HINT"] = "f32"
 

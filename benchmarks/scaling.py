@@ -57,14 +57,17 @@ class Rows:
         results.put_tables(PAGE, scaling="\n".join([*lines, "", f"The newest on: {list(newest.values())[-1]['machine']}."]))
 
 
-def call(*words, **environment):
-    """Run a command of the project -> (seconds, most resident bytes of it and its children, as often as looked)."""
+def call(*words, every=None, **environment):
+    """Run a command of the project -> (seconds, resident bytes of it and its children, looked at `every` so many seconds).
+
+    Looking costs the command a little time: it is done where memory is the question.
+    """
     start, seen, done = time.perf_counter(), [], threading.Event()
     process = subprocess.Popen([sys.executable, *map(str, words)], cwd=HOME, env={**os.environ, **environment},
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def watch():
-        while not done.wait(0.5):
+        while every and not done.wait(every):
             seen.append(resident(process.pid))
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -124,7 +127,8 @@ def archives(rows, options):
             draw_shards(folder, people)
         out = options.out / f"run-{people}"
         shutil.rmtree(out, ignore_errors=True)
-        _, seen = call("train.py", "--net", options.net, "--data", folder, "--epochs", 1, "--out", out, "--device", "cpu")
+        _, seen = call("train.py", "--net", options.net, "--data", folder, "--epochs", 1, "--out", out, "--device", "cpu",
+                       every=2)
         setting = f"{people * each} drawn frames"
         rows.add("archives", setting, "most resident memory", seen.max() / 1e6, "MB")
         rows.add("archives", setting, "waited for data", 100 * read_history(out)[0]["waited"], "%")
@@ -154,20 +158,23 @@ def photos(rows, options):
     """Photos a second on one process and on all cores, memory over many photos, and what a million would take."""
     folders = make_photos(options.out / "photos", options.count)
     cores, speeds = os.cpu_count() or 1, {}
-    few, rounds = folders[:max(len(folders) // 10, 1)], 3
-    count = sum(1 for folder in few for _ in folder.iterdir())
+    few = folders[:max(len(folders) // 12, 1)]
+    count, spent = sum(1 for folder in few for _ in folder.iterdir()), {}
+    for _ in range(3):
+        for workers in (1, cores):  # in turn, for others compute here too
+            for kind, places in (("start", sorted(few[0].iterdir())[:cores]), ("all", few)):
+                shutil.rmtree(out := options.out / "few", ignore_errors=True)
+                seconds = call("annotate.py", *places, "--out", out, "--workers", workers, "--chunk", 100)[0]
+                spent.setdefault((workers, kind), []).append(seconds)
     for workers in (1, cores):
-        spent = []
-        for again in range(rounds):  # start included: it is paid once, so it counts little for many photos
-            out = options.out / f"few-{workers}-{again}"
-            shutil.rmtree(out, ignore_errors=True)
-            spent.append(call("annotate.py", *few, "--out", out, "--workers", workers)[0])
-        speeds[workers] = count / np.median(spent)
+        start, whole = (np.median(spent[workers, kind]) for kind in ("start", "all"))
+        speeds[workers] = (count - cores) / (whole - start)
         rows.add("photos", f"{workers} processes", "photos a second", speeds[workers], "1/s")
+        rows.add("photos", f"{workers} processes", "start", start, "s")
     rows.add("photos", f"{cores} processes", "speed over one process's", speeds[cores] / speeds[1], "times")
     out = options.out / "all"
     shutil.rmtree(out, ignore_errors=True)
-    seconds, seen = call("annotate.py", *folders, "--out", out, "--workers", cores)
+    seconds, seen = call("annotate.py", *folders, "--out", out, "--workers", cores, every=2)
     setting = f"{options.count} photos"
     rows.add("photos", setting, "photos a second", options.count / seconds, "1/s")
     for share in (0.2, 0.6, 1.0):
