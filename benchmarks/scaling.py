@@ -177,6 +177,7 @@ def photos(rows, options):
     seconds, seen = call("annotate.py", *folders, "--out", out, "--workers", cores, every=2)
     setting = f"{options.count} photos"
     rows.add("photos", setting, "photos a second", options.count / seconds, "1/s")
+    rows.add("photos", setting, "speed over one process's", options.count / seconds / speeds[1], "times")
     for share in (0.2, 0.6, 1.0):
         part = seen[int(len(seen) * (share - 0.1)):max(int(len(seen) * share) - 1, 1)]
         rows.add("photos", setting, f"resident memory at {share:.0%}", np.median(part) / 1e6, "MB")
