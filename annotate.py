@@ -22,7 +22,7 @@ import models
 from errors import DataError, UsageError, need, number, run
 from formats import alone_in, read_text, write_whole
 from pipeline import MIN_CONFIDENCE, KeypointDetector
-from sources import IMAGE_ENDINGS, MAX_BYTES, read_image
+from pictures import IMAGE_ENDINGS, MAX_BYTES, read_image
 
 DIED = "the process that read it died; is it too large for the memory?"
 LOCK = threading.Lock()  # cascades and compiled networks do one thing at a time

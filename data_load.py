@@ -10,7 +10,8 @@ import numpy as np
 from torch.utils.data import Dataset, Sampler
 
 from errors import DataError, UsageError, run
-from sources import Frames, is_official, load_folder, load_official, read_image
+from pictures import read_image
+from sources import Frames, is_official, load_folder, load_official
 from transforms import (
     AUGMENTATIONS, Augment, Compose, FaceCrop, Normalize, RandomCrop, Rescale, ToTensor, crop_image, crop_matrix,
     data_transform, evaluation_transform, inter_ocular, tight_box, to_points, to_targets, training_transform, turned,

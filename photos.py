@@ -14,7 +14,7 @@ import video
 from errors import DataError, UsageError
 from formats import below, open_whole, read_boxes
 from show import draw_faces
-from sources import IMAGE_ENDINGS, read_image
+from pictures import IMAGE_ENDINGS, read_image
 
 
 def list_photos(places):

@@ -4,7 +4,7 @@ import importlib.util
 import os
 import sys
 
-from sources import read_image
+from pictures import read_image
 
 
 def has_front_end():

@@ -16,7 +16,7 @@ import runtimes
 import uses
 from data_load import learned_shift
 from errors import DataError, number, run
-from sources import read_image
+from pictures import read_image
 from transforms import crop_image, crop_matrix, overlap, tight_box, to_points
 
 # Keeps all true boxes of an eager Haar on the official validation frames, and one in twenty of those it invents there:

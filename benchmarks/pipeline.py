@@ -22,7 +22,7 @@ from evaluate import point_errors, refuse_leak
 from pipeline import MIN_CONFIDENCE, KeypointDetector
 from photos import list_photos
 from sample_faces import draw_scene
-from sources import read_image
+from pictures import read_image
 from transforms import overlap, tight_box
 
 

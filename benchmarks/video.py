@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import models
 from errors import DataError, run
 from pipeline import KeypointDetector
-from sources import read_image
+from pictures import read_image
 from transforms import inter_ocular
 from video import Tracker, jitter, lag
 

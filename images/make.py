@@ -14,7 +14,7 @@ import show
 from pipeline import KeypointDetector
 from sample_faces import draw_scene, draw_sheet
 from show import draw_faces
-from sources import read_image
+from pictures import read_image
 
 
 SHAPES = ("base", "narrow", "wide", "models6", "deep", "early", "side")  # steps that change how large the network is

@@ -7,16 +7,16 @@ from pathlib import Path
 import atheris
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parents[1])]
-OURS = ["sources", "formats", "grid", "models", "face_model", "video", "batch", "train", "annotate"]
+OURS = ["sources", "pictures", "formats", "grid", "models", "face_model", "video", "batch", "train", "annotate"]
 with atheris.instrument_imports(include=OURS):
-    import sources
+    import pictures
     from test_fuzz import READERS, told
 
 
 def main():
     name, runs = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 2000
     ending, files, read = READERS[name]
-    sources.MAX_PIXELS = 300_000
+    pictures.MAX_PIXELS = 300_000
     folder = Path(tempfile.mkdtemp())
     path = folder / f"spoiled{ending}"
     (folder / "corpus").mkdir()

@@ -23,6 +23,7 @@ import face_model
 import formats
 import grid
 import models
+import pictures
 import sources
 import train
 from errors import DataError, UsageError
@@ -96,7 +97,7 @@ COCO = ('{"categories": [], "images": [{"id": 1, "file_name": "a.jpg"}], "annota
 READERS = {  # name: (ending, files to spoil, what reads a path)
     "image": (".jpg", [encoded("JPEG"), encoded("JPEG", "CMYK"), encoded("PNG"), encoded("PNG", "P"), encoded("WEBP"),
                        encoded("BMP"), encoded("TIFF"), encoded("TIFF", compression="tiff_lzw"), encoded("GIF")],
-              sources.read_image),
+              pictures.read_image),
     "clip": (".avi", [clip()], lambda path: list(Clip(path))),
     "table": (".csv", [csv_of(POINTS, ["A_00.jpg", "B_00.jpg", "C_00.jpg"]).encode()],
               lambda path: sources.read_table(path.read_bytes(), str(path))),
@@ -140,7 +141,7 @@ def told(function, *arguments, name=None):
 
 @pytest.mark.parametrize("reader", READERS)
 def test_spoiled_files_are_read_or_told(reader, monkeypatch, tmp_path):
-    monkeypatch.setattr(sources, "MAX_PIXELS", 300_000)  # else a spoiled size is honestly decoded, in seconds
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 300_000)  # else a spoiled size is honestly decoded, in seconds
     ending, files, read = READERS[reader]
     path = tmp_path / f"spoiled{ending}"
 

@@ -9,7 +9,7 @@ from data_load import load_frames
 from errors import DataError
 from evaluate import point_errors, predict_frames
 from models import find_weights, load_checkpoint
-from sources import read_image as load_image
+from pictures import read_image as load_image
 from transforms import SWAP
 
 

@@ -20,11 +20,13 @@ import pytest
 from conftest import HOME
 from PIL import Image, ImageOps
 
+import pictures
 import sources
 from errors import DataError, UsageError
 from formats import to_pts
 from downloads import download
-from sources import load_folder, read_image, read_table
+from pictures import read_image
+from sources import load_folder, read_table
 
 RGB = np.zeros((20, 30, 3), np.uint8)
 RGB[:10, :15], RGB[10:, 15:] = (250, 20, 30), (20, 30, 240)
@@ -155,7 +157,7 @@ def test_a_huge_picture_is_refused_before_decoding(monkeypatch):
 
     with pytest.raises(DataError, match="60000×60000 pixels.*shrink"):
         read_image(header(60_000, 60_000))
-    monkeypatch.setattr(sources, "MAX_PIXELS", 500)
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 500)
     with pytest.raises(DataError, match="30×20"):
         read_image(encoded(Image.fromarray(RGB), "PNG"))
     monkeypatch.setenv("FACIAL_KEYPOINTS_MAX_PIXELS", "600")
