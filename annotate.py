@@ -54,8 +54,7 @@ def names_in(place, listed=False):
     elif Path(place).is_dir():
         for folder, folders, files in os.walk(place, onerror=refuse):
             folders.sort()
-            paths = (os.path.abspath(os.path.join(folder, name)) for name in sorted(files) if is_photo(name))
-            yield from filter(os.path.isfile, paths)  # no pipes, whose end nobody knows
+            yield from (os.path.abspath(os.path.join(folder, name)) for name in sorted(files) if is_photo(name))
     elif os.path.lexists(place):
         yield os.path.abspath(place)
     else:
@@ -285,10 +284,10 @@ def main():
 
     need("pyarrow", "writing Parquet")
     net = options.net if options.net in models.names() else os.path.abspath(models.find_weights(options.net))
-    arguments = (str(net), options.detector, options.min_confidence)
+    settings = {"net": str(net), "detector": options.detector, "min_confidence": options.min_confidence}
+    arguments = tuple(settings.values())
     detector_of(*arguments)  # a wrong name is told now
-    weights = hashlib.sha256(models.find_weights(net).read_bytes()).hexdigest()[:16]  # their name may stay, and they not
-    settings = {**dict(zip(("net", "detector", "min_confidence"), arguments, strict=True)), "weights": weights}
+    settings["weights"] = hashlib.sha256(models.find_weights(net).read_bytes()).hexdigest()[:16]  # a name may get new ones
     with alone_in(options.out):
         return annotate(options, arguments, settings)
 

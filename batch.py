@@ -154,7 +154,6 @@ def main():
              for name, words in vars(options).items() if name.startswith("grid ") and words}
     given = parse(options.parameters)
     given = {name: placed(name, value) for name, value in given.items()}
-    lists = {name: [placed(name, value) for value in values] for name, values in lists.items()}
     if lists or options.grid:
         return run_grid(notebooks[1], known[notebooks[1]], given, lists, options)
     return run_in_order(known, given, options.out or Path("runs/latest"))
@@ -198,22 +197,21 @@ def run_grid(notebook, known, given, lists, options):
     import grid
     from formats import alone_in
 
-    listed = grid.read_grid(options.grid) if options.grid else {}
-    listed = {name: [placed(name, value) for value in values] for name, values in listed.items()}
-    chosen = {**listed, **{k: [v] for k, v in given.items()}, **lists}
+    chosen = {**(grid.read_grid(options.grid) if options.grid else {}), **{k: [v] for k, v in given.items()}, **lists}
     refuse_unknown(chosen, sorted(known.keys() - FIXED))
-    chosen = {name: chosen[name] for name in known if name in chosen}  # one order, for runs are found again by their titles
+    # in one order, for runs are found again by their titles
+    chosen = {name: [placed(name, value) for value in chosen[name]] for name in known if name in chosen}
     runs, out = grid.combinations(chosen), options.out or Path("runs/grid")
     threads = options.threads or max((os.cpu_count() or 1) // options.workers, 1)
     print(f"{len(runs)} runs, {options.scheduler or f'{options.workers} at once'}, into {out}", flush=True)
     with alone_in(out):
-        told = grid.run_all(notebook, runs, out.resolve(), options.workers, threads, sys.stderr.isatty(), options.scheduler)
-        rows = grid.gather(runs, told, out)
-        if rows:
-            grid.compare(rows, out)
-    for row in sorted(rows, key=lambda row: float(row["nme"])):
+        rows = grid.run_all(notebook, runs, out.resolve(), options.workers, threads, sys.stderr.isatty(), options.scheduler)
+        good = [row for row in rows if "nme" in row]
+        if good:
+            grid.compare(good, out)
+    for row in sorted(good, key=lambda row: float(row["nme"])):
         print(f"  {row['run']:<40} NME {float(row['nme']):6.2f} ({float(row['nme_low']):.2f}–{float(row['nme_high']):.2f})")
-    failed = {title: reason for title, reason in told.items() if reason}
+    failed = {row["run"]: row["failed"] for row in rows if row["failed"]}
     for title, reason in failed.items():
         print(f"failed: {title}: {reason}", file=sys.stderr)
     print(f"{len(runs) - len(failed)} of {len(runs)} runs ended well; the table: {out / 'table.csv'}")

@@ -119,8 +119,8 @@ def run_titled(work, notebook, out, threads):
 
 
 def run_all(notebook, runs, out, workers, threads, bar=True, scheduler=None):
-    """Run all combinations, here or on a Dask cluster -> {title: '' or what went wrong}; the table grows with them."""
-    told = {}
+    """Run all combinations, here or on a Dask cluster -> rows of OUT/table.csv, which grows with them, in their order."""
+    rows = {}
     if scheduler:
         import cluster
 
@@ -130,28 +130,23 @@ def run_all(notebook, runs, out, workers, threads, bar=True, scheduler=None):
         ended = here(notebook, runs, out, workers, threads)
     with tqdm(total=len(runs), unit="run", disable=not bar) as progress:
         for title, problem in ended:
-            told[title] = problem
-            gather(runs, told, out)
-            progress.set_postfix(failed=sum(map(bool, told.values())), refresh=False)
+            rows[title] = row_of(title, runs[title], problem, out)
+            ordered = [rows[title] for title in runs if title in rows]
+            write_whole(out / "table.csv", table_text(list(dict.fromkeys(name for row in ordered for name in row)), ordered))
+            progress.set_postfix(failed=sum(bool(row["failed"]) for row in ordered), refresh=False)
             progress.update()
-    return {title: told[title] for title in runs}
+    return ordered
 
 
-def gather(runs, told, out):
-    """Write OUT/table.csv, a row for each run that is told of -> the rows of what ended well."""
-    rows = []
-    for title, parameters in runs.items():
-        if title not in told:
-            continue
-        row = {"run": title, **parameters, "failed": told[title]}
-        path = out / title / "run" / "row.csv"
-        if not told[title] and path.exists():
-            with open(path, newline="") as file:
-                result = next(csv.DictReader(file))
-            row |= {name: result[name] for name in METRICS}
-        rows.append(row)
-    write_whole(out / "table.csv", table_text(list(dict.fromkeys(name for row in rows for name in row)), rows))
-    return [row for row in rows if "nme" in row]
+def row_of(title, parameters, problem, out):
+    """A run's row of the table: its parameters, what went wrong or '', and the metrics of what ended well."""
+    row = {"run": title, **parameters, "failed": problem}
+    path = out / title / "run" / "row.csv"
+    if not problem and path.exists():
+        with open(path, newline="") as file:
+            result = next(csv.DictReader(file))
+        row |= {name: result[name] for name in METRICS}
+    return row
 
 
 def compare(rows, out):

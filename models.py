@@ -202,8 +202,7 @@ def fill(net, state, path):
 def is_plain(value):
     """True for tensors as checkpoints of ours hold them: dense, here, of ordinary numbers."""
     return (isinstance(value, torch.Tensor) and value.layout == torch.strided and value.device.type == "cpu"
-            and not value.is_quantized and value.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64,
-                                                           torch.int64))
+            and value.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64))
 
 
 def find_weights(wanted):

@@ -135,7 +135,7 @@ def follow(detector, place, name, answers, target, options, told):
     """Follow the faces of a clip or a camera, write answers and the drawn clip -> how many faces were seen."""
     clip = video.Clip(place)
     hide = options.style == "blur"  # then nobody may go unseen: the detector is asked for every frame
-    tracker = video.Tracker(detector, **({"every": 1} if hide else {}))
+    tracker = video.Tracker(detector, every=1) if hide else video.Tracker(detector)
     with video.Film(target, clip.rate) if target else contextlib.nullcontext() as film:
         def each(index, frame, faces):
             add(answers, f"{name}#{index}", frame, faces, options)

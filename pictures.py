@@ -61,12 +61,10 @@ def read_bytes(path):
         if about.st_size > MAX_BYTES:
             raise DataError(f"{path}: {about.st_size:,} bytes, at most {MAX_BYTES:,} are read")
         return Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path}: cannot be read ({error})") from None  # a name with a zero byte in it
+    except DataError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte in it
+        raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from None
 
 
 def header_of(data, name):
