@@ -76,6 +76,8 @@ def run_notebook(notebook, folder, parameters, bar=True):
         raise DataError(f"{notebook.name}: {error.ename}: {error.evalue} (the notebook as far as it came: {target})") from None
     except (DeadKernelError, NoSuchKernel) as error:
         raise DataError(f"{notebook.name}: the kernel died or is not there ({error}); is memory short?") from None
+    except OSError as error:
+        raise DataError(f"{target}: cannot be written ({error.strerror or error}); is the disk full?") from None
     finally:
         part.unlink(missing_ok=True)
     page, _ = HTMLExporter().from_filename(str(target))

@@ -12,6 +12,7 @@ import pytest
 import torch
 from conftest import HOME, one_line_error
 
+import batch
 import models
 from errors import UsageError
 from formats import alone_in, write_whole
@@ -98,6 +99,31 @@ def test_a_full_disk_leaves_the_last_good_files(tiny_zip, tmp_path, command):
     assert process.returncode == 1 and "cannot be written" in said.splitlines()[-1] and "Traceback" not in said, said
     assert {path.name: path.read_bytes() for path in out.iterdir() if path.name[0] != "."} == before
     models.load_checkpoint(out / "checkpoint.pt")
+
+
+SMALL_DISK = """mount -t tmpfs -o size=60k none "$1" && cp -r "$2"/. "$1" || exit 99
+small=$1 seen=$3; shift 3; "$@"; code=$?; cp -r "$small"/. "$seen"; exit $code"""
+
+
+@pytest.mark.parametrize("script", ["train.py", "batch.py", "pipeline.py"])
+def test_a_small_disk_that_fills_keeps_what_was_there(script, tiny_zip, hopper, tmp_path):
+    """A tmpfs of 60 kB, mounted where only the command sees it; what it holds in the end is copied out and looked at."""
+    small, before, after = (tmp_path / name for name in ("small", "before", "after"))
+    for folder in (small, before, after):
+        folder.mkdir()
+    names = ["checkpoint.pt", *batch.NOTEBOOKS, hopper[0].name]
+    for name in names:
+        (before / name).write_text("what was there\n")
+    words = {"train.py": training(tiny_zip, small), "batch.py": ("batch.py", "--out", small),
+             "pipeline.py": ("pipeline.py", hopper[0], "--draw", small)}[script]
+    if subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", small], capture_output=True).returncode:
+        pytest.skip("a disk of one's own may not be mounted here")
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", SMALL_DISK, "sh", small, before, after, sys.executable,
+                           HOME / words[0], *map(str, words[1:])], capture_output=True, text=True, timeout=200)
+    assert str(small) in one_line_error(done, 1)
+    assert all((after / name).read_text() == "what was there\n" for name in names)
+    left = {path.name for path in after.rglob("*") if path.is_file()} - {*names, ".lock"}
+    assert left <= {"params.json"}, "nothing half written stays behind"
 
 
 def test_answers_take_their_name_only_when_all_are_written(hopper, tmp_path):
