@@ -211,10 +211,16 @@ def draw_shards(folder, people, seed=0, size=250):
     if others:
         raise DataError(f"{folder}: {min(others)} is of another set; draw into a folder of its own")
     todo = {path: part for path, part in parts.items() if not path.exists()}
-    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
-        waiting = [pool.submit(draw_archive, path, part, seed, False) for path, part in todo.items()]
-        for future in tqdm(as_completed(waiting), total=len(waiting), desc="drawing archives", unit="archive"):
-            future.result()
+    before = {name: value for name, value in os.environ.items() if name == "OMP_NUM_THREADS"}
+    os.environ["OMP_NUM_THREADS"] = "1"  # processes read it when they begin; threads of each would take the others' cores
+    try:
+        with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+            waiting = [pool.submit(draw_archive, path, part, seed, False) for path, part in todo.items()]
+            for future in tqdm(as_completed(waiting), total=len(waiting), desc="drawing archives", unit="archive"):
+                future.result()
+    finally:
+        del os.environ["OMP_NUM_THREADS"]
+        os.environ.update(before)
 
 
 def sample_archive(people=150, seed=0):
