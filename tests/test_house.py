@@ -59,3 +59,23 @@ def test_the_lock_holds_a_version_that_requirements_allow_of_everything_but_torc
         versions = [version for name, version in locked if name == requirement.name]
         assert versions or requirement.name == "torch", f"{requirement.name} is not in requirements.lock"
         assert all(requirement.specifier.contains(version) for version in versions), requirement.name
+
+
+def test_nothing_is_fetched_at_import():
+    """Every module, network and detector is imported where connecting to anything is an error; optional packages may lack."""
+    modules = sorted({".".join(path.relative_to(HOME).with_suffix("").parts) for path in FILES if path.suffix == ".py"
+                      and path.parent in (HOME, HOME / "models", HOME / "detector_architectures")} - {"models.__init__"})
+    assert {"data_load", "models.models5", "detector_architectures.haar"} <= set(modules)
+    script = f"""
+import importlib, socket
+def refuse(*address):
+    raise SystemExit(f"an import asks for {{address}}")
+socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
+for name in {modules}:
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        assert error.name and error.name.split(".")[0] not in {modules}, error
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=HOME, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
