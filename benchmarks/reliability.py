@@ -72,8 +72,8 @@ def main():
     write_whole(PAGE, f"""# Reliability
 
 Made by `python benchmarks/reliability.py --cases {options.cases} --rounds {options.rounds}` on {machine()}:
-{cases:,} cases. Each line is a test of the same name in `tests/`. `make test` feeds 25 spoiled files to each reader and kills one
-run of each kind; `make fuzz` feeds 2,000 to each.
+{cases:,} cases. Each line is a test of the same name in `tests/`. `make test` feeds 25 spoiled files to each reader and
+kills one run of each kind; `make fuzz` feeds 2,000 to each.
 """ + "\n".join(lines) + "\n")
     print(f"written: {PAGE}")
     return 1 if failed else 0
