@@ -82,6 +82,7 @@ def _torch(predictor, side, device, threads, exact):
         with _quiet(), torch.no_grad(), autocast:  # frozen: batch norms become part of the convolutions before them
             own = Predictor(copy.deepcopy(predictor.net)).eval().to(memory_format=torch.channels_last)
             graph = torch.jit.freeze(torch.jit.trace(own, example, check_trace=False))
+            graph = torch.jit.optimize_for_inference(graph) if low else graph  # in float32 it slows images laid out like these
 
     def run(images):
         before = torch.get_num_threads()
