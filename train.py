@@ -85,7 +85,7 @@ def average(averaged, current, steps):
 
 
 def train(net_name, training, validation, folder, epochs=60, batch_size=32, lr=0.002, loss="wing", optimizer="adamw",
-          device="auto", seed=0, workers=0, bfloat16=True, init=None, resume=False, bar=True, augment="hard",
+          device="auto", seed=0, workers=None, bfloat16=True, init=None, resume=False, bar=True, augment="hard",
           build=None, teacher=None, finish=FINISH, compiled=False):
     """Train a network on frames and keep the weights that are best on `validation`.
 
@@ -94,7 +94,8 @@ def train(net_name, training, validation, folder, epochs=60, batch_size=32, lr=0
     `validation=None` trains on to the last epoch and keeps that; `build` makes the network instead of that name's
     file, for networks that are being tried out; `teacher` is a checkpoint whose answers refine the labels (`taught`);
     `finish` are pairs (share of the epochs, augmentation): from there on that one takes the place of `augment`;
-    `compiled` puts the network through torch.compile, which pays on GPUs and needs a compiler.
+    `compiled` puts the network through torch.compile, which pays on GPUs and needs a compiler; `workers` processes load
+    data, which pays where they have to be read all the time: by default one for frames in several archives, else none.
     Under `accelerate launch` the processes share each batch, and the first alone writes.
     Returns the path of checkpoint.pt and the rows of curves.csv.
     """
@@ -130,6 +131,7 @@ def fit(team, net_name, training, validation, folder, params, workers, resume, b
     later = [(round(share * epochs), view(kind)) for share, kind in finish]
     dataset = FacialKeypointsDataset(training, view(params["augment"]), gray=True, seed=seed, finish=later)
     sampler = EpochSampler(len(dataset), seed, training.shards)
+    workers = int(training.shards.any()) if workers is None else workers
     loader = DataLoader(dataset, batch_sampler=team.batches(sampler, batch_size), num_workers=workers,
                         persistent_workers=workers > 0)
     held_out = validation and held(validation, side, batch_size)
@@ -306,7 +308,8 @@ def main():
                         help="hard: also tilted, dark, blurred, half hidden faces (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, … (default: %(default)s)")
     parser.add_argument("--seed", type=SEED, default=0, help="(default: %(default)s)")
-    parser.add_argument("--workers", type=number(int, 0), default=0, help="processes that load data (default: %(default)s)")
+    parser.add_argument("--workers", type=number(int, 0),
+                        help="processes that load data (default: 1 for a folder of archives, else 0)")
     parser.add_argument("--init", metavar="CHECKPOINT", help="start from these weights")
     parser.add_argument("--teacher", metavar="CHECKPOINT", help="a trained network whose answers refine the labels")
     parser.add_argument("--compile", action="store_true", help="by torch.compile: pays on GPUs, needs a compiler")

@@ -125,16 +125,18 @@ def archives(rows, options):
             rows.add("archives", f"{people * each} drawn frames", "drawing", time.perf_counter() - start, "s")
         else:
             draw_shards(folder, people)
-        out = options.out / f"run-{people}"
-        shutil.rmtree(out, ignore_errors=True)
-        _, seen = call("train.py", "--net", options.net, "--data", folder, "--epochs", 1, "--out", out, "--device", "cpu",
-                       every=2)
-        setting = f"{people * each} drawn frames"
-        rows.add("archives", setting, "most resident memory", seen.max() / 1e6, "MB")
-        rows.add("archives", setting, "waited for data", 100 * read_history(out)[0]["waited"], "%")
-        rows.add("archives", setting, "one epoch", read_history(out)[0]["seconds"], "s")
-        most.append(seen.max() / 1e6)
-    rows.add("archives", setting, "more than for 3000 frames", most[1] - most[0], "MB")
+        for workers in (0, 1):
+            out = options.out / f"run-{people}-{workers}"
+            shutil.rmtree(out, ignore_errors=True)
+            _, seen = call("train.py", "--net", options.net, "--data", folder, "--epochs", 1, "--out", out, "--device", "cpu",
+                           "--workers", workers, every=2)
+            setting = f"{people * each} drawn frames, " + ("a loader" if workers else "no loader")
+            rows.add("archives", setting, "most resident memory", seen.max() / 1e6, "MB")
+            rows.add("archives", setting, "waited for data", 100 * read_history(out)[0]["waited"], "%")
+            rows.add("archives", setting, "one epoch", read_history(out)[0]["seconds"], "s")
+            most.append(seen.max() / 1e6)
+    for few, many, setting in zip(most[:2], most[2:], ("no loader", "a loader"), strict=True):
+        rows.add("archives", f"{people * each} drawn frames, {setting}", "more than for 3000 frames", many - few, "MB")
 
 
 def make_photos(folder, count, scenes=200, side=300):
