@@ -119,12 +119,10 @@ def archives(rows, options):
     each, most = VIDEOS * FRAMES, []
     for people in (3000 // each, options.people):
         folder = options.out / f"drawn-{people}"
-        if people == options.people:
-            start = time.perf_counter()
-            draw_shards(folder, people)
+        start, there = time.perf_counter(), folder.exists()
+        draw_shards(folder, people)
+        if not there:
             rows.add("archives", f"{people * each} drawn frames", "drawing", time.perf_counter() - start, "s")
-        else:
-            draw_shards(folder, people)
         for workers in (0, 1):
             out = options.out / f"run-{people}-{workers}"
             shutil.rmtree(out, ignore_errors=True)
@@ -164,9 +162,9 @@ def photos(rows, options):
     count, spent = sum(1 for folder in few for _ in folder.iterdir()), {}
     for _ in range(3):
         for workers in (1, cores):  # in turn, for others compute here too
-            for kind, places in (("start", sorted(few[0].iterdir())[:cores]), ("all", few)):
+            for kind, places, chunk in (("start", sorted(few[0].iterdir())[:cores], 1), ("all", few, 100)):
                 shutil.rmtree(out := options.out / "few", ignore_errors=True)
-                seconds = call("annotate.py", *places, "--out", out, "--workers", workers, "--chunk", 100)[0]
+                seconds = call("annotate.py", *places, "--out", out, "--workers", workers, "--chunk", chunk)[0]
                 spent.setdefault((workers, kind), []).append(seconds)
     for workers in (1, cores):
         start, whole = (np.median(spent[workers, kind]) for kind in ("start", "all"))
@@ -179,7 +177,7 @@ def photos(rows, options):
     seconds, seen = call("annotate.py", *folders, "--out", out, "--workers", cores, every=2)
     setting = f"{options.count} photos"
     rows.add("photos", setting, "photos a second", options.count / seconds, "1/s")
-    rows.add("photos", setting, "speed over one process's", options.count / seconds / speeds[1], "times")
+    rows.add("photos", setting, "speed over one process's", options.count / (seconds - start) / speeds[1], "times")
     for share in (0.2, 0.6, 1.0):
         part = seen[int(len(seen) * (share - 0.1)):max(int(len(seen) * share) - 1, 1)]
         rows.add("photos", setting, f"resident memory at {share:.0%}", np.median(part) / 1e6, "MB")
