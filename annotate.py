@@ -1,6 +1,7 @@
 """Folders and buckets of photos → Parquet files of keypoints, here or on a cluster; what is done is not done again."""
 
 import argparse
+import contextlib
 import glob
 import hashlib
 import itertools
@@ -19,10 +20,10 @@ from tqdm import tqdm
 
 import detector_architectures
 import models
-from errors import DataError, UsageError, need, number, run
-from formats import alone_in, read_text, write_whole
+from errors import DataError, UsageError, named, need, number, run
+from formats import alone_in, read_text, told, write_whole
 from pipeline import MIN_CONFIDENCE, KeypointDetector
-from pictures import IMAGE_ENDINGS, MAX_BYTES, read_image
+from pictures import IMAGE_ENDINGS, MAX_BYTES, files_below, read_image
 
 DIED = "the process that read it died; is it too large for the memory?"
 LOCK = threading.Lock()  # cascades and compiled networks do one thing at a time
@@ -48,13 +49,11 @@ def names_in(place, listed=False):
     if "://" in place:
         yield from names_at(place, listed)
     elif place.endswith(".txt") and Path(place).is_file() and not listed:
-        for line in read_text(place).splitlines():
+        for line in read_text(place).split("\n"):  # other signs that end lines of text may be in names
             if line.strip():
-                yield from names_in(line.strip(), listed=True)
+                yield from names_in(line if os.path.lexists(line) else line.strip(), listed=True)
     elif Path(place).is_dir():
-        for folder, folders, files in os.walk(place, onerror=refuse):
-            folders.sort()
-            yield from (os.path.abspath(os.path.join(folder, name)) for name in sorted(files) if is_photo(name))
+        yield from map(os.path.abspath, files_below(place))
     elif os.path.lexists(place):
         yield os.path.abspath(place)
     else:
@@ -66,11 +65,9 @@ def names_in(place, listed=False):
 
 def is_photo(name):
     """True for names and addresses that end as pictures do."""
-    return Path(urlsplit(name).path if "://" in name else name).suffix.lower() in IMAGE_ENDINGS
-
-
-def refuse(error):
-    raise DataError(f"{error.filename}: cannot be listed ({error.strerror})")
+    with contextlib.suppress(ValueError):  # no address at all: it is told when it is read
+        name = urlsplit(name).path if "://" in name else name
+    return Path(name).suffix.lower() in IMAGE_ENDINGS
 
 
 def names_at(address, listed=False):
@@ -83,7 +80,7 @@ def names_at(address, listed=False):
         files, root = fsspec.core.url_to_fs(address)
         found = files.glob(root) if "*" in address else files.find(root)
     except Exception as error:  # each store raises errors of its own
-        raise DataError(f"{address}: cannot be listed ({type(error).__name__}: {error})") from None
+        raise DataError(f"{address}: cannot be listed ({told(error)})") from None
     photos = sorted(files.unstrip_protocol(path) for path in found if is_photo(path))
     if not photos:
         raise DataError(f"{address}: no photos there")
@@ -110,7 +107,7 @@ def read(name):
         with fsspec.open(name, "rb") as file:
             data = file.read(MAX_BYTES + 1)
     except Exception as error:  # each store raises errors of its own
-        raise DataError(f"{name}: cannot be read ({type(error).__name__}: {error})") from None
+        raise DataError(f"{name}: cannot be read ({told(error)})") from None
     if len(data) > MAX_BYTES:
         raise DataError(f"{name}: more than {MAX_BYTES:,} bytes, at most so many are read")
     return read_image(data)
@@ -272,8 +269,9 @@ def on_cluster(chunks, arguments, scheduler):
 
 def main():
     parser = argparse.ArgumentParser(description="Annotate photos with 68 keypoints a face, into Parquet files.")
-    parser.add_argument("places", nargs="+", metavar="PLACE", help="folders, globs, photos, .txt lists, s3://, gs://, http://")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the Parquet files; a second call goes on there")
+    parser.add_argument("places", nargs="+", type=named, metavar="PLACE",
+                        help="folders, globs, photos, .txt lists, s3://, gs://, http://")
+    parser.add_argument("--out", type=named, required=True, help="folder of the Parquet files; a second call goes on there")
     parser.add_argument("--net", default=models.DEFAULT, help="(default: %(default)s)")
     parser.add_argument("--detector", default=detector_architectures.DEFAULT, choices=detector_architectures.names())
     parser.add_argument("--min-confidence", type=number(float, 0, 1), default=MIN_CONFIDENCE, help="(default: %(default)s)")
@@ -282,6 +280,7 @@ def main():
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, in place of local processes")
     options = parser.parse_args()
 
+    options.out = Path(options.out)
     need("pyarrow", "writing Parquet")
     net = options.net if options.net in models.names() else os.path.abspath(models.find_weights(options.net))
     settings = {"net": str(net), "detector": options.detector, "min_confidence": options.min_confidence}
@@ -296,6 +295,8 @@ def annotate(options, arguments, settings):
     """What the command does once it has the folder for itself."""
     names, bad = done_before(options.out, settings), {}
     todo = [name for name in list_names(options.places) if name not in names]
+    if not todo and not names:
+        raise DataError(f"no photos in {', '.join(options.places)} (looked for {', '.join(IMAGE_ENDINGS)})")
     print(f"{len(todo)} photos to do, {len(names)} done before")
     chunks, faces = chunks_of(todo, options.chunk), 0
     finished = on_cluster(chunks, arguments, options.scheduler) if options.scheduler else here(

@@ -1,6 +1,7 @@
 """What the labels are: their shift, the lattice they lie on, the floor that sets for any score, and the doubtful ones."""
 
 import argparse
+import io
 import sys
 import tempfile
 from functools import partial
@@ -12,12 +13,14 @@ import models
 from data_load import (
     SHIFT_INTER_OCULAR, SHIFT_PIXELS, inter_ocular, load_frames, person_digit, split_frames,
 )
-from errors import number, run
+from errors import DataError, UsageError, named, number, run
 from evaluate import point_errors, settled_answers
+from formats import write_whole
 from models import models5
 from train import train
 
 
+PICTURES = (".png", ".jpg", ".pdf", ".svg")  # what the gallery of doubtful labels may be
 # A quarter of the default network: many passes over few frames matter more here than the last digit of each answer.
 SMALL = partial(models5.Net, side=64, widths=(32, 64), features=64)
 
@@ -116,13 +119,18 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="official", help="sample, official, or a folder or zip (default: %(default)s)")
     parser.add_argument("--epochs", type=number(int, 1), default=40, help="of the networks that measure (default: %(default)s)")
-    parser.add_argument("--shift", type=float, nargs=2, metavar=("PX", "SHARE"),
+    parser.add_argument("--shift", type=number(float, -100, 100), nargs=2, metavar=("PX", "SHARE"),
                         help="put a known shift in x and y into the labels first, to see it come out")
-    parser.add_argument("--doubtful", type=Path, metavar="FILE", help="draw the most doubtful labels into this picture")
+    parser.add_argument("--doubtful", type=named, metavar="FILE",
+                        help="draw the most doubtful labels into this picture (.png, .jpg, .pdf or .svg)")
     options = parser.parse_args()
+    if options.doubtful and Path(options.doubtful).suffix.lower() not in PICTURES:
+        raise UsageError(f"--doubtful {options.doubtful}: a picture's name ends in {', '.join(PICTURES)}")
 
     everything = load_frames(options.data, "published")
     frames = split_frames(everything, "official", "all-training")
+    if len(set(person_digit(person) % 2 for person in frames.people)) < 2:
+        raise DataError(f"{options.data}: too few people to have two halves of them, one to learn from and one to measure on")
     if options.shift:
         unit = inter_ocular(frames.points)[:, None, None]
         frames.points = frames.points + (options.shift[0] + options.shift[1] * unit).astype(np.float32)
@@ -166,7 +174,9 @@ def gallery(frames, answers, rows, errors, path):
     for axis, row in zip(axes.flat, rows, strict=False):
         show.image_on(axis, frames.image(row), f"{frames.names[row]} {errors[row]:.0f} %")
         show.points_on(axis, answers[row], truth=frames.points[row])
-    figure.savefig(path)
+    picture = io.BytesIO()
+    figure.savefig(picture, format=Path(path).suffix[1:].lower())
+    write_whole(path, picture.getvalue())
     print(f"drawn: {path}")
 
 

@@ -122,7 +122,9 @@ def parse(pairs):
         try:
             parameters[name] = {"true": True, "false": False}.get(value.lower())
             parameters[name] = ast.literal_eval(value) if parameters[name] is None else parameters[name]
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            parameters[name] = value
+        if not isinstance(parameters[name], (bool, int, float, str)):
             parameters[name] = value
     return parameters
 
@@ -152,6 +154,10 @@ def main():
         for notebook in notebooks:
             refresh(notebook)
         return 0
+    for name, words in vars(options).items():
+        for word in words if name.startswith("grid ") and words else ():
+            if "=" in word and word.partition("=")[0] in known[notebooks[1]]:
+                raise UsageError(f"{word!r} stands after --{name[5:]} and would be a value of it; put it first")
     lists = {name[5:]: [parse([f"value={word}"])["value"] for word in words]
              for name, words in vars(options).items() if name.startswith("grid ") and words}
     given = parse(options.parameters)

@@ -1,6 +1,7 @@
 """The two errors that users see, and how a command turns them into one line and an exit code."""
 
 import argparse
+import contextlib
 import importlib
 import os
 import sys
@@ -18,6 +19,8 @@ def number(kind, low=None, high=None):
     """An argparse type: a number of `kind` from `low` to `high`, both included; nan is none."""
     def convert(text):
         value = kind(text)
+        if kind is int and abs(value) > 2**32:
+            raise argparse.ArgumentTypeError(f"{text[:20]} is too large")
         if (low is not None and not value >= low) or (high is not None and not value <= high):
             allowed = f"at least {low}" if high is None else f"from {low} to {high}"
             raise argparse.ArgumentTypeError(f"{text} is not {allowed}")
@@ -35,22 +38,60 @@ def need(module, why, package=None):
         raise UsageError(f"{why} needs what is not installed: pip install {package or module}") from None
 
 
+def named(text):
+    """An argparse type: the name of a file or folder, which is not empty, as that of a variable without a value would be."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty name; is a variable of the shell not set?")
+    return text
+
+
+class Lasting:
+    """A stream of text that takes words when nobody reads them any more (`… | head -1`): the work goes on to its end."""
+
+    def __init__(self, stream):
+        stream.reconfigure(errors="backslashreplace")  # names of files need not be what the terminal can show
+        self.stream = stream
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+    def write(self, text):
+        try:
+            return self.stream.write(text)
+        except BrokenPipeError:
+            return self.silence()
+
+    def flush(self):
+        try:
+            self.stream.flush()
+        except BrokenPipeError:
+            self.silence()
+
+    def silence(self):
+        """Let all that is still written go nowhere."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+
+
 SEED = number(int, 0, 2**32 - 1)
 
 
 def run(main):
     """Call `main()` and leave the process with its exit code; users' mistakes become one clear line."""
+    with contextlib.suppress(AttributeError):  # closed
+        sys.stderr = Lasting(sys.stderr)
+        sys.stdout = Lasting(sys.stdout)
     try:
         code = main()
-        sys.stdout.flush()
+        if sys.stdout:
+            sys.stdout.flush()
     except (DataError, UsageError) as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         code = 130
-    except BrokenPipeError:  # the reader went away (`… | head`): not worth a word
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of answers went away (`--csv - | head`): not worth a word
+        sys.stdout.silence()
         code = 0
     except OSError as error:  # a name too long, a folder that may not be read, a full disk
         print(f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}", file=sys.stderr)

@@ -42,6 +42,8 @@ def point_errors(points, truth, normalizer="outer-eyes"):
     points, truth = np.asarray(points, np.float64), np.asarray(truth, np.float64)
     if points.shape != truth.shape:
         raise ValueError(f"answers {points.shape} and truth {truth.shape} differ in shape")
+    if not np.isfinite(points).all():
+        raise DataError(f"face {int(np.argmin(np.isfinite(points).all((1, 2))))} has answers that are no numbers")
     length = normalizer_length(truth, normalizer)
     if not (length > 0).all():
         raise DataError(f"face {int(np.argmin(length))} has a {normalizer} distance of 0; its error is undefined")
@@ -158,8 +160,8 @@ def in_convention_of(frames, points, trained):
 
 def refuse_leak(content, frames, where):
     """Raise DataError if the checkpoint was trained on any of these frames."""
-    seen = np.intersect1d(content["data"].get("frames") or [], frames.names)
-    if len(seen):
+    seen = sorted({*(content["data"].get("frames") or [])} & {*frames.names.tolist()})
+    if seen:
         raise DataError(f"{where} was trained on {len(seen)} of these {len(frames)} frames ({seen[0]} is one): its "
                         "score would not be honest. Choose the split it was trained with, or give --allow-leak")
 
@@ -170,6 +172,8 @@ def score(path, frames, normalizer="outer-eyes", allow_leak=False, bar=False):
     if not allow_leak:
         refuse_leak(content, frames, path)
     points = predict_frames(net, frames, bar=bar)
+    if not (inter_ocular(points) > 0).all():  # nor where they are no numbers
+        raise DataError(f"{path}: answers that are no faces; the weights are broken, train them again")
     points = in_convention_of(frames, points, content["data"])
     metrics = {"net": content["net"], **summarize(points, frames.points, frames.people, normalizer)}
     own = in_convention_of(frames, settled_answers(net, frames), content["data"])

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import os
 import tempfile
@@ -13,8 +14,10 @@ import numpy as np
 from filelock import FileLock, Timeout  # comes with PyTorch
 
 from errors import DataError, UsageError
+from pictures import read_bytes
 
 COLUMNS = ["name", "left", "top", "width", "height", "confidence"] + [f"{axis}{i}" for i in range(68) for axis in "xy"]
+FAR = 1e6  # pixels: what is said to be farther away, or wider, is a mistake
 
 
 @contextmanager
@@ -25,6 +28,8 @@ def open_whole(path):
         with open(path, "wb") as file:
             yield file
         return
+    if path.is_dir():
+        raise DataError(f"{path}: cannot be written, it is a folder; give a file's name")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
@@ -41,7 +46,7 @@ def open_whole(path):
         os.replace(name, path)
     except BaseException as error:
         os.unlink(name)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):  # that is of standard output
             raise DataError(f"{path}: cannot be written ({error.strerror})") from None
         raise
 
@@ -117,20 +122,22 @@ def finite(values, *shape):
     """Nested lists of numbers -> float32 array of that shape. Raises one of NO_FACE."""
     with np.errstate(over="ignore"):
         array = np.float32(values).reshape(shape)
-    if not np.isfinite(array).all():
-        raise ValueError("a number that is not finite")
+    if not (np.abs(array) <= FAR).all():
+        raise ValueError("a number that is not finite, or a million pixels away")
     return array
 
 
 def told(error):
-    """An error in few words."""
-    return f"{type(error).__name__}: {str(error)[:200]}"
+    """An error in few words, on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def read_json(path):
     """The rows of a file of JSON lines as dictionaries, with arrays box (4,) and points (68, 2). Raises DataError."""
     rows = []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):  # no other sign ends a line of JSON
+        if not line:
+            continue
         try:
             row = json.loads(line)
             rows.append({**row, "box": finite(row["box"], 4), "points": finite(row["points"], 68, 2)})
@@ -214,11 +221,8 @@ def read_coco(path):
 
 
 def read_text(path):
-    """The text of a file. Raises DataError."""
-    try:
-        return Path(path).read_text(encoding="utf-8-sig", errors="surrogateescape")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    """The text of a file; bytes in it that are no UTF-8 come back as they were when it is written. Raises DataError."""
+    return read_bytes(path).decode("utf-8-sig", "surrogateescape").replace("\r\n", "\n")
 
 
 # ---------------------------------------------------------------- .pts files and tables of boxes
@@ -234,10 +238,10 @@ class PtsAnswers:
             self.faces[name] += 1
             number = f"-{self.faces[name]}" if self.faces[name] > 1 else ""
             inside = below(name)
-            path = self.folder / inside.with_name(f"{inside.stem}{number}.pts")
-            if self.owners.setdefault(path, name) != name:  # a.jpg and a.png: the second keeps its ending
-                path = self.folder / inside.with_name(f"{inside.name}{number}.pts")
-            write_whole(path, to_pts(face.points))
+            stems = itertools.chain((inside.stem, inside.name), (f"{inside.name}~{i}" for i in itertools.count(2)))
+            paths = (self.folder / inside.with_name(f"{stem}{number}.pts") for stem in stems)
+            # a.jpg and a.png: the second keeps its ending
+            write_whole(next(path for path in paths if self.owners.setdefault(path, name) == name), to_pts(face.points))
 
     def end(self):
         pass
@@ -273,11 +277,7 @@ def read_pts(text, where=".pts"):
 def read_boxes(path):
     """A CSV with columns name, left, top, width, height (tight boxes, pixels) -> list of (name, (4,) float32)."""
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as a table ({error})") from None
-    try:
-        table = csv.DictReader(io.StringIO(text))
+        table = csv.DictReader(io.StringIO(read_text(path)))
         heads, table = table.fieldnames or [], list(table)
     except csv.Error as error:
         raise DataError(f"{path}: not a table of comma-separated values ({error})") from None
@@ -292,7 +292,7 @@ def read_boxes(path):
             raise DataError(f"{path}: line {line}: left, top, width, height must be numbers") from None
         if not np.isfinite(box).all() or box[2] <= 0 or box[3] <= 0:
             raise DataError(f"{path}: line {line}: width and height must be above 0, all four finite")
-        if np.abs(box).max() > 1e6:
-            raise DataError(f"{path}: line {line}: a box a million pixels away or wide is a mistake")
+        if np.abs(box).max() > FAR or box[2:].max() < 1:
+            raise DataError(f"{path}: line {line}: a box a million pixels away or wide, or less than one, is a mistake")
         rows.append((row["name"], box))
     return rows

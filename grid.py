@@ -15,7 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from errors import DataError, UsageError
-from formats import table_text, write_whole
+from formats import read_text, table_text, write_whole
 
 HOME = Path(__file__).resolve().parent
 METRICS = ("nme", "nme_low", "nme_high", "fr8", "auc8", "parameters", "ms_per_face", "training_minutes")
@@ -36,9 +36,10 @@ def read_grid(path):
     """A YAML file of parameters, each with a value or a list of values -> {name: list of values}. Raises DataError."""
     import yaml
 
+    text = read_text(path)
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, OverflowError, RecursionError, yaml.YAMLError) as error:
+        content = yaml.safe_load(text)
+    except (ValueError, OverflowError, RecursionError, yaml.YAMLError) as error:
         raise DataError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0][:200]})") from None
     if not isinstance(content, dict) or not content:
         raise DataError(f"{path}: a grid is a list of `name: value` or `name: [value, value]`")
@@ -79,6 +80,13 @@ def finished(folder, parameters):
         return False
 
 
+def as_yaml(parameters):
+    """Parameters as papermill's `-y` takes them and gives them on unchanged."""
+    import yaml
+
+    return yaml.safe_dump(parameters, allow_unicode=True)
+
+
 def run_one(notebook, folder, parameters, threads):
     """Run a notebook by papermill in a process of its own -> '' or what went wrong, in one line."""
     folder = Path(folder)
@@ -88,8 +96,8 @@ def run_one(notebook, folder, parameters, threads):
     given = {**parameters, "folder": str(folder / "run"), "resume": True}
     part, target = folder / f".notebook-{os.getpid()}.ipynb", folder / "notebook.ipynb"  # a lost worker's run may go on
     done = subprocess.run(
-        [sys.executable, "-c", PAPERMILL, str(notebook), str(part), "-y", json.dumps(given), "--cwd", str(HOME),
-         "--kernel", "python3", "--no-progress-bar"], capture_output=True, text=True,
+        [sys.executable, "-c", PAPERMILL, str(notebook), str(part), "-y", as_yaml(given),
+         "--cwd", str(HOME), "--kernel", "python3", "--no-progress-bar"], capture_output=True, text=True,
         env={**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(HOME)})
     if part.exists():
         os.replace(part, target)

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import io
 import os
+import pickle
 import re
 from functools import cache
 from pathlib import Path
@@ -64,7 +65,7 @@ def best_device(wanted="auto"):
     try:
         torch.zeros(1, device=wanted).cpu()
         return torch.device(wanted)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError, AttributeError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"device {wanted!r} cannot be used here ({reason}); try auto or cpu") from None
 
@@ -160,9 +161,12 @@ def read_checkpoint(path):
         raise DataError(f"{path}: a Git LFS pointer, not weights; run `git lfs pull`")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged or hostile file can raise anything; it is never unpickled
+    except pickle.UnpicklingError:
+        raise DataError(f"{path}: not a checkpoint of this project (objects in it that are more than tensors, or none at all, "
+                        "and are never unpickled); train.py writes such") from None
+    except Exception as error:  # a damaged or hostile file can raise anything
         reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-        raise DataError(f"{path}: not a checkpoint of this project ({reason})") from None
+        raise DataError(f"{path}: not a checkpoint of this project ({reason}); train.py writes such") from None
     wrong = [k for k, kind in KEYS.items() if not isinstance(content, dict) or not isinstance(content.get(k), kind)]
     if wrong:
         raise DataError(f"{path}: not a checkpoint of this project ({', '.join(wrong)} missing); train.py writes such")
@@ -185,9 +189,10 @@ def load_checkpoint(path, device="cpu"):
 def fill(net, state, path):
     """Put weights into a network; one clear message if they are not its own or not finite."""
     own = net.state_dict()
-    strange = [k for k, v in state.items() if not isinstance(k, str) or not is_plain(v)]
+    strange = [k for k, v in state.items() if not isinstance(k, str) or not is_plain(v)
+               or (k in own and v.is_floating_point() != own[k].is_floating_point())]
     if strange:
-        raise DataError(f"{path}: weights of another kind: {strange[0]} is no plain tensor of numbers ({len(strange)} such)")
+        raise DataError(f"{path}: weights of another kind: {strange[0]} is no plain tensor of such numbers ({len(strange)} so)")
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     shapes = sorted(k for k in own.keys() & state.keys() if state[k].shape != own[k].shape)
     for what, keys in (("missing", missing), ("unknown", extra), ("of another shape", shapes)):

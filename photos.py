@@ -14,7 +14,7 @@ import video
 from errors import DataError, UsageError
 from formats import below, open_whole, read_boxes
 from show import draw_faces
-from pictures import IMAGE_ENDINGS, read_image
+from pictures import IMAGE_ENDINGS, files_below, read_image
 
 
 def list_photos(places):
@@ -25,7 +25,7 @@ def list_photos(places):
     photos = []
     for place in map(Path, places):
         if place.is_dir():
-            inside = sorted(p for p in place.rglob("*") if p.suffix.lower() in (*IMAGE_ENDINGS, *video.ENDINGS) and p.is_file())
+            inside = sorted(map(Path, files_below(place, (*IMAGE_ENDINGS, *video.ENDINGS))))
             photos += [(p.relative_to(place).as_posix(), p) for p in inside]
         else:
             photos.append((place.name, place))
@@ -50,6 +50,10 @@ def jobs(options):
             work[-1][2].append(box)
         else:
             work.append((name, paths.get(name), [box]))
+    without = paths.keys() - {name for name, _, _ in work}
+    if without:
+        print(f"{len(without)} of {len(paths)} photos have no row in {options.boxes}, {min(without)} among them: no faces "
+              "there", file=sys.stderr)
     return work
 
 
@@ -102,6 +106,8 @@ def process(detector, work, answers, drawings, options):
             if path is None:
                 raise DataError(f"{name}: in {options.boxes}, but not among the photos given")
             if path.suffix.lower() in video.ENDINGS:
+                if boxes:
+                    raise DataError(f"{path}: boxes are taken for photos, not for clips; call again without --boxes")
                 faces_found += follow(detector, path, name, answers, drawings.get(path), options, told)
                 continue
             image = read_image(path)
@@ -112,11 +118,11 @@ def process(detector, work, answers, drawings, options):
                 if not waiting[path]:
                     write_picture(styled(image, drawn.pop(path), options.style), drawings[path])
         except (DataError, cv2.error) as error:
-            failed.append(printable(error if isinstance(error, DataError) else f"{path}: OpenCV: {error}"))
+            failed.append(error if isinstance(error, DataError) else f"{path}: OpenCV: {error}")
             continue
         faces_found += len(faces)
         if len(work) < 20:
-            tqdm.write(f"{printable(name)}: {len(faces)} face{'s' * (len(faces) != 1)}", file=told)
+            tqdm.write(f"{name}: {len(faces)} face{'s' * (len(faces) != 1)}", file=told)
     if len(work) >= 20:
         print(f"{len(work) - len(failed)} photos, {faces_found} faces", file=told)
     return failed
@@ -143,7 +149,10 @@ def follow(detector, place, name, answers, target, options, told):
                 film.write(styled(frame, faces + (tracker.missed() if hide else []), options.style))
 
         seen = video.process(tracker, clip, each, bar=sys.stderr.isatty())
-    print(f"{printable(name)}: {tracker.frames} frames, {tracker.count} people, {seen} faces", file=told)
+    print(f"{name}: {tracker.frames} frames, {tracker.count} people, {seen} faces", file=told)
+    if clip.cut:
+        raise DataError(f"{place}: {clip.count} of {clip.length} frames could be read, and have their answers; the file is cut "
+                        "off or damaged")
     return seen
 
 
@@ -164,8 +173,3 @@ def write_picture(image, path):
         raise DataError(f"{path}: cannot be encoded as {path.suffix}")
     with open_whole(path) as file:
         file.write(data.tobytes())
-
-
-def printable(text):
-    """Text that any terminal takes: names of files need not be UTF-8."""
-    return str(text).encode("utf-8", "replace").decode()

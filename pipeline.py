@@ -15,7 +15,7 @@ import models
 import runtimes
 import uses
 from data_load import learned_shift
-from errors import DataError, number, run
+from errors import DataError, named, number, run
 from pictures import read_image
 from transforms import crop_image, crop_matrix, overlap, tight_box, to_points
 
@@ -84,7 +84,8 @@ class KeypointDetector:
     def __init__(self, net=models.DEFAULT, detector=detector_architectures.DEFAULT, device="auto",
                  min_confidence=MIN_CONFIDENCE, runtime="auto", threads=0, tilted=False):
         device = models.best_device(device)
-        self.net, self.checkpoint = models.load_checkpoint(models.find_weights(net), device)
+        self.weights = models.find_weights(net)
+        self.net, self.checkpoint = models.load_checkpoint(self.weights, device)
         self.predict = runtimes.compile_net(self.net, runtime, device, threads)
         self.detector = detector_architectures.load_detector(detector) if isinstance(detector, str) else detector
         self.side, self.min_confidence, self.tilted = models.input_size(self.net), min_confidence, tilted
@@ -149,6 +150,8 @@ class KeypointDetector:
         matrices = np.stack([crop_matrix(box, self.side, angle=a) for box, a in zip(boxes, angles, strict=True)])
         crops = np.stack([crop_image(gray, matrix, self.side) for matrix in matrices])
         targets, confidence = self.predict(crops[:, None].astype(np.float32) / 255)
+        if not np.isfinite(targets).all() or not np.isfinite(confidence).all():
+            raise DataError(f"{self.weights}: answers that are no numbers; the weights are broken, train them again")
         return to_points(targets, matrices, self.side), confidence
 
 
@@ -198,18 +201,20 @@ def main():
     from formats import ANSWERS, PtsAnswers, open_whole
 
     parser = argparse.ArgumentParser(description="Find faces and 68 keypoints on each, in photos and clips.")
-    parser.add_argument("photos", nargs="*", metavar="PHOTO|FOLDER|CLIP")
+    parser.add_argument("photos", nargs="*", type=named, metavar="PHOTO|FOLDER|CLIP")
     parser.add_argument("--camera", type=number(int, 0), metavar="N", help="follow faces before a camera until Ctrl-C")
     parser.add_argument("--net", default=models.DEFAULT, help="a network or a checkpoint (default: %(default)s)")
     parser.add_argument("--detector", default=detector_architectures.DEFAULT,
                         choices=detector_architectures.names(), help="(default: %(default)s)")
     parser.add_argument("--tilted", action="store_true", help="find faces tilted up to 45 degrees too; five times slower")
-    parser.add_argument("--boxes", metavar="CSV", help="name,left,top,width,height: tight boxes instead of a detector")
-    parser.add_argument("--csv", metavar="OUT", help="one row a face; '-' for standard output")
-    parser.add_argument("--json", metavar="OUT", help="one JSON object a line and face, with its pose; '-' for standard output")
-    parser.add_argument("--coco", metavar="OUT", help="COCO keypoints JSON; '-' for standard output")
-    parser.add_argument("--pts", metavar="FOLDER", help="a .pts file a face, named after its photo")
-    parser.add_argument("--draw", metavar="FOLDER|FILE", help="draw on copies of the photos and clips")
+    parser.add_argument("--boxes", type=named, metavar="CSV",
+                        help="name,left,top,width,height: tight boxes instead of a detector")
+    parser.add_argument("--csv", type=named, metavar="OUT", help="one row a face; '-' for standard output")
+    parser.add_argument("--json", type=named, metavar="OUT",
+                        help="one JSON object a line and face, with its pose; '-' for standard output")
+    parser.add_argument("--coco", type=named, metavar="OUT", help="COCO keypoints JSON; '-' for standard output")
+    parser.add_argument("--pts", type=named, metavar="FOLDER", help="a .pts file a face, named after its photo")
+    parser.add_argument("--draw", type=named, metavar="FOLDER|FILE", help="draw on copies of the photos and clips")
     parser.add_argument("--style", default="points", choices=["points", *uses.STYLES],
                         help="of --draw; blur makes faces unrecognisable (default: %(default)s)")
     parser.add_argument("--min-confidence", type=number(float, 0, 1), default=MIN_CONFIDENCE,
@@ -227,7 +232,7 @@ def main():
     several = len({path for _, path, _ in work}) > 1
     drawings = {path: photos.drawing_path(options.draw, name, several) for name, path, _ in work if options.draw and path}
     targets = {kind: getattr(options, kind) for kind in ANSWERS if getattr(options, kind)}
-    photos.refuse_overwriting([path for _, path, _ in work if path] + ([Path(options.boxes)] if options.boxes else []),
+    photos.refuse_overwriting([*(path for _, path, _ in work if path), *filter(None, [options.boxes]), detector.weights],
                               [*drawings.values(), *(Path(target) for target in targets.values() if target != "-")])
     if options.pts:
         photos.refuse_beside(options.pts, work)

@@ -169,6 +169,9 @@ def ship(checkpoint, weights):
 def scored(path, weights, data):
     """The rows of one checkpoint on the test part of the split it was trained with: published labels, then corrected."""
     net, content = models.load_checkpoint(path)
+    minutes = content["metrics"].get("minutes", 0.0)
+    if content["data"].get("split") not in SPLITS or not isinstance(minutes, (int, float)):
+        raise DataError(f"{path}: does not say on which split it was trained, or for how long; train.py writes such")
     rows, milliseconds = [], milliseconds_per_face(net)
     for labels in LABELS[::-1]:
         frames = split_frames(load_frames(data, labels), content["data"]["split"], "test")
@@ -182,8 +185,9 @@ def record(checkpoint, data):
     content = models.read_checkpoint(checkpoint)
     name = f"{content['net']} (no weights)"
     kept = read(UNSHIPPED) if UNSHIPPED.exists() else []
+    rows = scored(checkpoint, name, data)
     kept = [row for row in kept if (row["weights"], row["split"]) != (name, content["data"]["split"])]
-    write_whole(UNSHIPPED, to_csv(kept + scored(checkpoint, name, data)))
+    write_whole(UNSHIPPED, to_csv(kept + rows))
     curves = checkpoint.with_name("curves.csv")
     if curves.exists():
         write_whole(models.WEIGHTS / f"curves-{content['net']}-{content['data']['split']}.csv", curves.read_bytes())

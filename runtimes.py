@@ -5,6 +5,7 @@ import copy
 import functools
 import importlib.util
 import io
+import os
 import warnings
 
 import numpy as np
@@ -149,5 +150,8 @@ def _openvino(predictor, side, device, threads, exact):
 
 def export(weights, path):
     """Write a network's weights as an ONNX model, whole or not at all."""
-    net, _ = models.load_checkpoint(models.find_weights(weights))
+    source = models.find_weights(weights)
+    net, _ = models.load_checkpoint(source)
+    if os.path.realpath(path) == os.path.realpath(source):
+        raise UsageError(f"{path} would be written over, but it is what is exported; give another name")
     write_whole(path, to_onnx(net))

@@ -228,7 +228,7 @@ def sample_archive(people=150, seed=0):
     name = f"sample-v{VERSION}-{people}-{seed}.zip"
     with contextlib.suppress(RuntimeError):  # nobody's home: there are such accounts in containers
         path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "facial-keypoints" / name
-        if path.exists():
+        if zipfile.is_zipfile(path):  # not so where the cache was damaged: it is drawn again
             return path
         with contextlib.suppress(DataError):  # a home that cannot be written to: keep it beside the code
             write_whole(path.with_suffix(".try"), "")
@@ -236,7 +236,7 @@ def sample_archive(people=150, seed=0):
             draw_archive(path, people, seed, bar=sys.stderr.isatty())
             return path
     path = Path(__file__).resolve().parent / "data" / name
-    if not path.exists():
+    if not zipfile.is_zipfile(path):
         draw_archive(path, people, seed, bar=sys.stderr.isatty())
     return path
 

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from downloads import download
 from errors import DataError
-from formats import read_pts
+from formats import FAR, read_pts
 from pictures import IMAGE_ENDINGS, MAX_BYTES, read_bytes, read_image
 
 HOME = Path(__file__).resolve().parent
@@ -27,6 +27,7 @@ OFFICIAL_ROWS = {"training": 3462, "test": 770}
 TABLES = {"training": "training_frames_keypoints.csv", "test": "test_frames_keypoints.csv"}
 BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError)
 MAX_FILES = 2_000_000  # in an archive; more are a mistake, or an attack on the memory
+MAX_NAME = 500  # characters of a frame's path, for tables of paths are as wide as the longest
 MAX_TABLE = 200_000_000  # bytes of a table, which takes many times as much once it is read
 
 
@@ -39,7 +40,7 @@ class Store:
             raise DataError(f"{path}: no such folder or zip")
         self.is_zip = self.path.is_file()
         if self.is_zip and not zipfile.is_zipfile(self.path):
-            raise DataError(f"{path}: neither a folder nor a whole zip archive")
+            raise DataError(f"{path}: neither a folder nor a whole zip archive; fetch it, or let it be made, again")
 
     def _open(self):
         if self.pid != os.getpid():
@@ -49,6 +50,8 @@ class Store:
                 raise DataError(f"{self.path}: a damaged zip archive ({str(error)[:200]}); fetch it again") from None
             if len(archive.infolist()) > MAX_FILES:
                 raise DataError(f"{self.path}: {len(archive.infolist()):,} files in it, at most {MAX_FILES:,} are read")
+            if max(map(len, archive.namelist()), default=0) > MAX_NAME:
+                raise DataError(f"{self.path}: a path in it of more than {MAX_NAME} characters; pack it with shorter ones")
             self.zip, self.pid = archive, os.getpid()
         return self.zip
 
@@ -162,14 +165,17 @@ def read_table(text, where):
     if missing:
         shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
         raise DataError(f"{where}: column {shown} missing; expected a file name, then columns 0 to 135 (x0, y0, … y67)")
+    if table.iloc[:, 0].str.len().max() > MAX_NAME:
+        raise DataError(f"{where}: a name of more than {MAX_NAME} characters")
     names = table.iloc[:, 0].to_numpy(dtype=str)
     with np.errstate(over="ignore"):
         numbers = table[wanted].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64).astype(np.float32)
-    bad = np.argwhere(~np.isfinite(numbers))
+    bad = np.argwhere(~(np.abs(numbers) <= FAR))
     if len(bad):
         row, column = bad[0]
-        value = table[wanted].iloc[row, column]
-        raise DataError(f"{where}: line {row + 2} ({names[row]}), column {column}: {value!r} is not a number")
+        value, wrong = table[wanted].iloc[row, column], np.isfinite(numbers[row, column])
+        raise DataError(f"{where}: line {row + 2} ({names[row]}), column {column}: {value[:40]!r} is "
+                        + ("a million pixels away" if wrong else "not a number"))
     if len(twice := doubled(names)):
         raise DataError(f"{where}: {twice[0]} occurs twice")
     points = numbers.reshape(-1, 68, 2)

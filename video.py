@@ -12,10 +12,12 @@ import numpy as np
 from tqdm import tqdm
 
 from errors import DataError, UsageError
+from pictures import size_of
 from pipeline import misfit
 from transforms import inter_ocular, overlap, tight_box
 
 ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # of a damaged clip one line tells, not one a frame
 CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
 
 
@@ -151,29 +153,47 @@ class Clip:
     """The frames of a video file, or of a camera by its number, as uint8 RGB, with their times in seconds."""
 
     def __init__(self, place):
-        self.capture = cv2.VideoCapture(place if isinstance(place, int) else str(place))
-        name = f"camera {place}" if isinstance(place, int) else str(place)
+        self.live, self.name, self.count = isinstance(place, int), str(place), 0
+        if self.live:
+            self.name = f"camera {place}"
+        else:
+            size_of(place)
+        self.capture = cv2.VideoCapture(place if self.live else legible(self.name))
         if not self.capture.isOpened():
-            raise DataError(f"{name}: " + ("no such camera, or another program has it" if isinstance(place, int) else
-                                           "no video that can be read" if Path(place).exists() else "no such file"))
-        self.name, self.live = name, isinstance(place, int)
+            raise DataError(f"{self.name}: " + ("no such camera, or another program has it" if self.live else
+                                                "no video that can be read"))
         rate = self.capture.get(cv2.CAP_PROP_FPS)
         self.rate = rate if 1 <= rate <= 1000 else 25.0
         self.length = None if self.live else max(int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0) or None
 
     def __iter__(self):
-        begun, count = time.perf_counter(), 0
+        begun, self.count = time.perf_counter(), 0
         while True:
             ok, frame = self.capture.read()
             if not ok:
                 break
-            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), time.perf_counter() - begun if self.live else count / self.rate
-            count += 1
-        if not count:
+            passed = time.perf_counter() - begun if self.live else self.count / self.rate
+            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), passed
+            self.count += 1
+        if not self.count:
             raise DataError(f"{self.name}: no frame could be read")
+
+    @property
+    def cut(self):
+        """True if clearly fewer frames came than the file says it has; some kinds of files only estimate their number."""
+        return self.length is not None and self.count < 0.9 * self.length - 1
 
     def close(self):
         self.capture.release()
+
+
+def legible(name):
+    """A name that OpenCV can be given: it ends the process for one that is not UTF-8. Raises DataError."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{name}: OpenCV opens no clips whose names are not UTF-8; rename it") from None
+    return name
 
 
 class Film:
@@ -183,6 +203,7 @@ class Film:
         self.path, self.rate, self.writer, self.count = Path(path), rate, None, 0
         if self.path.suffix.lower() not in CODECS:
             raise UsageError(f"{path}: drawn clips end in {', '.join(CODECS)}")
+        legible(str(path))
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=".", suffix=self.path.suffix)

@@ -21,6 +21,7 @@ SUBJECTS = {  # title: (file of tests, which of them, what one call of a test co
     "Spoiled files, names, parameters, servers": ("test_fuzz.py", "", "cases"),
     "Killed runs, full disks, two runs at once": ("test_interruptions.py", "", "rounds"),
     "Pictures of every kind, archives, downloads": ("test_sources.py", "", ""),
+    "Traps that were found by attacking the commands": ("test_hostile.py", "", ""),
     "Checkpoints": ("test_models.py", "checkpoint or half or weights", ""),
     "Annotation of many photos": ("test_annotate.py", "", ""),
     "Clusters and several processes": ("test_cluster.py test_parallel.py", "", ""),

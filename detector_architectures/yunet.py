@@ -34,7 +34,8 @@ def check(path):
     """Raise DataError unless a file is the one that is meant."""
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != SHA256:
-        raise DataError(f"{path.name}: sha256 {found[:12]}…, expected {SHA256[:12]}…: not YuNet's weights of March 2023")
+        raise DataError(f"{path}: sha256 {found[:12]}…, expected {SHA256[:12]}…: not YuNet's weights of March 2023; "
+                        "delete it, or set YUNET_ONNX to where they are")
 
 
 class Detector:

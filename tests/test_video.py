@@ -134,5 +134,5 @@ def test_a_broken_film_leaves_nothing_behind(tmp_path):
     assert not list(tmp_path.iterdir())
     with pytest.raises(UsageError, match="drawn clips end in"):
         video.Film(tmp_path / "a.txt", RATE)
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match="No such file"):
         video.Clip(tmp_path / "none.mp4")

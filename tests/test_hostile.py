@@ -1,0 +1,279 @@
+"""What strangers' files and careless hands did to the commands once, command by command, and must not do again."""
+
+import io
+import os
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from conftest import HOME, one_line_error, write_photo
+from PIL import Image
+from test_sources import POINTS, csv_of, picture
+
+import annotate
+import batch
+import evaluate
+import formats
+import grid
+import models
+import pictures
+import results
+import sources
+import train
+import video
+from data_load import load_frames, split_frames
+from errors import DataError, UsageError
+from pipeline import Face, KeypointDetector
+
+
+@pytest.fixture(scope="module")
+def clip_bytes(tmp_path_factory):
+    """A film of twenty noisy frames."""
+    path, rng = tmp_path_factory.mktemp("clip") / "a.avi", np.random.default_rng(0)
+    with video.Film(path, 10) as film:
+        for _ in range(20):
+            film.write(rng.integers(0, 255, (48, 64, 3)).astype(np.uint8))
+    return path.read_bytes()
+
+
+@pytest.fixture
+def edited(tmp_path):
+    """A function of what to do with a checkpoint's content -> the path of the checkpoint after it."""
+    def edit(change):
+        content = models.read_checkpoint(models.find_weights("models5"))
+        change(content)
+        torch.save(content, tmp_path / "edited.pt")
+        return tmp_path / "edited.pt"
+    return edit
+
+
+# ---------------------------------------------------------------- photos and clips
+
+def test_a_folder_of_traps_costs_no_answer_and_each_is_told(command, tmp_path, clip_bytes):
+    write_photo(tmp_path / "in/good.jpg", 3)
+    (tmp_path / "in/broken.jpg").symlink_to("nowhere.jpg")
+    (tmp_path / "in/loop.jpg").symlink_to("loop.jpg")
+    (tmp_path / "in/cut.avi").write_bytes(clip_bytes[:len(clip_bytes) // 2])
+    traps = [b"broken.jpg", b"loop.jpg", b"cut.avi", b"pipe.jpg", b"pipe.mp4", b"\xff.avi"]
+    os.mkfifo(tmp_path / "in/pipe.jpg")
+    os.mkfifo(tmp_path / "in/pipe.mp4")
+    with open(os.fsencode(tmp_path / "in") + b"/\xff.avi", "wb") as file:
+        file.write(clip_bytes)
+    done = command("pipeline.py", tmp_path / "in", "--csv", tmp_path / "out.csv", PYTHONIOENCODING="ascii")
+    one_line_error(done, 1)
+    failed = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]
+    assert len(failed) == len(traps) == len(done.stderr.splitlines())
+    assert any("of 20 frames" in line for line in failed) and any(r"\udcff.avi" in line and "rename" in line for line in failed)
+    assert (tmp_path / "out.csv").read_text().count("good.jpg") == 1
+
+
+def test_a_clip_that_is_whole_is_not_called_cut(tmp_path, clip_bytes):
+    for share, cut in ((1, False), (0.5, True)):
+        (tmp_path / "a.avi").write_bytes(clip_bytes[:int(share * len(clip_bytes))])
+        clip = video.Clip(tmp_path / "a.avi")
+        assert len(list(clip)) == clip.count and clip.cut is cut
+
+
+@pytest.mark.parametrize("form, known", [("PNG", True), ("GIF", True), ("PPM", True), ("ICO", False), ("JPEG2000", False),
+                                         ("PFM", False)])
+def test_formats_that_may_come_out_wrong_are_refused(form, known):
+    file, image = io.BytesIO(), Image.fromarray(np.full((20, 30, 3), 200, np.uint8))
+    if form == "PFM":
+        image.convert("F").save(file, "PPM")
+    else:
+        image.save(file, form)
+    if known:
+        assert np.abs(pictures.read_image(file.getvalue()).astype(int) - 200).max() <= 2
+    else:
+        with pytest.raises(DataError, match="known format|32 bits"):
+            pictures.read_image(file.getvalue())
+
+
+def test_boxes_that_no_photo_or_no_face_can_have_are_told(command, tmp_path, clip_bytes):
+    write_photo(tmp_path / "a.jpg", 3)
+    write_photo(tmp_path / "b.jpg", 4)
+    (tmp_path / "c.avi").write_bytes(clip_bytes)
+    (tmp_path / "boxes.csv").write_text("name,left,top,width,height\na.jpg,50,50,90,90\nc.avi,1,2,30,40\n")
+    done = command("pipeline.py", tmp_path / "a.jpg", tmp_path / "b.jpg", tmp_path / "c.avi", "--boxes", tmp_path / "boxes.csv",
+                   "--csv", tmp_path / "out.csv")
+    assert "c.avi: boxes are taken for photos" in one_line_error(done, 1)
+    assert "b.jpg" in done.stderr and "have no row in" in done.stderr
+    (tmp_path / "boxes.csv").write_text("name,left,top,width,height\na.jpg,50,50,1e-9,1e-30\n")
+    with pytest.raises(DataError, match="line 2.*mistake"):
+        formats.read_boxes(tmp_path / "boxes.csv")
+
+
+def test_every_photo_keeps_its_own_pts_files(tmp_path):
+    answers = formats.PtsAnswers(tmp_path)
+    names = ["x.jpg", "x.png", "x.png.jpg", "x-2.jpg", "../x.jpg", "a/../../x.jpg"]
+    for number, name in enumerate(names):
+        points = np.random.default_rng(number).uniform(0, 90, (2, 68, 2)).astype(np.float32)
+        answers.add(name, (90, 90), [Face(np.zeros(4), face, 1.0) for face in points])
+    texts = {path.read_text() for path in tmp_path.rglob("*.pts")}
+    assert len(texts) == 2 * len(names)
+
+
+# ---------------------------------------------------------------- where answers go
+
+def test_answers_never_go_over_what_they_were_made_with(command, tmp_path, tiny_zip, tiny):
+    write_photo(tmp_path / "a.jpg", 3)
+    own = tmp_path / "checkpoint.pt"
+    own.write_bytes(models.find_weights("models5").read_bytes())
+    before = own.read_bytes()
+    assert "one of the inputs" in one_line_error(command("pipeline.py", tmp_path / "a.jpg", "--net", own, "--csv", own), 2)
+    with pytest.raises(UsageError, match="written over"):
+        train.train("models5", tiny, None, tmp_path, epochs=1, init=own)
+    pytest.importorskip("onnx", reason="optional: pip install onnx")
+    assert "written over" in one_line_error(command("models.py", "export", own, "--onnx", own), 2)
+    assert own.read_bytes() == before
+
+
+@pytest.mark.parametrize("option", ["--csv", "--json", "--pts", "--draw", "--boxes", ""])
+def test_names_of_unset_variables_are_refused(command, tmp_path, option):
+    words = ["photo.jpg", option, ""] if option else [""]
+    assert "variable of the shell" in one_line_error(command("pipeline.py", *words), 2)
+
+
+def test_a_folder_in_an_answers_place_is_told_before_the_work(command, tmp_path):
+    write_photo(tmp_path / "a.jpg", 3)
+    done = command("pipeline.py", tmp_path / "a.jpg", "--csv", tmp_path)
+    assert "it is a folder" in one_line_error(done, 1) and "a.jpg:" not in done.stdout
+
+
+def test_work_goes_on_where_nobody_reads_of_it(tmp_path):
+    """`… | head -1` takes its line and leaves; what the call is for, and what it tells by its exit code, stay the same."""
+    for name in "ab":
+        write_photo(tmp_path / f"{name}.jpg", 3)
+    (tmp_path / "bad.jpg").write_bytes(b"no")
+    words = [sys.executable, "-u", HOME / "pipeline.py", *sorted(tmp_path.glob("*.jpg")), "--csv", tmp_path / "out.csv"]
+    call = subprocess.Popen(list(map(str, words)), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    call.stdout.close()
+    assert b"bad.jpg" in call.stderr.read() and call.wait(100) == 1
+    assert (tmp_path / "out.csv").read_text().count("\n") == 3
+    closed = subprocess.run(" ".join(map(repr, map(str, words))) + " >&-", shell=True, capture_output=True, text=True)
+    one_line_error(closed, 1)
+
+
+# ---------------------------------------------------------------- tables, lists, JSON
+
+def test_numbers_beyond_any_picture_are_mistakes(tmp_path):
+    far = POINTS[:1] * np.float32(1e15)
+    with pytest.raises(DataError, match="line 2.*million pixels"):
+        sources.read_table(csv_of(far, ["A_00.jpg"]).encode(), "far.csv")
+    with pytest.raises(DataError, match="far.pts.*million pixels"):
+        formats.read_pts(formats.to_pts(far[0]), "far.pts")
+    with pytest.raises(DataError, match="no numbers"):
+        evaluate.point_errors(np.full((1, 68, 2), np.nan), POINTS[:1])
+
+
+def test_endless_names_do_not_take_the_memory(tmp_path):
+    with pytest.raises(DataError, match="more than 500 characters"):
+        sources.read_table(csv_of(POINTS[:2], ["A_00.jpg", "B" * 3_000_000]).encode(), "long.csv")
+    with zipfile.ZipFile(tmp_path / "long.zip", "w") as archive:
+        archive.writestr("x" * 60_000 + "/training_frames_keypoints.csv", csv_of(POINTS[:1], ["A_00.jpg"]))
+        archive.writestr("x" * 60_000 + "/training/A_00.jpg", picture())
+    with pytest.raises(DataError, match="long.zip.*more than 500 characters"):
+        sources.load_folder(tmp_path / "long.zip")
+    with open(tmp_path / "sparse.txt", "wb") as file:
+        file.truncate(10**13)  # takes no room on the disk
+    for read in (formats.read_json, formats.read_coco, formats.read_boxes, grid.read_grid):
+        with pytest.raises(DataError, match="sparse.txt.*at most"):
+            read(tmp_path / "sparse.txt")
+
+
+def test_signs_that_end_lines_elsewhere_are_part_of_names(tmp_path):
+    names = ["a\u2028b.jpg", "a\x85b.jpg", "a\x0bb.jpg", "a\x1cb.jpg"]
+    face = Face(np.ones(4), POINTS[0], 1.0)
+    (tmp_path / "a.json").write_text("".join(formats.to_json(name, face) for name in names), encoding="utf-8")
+    assert [row["name"] for row in formats.read_json(tmp_path / "a.json")] == names
+    (tmp_path / "list.txt").write_text("\r\n".join(str(tmp_path / name) for name in names) + "\r\n \r\n", encoding="utf-8")
+    assert [os.path.basename(name) for name in annotate.list_names([tmp_path / "list.txt"])] == names
+
+
+def test_lists_with_what_is_no_address_and_folders_without_photos(tmp_path):
+    (tmp_path / "list.txt").write_text("http://[x/a.jpg\n/there/a.jpg\n")
+    assert list(annotate.list_names([tmp_path / "list.txt"])) == ["http://[x/a.jpg", "/there/a.jpg"]
+    pytest.importorskip("fsspec", reason="optional: pip install fsspec")
+    rows, bad = annotate.annotate_chunk(["http://[x/a.jpg"], "models5", "haar", 0.5)
+    assert not rows and "\n" not in bad["http://[x/a.jpg"] and len(bad["http://[x/a.jpg"]) < 500
+
+
+# ---------------------------------------------------------------- checkpoints
+
+def test_weights_that_answer_nonsense_are_told_not_written(edited, tiny_zip, tmp_path):
+    def burst(content):
+        for key, value in content["state_dict"].items():
+            if key.endswith("running_var"):
+                value.fill_(-1)
+
+    path = edited(burst)
+    with pytest.raises(DataError, match="edited.pt.*broken"):
+        KeypointDetector(path, detector=None).at(np.full((99, 99, 3), 90, np.uint8), [[10, 10, 60, 60]])
+    frames = split_frames(load_frames(str(tiny_zip)), "person", "test")
+    with pytest.raises(DataError, match="edited.pt.*broken"):
+        evaluate.score(path, frames, allow_leak=True)
+
+
+def test_checkpoints_made_by_hand_are_told_in_one_line(edited, tiny_zip, tmp_path):
+    whole = edited(lambda c: c["state_dict"].update({k: v.long() for k, v in c["state_dict"].items()}))
+    with pytest.raises(DataError, match="another kind"):
+        models.load_checkpoint(whole)
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pt")
+    with pytest.raises(DataError, match="never unpickled") as told:
+        models.read_checkpoint(tmp_path / "module.pt")
+    assert str(told.value).isprintable()
+    bare = edited(lambda c: c.update(data={}))
+    with pytest.raises(DataError, match="edited.pt.*on which split"):
+        results.scored(bare, "x", str(tiny_zip))
+
+
+def test_a_long_list_of_frames_takes_the_room_of_its_letters(edited, tiny_zip):
+    path = edited(lambda c: c["data"].update(frames=["x" * 3_000_000] + [f"training/{i}.jpg" for i in range(20_000)]))
+    frames = split_frames(load_frames(str(tiny_zip)), "person", "test")
+    evaluate.refuse_leak(models.read_checkpoint(path), frames, path)
+
+
+# ---------------------------------------------------------------- parameters
+
+def test_parameters_reach_notebooks_as_they_were_given(tmp_path):
+    import yaml
+
+    given = {"lr": 0.00001, "data": "set\U0001f600.zip", "odd": "a: [b", "seed": 3, "bar": False}
+    assert yaml.safe_load(grid.as_yaml(given)) == given
+    assert batch.parse(["lr=1j", "epochs={1,2}", "x=" + "-" * 20_000 + "1"]) == {
+        "lr": "1j", "epochs": "{1,2}", "x": "-" * 20_000 + "1"}
+
+
+def test_a_parameter_is_not_taken_for_another_ones_value(command):
+    assert "put it first" in one_line_error(command("batch.py", "--net", "models4", "epochs=1"), 2)
+
+
+@pytest.mark.parametrize("arguments", [("--epochs", "1" + "0" * 400), ("--batch-size", "1" + "0" * 400),
+                                       ("--workers", "9" * 300), ("--device", "hpu")])
+def test_numbers_and_devices_that_no_machine_has(command, arguments, tmp_path):
+    assert len(one_line_error(command("train.py", *arguments, "--epochs", "1", "--out", tmp_path)
+                              if arguments[0] != "--epochs" else command("train.py", *arguments, "--out", tmp_path), 2)) < 700
+
+
+def test_an_audit_asks_for_what_it_needs_before_it_trains(command, tmp_path):
+    with zipfile.ZipFile(tmp_path / "one.zip", "w") as archive:
+        archive.writestr("training_frames_keypoints.csv", csv_of(POINTS[:2], ["A_00.jpg", "A_01.jpg"]))
+        archive.writestr("test_frames_keypoints.csv", csv_of(POINTS[:1], ["B_00.jpg"]))
+        for name in ("training/A_00.jpg", "training/A_01.jpg", "test/B_00.jpg"):
+            archive.writestr(name, picture())
+    assert "too few people" in one_line_error(command("audit.py", "--data", tmp_path / "one.zip", "--epochs", 1), 1)
+    assert "name ends in" in one_line_error(command("audit.py", "--doubtful", tmp_path / "x.xyz"), 2)
+    assert "is not from" in one_line_error(command("audit.py", "--shift", "nan", "nan"), 2)
+
+
+def test_a_damaged_cache_is_drawn_again(tmp_path, monkeypatch):
+    import sample_faces
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    path = tmp_path / "facial-keypoints" / f"sample-v{sample_faces.VERSION}-2-0.zip"
+    path.parent.mkdir()
+    path.write_bytes(b"PK\x03\x04 and no more")
+    assert sample_faces.sample_archive(people=2) == path and len(load_frames(str(path))) == 16
