@@ -48,7 +48,7 @@ def read_image(source):
 def pixel_limit():
     """The most pixels of a picture: MAX_PIXELS, or what FACIAL_KEYPOINTS_MAX_PIXELS says."""
     given = os.environ.get("FACIAL_KEYPOINTS_MAX_PIXELS")
-    if given and not (given.isdecimal() and len(given) < 19):
+    if given and not (given.isdecimal() and len(given) < 100):
         raise UsageError(f"FACIAL_KEYPOINTS_MAX_PIXELS is {given[:40]!r}, not a number of pixels")
     return int(given or MAX_PIXELS)
 

@@ -232,7 +232,8 @@ def diverged(value, epoch, lr, folder, names=()):
 def check(epochs, batch_size, lr, loss, optimizer, augment="hard"):
     """Raise UsageError for parameters that cannot be trained with."""
     for name, value, kind in (("epochs", epochs, int), ("batch_size", batch_size, int), ("lr", lr, float)):
-        if isinstance(value, bool) or not isinstance(value, (kind, int)) or not 0 < value < 1e9:
+        if isinstance(value, bool) or not isinstance(value, (kind, int)) or not 0 < value < (
+                1e9 if kind is int else float("inf")):
             raise UsageError(f"{name} must be a number above 0 of type {kind.__name__}, not {str(value)[:40]!r}")
     for name, value, known in (("loss", loss, LOSSES), ("optimizer", optimizer, OPTIMIZERS),
                                ("augment", augment, AUGMENTATIONS)):
