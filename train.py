@@ -5,7 +5,6 @@ import contextlib
 import csv
 import io
 import json
-import os
 import time
 from functools import partial
 from pathlib import Path
@@ -104,9 +103,9 @@ def train(net_name, training, validation, folder, epochs=60, batch_size=32, lr=0
     params = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "loss": loss, "optimizer": optimizer, "seed": seed,
               "bfloat16": bfloat16, "augment": augment, "init": str(init or ""), "teacher": str(teacher or ""),
               "finish": ", ".join(f"{kind} from {share:.0%}" for share, kind in finish)}
-    for given in filter(None, (init, teacher)):
-        if os.path.realpath(models.find_weights(given)) == os.path.realpath(Path(folder) / "checkpoint.pt"):
-            raise UsageError(f"{given} would be written over, but the training begins with it; give another --out")
+    ours = (Path(folder) / "checkpoint.pt").resolve()
+    if ours in [models.find_weights(given).resolve() for given in (init, teacher) if given]:
+        raise UsageError(f"{ours} would be written over, but the training begins with it; give another --out")
     team = parallel.team(device)
     with parallel.Lost(team, folder), alone_in(folder) if team.main else contextlib.nullcontext():
         return fit(team, net_name, training, validation, Path(folder), params, workers, resume, bar and team.main, build,
@@ -231,9 +230,9 @@ def diverged(value, epoch, lr, folder, names=()):
 
 def check(epochs, batch_size, lr, loss, optimizer, augment="hard"):
     """Raise UsageError for parameters that cannot be trained with."""
-    for name, value, kind in (("epochs", epochs, int), ("batch_size", batch_size, int), ("lr", lr, float)):
-        if isinstance(value, bool) or not isinstance(value, (kind, int)) or not 0 < value < (
-                1e9 if kind is int else float("inf")):
+    kinds = (("epochs", epochs, int, 1e9), ("batch_size", batch_size, int, 1e9), ("lr", lr, float, float("inf")))
+    for name, value, kind, limit in kinds:
+        if isinstance(value, bool) or not isinstance(value, (kind, int)) or not 0 < value < limit:
             raise UsageError(f"{name} must be a number above 0 of type {kind.__name__}, not {str(value)[:40]!r}")
     for name, value, known in (("loss", loss, LOSSES), ("optimizer", optimizer, OPTIMIZERS),
                                ("augment", augment, AUGMENTATIONS)):
