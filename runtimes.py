@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import ctypes
 import functools
 import importlib.util
 import io
@@ -120,6 +121,24 @@ def _onnx(predictor, side, device, threads, exact):
     return lambda images: tuple(session.run(["targets", "confidence"], {"images": np.ascontiguousarray(images)}))
 
 
+@contextlib.contextmanager
+def _signals_as_before():
+    """Keep the thread's stack for signals: OpenVINO sets one of its own with each network, and the former when that goes.
+
+    Networks that go in the order they came leave a stack that is not there any more, and the next signal, Ctrl-C or the
+    end of another process, ends Python.
+    """
+    if os.name != "posix":
+        yield
+        return
+    stack, change = ctypes.create_string_buffer(64), ctypes.CDLL(None).sigaltstack  # larger than any system's stack_t
+    change(None, stack)
+    try:
+        yield
+    finally:
+        change(stack, None)
+
+
 def _openvino(predictor, side, device, threads, exact):
     import openvino
 
@@ -137,7 +156,8 @@ def _openvino(predictor, side, device, threads, exact):
     def request(single):
         """Compiled when first asked for; single faces, most of all calls, have one of their own: it is a tenth quicker."""
         model.reshape([1 if single else -1, 1, side, side])
-        return openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+        with _signals_as_before():
+            return openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
 
     def run(images):
         images, ready = np.ascontiguousarray(images), request(len(images) == 1)

@@ -1,11 +1,13 @@
 """Every runtime gives the points that plain PyTorch gives; what is not installed is named."""
 
 import importlib.util
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
-from conftest import one_line_error
+from conftest import HOME, one_line_error
 
 import models
 import runtimes
@@ -74,3 +76,21 @@ def test_the_export_command(command, tmp_path, tiny):
     pixels, _ = difference(net, lambda images: tuple(session.run(None, {"images": images})), tiny)
     assert pixels < 0.05
     assert "no network" in one_line_error(command("models.py", "export", "models77", "--onnx", path), 2)
+
+
+@pytest.mark.parametrize("runtime", runtimes.RUNTIMES)
+def test_signals_do_no_harm_once_networks_are_gone(runtime, tmp_path):
+    """OpenVINO 2026.4 left a stack for signals that was freed, and Ctrl-C or a process's end was a crash."""
+    if runtime not in runtimes.present():
+        pytest.skip(f"optional: pip install {' '.join(runtimes.RUNTIMES[runtime])}")
+    script = f"""
+import os, signal, sys, models, runtimes
+net = models.load_net("models5").eval()
+one, two = (runtimes.compile_net(net, {runtime!r}, threads=1) for _ in range(2))
+del one
+del two
+signal.signal(signal.SIGUSR1, lambda *_: print("alive", flush=True))
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=HOME)
+    assert done.returncode == 0 and done.stdout == "alive\n", done.stderr
