@@ -7,6 +7,7 @@ import functools
 import importlib.util
 import io
 import os
+import sys
 import warnings
 
 import numpy as np
@@ -140,6 +141,7 @@ def _signals_as_before():
 
 
 def _openvino(predictor, side, device, threads, exact):
+    sys.modules.setdefault("openvino_telemetry", None)  # its converter tells its makers of each use; without this, nothing
     import openvino
 
     if importlib.util.find_spec("onnx"):  # a second quicker than its own conversion

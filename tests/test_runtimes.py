@@ -94,3 +94,17 @@ os.kill(os.getpid(), signal.SIGUSR1)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=HOME)
     assert done.returncode == 0 and done.stdout == "alive\n", done.stderr
+
+
+def test_openvino_tells_nobody_of_its_use():
+    """Its own converter, which is used where onnx is not installed, sends what it did to its makers."""
+    pytest.importorskip("openvino", reason="optional: pip install openvino")
+    script = """
+import importlib.util, sys, models, runtimes
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name == "onnx" else find(name, *rest)
+runtimes.compile_net(models.load_net("models5").eval(), "openvino", threads=1)
+assert "openvino.tools.ovc.convert_impl" in sys.modules and sys.modules["openvino_telemetry"] is None
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=HOME)
+    assert done.returncode == 0, done.stderr
