@@ -1,7 +1,6 @@
 """What the labels are: their shift, the lattice they lie on, the floor that sets for any score, and the doubtful ones."""
 
 import argparse
-import io
 import sys
 import tempfile
 from functools import partial
@@ -15,7 +14,7 @@ from data_load import (
 )
 from errors import DataError, UsageError, named, number, run
 from evaluate import point_errors, settled_answers
-from formats import write_whole
+from formats import open_whole
 from models import models5
 from train import train
 
@@ -99,6 +98,8 @@ def measure_shift(frames, epochs, folder, bar=True):
     mirrored any more, it is recognised. Crops stay loose to the end: one that fits the labels shifts with them.
     """
     half = np.array([person_digit(person) % 2 for person in frames.people], bool)
+    if half.all() or not half.any():
+        raise DataError(f"{frames.data}: too few people to have two halves of them, one to learn from and one to measure on")
     answers = np.empty_like(frames.points)
     for side in (False, True):
         path, _ = train("models5", frames.select(half == side), None, Path(folder) / f"half{side:d}", epochs=epochs,
@@ -129,8 +130,6 @@ def main():
 
     everything = load_frames(options.data, "published")
     frames = split_frames(everything, "official", "all-training")
-    if len(set(person_digit(person) % 2 for person in frames.people)) < 2:
-        raise DataError(f"{options.data}: too few people to have two halves of them, one to learn from and one to measure on")
     if options.shift:
         unit = inter_ocular(frames.points)[:, None, None]
         frames.points = frames.points + (options.shift[0] + options.shift[1] * unit).astype(np.float32)
@@ -174,9 +173,8 @@ def gallery(frames, answers, rows, errors, path):
     for axis, row in zip(axes.flat, rows, strict=False):
         show.image_on(axis, frames.image(row), f"{frames.names[row]} {errors[row]:.0f} %")
         show.points_on(axis, answers[row], truth=frames.points[row])
-    picture = io.BytesIO()
-    figure.savefig(picture, format=Path(path).suffix[1:].lower())
-    write_whole(path, picture.getvalue())
+    with open_whole(path) as file:
+        figure.savefig(file, format=Path(path).suffix[1:].lower())
     print(f"drawn: {path}")
 
 

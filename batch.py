@@ -154,12 +154,12 @@ def main():
         for notebook in notebooks:
             refresh(notebook)
         return 0
-    for name, words in vars(options).items():
-        for word in words if name.startswith("grid ") and words else ():
+    lists = {name[5:]: words for name, words in vars(options).items() if name.startswith("grid ") and words}
+    for name, words in lists.items():
+        for word in words:
             if "=" in word and word.partition("=")[0] in known[notebooks[1]]:
-                raise UsageError(f"{word!r} stands after --{name[5:]} and would be a value of it; put it first")
-    lists = {name[5:]: [parse([f"value={word}"])["value"] for word in words]
-             for name, words in vars(options).items() if name.startswith("grid ") and words}
+                raise UsageError(f"{word!r} stands after --{name} and would be a value of it; put it first")
+        lists[name] = [parse([f"value={word}"])["value"] for word in words]
     given = parse(options.parameters)
     given = {name: placed(name, value) for name, value in given.items()}
     if lists or options.grid:

@@ -1,7 +1,6 @@
 """The two errors that users see, and how a command turns them into one line and an exit code."""
 
 import argparse
-import contextlib
 import importlib
 import os
 import sys
@@ -77,9 +76,7 @@ SEED = number(int, 0, 2**32 - 1)
 
 def run(main):
     """Call `main()` and leave the process with its exit code; users' mistakes become one clear line."""
-    with contextlib.suppress(AttributeError):  # closed
-        sys.stderr = Lasting(sys.stderr)
-        sys.stdout = Lasting(sys.stdout)
+    sys.stdout, sys.stderr = (stream and Lasting(stream) for stream in (sys.stdout, sys.stderr))  # None where it is closed
     try:
         code = main()
         if sys.stdout:

@@ -51,6 +51,16 @@ def open_whole(path):
         raise
 
 
+def refuse_overwriting(inputs, outputs):
+    """Raise UsageError if an output would replace an input or another output."""
+    taken, places = {os.path.realpath(path) for path in inputs}, Counter(os.path.realpath(path) for path in outputs)
+    for path in outputs:
+        if os.path.realpath(path) in taken:
+            raise UsageError(f"{path} would be written over, but it is one of the inputs; give another folder or name")
+        if places[os.path.realpath(path)] > 1:
+            raise UsageError(f"two outputs would go to {path}; give photos of different names, or another place")
+
+
 def write_whole(path, data):
     """Write `data` (str or bytes) to `path`, whole or not at all. Raises DataError where it cannot be written."""
     with open_whole(path) as file:

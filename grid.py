@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import io
 import itertools
 import json
 import math
@@ -15,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from errors import DataError, UsageError
-from formats import read_text, table_text, write_whole
+from formats import open_whole, read_text, table_text, write_whole
 
 HOME = Path(__file__).resolve().parent
 METRICS = ("nme", "nme_low", "nme_high", "fr8", "auc8", "parameters", "ms_per_face", "training_minutes")
@@ -166,6 +165,5 @@ def compare(rows, out):
 
     errors = {row["run"]: tuple(float(row[k]) for k in ("nme", "nme_low", "nme_high")) for row in rows}
     figure = show.bars(dict(sorted(errors.items(), key=lambda item: item[1])), "NME in %")
-    picture = io.BytesIO()
-    figure.savefig(picture, dpi=110)
-    write_whole(out / "comparison.png", picture.getvalue())
+    with open_whole(out / "comparison.png") as file:
+        figure.savefig(file, dpi=110)

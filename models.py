@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from errors import DataError, UsageError, run
-from formats import write_whole
+from formats import told, write_whole
 from transforms import SWAP
 
 # With a path of its own this module is a package too: `import models.models4` and `from models import Net` both work.
@@ -65,9 +65,8 @@ def best_device(wanted="auto"):
     try:
         torch.zeros(1, device=wanted).cpu()
         return torch.device(wanted)
-    except (RuntimeError, AssertionError, NotImplementedError, ImportError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"device {wanted!r} cannot be used here ({reason}); try auto or cpu") from None
+    except Exception as error:  # each kind of device has complaints of its own
+        raise UsageError(f"device {wanted!r} cannot be used here ({told(error)}); try auto or cpu") from None
 
 
 @cache
@@ -165,8 +164,7 @@ def read_checkpoint(path):
         raise DataError(f"{path}: not a checkpoint of this project (objects in it that are more than tensors, or none at all, "
                         "and are never unpickled); train.py writes such") from None
     except Exception as error:  # a damaged or hostile file can raise anything
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-        raise DataError(f"{path}: not a checkpoint of this project ({reason}); train.py writes such") from None
+        raise DataError(f"{path}: not a checkpoint of this project ({told(error)}); train.py writes such") from None
     wrong = [k for k, kind in KEYS.items() if not isinstance(content, dict) or not isinstance(content.get(k), kind)]
     if wrong:
         raise DataError(f"{path}: not a checkpoint of this project ({', '.join(wrong)} missing); train.py writes such")
@@ -192,7 +190,7 @@ def fill(net, state, path):
     strange = [k for k, v in state.items() if not isinstance(k, str) or not is_plain(v)
                or (k in own and v.is_floating_point() != own[k].is_floating_point())]
     if strange:
-        raise DataError(f"{path}: weights of another kind: {strange[0]} is no plain tensor of such numbers ({len(strange)} so)")
+        raise DataError(f"{path}: weights of another kind: {strange[0]} is no plain tensor of its kind ({len(strange)} such)")
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     shapes = sorted(k for k in own.keys() & state.keys() if state[k].shape != own[k].shape)
     for what, keys in (("missing", missing), ("unknown", extra), ("of another shape", shapes)):

@@ -77,16 +77,6 @@ def drawing_path(target, name, several):
     return target / (inside if inside.suffix.lower() in (".jpg", ".jpeg", ".png") else f"{inside}.png")
 
 
-def refuse_overwriting(inputs, outputs):
-    """Raise UsageError if an output would replace an input or another output."""
-    taken, places = {os.path.realpath(path) for path in inputs}, Counter(os.path.realpath(path) for path in outputs)
-    for path in outputs:
-        if os.path.realpath(path) in taken:
-            raise UsageError(f"{path} would be written over, but it is one of the inputs; give another folder or name")
-        if places[os.path.realpath(path)] > 1:
-            raise UsageError(f"two outputs would go to {path}; give photos of different names, or another place")
-
-
 def refuse_beside(folder, work):
     """Raise UsageError if .pts files would come to lie beside their photos, where annotations of that name may be."""
     for name, path, _ in work:

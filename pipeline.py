@@ -198,7 +198,7 @@ def find_keypoints(photo, **options):
 
 def main():
     import photos
-    from formats import ANSWERS, PtsAnswers, open_whole
+    from formats import ANSWERS, PtsAnswers, open_whole, refuse_overwriting
 
     parser = argparse.ArgumentParser(description="Find faces and 68 keypoints on each, in photos and clips.")
     parser.add_argument("photos", nargs="*", type=named, metavar="PHOTO|FOLDER|CLIP")
@@ -232,8 +232,8 @@ def main():
     several = len({path for _, path, _ in work}) > 1
     drawings = {path: photos.drawing_path(options.draw, name, several) for name, path, _ in work if options.draw and path}
     targets = {kind: getattr(options, kind) for kind in ANSWERS if getattr(options, kind)}
-    photos.refuse_overwriting([*(path for _, path, _ in work if path), *filter(None, [options.boxes]), detector.weights],
-                              [*drawings.values(), *(Path(target) for target in targets.values() if target != "-")])
+    refuse_overwriting([*(path for _, path, _ in work if path), *filter(None, [options.boxes]), detector.weights],
+                       [*drawings.values(), *(Path(target) for target in targets.values() if target != "-")])
     if options.pts:
         photos.refuse_beside(options.pts, work)
     with contextlib.ExitStack() as stack:

@@ -15,7 +15,7 @@ import torch
 
 import models
 from errors import UsageError
-from formats import write_whole
+from formats import refuse_overwriting, write_whole
 
 RUNTIMES = {"openvino": ("openvino",), "onnx": ("onnxruntime", "onnx"), "torch": ()}  # quickest first: what each needs
 
@@ -173,7 +173,6 @@ def _openvino(predictor, side, device, threads, exact):
 def export(weights, path):
     """Write a network's weights as an ONNX model, whole or not at all."""
     source = models.find_weights(weights)
+    refuse_overwriting([source], [path])
     net, _ = models.load_checkpoint(source)
-    if os.path.realpath(path) == os.path.realpath(source):
-        raise UsageError(f"{path} would be written over, but it is what is exported; give another name")
     write_whole(path, to_onnx(net))

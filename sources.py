@@ -173,9 +173,9 @@ def read_table(text, where):
     bad = np.argwhere(~(np.abs(numbers) <= FAR))
     if len(bad):
         row, column = bad[0]
-        value, wrong = table[wanted].iloc[row, column], np.isfinite(numbers[row, column])
+        value, far = table[wanted].iloc[row, column], np.isfinite(numbers[row, column])
         raise DataError(f"{where}: line {row + 2} ({names[row]}), column {column}: {value[:40]!r} is "
-                        + ("a million pixels away" if wrong else "not a number"))
+                        + ("a million pixels away" if far else "not a number"))
     if len(twice := doubled(names)):
         raise DataError(f"{where}: {twice[0]} occurs twice")
     points = numbers.reshape(-1, 68, 2)

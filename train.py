@@ -25,7 +25,7 @@ from data_load import (
 )
 from errors import SEED, DataError, UsageError, number, run
 from evaluate import in_convention_of, point_errors, predict_frames
-from formats import alone_in, table_text, write_whole
+from formats import alone_in, refuse_overwriting, table_text, write_whole
 
 
 def wing(answers, targets, width=0.2, curvature=0.04):
@@ -103,9 +103,7 @@ def train(net_name, training, validation, folder, epochs=60, batch_size=32, lr=0
     params = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "loss": loss, "optimizer": optimizer, "seed": seed,
               "bfloat16": bfloat16, "augment": augment, "init": str(init or ""), "teacher": str(teacher or ""),
               "finish": ", ".join(f"{kind} from {share:.0%}" for share, kind in finish)}
-    ours = (Path(folder) / "checkpoint.pt").resolve()
-    if ours in [models.find_weights(given).resolve() for given in (init, teacher) if given]:
-        raise UsageError(f"{ours} would be written over, but the training begins with it; give another --out")
+    refuse_overwriting([models.find_weights(given) for given in (init, teacher) if given], [Path(folder) / "checkpoint.pt"])
     team = parallel.team(device)
     with parallel.Lost(team, folder), alone_in(folder) if team.main else contextlib.nullcontext():
         return fit(team, net_name, training, validation, Path(folder), params, workers, resume, bar and team.main, build,

@@ -158,7 +158,7 @@ class Clip:
             self.name = f"camera {place}"
         else:
             size_of(place)
-        self.capture = cv2.VideoCapture(place if self.live else legible(self.name))
+        self.capture = cv2.VideoCapture(place if self.live else utf8(self.name))
         if not self.capture.isOpened():
             raise DataError(f"{self.name}: " + ("no such camera, or another program has it" if self.live else
                                                 "no video that can be read"))
@@ -187,7 +187,7 @@ class Clip:
         self.capture.release()
 
 
-def legible(name):
+def utf8(name):
     """A name that OpenCV can be given: it ends the process for one that is not UTF-8. Raises DataError."""
     try:
         name.encode()
@@ -203,7 +203,7 @@ class Film:
         self.path, self.rate, self.writer, self.count = Path(path), rate, None, 0
         if self.path.suffix.lower() not in CODECS:
             raise UsageError(f"{path}: drawn clips end in {', '.join(CODECS)}")
-        legible(str(path))
+        utf8(str(path))
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=".", suffix=self.path.suffix)

@@ -116,25 +116,25 @@ def training(rows, options):
 
 def archives(rows, options):
     """Memory of one epoch on 3,000 drawn frames and on many, read as a stream of archives."""
-    each, most = VIDEOS * FRAMES, []
+    each, few = VIDEOS * FRAMES, {}
     for people in (3000 // each, options.people):
         folder = options.out / f"drawn-{people}"
         start, there = time.perf_counter(), folder.exists()
         draw_shards(folder, people)
         if not there:
             rows.add("archives", f"{people * each} drawn frames", "drawing", time.perf_counter() - start, "s")
-        for workers in (0, 1):
+        for workers, loader in enumerate(("no loader", "a loader")):
             out = options.out / f"run-{people}-{workers}"
             shutil.rmtree(out, ignore_errors=True)
             _, seen = call("train.py", "--net", options.net, "--data", folder, "--epochs", 1, "--out", out, "--device", "cpu",
                            "--workers", workers, every=2)
-            setting = f"{people * each} drawn frames, " + ("a loader" if workers else "no loader")
-            rows.add("archives", setting, "most resident memory", seen.max() / 1e6, "MB")
-            rows.add("archives", setting, "waited for data", 100 * read_history(out)[0]["waited"], "%")
-            rows.add("archives", setting, "one epoch", read_history(out)[0]["seconds"], "s")
-            most.append(seen.max() / 1e6)
-    for few, many, setting in zip(most[:2], most[2:], ("no loader", "a loader"), strict=True):
-        rows.add("archives", f"{people * each} drawn frames, {setting}", "more than for 3000 frames", many - few, "MB")
+            setting, most, epoch = f"{people * each} drawn frames, {loader}", seen.max() / 1e6, read_history(out)[0]
+            rows.add("archives", setting, "most resident memory", most, "MB")
+            rows.add("archives", setting, "waited for data", 100 * epoch["waited"], "%")
+            rows.add("archives", setting, "one epoch", epoch["seconds"], "s")
+            if workers in few:
+                rows.add("archives", setting, "more than for 3000 frames", most - few[workers], "MB")
+            few[workers] = most
 
 
 def make_photos(folder, count, scenes=200, side=300):
@@ -157,7 +157,7 @@ def make_photos(folder, count, scenes=200, side=300):
 def photos(rows, options):
     """Photos a second on one process and on all cores, memory over many photos, and what a million would take."""
     folders = make_photos(options.out / "photos", options.count)
-    cores, speeds = os.cpu_count() or 1, {}
+    cores, speeds, starts = os.cpu_count() or 1, {}, {}
     few = folders[:max(len(folders) // 12, 1)]
     count, spent = sum(1 for folder in few for _ in folder.iterdir()), {}
     for _ in range(3):
@@ -167,17 +167,17 @@ def photos(rows, options):
                 seconds = call("annotate.py", *places, "--out", out, "--workers", workers, "--chunk", chunk)[0]
                 spent.setdefault((workers, kind), []).append(seconds)
     for workers in (1, cores):
-        start, whole = (np.median(spent[workers, kind]) for kind in ("start", "all"))
-        speeds[workers] = (count - cores) / (whole - start)
+        starts[workers], whole = (np.median(spent[workers, kind]) for kind in ("start", "all"))
+        speeds[workers] = (count - cores) / (whole - starts[workers])
         rows.add("photos", f"{workers} processes", "photos a second", speeds[workers], "1/s")
-        rows.add("photos", f"{workers} processes", "start", start, "s")
+        rows.add("photos", f"{workers} processes", "start", starts[workers], "s")
     rows.add("photos", f"{cores} processes", "speed over one process's", speeds[cores] / speeds[1], "times")
     out = options.out / "all"
     shutil.rmtree(out, ignore_errors=True)
     seconds, seen = call("annotate.py", *folders, "--out", out, "--workers", cores, every=2)
     setting = f"{options.count} photos"
     rows.add("photos", setting, "photos a second", options.count / seconds, "1/s")
-    rows.add("photos", setting, "speed over one process's", options.count / (seconds - start) / speeds[1], "times")
+    rows.add("photos", setting, "speed over one process's", options.count / (seconds - starts[cores]) / speeds[1], "times")
     for share in (0.2, 0.6, 1.0):
         part = seen[int(len(seen) * (share - 0.1)):max(int(len(seen) * share) - 1, 1)]
         rows.add("photos", setting, f"resident memory at {share:.0%}", np.median(part) / 1e6, "MB")
