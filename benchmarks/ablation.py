@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import models
 import results
+import variants
 from data_load import AUGMENTATIONS, load_frames, split_frames
 from errors import UsageError, number, run
 from evaluate import bootstrap, in_convention_of, milliseconds_per_face, point_errors, predict_frames, settled_answers
@@ -25,50 +26,21 @@ COLUMNS = ("step", "seeds", "epochs", "nme", "gain", "gain_low", "gain_high", "n
 CLOSEST = (0.1, 0.25, 0.25, 0.0)  # an augmentation for a step alone: what crops tell that fit the label to a hair
 
 
-class Logarithm(models5.Net):
-    """The logarithmic distance, as first tries had it: steepest where the label is."""
-
-    def penalty(self, distance):
-        """Cost of distances in targets."""
-        return torch.log1p(distance / 0.02)
-
-
-class Flat(models5.Net):
-    """Nothing to pay inside half a cell of the lattice (0.02 in targets), logarithmic from its edge on."""
-
-    def penalty(self, distance):
-        """Cost of distances in targets."""
-        return torch.log1p((distance - 0.02).clamp_min(0) / 0.02)
-
-
-class FacesAlone(models5.Net):
-    """Trained without crops that show no face."""
-
-    empty = 0.0
-
-
-class Sharper(models5.Net):
-    """Labels half as wide: a quarter of a cell."""
-
-    label_width = 0.015
-
-
-class Blunter(models5.Net):
-    """Labels twice as wide: a whole cell."""
-
-    label_width = 0.06
-
-
 NET = models5.Net
 STEPS = {  # name: how the network is built, what else training is given
     "base": (NET, {}),
     "direct regression (models4)": (models4.Net, {}),
-    "loss: logarithm": (Logarithm, {}),
-    "loss: flat inside the cell": (Flat, {}),
-    "labels half as wide": (Sharper, {}),
-    "labels twice as wide": (Blunter, {}),
+    "heat maps": (variants.HeatMaps, {}),
+    "cells and offsets": (variants.Cells, {}),
+    "loss: logarithm": (variants.Logarithm, {}),
+    "loss: flat inside the cell": (variants.Flat, {}),
+    "loss: Wing": (variants.Wing, {}),
+    "loss: soft Wing": (variants.SoftWing, {}),
+    "loss: STAR": (variants.Star, {}),
+    "labels half as wide": (variants.Sharper, {}),
+    "labels twice as wide": (variants.Blunter, {}),
     "labels as published": (NET, {"labels": "published"}),
-    "faces alone": (FacesAlone, {}),
+    "faces alone": (variants.FacesAlone, {}),
     "plain augmentation": (NET, {"augment": "plain"}),
     "finish: none": (NET, {"finish": ()}),
     "finish: gentle": (NET, {"finish": ((0.6, "gentle"),)}),

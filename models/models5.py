@@ -67,10 +67,13 @@ class Net(nn.Module):
         """
         logits = self.distributions(images).float()
         face = ~targets.isnan().flatten(1).any(1)
-        wanted = (-0.5 * ((targets[..., None] - self.places) / self.label_width).square()).softmax(-1).nan_to_num(1 / BINS)
-        surprise = -(wanted * F.log_softmax(logits, -1)).sum(-1).mean()
         distance = (logits.softmax(-1) @ self.places - targets)[face].abs()
-        return 0.1 * surprise + self.penalty(distance).sum() / max(distance.numel(), 1)
+        return 0.1 * self.surprise(logits, targets) + self.penalty(distance).sum() / max(distance.numel(), 1)
+
+    def surprise(self, logits, targets):
+        """Cross-entropy of the distributions with labels of `label_width`."""
+        wanted = (-0.5 * ((targets[..., None] - self.places) / self.label_width).square()).softmax(-1)
+        return -(wanted.nan_to_num(1 / len(self.places)) * F.log_softmax(logits, -1)).sum(-1).mean()
 
     def penalty(self, distance):
         """Quadratic near the label, for inside a cell nothing says where the truth lies; logarithmic far from it."""

@@ -1,10 +1,14 @@
 """The benchmarks measure what they say: conditions move points with their pixels, calibration finds what was put in."""
 
+import inspect
+
 import numpy as np
 import pytest
+import torch
 from conftest import one_line_error
 
-from benchmarks import robustness
+import models
+from benchmarks import robustness, variants
 from benchmarks.confidence import calibration, recalibrated
 from benchmarks.pipeline import under_moved_boxes
 from pipeline import Face
@@ -42,6 +46,35 @@ def test_boxes_that_miss_miss_by_fifteen_percent(tiny):
     matrices = [robustness.crops_under(name, frames, 64)[1] for name in ("as they are", "boxes 15 % off")]
     moved = np.linalg.norm(matrices[0][:, :, 2] - matrices[1][:, :, 2], axis=1)
     np.testing.assert_allclose(moved, 0.15 * 64 / 1.25, rtol=1e-3)
+
+
+VARIANTS = dict(inspect.getmembers(variants, inspect.isclass))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variants_learn_a_batch_with_a_crop_without_a_face(name):
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    net, images = VARIANTS[name](), torch.rand(4, 1, 128, 128, generator=generator)
+    targets = torch.rand(4, 68, 2, generator=generator) * 1.6 - 0.8
+    targets[3] = torch.nan
+    optimizer, losses = torch.optim.Adam(net.parameters(), 3e-4), []
+    for _ in range(6):
+        losses.append(net.loss(images, targets))
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+    assert torch.isfinite(torch.stack(losses)).all() and losses[-1] < losses[0]
+    answers, confidence = models.targets_and_confidence(net.eval(), images)
+    assert answers.shape == (4, 68, 2) and ((confidence >= 0) & (confidence <= 1)).all()
+    assert net(images).shape == (4, 136)
+
+
+@pytest.mark.parametrize("name", ["Logarithm", "Flat", "Wing", "SoftWing"])
+def test_costs_rise_with_the_distance_and_do_not_jump(name):
+    distance = torch.linspace(0, 1, 20_001)
+    steps = VARIANTS[name]().penalty(distance).diff()
+    assert (steps >= 0).all() and steps.max() < 0.01
 
 
 def test_calibration_finds_what_was_put_in():

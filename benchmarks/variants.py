@@ -1,0 +1,143 @@
+"""What the ablation puts in the place of parts of models5: losses, labels and heads of the literature."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from models import models5
+
+
+class Logarithm(models5.Net):
+    """The logarithmic distance, as first tries had it: steepest where the label is."""
+
+    def penalty(self, distance):
+        """Cost of distances in targets."""
+        return torch.log1p(distance / 0.02)
+
+
+class Flat(models5.Net):
+    """Nothing to pay inside half a cell of the lattice (0.02 in targets), logarithmic from its edge on."""
+
+    def penalty(self, distance):
+        """Cost of distances in targets."""
+        return torch.log1p((distance - 0.02).clamp_min(0) / 0.02)
+
+
+class Wing(models5.Net):
+    """Logarithmic up to a tenth of the crop, then linear: Feng et al., CVPR 2018, equation 5, over its width."""
+
+    def penalty(self, distance):
+        """Cost of distances in targets."""
+        width, curvature = 0.2, 0.04
+        beyond = (distance - width) / width + torch.log1p(torch.tensor(width / curvature))
+        return torch.where(distance < width, torch.log1p(distance / curvature), beyond)
+
+
+class SoftWing(models5.Net):
+    """Linear within two pixels of 256, then logarithmic: Lin et al., TIP 2021, over the second of its widths."""
+
+    def penalty(self, distance):
+        """Cost of distances in targets."""
+        near, width, curvature = (pixels / 128 for pixels in (2, 20, 0.5))
+        jump = near / width - torch.log1p(torch.tensor(near / curvature))
+        return torch.where(distance < near, distance / width, torch.log1p(distance / curvature) + jump)
+
+
+class Star(models5.Net):
+    """Distances in units of the spread along each axis, and a price on spreads: STAR, Zhou et al., CVPR 2023.
+
+    Its covariances are diagonal here, for each axis has a distribution of its own.
+    """
+
+    def loss(self, images, targets):
+        """As in models5, but for the distances."""
+        logits = self.distributions(images).float()
+        face = ~targets.isnan().flatten(1).any(1)
+        chance = logits[face].softmax(-1)
+        mean = chance @ self.places
+        variance = (chance @ self.places.square() - mean.square()).clamp_min(1e-4)
+        distance = (mean - targets[face]).abs() / variance.sqrt()
+        price = 32**2 / 2 * variance  # half of what it is in pixels of a map of 64
+        return 0.1 * self.surprise(logits, targets) + 0.5 * (distance + price).mean()
+
+
+class FacesAlone(models5.Net):
+    """Trained without crops that show no face."""
+
+    empty = 0.0
+
+
+class Sharper(models5.Net):
+    """Labels half as wide: a quarter of a cell."""
+
+    label_width = 0.015
+
+
+class Blunter(models5.Net):
+    """Labels twice as wide: a whole cell."""
+
+    label_width = 0.06
+
+
+class HeatMaps(models5.Net):
+    """A map of 32×32 places for each point, with labels that know parts of places (DARK, Zhang et al., CVPR 2020).
+
+    The mean is the answer (Sun et al., ECCV 2018). Rows and columns of a map are summed, so that all else is as in models5.
+    """
+
+    label_width = 2 / 32
+
+    def __init__(self):
+        super().__init__()
+        del self.maps, self.mix, self.points, self.axes
+        self.heat = nn.Sequential(
+            nn.Upsample(scale_factor=2), nn.Conv2d(128, 96, 3, padding=1), nn.ReLU(inplace=True),  # 8 -> 16
+            nn.Upsample(scale_factor=2), nn.Conv2d(96, 64, 3, padding=1), nn.ReLU(inplace=True),  # 16 -> 32
+            nn.Conv2d(64, 68, 1))
+        self.places = torch.linspace(-1, 1, 65)[1::2]
+
+    def distributions(self, images):
+        """Logits (n, 68, 2, 32) of the sums over rows and over columns."""
+        maps = self.heat(self.stages(self.stem(images))).float()
+        return torch.stack([maps.logsumexp(2), maps.logsumexp(3)], 2)
+
+
+class Cells(models5.Net):
+    """For each point the cell of 8×8 that it lies in, and where in that cell: PIPNet without its neighbours (Jin, Liao,
+    Shao, IJCV 2021).
+    """
+
+    def __init__(self):
+        super().__init__()
+        del self.mix, self.points, self.axes
+        self.maps = nn.Conv2d(128, 3 * 68, 1)
+        grid = torch.linspace(-1, 1, 17)[1::2]
+        self.register_buffer("centres", torch.stack(torch.meshgrid(grid, grid, indexing="xy"), -1).reshape(64, 2))
+
+    def cells(self, images):
+        """Scores (n, 68, 64) of the cells, and for each cell where its point would lie (n, 68, 64, 2)."""
+        scores, x, y = self.maps(self.stages(self.stem(images))).float().reshape(-1, 3, 68, 64).unbind(1)
+        return scores, self.centres + torch.stack([x, y], -1) / 8  # in halves of cells
+
+    def loss(self, images, targets):
+        """Cross-entropy of the cells, and the distance of what the true cell says. Crops without a face teach nothing."""
+        face = ~targets.isnan().flatten(1).any(1)
+        scores, places = self.cells(images)
+        scores, places, targets = scores[face], places[face], targets[face]
+        column, row = ((targets + 1) * 4).long().clamp(0, 7).unbind(-1)
+        true = row * 8 + column
+        surprise = F.cross_entropy(scores.transpose(1, 2), true)
+        return 0.1 * surprise + self.penalty((self.at(places, true) - targets).abs()).mean()
+
+    @staticmethod
+    def at(places, cell):
+        """The places (n, 68, 64, 2) of one cell (n, 68) for each point."""
+        return places.gather(2, cell[..., None, None].expand(-1, -1, 1, 2)).squeeze(2)
+
+    def predict(self, images):
+        """Targets (n, 68, 2) and the chance (n, 68) of the likeliest cell."""
+        scores, places = self.cells(images)
+        return self.at(places, scores.argmax(-1)), scores.softmax(-1).amax(-1)
+
+    def forward(self, images):
+        return self.predict(images)[0].flatten(1)
