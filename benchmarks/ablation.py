@@ -21,7 +21,7 @@ from models import models4, models5
 from train import train
 
 TABLE = Path(__file__).with_name("ablation.csv")
-COLUMNS = ("step", "seeds", "epochs", "nme", "gain", "gain_low", "gain_high", "nme_own", "nme_training", "parameters",
+COLUMNS = ("step", "seeds", "epochs", "nme", "gain", "gain_low", "gain_high", "gains", "nme_own", "nme_training", "parameters",
            "multiply_adds", "ms_per_face", "minutes")
 CLOSEST = (0.1, 0.25, 0.25, 0.0)  # an augmentation for a step alone: what crops tell that fit the label to a hair
 
@@ -128,7 +128,8 @@ def main():
             learnt.append(nme_of(net, known, trained, mirrored=mirrored).mean())
             minutes.append(spent)
             base.setdefault(seed, errors[-1])
-        gains = np.mean([base[seed] - nme for seed, nme in zip(options.seeds, errors, strict=True)], axis=0)
+        each = [base[seed] - nme for seed, nme in zip(options.seeds, errors, strict=True)]
+        gains = np.mean(each, axis=0)
         low, high = bootstrap(gains, validation.people)
         figures = {"nme": np.mean(errors), "gain": gains.mean(), "gain_low": low, "gain_high": high, "nme_own": np.mean(own),
                    "nme_training": np.mean(learnt)}
@@ -138,17 +139,17 @@ def main():
         kept[step] = {
             "step": step, "seeds": len(errors), "epochs": options.epochs,
             **{name: round(float(value), 3) for name, value in figures.items()},
+            "gains": " ".join(f"{gain.mean():.3f}" for gain in each),  # of each seed
             "parameters": models.parameter_count(net), "multiply_adds": sum(row[-1] for row in models.describe(net)),
             "minutes": round(float(np.mean(minutes)), 1)}
         print(f"{step:<36} NME {kept[step]['nme']:.2f}  gain {gains.mean():+.2f} ({low:+.2f} to {high:+.2f})  in its own crops "
               f"{np.mean(own):.2f}  on training faces {np.mean(learnt):.2f}  {np.mean(minutes):.1f} minutes", flush=True)
         write_table(options.table, kept)
     shapes = {int(kept[step]["multiply_adds"]): net for step, net in nets.items()}
-    times = [{shape: milliseconds_per_face(net) for shape, net in shapes.items()} for _ in range(7)]  # in turn, for fairness
+    times = dict(zip(shapes, milliseconds_per_face(*shapes.values(), rounds=7), strict=True))
     for step, row in kept.items():
-        if int(row["multiply_adds"]) in shapes:
-            once = np.median([each[int(row["multiply_adds"])] for each in times])
-            row["ms_per_face"] = round(float(once) * (2 if step == ASKED[1] else 1), 2)
+        if int(row["multiply_adds"]) in times:
+            row["ms_per_face"] = round(float(times[int(row["multiply_adds"])]) * (2 if step == ASKED[1] else 1), 2)
     write_table(options.table, kept)
 
 

@@ -87,3 +87,20 @@ def test_networks_too_large_to_ship_keep_their_rows_and_curves(tiny_zip, tmp_pat
     rows = results.read(tmp_path / "unshipped.csv")
     assert [row["weights"] for row in rows] == ["models4 (no weights)"] * 2  # published and corrected labels, alike here
     assert (tmp_path / f"curves-models4-{content['data']['split']}.csv").read_text() == "epoch\n1\n"
+
+
+def test_writing_scores_all_and_gives_a_network_one_time_whatever_it_learned(tiny_zip, tmp_path, monkeypatch):
+    content = models.read_checkpoint(models.find_weights("models4"))
+    monkeypatch.setattr(models, "WEIGHTS", tmp_path)
+    for weights, split in (("models4", "official"), ("models4-person", "person")):
+        models.save_checkpoint(tmp_path / f"{weights}.pt", "models4", content["state_dict"], {}, {},
+                               {**content["data"], "split": split, "frames": []})
+    for name in ("PUBLISHED", "UNSHIPPED", "README"):
+        monkeypatch.setattr(results, name, tmp_path / name)
+    results.README.write_text("".join(f"<!-- {name}: -->\n<!-- /{name} -->\n" for name in ("summary", "results")))
+    results.write(str(tiny_zip))
+    rows = results.read(results.PUBLISHED)
+    assert sorted(row["weights"] for row in rows) == ["models4"] * 2 + ["models4-person"] * 2  # two kinds of labels, alike here
+    assert len({row["ms_per_face"] for row in rows}) == 1
+    assert results.markdown(rows) in results.README.read_text()
+    assert results.markdown([row for row in rows if row["weights"] == "models4"]) in (tmp_path / "models4.md").read_text()
