@@ -26,7 +26,7 @@ COLUMNS = ("step", "seeds", "epochs", "nme", "gain", "gain_low", "gain_high", "g
 CLOSEST = (0.1, 0.25, 0.25, 0.0)  # an augmentation for a step alone: what crops tell that fit the label to a hair
 
 
-NET = models5.Net
+NET = variants.Base
 STEPS = {  # name: how the network is built, what else training is given
     "base": (NET, {}),
     "direct regression (models4)": (models4.Net, {}),
@@ -36,7 +36,8 @@ STEPS = {  # name: how the network is built, what else training is given
     "loss: flat inside the cell": (variants.Flat, {}),
     "loss: Wing": (variants.Wing, {}),
     "loss: soft Wing": (variants.SoftWing, {}),
-    "loss: STAR": (variants.Star, {}),
+    "distances in units of the spread (STAR)": (variants.Star, {}),
+    "distances in units of its root": (models5.Net, {}),
     "labels half as wide": (variants.Sharper, {}),
     "labels twice as wide": (variants.Blunter, {}),
     "labels as published": (NET, {"labels": "published"}),

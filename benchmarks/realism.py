@@ -9,14 +9,14 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import models
 from data_load import load_frames, split_frames
-from detector_architectures import load_detector
+from detector_architectures.haar import Detector
 from errors import run
 from evaluate import score
 
 
 def found_by_haar(frames):
     """Share in % of frames in which the cascade (scaleFactor 1.1, minNeighbors 5) has a box around the face's centre."""
-    detector = load_detector("haar")
+    detector = Detector(scale_factor=1.1, min_neighbors=5, portraits=False)
     hits = 0
     for row in range(len(frames)):
         boxes, _ = detector.detect(frames.image(row))

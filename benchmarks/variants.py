@@ -7,7 +7,23 @@ from torch import nn
 from models import models5
 
 
-class Logarithm(models5.Net):
+class Base(models5.Net):
+    """models5 before its last step: a distance counts the same for a sure point and for a doubtful one."""
+
+    def scale(self, chance, mean):
+        """What distances count for."""
+        return 1
+
+
+class Star(models5.Net):
+    """Distances in units of the spread, as STAR has them (Zhou et al., CVPR 2023), here along x and y."""
+
+    def scale(self, chance, mean):
+        """What distances count for."""
+        return super().scale(chance, mean) ** 2
+
+
+class Logarithm(Base):
     """The logarithmic distance, as first tries had it: steepest where the label is."""
 
     def penalty(self, distance):
@@ -15,7 +31,7 @@ class Logarithm(models5.Net):
         return torch.log1p(distance / 0.02)
 
 
-class Flat(models5.Net):
+class Flat(Base):
     """Nothing to pay inside half a cell of the lattice (0.02 in targets), logarithmic from its edge on."""
 
     def penalty(self, distance):
@@ -23,7 +39,7 @@ class Flat(models5.Net):
         return torch.log1p((distance - 0.02).clamp_min(0) / 0.02)
 
 
-class Wing(models5.Net):
+class Wing(Base):
     """Logarithmic up to a tenth of the crop, then linear: Feng et al., CVPR 2018, equation 5, over its width."""
 
     def penalty(self, distance):
@@ -33,7 +49,7 @@ class Wing(models5.Net):
         return torch.where(distance < width, torch.log1p(distance / curvature), beyond)
 
 
-class SoftWing(models5.Net):
+class SoftWing(Base):
     """Linear within two pixels of 256, then logarithmic: Lin et al., TIP 2021, over the second of its widths."""
 
     def penalty(self, distance):
@@ -43,43 +59,25 @@ class SoftWing(models5.Net):
         return torch.where(distance < near, distance / width, torch.log1p(distance / curvature) + jump)
 
 
-class Star(models5.Net):
-    """Distances in units of the spread along each axis, and a price on spreads: STAR, Zhou et al., CVPR 2023.
-
-    Its covariances are diagonal here, for each axis has a distribution of its own.
-    """
-
-    def loss(self, images, targets):
-        """As in models5, but for the distances."""
-        logits = self.distributions(images).float()
-        face = ~targets.isnan().flatten(1).any(1)
-        chance = logits[face].softmax(-1)
-        mean = chance @ self.places
-        variance = (chance @ self.places.square() - mean.square()).clamp_min(1e-4)
-        distance = (mean - targets[face]).abs() / variance.sqrt()
-        price = 32**2 / 2 * variance  # half of what it is in pixels of a map of 64
-        return 0.1 * self.surprise(logits, targets) + 0.5 * (distance + price).mean()
-
-
-class FacesAlone(models5.Net):
+class FacesAlone(Base):
     """Trained without crops that show no face."""
 
     empty = 0.0
 
 
-class Sharper(models5.Net):
+class Sharper(Base):
     """Labels half as wide: a quarter of a cell."""
 
     label_width = 0.015
 
 
-class Blunter(models5.Net):
+class Blunter(Base):
     """Labels twice as wide: a whole cell."""
 
     label_width = 0.06
 
 
-class HeatMaps(models5.Net):
+class HeatMaps(Base):
     """A map of 32×32 places for each point, with labels that know parts of places (DARK, Zhang et al., CVPR 2020).
 
     The mean is the answer (Sun et al., ECCV 2018). Rows and columns of a map are summed, so that all else is as in models5.
@@ -102,7 +100,7 @@ class HeatMaps(models5.Net):
         return torch.stack([maps.logsumexp(2), maps.logsumexp(3)], 2)
 
 
-class Cells(models5.Net):
+class Cells(Base):
     """For each point the cell of 8×8 that it lies in, and where in that cell: PIPNet without its neighbours (Jin, Liao,
     Shao, IJCV 2021).
     """

@@ -17,7 +17,8 @@ from show import draw_faces
 from pictures import read_image
 
 
-SHAPES = ("base", "narrow", "wide", "models6", "deep", "early", "side")  # steps that change how large the network is
+# Steps that change how large the network is, by their first words.
+SHAPES = ("base", "narrow", "wide", "models6", "deep", "early", "side", "heat", "cells")
 
 
 def pictures_of_results():
@@ -32,8 +33,8 @@ def pictures_of_results():
                  for row in rows}
         gains = {name: (row["gain"], row["gain_low"], row["gain_high"]) for name, row in steps.items() if name != "base"}
         save(show.bars(gains, "validation NME gained over the base, in %"), "ablation.png")
-        shapes = {name: (row["ms_per_face"], row["nme"], row["nme"] + row["gain"] - row["gain_high"],
-                         row["nme"] + row["gain"] - row["gain_low"])
+        base = steps["base"]["nme"]  # of as many seeds as there are; gains are against the base of the same seed
+        shapes = {name.partition(" (")[0]: (row["ms_per_face"], *(base - row[k] for k in ("gain", "gain_high", "gain_low")))
                   for name, row in steps.items() if name.split()[0] in SHAPES}
         title = f"{rows[0]['epochs']} epochs, validation people; intervals against the base"
         save(show.accuracy_against_time(shapes, title), "shapes.png")

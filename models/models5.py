@@ -63,12 +63,23 @@ class Net(nn.Module):
     def loss(self, images, targets):
         """Cross-entropy with labels as wide as what is known of them, and the cost of the means' distances.
 
-        Crops without a face have targets NaN: every place is as likely as any other.
+        Distances count less where the spread is large, after STAR (Zhou et al., CVPR 2023): no point is asked for more
+        exactness than its surroundings allow. Crops without a face have targets NaN: every place is as likely as any other.
         """
         logits = self.distributions(images).float()
         face = ~targets.isnan().flatten(1).any(1)
-        distance = (logits.softmax(-1) @ self.places - targets)[face].abs()
+        chance = logits[face].softmax(-1)
+        mean = chance @ self.places
+        distance = (mean - targets[face]).abs() * self.scale(chance, mean)
         return 0.1 * self.surprise(logits, targets) + self.penalty(distance).sum() / max(distance.numel(), 1)
+
+    def scale(self, chance, mean):
+        """What distances count for: the root of a label's width in spreads, which are learned by the cross-entropy alone.
+
+        In units of the spread itself clear faces are placed better still, and hidden ones worse.
+        """
+        variance = (chance @ self.places.square() - mean.square()).clamp_min(1e-4).detach()
+        return (self.label_width**2 / variance) ** 0.25
 
     def surprise(self, logits, targets):
         """Cross-entropy of the distributions with labels of `label_width`."""
