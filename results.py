@@ -5,7 +5,6 @@ import contextlib
 import csv
 import datetime
 import inspect
-import itertools
 import os
 import re
 import subprocess
@@ -55,13 +54,14 @@ def commit():
     return ""
 
 
-def result_row(weights, net, content, frames, metrics):
-    """One row of the table of results as a dictionary of COLUMNS."""
+def result_row(weights, net, content, frames, metrics, milliseconds=None):
+    """One row of the table of results as a dictionary of COLUMNS; `milliseconds` a face are measured if not given."""
     numbers = {k: round(metrics.get(k, float("nan")), 3) for k in NUMBERS}
     return {
         "weights": weights, "net": content["net"], "data": frames.data, "split": frames.split, "labels": frames.labels,
         "n": metrics["n"], **numbers, **{k: round(v, 3) for k, v in metrics["regions"].items()},
-        "parameters": models.parameter_count(net), "ms_per_face": round(float(milliseconds_per_face(net)[0]), 2),
+        "parameters": models.parameter_count(net),
+        "ms_per_face": round(float(milliseconds or milliseconds_per_face(net)[0]), 2),
         "epochs": content["params"].get("epochs", ""),
         "training_minutes": round(float(content["metrics"].get("minutes", float("nan"))), 1),
         "date": datetime.date.today().isoformat(), "commit": commit(),
@@ -167,16 +167,16 @@ def ship(checkpoint, weights):
                            content["metrics"], content["data"], half=True)
 
 
-def scored(path, weights, data):
+def scored(path, weights, data, milliseconds=None):
     """The rows of one checkpoint on the test part of the split it was trained with: published labels, then corrected."""
     net, content = models.load_checkpoint(path)
     minutes = content["metrics"].get("minutes", 0.0)
     if content["data"].get("split") not in SPLITS or not isinstance(minutes, (int, float)):
         raise DataError(f"{path}: does not say on which split it was trained, or for how long; train.py writes such")
-    rows = []
+    rows, milliseconds = [], milliseconds or milliseconds_per_face(net)[0]
     for labels in LABELS[::-1]:
         frames = split_frames(load_frames(data, labels), content["data"]["split"], "test")
-        rows.append(result_row(weights, net, content, frames, score(path, frames)[0]))
+        rows.append(result_row(weights, net, content, frames, score(path, frames)[0], milliseconds))
         print(f"{weights}, {frames.split} split, labels {frames.labels}: NME {rows[-1]['nme']:.2f} %")
     return rows
 
@@ -196,14 +196,17 @@ def record(checkpoint, data):
 
 def write(data):
     """Score all shipped weights: their cards, the table of results and the README's."""
-    shipped = {path.stem: scored(path, path.stem, data) for path in sorted(models.WEIGHTS.glob("models*.pt"))}
-    rows = [*itertools.chain(*shipped.values()), *(read(UNSHIPPED) if UNSHIPPED.exists() else [])]
-    nets = sorted({row["net"] for row in rows})
+    shipped = {path: models.read_checkpoint(path)["net"] for path in sorted(models.WEIGHTS.glob("models*.pt"))}
+    rows = read(UNSHIPPED) if UNSHIPPED.exists() else []
+    nets = sorted({*shipped.values(), *(row["net"] for row in rows)})
     times = milliseconds_per_face(*(models.load_net(net).eval() for net in nets), rounds=5)
-    for row in rows:  # one time a network, whatever it learned
-        row["ms_per_face"] = round(float(times[nets.index(row["net"])]), 2)
-    for weights, own in shipped.items():
-        write_card(weights, own)
+    times = dict(zip(nets, times, strict=True))  # one a network, whatever it learned
+    for row in rows:
+        row["ms_per_face"] = round(float(times[row["net"]]), 2)
+    for path, net in shipped.items():
+        own = scored(path, path.stem, data, times[net])
+        write_card(path.stem, own)
+        rows += own
     rows.sort(key=lambda row: (row["split"], row["labels"], row["net"]), reverse=True)
     write_whole(PUBLISHED, to_csv(rows))
     put_tables(README, summary=summary(rows), results=markdown(rows))

@@ -10,7 +10,7 @@ from models import models5
 class Base(models5.Net):
     """models5 before its last step: a distance counts the same for a sure point and for a doubtful one."""
 
-    def scale(self, chance, mean):
+    def scale(self, variance):
         """What distances count for."""
         return 1
 
@@ -18,9 +18,9 @@ class Base(models5.Net):
 class Star(models5.Net):
     """Distances in units of the spread, as STAR has them (Zhou et al., CVPR 2023), here along x and y."""
 
-    def scale(self, chance, mean):
+    def scale(self, variance):
         """What distances count for."""
-        return super().scale(chance, mean) ** 2
+        return super().scale(variance) ** 2
 
 
 class Logarithm(Base):

@@ -68,18 +68,22 @@ class Net(nn.Module):
         """
         logits = self.distributions(images).float()
         face = ~targets.isnan().flatten(1).any(1)
-        chance = logits[face].softmax(-1)
-        mean = chance @ self.places
-        distance = (mean - targets[face]).abs() * self.scale(chance, mean)
+        mean, variance = self.moments(logits[face])
+        distance = (mean - targets[face]).abs() * self.scale(variance.detach())
         return 0.1 * self.surprise(logits, targets) + self.penalty(distance).sum() / max(distance.numel(), 1)
 
-    def scale(self, chance, mean):
+    def moments(self, logits):
+        """Means and variances of the distributions, in targets."""
+        chance = logits.float().softmax(-1)
+        mean = chance @ self.places
+        return mean, (chance @ self.places.square() - mean.square()).clamp_min(0)
+
+    def scale(self, variance):
         """What distances count for: the root of a label's width in spreads, which are learned by the cross-entropy alone.
 
         In units of the spread itself clear faces are placed better still, and hidden ones worse.
         """
-        variance = (chance @ self.places.square() - mean.square()).clamp_min(1e-4).detach()
-        return (self.label_width**2 / variance) ** 0.25
+        return (self.label_width**2 / variance.clamp_min(1e-4)) ** 0.25
 
     def surprise(self, logits, targets):
         """Cross-entropy of the distributions with labels of `label_width`."""
@@ -95,7 +99,6 @@ class Net(nn.Module):
 
         It falls with the spread of the point's distributions; python benchmarks/confidence.py shows how well it is met.
         """
-        chance = self.distributions(images).float().softmax(-1)
-        mean = chance @ self.places
-        spread = (chance @ self.places.square() - mean.square()).clamp_min(0).sum(-1).sqrt()
+        mean, variance = self.moments(self.distributions(images))
+        spread = variance.sum(-1).sqrt()
         return mean, 1 / (1 + ((spread - LEAST).clamp_min(0) / self.even_odds) ** STEEPNESS)
