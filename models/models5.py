@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 BINS, REACH = 144, 1.3  # places on each axis, and how far they reach: beyond the crop's edges at -1 and 1
-LEAST, STEEPNESS = 0.042, 1.9  # of spreads: the least there is, and how sharply confidence falls with what is above it
+LEAST = 0.042  # the spread of a point that is certain
 
 
 class Block(nn.Module):
@@ -30,7 +30,8 @@ class Net(nn.Module):
 
     empty = 0.06  # share of training crops without a face, from which the distributions learn to say so
     label_width = 0.03  # standard deviation of a label in targets: about half a cell of the lattice that labels lie on
-    even_odds = 0.11  # the spread above the least at which confidence is a half; measured by benchmarks/confidence.py
+    # The spread above the least at which confidence is a half, and how sharply it falls; by benchmarks/confidence.py.
+    even_odds, steepness = 0.118, 1.63
 
     def __init__(self, side=128, widths=(64, 128), depth=2, features=128):
         super().__init__()
@@ -101,4 +102,4 @@ class Net(nn.Module):
         """
         mean, variance = self.moments(self.distributions(images))
         spread = variance.sum(-1).sqrt()
-        return mean, 1 / (1 + ((spread - LEAST).clamp_min(0) / self.even_odds) ** STEEPNESS)
+        return mean, 1 / (1 + ((spread - LEAST).clamp_min(0) / self.even_odds) ** self.steepness)
