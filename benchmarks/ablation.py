@@ -114,10 +114,11 @@ def main():
     frames = {labels: load_frames(options.data, labels) for labels in ("corrected", "published")}
     validation = split_frames(frames["corrected"], "person", "validation")
     known = some_people(split_frames(frames["corrected"], "person", "training"), 4)
-    kept = {row["step"]: row for row in results.read(options.table)} if options.table.exists() else {}
+    kept = results.read(options.table) if options.table.exists() else []
+    kept = {row["step"]: row for row in kept if row["step"] in (*STEPS, *ASKED)}
     if any(int(row["epochs"]) != options.epochs for row in kept.values()):
         raise UsageError(f"the rows of {options.table} are not of {options.epochs} epochs; give another --table")
-    base, nets = {}, {}
+    base = {}
     for step in dict.fromkeys(["base", *(options.steps or [*STEPS, *ASKED])]):
         mirrored = step == ASKED[1]
         errors, own, learnt, minutes = [], [], [], []
@@ -134,7 +135,6 @@ def main():
         low, high = bootstrap(gains, validation.people)
         figures = {"nme": np.mean(errors), "gain": gains.mean(), "gain_low": low, "gain_high": high, "nme_own": np.mean(own),
                    "nme_training": np.mean(learnt)}
-        nets[step] = net
         if step in kept and int(kept[step]["seeds"]) > len(errors):
             continue  # of more seeds, from an earlier call
         kept[step] = {
@@ -146,11 +146,10 @@ def main():
         print(f"{step:<36} NME {kept[step]['nme']:.2f}  gain {gains.mean():+.2f} ({low:+.2f} to {high:+.2f})  in its own crops "
               f"{np.mean(own):.2f}  on training faces {np.mean(learnt):.2f}  {np.mean(minutes):.1f} minutes", flush=True)
         write_table(options.table, kept)
-    shapes = {int(kept[step]["multiply_adds"]): net for step, net in nets.items()}
+    shapes = {int(kept[step]["multiply_adds"]): build().eval() for step, (build, _) in STEPS.items() if step in kept}
     times = dict(zip(shapes, milliseconds_per_face(*shapes.values(), rounds=7), strict=True))
-    for step, row in kept.items():
-        if int(row["multiply_adds"]) in times:
-            row["ms_per_face"] = round(float(times[int(row["multiply_adds"])]) * (2 if step == ASKED[1] else 1), 2)
+    for step, row in kept.items():  # all in turn, also those of earlier calls: times of other hours and machines differ
+        row["ms_per_face"] = round(float(times[int(row["multiply_adds"])]) * (2 if step == ASKED[1] else 1), 2)
     write_table(options.table, kept)
 
 
