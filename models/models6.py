@@ -6,7 +6,7 @@ from models import models5
 class Net(models5.Net):
     """Gray (n, 1, side, side) in [0, 1] -> targets (n, 136): the means of the distributions."""
 
-    even_odds, steepness = 0.156, 1.37
+    even_odds, steepness = 0.164, 1.26
 
     def __init__(self, side=160, widths=(128, 256), depth=2, features=256):
         super().__init__(side, widths, depth, features)
