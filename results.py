@@ -20,7 +20,7 @@ from formats import table_text, write_whole
 
 HOME = Path(__file__).resolve().parent
 PUBLISHED = models.WEIGHTS / "results.csv"
-UNSHIPPED = models.WEIGHTS / "unshipped.csv"  # rows of networks whose weights are too large to ship
+UNSHIPPED = models.WEIGHTS / "unshipped.csv"  # rows of networks too large or too weak to ship
 OWN = Path("runs/results.csv")
 README = HOME / "README.md"
 NUMBERS = ("nme", "nme_low", "nme_high", "nme_debiased", "nme_own", "fr8", "fr10", "auc8")

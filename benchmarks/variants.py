@@ -32,7 +32,7 @@ class Logarithm(Base):
 
 
 class Flat(Base):
-    """Nothing to pay inside half a cell of the lattice (0.02 in targets), logarithmic from its edge on."""
+    """Nothing to pay within 0.02 in targets, three quarters of half a cell of the lattice, logarithmic from there on."""
 
     def penalty(self, distance):
         """Cost of distances in targets."""
