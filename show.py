@@ -198,15 +198,14 @@ def calibration(confidence, errors, right=10, bins=10):
 def accuracy_against_time(points, title="", unit="NME in %"):
     """Networks as points {name: (milliseconds, error, low, high)}: further down and to the left is better."""
     figure, axis = plt.subplots(figsize=(7, 3.8), layout="constrained")
-    places = np.array([point[:2] for point in points.values()], dtype=float)
-    height = np.ptp(places[:, 1])
+    times, errors = np.array([point[:2] for point in points.values()], dtype=float).T
     for (name, (time, error, low, high)), colour in zip(points.items(), (BLUE, ORANGE, GREEN, PURPLE, SKY, RED) * 3,
                                                         strict=False):
         axis.errorbar(time, error, [[error - low], [high - error]], fmt="o", color=colour, capsize=3)
-        beside = places[(places[:, 0] > time) & (abs(places[:, 1] - error) < 0.1 * height), 0]
-        room = beside.min(initial=np.inf) / time  # to the next point: names stand left of a near one, below another
-        axis.annotate(name, (time, error), xytext=(-7, 4) if room < 1.15 else (7, -12) if room < 1.25 else (7, 4),
-                      textcoords="offset points", horizontalalignment="right" if room < 1.15 else "left")
+        beside = times[(times > time) & (abs(errors - error) < 0.1 * np.ptp(errors))]
+        room = beside.min(initial=np.inf) / time  # to the next point: a name goes to the left of a near one, below another
+        align, *offset = ("right", -7, 4) if room < 1.15 else ("left", 7, -12) if room < 1.25 else ("left", 7, 4)
+        axis.annotate(name, (time, error), xytext=offset, textcoords="offset points", horizontalalignment=align)
     axis.set(xscale="log", xlabel="ms a face, one thread", ylabel=unit, title=title)
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")

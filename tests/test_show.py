@@ -1,5 +1,7 @@
 """Pictures: drawn on copies, with the data they are given."""
 
+import itertools
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -37,6 +39,17 @@ def test_bars_and_points_stand_where_they_should():
     assert [text.get_text() for text in axis.get_yticklabels()] == ["a", "b"]
     axis = show.accuracy_against_time({"models5": (0.9, 4.0, 3.9, 4.1)}).axes[0]
     assert axis.get_xscale() == "log" and "models5" in [text.get_text() for text in axis.texts]
+
+
+def test_names_of_neighbours_do_not_lie_on_one_another():
+    times = {"narrow": 0.86, "cells and offsets": 0.91, "base": 1.07, "side 160": 1.29, "early stage": 1.43, "wide": 1.72,
+             "heat maps": 2.04}
+    errors = (4.42, 4.46, 4.32, 4.2, 4.2, 4.23, 4.22)
+    figure = show.accuracy_against_time({name: (time, error, error, error) for (name, time), error in
+                                         zip(times.items(), errors, strict=True)})
+    figure.canvas.draw()
+    places = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(places, 2))
 
 
 def test_runs_share_one_axis_and_heats_lie_on_their_pictures():
