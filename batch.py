@@ -20,6 +20,8 @@ NOTEBOOKS = (
 )
 FIXED = {"folder", "resume", "progress"}  # of notebook 2: what a grid sets by itself
 PLACES = {"photo", "data", "net", "folder"}  # parameters that may be paths
+# Kernels warn of local TCP, and call the stop that ends them an error; what fails in a cell comes by the notebook.
+QUIET = ["--log-level=CRITICAL"]
 
 
 def check_parameters(namespace, **kinds):
@@ -69,7 +71,8 @@ def run_notebook(notebook, folder, parameters, bar=True):
 
     target, part = folder / notebook.name, folder / f".{notebook.name}"  # the last good one stays until there is another
     try:
-        papermill.execute_notebook(str(notebook), str(part), parameters, progress_bar=bar, cwd=str(HOME), kernel_name="python3")
+        papermill.execute_notebook(str(notebook), str(part), parameters, progress_bar=bar, cwd=str(HOME), kernel_name="python3",
+                                   extra_arguments=QUIET)
         os.replace(part, target)
     except papermill.PapermillExecutionError as error:
         os.replace(part, target)

@@ -2,6 +2,7 @@
 
 import csv
 
+import nbformat
 import pytest
 from conftest import HOME, one_line_error
 
@@ -83,6 +84,15 @@ def test_a_grid_runs_resumes_and_tells_what_failed(command, tiny_zip, tmp_path):
     assert len(marks) == 2
     again = command(*words)
     assert again.returncode == 1 and marks == {path: path.stat().st_mtime_ns for path in marks}
+
+
+def test_kernels_say_nothing_about_themselves(tmp_path, capfd):
+    notebook = tmp_path / "one.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("print('the cell ran')")]), notebook)
+    (tmp_path / "out").mkdir()
+    batch.run_notebook(notebook, tmp_path / "out", {}, bar=False)
+    assert "the cell ran" in (tmp_path / "out" / "one.ipynb").read_text()
+    assert "IPKernelApp" not in "".join(capfd.readouterr())
 
 
 def test_the_command_refuses_unknown_parameters_before_anything_runs(command, tmp_path):
