@@ -1,44 +1,71 @@
-"""Menus and buttons in notebooks, where somebody can click; plain pictures, or nothing, elsewhere. Need ipywidgets."""
+"""Menus and an upload button for notebooks; without a front end the first choices are shown once."""
 
 import importlib.util
 import os
 import sys
 
+from errors import DataError
 from pictures import read_image
 
 
 def has_front_end():
-    """True where somebody can click: Jupyter, VS Code, Colab; false under papermill, nbval and plain Python."""
+    """True in Jupyter, VS Code and Colab; False under papermill, nbval and plain Python."""
     return bool(os.environ.get("JPY_SESSION_NAME") or os.environ.get("VSCODE_PID") or "google.colab" in sys.modules)
 
 
-def pick(draw, **choices):
-    """Call draw(name=value, …) with what is picked from lists of choices; once, with the first, where nobody can click.
+def has_widgets():
+    """True where menus and buttons can be used: a front end, and ipywidgets in the kernel's environment."""
+    return has_front_end() and importlib.util.find_spec("ipywidgets") is not None
 
-    Pickers need ipywidgets (pip install ipywidgets).
+
+def pick(draw, **choices):
+    """Call draw(name=value, …) with one value of each list of choices, chosen in menus.
+
+    A choice is a value or a pair (label, value). The menus hold labels only: ipywidgets compares options with `==`,
+    which has no single answer for arrays. Without widgets, draw is called once with the first choices.
     """
-    if has_front_end() and importlib.util.find_spec("ipywidgets"):
+    values = {name: {str(label): value for label, value in map(labeled, options)} for name, options in choices.items()}
+    if has_widgets():
         from ipywidgets import interact
 
-        interact(draw, **choices)
+        interact(lambda **labels: draw(**{name: values[name][label] for name, label in labels.items()}),
+                 **{name: list(options) for name, options in values.items()})
     else:
-        draw(**{name: values[0][1] if isinstance(values[0], tuple) else values[0] for name, values in choices.items()})
+        draw(**{name: next(iter(options.values())) for name, options in values.items()})
+
+
+def labeled(choice):
+    """A choice of `pick` as a pair (label, value)."""
+    return choice if isinstance(choice, tuple) else (choice, choice)
 
 
 def upload(draw):
-    """A button for photos of one's own, each drawn by draw(image) as it comes; where nobody can click, nothing."""
-    if not has_front_end() or not importlib.util.find_spec("ipywidgets"):
+    """Show a button that uploads photos and calls draw(image) for each; without widgets, do nothing.
+
+    A file that is not a readable image gives one line with its name; the other files are drawn.
+    """
+    if not has_widgets():
         return
     from IPython.display import display
     from ipywidgets import FileUpload, Output
 
     button, place = FileUpload(accept="image/*", multiple=True), Output()
 
-    def come(_):
+    def draw_uploads(_):
         place.clear_output()
         with place:
-            for file in button.value.values() if isinstance(button.value, dict) else button.value:  # ipywidgets 7, 8
-                draw(read_image(bytes(file["content"])))
+            for name, content in uploaded_files(button.value):
+                try:
+                    draw(read_image(content))
+                except DataError as error:
+                    print(f"{name}: {str(error).removeprefix('picture: ')}")
 
-    button.observe(come, "value")
+    button.observe(draw_uploads, "value")
     display(button, place)
+
+
+def uploaded_files(value):
+    """Pairs (name, bytes) of a FileUpload's value: a dictionary in ipywidgets 7 (Colab), a tuple in 8."""
+    if isinstance(value, dict):
+        return [(name, bytes(file["content"])) for name, file in value.items()]
+    return [(file["name"], bytes(file["content"])) for file in value]

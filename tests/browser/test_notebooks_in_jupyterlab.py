@@ -1,0 +1,96 @@
+"""All cells of the three notebooks in a real JupyterLab: run, menus used, a photo uploaded, no error anywhere."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from conftest import copy_of_the_repository
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs a browser: make test-browser")
+from jupyterlab import Notebook, find_browser, server
+
+import batch
+
+if find_browser() is None:
+    pytest.skip("needs Chromium: install it, then make test-browser", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("jupyterlab")
+    with server(copy_of_the_repository(folder / "clone"), folder) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser():
+    flags = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=find_browser(), args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(60_000)
+    yield page
+    page.close()
+
+
+def images_of(cell):
+    """How many pictures a cell shows, in widgets too."""
+    return cell.locator(".jp-OutputArea img").count()
+
+
+def choose(notebook, cell, menu, label):
+    """Choose from a menu of a cell, and wait until its picture is drawn anew."""
+    select = cell.locator(".widget-dropdown", has=notebook.page.locator(".widget-label", has_text=menu)).locator("select")
+    before = cell.locator(".jp-OutputArea img").first.get_attribute("src")
+    select.select_option(label=label)
+    notebook.page.wait_for_function(
+        "([image, before]) => image.getAttribute('src') !== before || !image.isConnected",
+        arg=[cell.locator(".jp-OutputArea img").first.element_handle(), before], timeout=60_000)
+    notebook.page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']")
+
+
+def test_notebook_1_runs_and_its_menus_work(address, page):
+    notebook = Notebook(page, address, batch.NOTEBOOKS[0])
+    notebook.run_all(600)
+    assert notebook.errors() == []
+    cell = notebook.cell_with("pickers.pick")
+    assert images_of(cell) == 1
+    choose(notebook, cell, "person", "Drawn-0-0007")
+    choose(notebook, cell, "numbered", "True")
+    assert notebook.errors() == [] and images_of(cell) == 1
+
+
+def test_notebook_2_trains_with_progress(address, page):
+    notebook = Notebook(page, address, batch.NOTEBOOKS[1])
+    notebook.run_all(600)
+    assert notebook.errors() == []
+    trained = notebook.cell_with("launch(processes")
+    assert "epoch  14/14  training loss" in trained.locator(".jp-OutputArea").inner_text().replace("\xa0", " ")
+
+
+def test_notebook_3_runs_menus_and_uploads(address, page, hopper, tmp_path):
+    notebook = Notebook(page, address, batch.NOTEBOOKS[2])
+    notebook.run_all(300)
+    assert notebook.errors() == []
+    cell = notebook.cell_with("pickers.pick")
+    assert images_of(cell) == 1
+    choose(notebook, cell, "photo", "drawn crowd")
+    choose(notebook, cell, "network", "models6")
+    choose(notebook, cell, "finder", "haar_alt2")
+    upload = notebook.cell_with("pickers.upload")
+    (tmp_path / "notes.png").write_text("no picture")
+    with page.expect_file_chooser() as chooser:
+        upload.get_by_role("button", name="Upload").click()
+    chooser.value.set_files([hopper[0], tmp_path / "notes.png"])
+    upload.locator(".jp-OutputArea img").first.wait_for(timeout=60_000)
+    upload.get_by_text("notes.png: not a picture in a known format").wait_for(timeout=60_000)
+    assert notebook.errors() == []
