@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import passive_threads  # noqa: F401 - before PyTorch
 from torch.utils.data import Dataset, Sampler
 
 from errors import DataError, UsageError, run
@@ -25,7 +26,7 @@ __all__ = [
 ]
 
 SPLITS = ("official", "person")
-PARTS = ("training", "validation", "test", "all-training")
+PARTS = ("training", "validation", "test", "all-training", "all")
 LABELS = ("corrected", "published")
 KEPT = 300_000_000  # bytes of decoded gray frames that a dataset keeps in memory; what is beyond is decoded again
 AT_ONCE = 4  # archives of a sharded set that are shuffled together, and read at once
@@ -85,29 +86,29 @@ def person_digit(person):
 
 
 def split_frames(frames, split="person", part="training"):
-    """The frames of one part. `part`: training, validation, test, or all-training (training and validation).
+    """The frames of one part: training, validation, test, all-training (training and validation), or all.
 
     `person`: no person on two sides; people are dealt out by `person_digit`: 0, 1 test, 2 validation, rest training.
     `official`: as published, the same people on both sides; validation are the training rows of digit 2; training
-    frames that are byte for byte a test frame are left out. `annotations.csv` is all test in both; photos with .pts
-    files are each a person of their own in `person`, and all test in `official` unless a folder train… says otherwise.
+    frames that are byte for byte a test frame are left out. A set without published sides (`annotations.csv`, photos
+    with .pts files and no folder train…) is all test in `official`. Raises DataError for a part without frames.
     """
     if split not in SPLITS:
         raise UsageError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
     if part not in PARTS:
         raise UsageError(f"part must be one of {', '.join(PARTS)}, not {part!r}")
     digits = np.array([person_digit(person) for person in frames.people])
-    if frames.kind == "annotations":
-        test = np.ones(len(frames), bool)
-    else:
-        test = digits < 2 if split == "person" else frames.sides == "test"
+    test = digits < 2 if split == "person" else frames.sides == "test"
     validation = (digits == 2) & ~test
-    rows = {"test": test, "validation": validation, "training": ~test & ~validation, "all-training": ~test}[part]
+    rows = {"test": test, "validation": validation, "training": ~test & ~validation, "all-training": ~test,
+            "all": np.ones(len(frames), bool)}[part]
     if split == "official" and "training" in part:
         rows &= ~_copies_of_test(frames)
     if not rows.any():
-        raise DataError(f"{frames.data}: the {split} split has no {part} frames"
-                        + (" (it has only test rows)" if test.all() else ""))
+        people = f"it divides {len(set(frames.people))} people by their names: more people are needed"
+        cure = {"person": people + (", or none for validation: --final" if part == "validation" else ""),
+                "official": "this data set has no training side: split 'person' divides it by people"}[split]
+        raise DataError(f"{frames.data}: the {split} split has no {part} frames; {cure}")
     chosen = frames.select(rows)
     chosen.split = split
     return chosen

@@ -5,13 +5,16 @@ import contextlib
 import importlib
 import inspect
 import io
+import json
 import os
 import pickle
 import re
+import sys
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import passive_threads  # noqa: F401 - before PyTorch
 import torch
 
 from errors import DataError, UsageError, run
@@ -23,6 +26,7 @@ __path__ = [str(Path(__file__).with_suffix(""))]
 
 DEFAULT = "models5"
 WEIGHTS = Path(__file__).resolve().parent / "saved_models"
+RUNS = Path("runs")  # where train.py writes, below the folder it is called in
 INPUT_SIZE = 224  # side of a network's input when its file does not say
 
 
@@ -43,8 +47,38 @@ def net_class(name):
 
 
 def load_net(name):
-    """An untrained network by name, e.g. 'models4'."""
-    return net_class(name)()
+    """An untrained network by name, e.g. 'models4'. Raises UsageError if the class does not follow the contract."""
+    try:
+        net = net_class(name)()
+    except TypeError as error:
+        raise UsageError(f"models/{name}.py: Net() cannot be made: {error}") from None
+    return checked(net, name)
+
+
+def checked(net, name):
+    """A network, after a forward pass on two black crops. Raises UsageError that says how it breaks the contract."""
+    if not isinstance(net, torch.nn.Module):
+        raise UsageError(f"models/{name}.py: class Net must inherit from torch.nn.Module")
+    side, was = input_size(net), net.training
+    try:
+        with torch.inference_mode():
+            output = net.eval()(torch.zeros(2, 1, side, side))
+    except Exception as error:  # whatever a layer raises for input it cannot take
+        raise UsageError(f"models/{name}.py: forward fails for images (2, 1, {side}, {side}), the size that "
+                         f"Net.input_size sets ({INPUT_SIZE} if absent): {told(error)}") from None
+    finally:
+        net.train(was)
+    as_points(output, net)
+    return net
+
+
+def as_points(output, net):
+    """The output of a network's forward, (n, 136) -> targets (n, 68, 2). Raises UsageError for another shape."""
+    if not isinstance(output, torch.Tensor) or output.ndim < 2 or output[0].numel() != 136:
+        found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        raise UsageError(f"{type(net).__module__.replace('.', '/')}.py: forward returns {found} for "
+                         "images (n, 1, side, side); (n, 136) is needed, x and y of 68 points")
+    return output.reshape(-1, 68, 2)
 
 
 def __getattr__(name):
@@ -92,7 +126,7 @@ def answer(net, images):
         net.eval()
         images = torch.as_tensor(images).to(next(net.parameters()).device)
         targets = net.predict(images)[0] if hasattr(net, "predict") else net(images)
-        return targets.float().cpu().reshape(-1, 68, 2)
+        return as_points(targets, net).float().cpu()
 
 
 def predict(net, images):
@@ -111,9 +145,9 @@ def targets_and_confidence(net, images):
     """
     if hasattr(net, "predict"):
         targets, confidence = net.predict(images)
-        return targets.float().reshape(-1, 68, 2), confidence.float()
-    targets = net(images).float().reshape(-1, 68, 2)
-    mirrored = net(images.flip(-1)).float().reshape(-1, 68, 2)[:, torch.from_numpy(SWAP).to(images.device)]
+        return as_points(targets, net).float(), confidence.float()
+    targets = as_points(net(images), net).float()
+    mirrored = as_points(net(images.flip(-1)), net).float()[:, torch.from_numpy(SWAP).to(images.device)]
     mirrored = mirrored * torch.tensor([-1.0, 1.0], device=images.device)
     inter_ocular = (targets[:, 36] - targets[:, 45]).norm(dim=-1)[:, None].clamp_min(1e-6)
     return targets, torch.exp(-(targets - mirrored).norm(dim=-1) / (0.1 * inter_ocular))
@@ -209,7 +243,11 @@ def is_plain(value):
 
 
 def find_weights(wanted):
-    """A network's name (or models4-person, …) -> its shipped weights; a path -> that file of weights."""
+    """A network's name (or models4-person, …) -> its file of weights; a path -> that path.
+
+    Shipped weights come first; for a network without them it is the newest run below runs/, which is said on standard
+    error. Raises DataError or UsageError that says what to do.
+    """
     wanted = str(wanted)
     if os.sep in wanted or "/" in wanted or wanted.endswith(".pt"):
         return Path(wanted)
@@ -217,8 +255,30 @@ def find_weights(wanted):
     if path.exists():
         return path
     if wanted in names():
-        raise DataError(f"{wanted} has no weights in {WEIGHTS.name}/; train it: python train.py --net {wanted}")
+        path = newest_run(wanted)
+        if path is None:
+            raise DataError(f"{wanted} has no weights in {WEIGHTS.name}/ and no run in {RUNS}/; "
+                            f"train it: python train.py --net {wanted}")
+        say_once(f"{wanted}: weights of the newest run, {path}")
+        return path
     raise UsageError(f"no network {wanted!r}; present are {', '.join(names())}, or give the path of a checkpoint (.pt)")
+
+
+def newest_run(name, runs=None):
+    """The checkpoint that was written last of all training runs of a network below runs/, or None."""
+    found = []
+    for path in (runs or RUNS).glob("**/params.json"):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # not a run of ours
+            checkpoint = path.with_name("checkpoint.pt")
+            if json.loads(path.read_text()).get("net") == name:
+                found.append((checkpoint.stat().st_mtime_ns, checkpoint))
+    return max(found)[1] if found else None
+
+
+@cache
+def say_once(text):
+    """Print a line on standard error, the first time only."""
+    print(text, file=sys.stderr)
 
 
 def describe(net):

@@ -8,6 +8,7 @@ import threading
 import time
 
 import numpy as np
+import passive_threads  # noqa: F401 - before PyTorch
 import torch
 
 import models

@@ -5,6 +5,7 @@ import contextlib
 import os
 import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -71,18 +72,20 @@ class KeypointDetector:
     """Finds faces and their keypoints: `KeypointDetector()(photo)` -> list of Face, the largest first.
 
     net: a network's name or a checkpoint's path; detector: a detector's name, or an object with its `detect`;
-    runtime: openvino, onnx or torch, 'auto' for the quickest that is installed; threads: of the network, 0 for all;
+    runtime: openvino, onnx or torch, 'auto' for the quickest that is installed; threads: of the network for one call (0: as
+    many as the runtime chooses; a single face gains nothing from a second one);
     tilted: look for faces tilted up to 45 degrees as well, on turned copies of the photo.
     Faces whose confidence (the network's, over all points, times their likeness to a head) is below `min_confidence` are
     left out, and so is the less confident of two that lie on one another. Where none is left, the detector's `fallback`
     is asked, if it has one.
+    One KeypointDetector may be shared by any number of threads, if its detector may be (all of detector_architectures/ may).
     """
 
     looks = 3  # at the most: crops around the answers in the one before, until crop and answers fit; boxes need not
     batch = 64  # faces at once
 
     def __init__(self, net=models.DEFAULT, detector=detector_architectures.DEFAULT, device="auto",
-                 min_confidence=MIN_CONFIDENCE, runtime="auto", threads=0, tilted=False):
+                 min_confidence=MIN_CONFIDENCE, runtime="auto", threads=1, tilted=False):
         device = models.best_device(device)
         self.weights = models.find_weights(net)
         self.net, self.checkpoint = models.load_checkpoint(self.weights, device)
@@ -91,12 +94,22 @@ class KeypointDetector:
         self.side, self.min_confidence, self.tilted = models.input_size(self.net), min_confidence, tilted
 
     def __call__(self, photo):
-        image, faces, detector = as_image(photo), [], self.detector
+        return self.detect(photo)[0]
+
+    def detect(self, photo):
+        """All faces of a photo: those accepted, the largest first, and the rejected ones, the most confident first.
+
+        Rejected are the faces at boxes of the face detector whose confidence is below `min_confidence`.
+        """
+        image, faces, rejected, detector = as_image(photo), [], [], self.detector
         while detector and not faces:
-            faces = self.believed(self.at(image, *self.search(image, detector)))
+            candidates = self.at(image, *self.search(image, detector))
+            faces = self.believed(candidates)
+            rejected += [face for face in candidates if face.confidence < self.min_confidence]
             detector = getattr(detector, "fallback", None)
             detector = detector_architectures.load_detector(detector) if isinstance(detector, str) else detector
-        return sorted(faces, key=lambda face: -face.box[2] * face.box[3])
+        return (sorted(faces, key=lambda face: -face.box[2] * face.box[3]),
+                sorted(rejected, key=lambda face: -face.confidence))
 
     def believed(self, faces):
         """The faces that the network is sure enough of, each once, the surest first."""
@@ -188,10 +201,18 @@ def level_boxes(points):
 def find_keypoints(photo, **options):
     """Faces of one photo (path, array or PIL image), or a list of such lists for a list of photos.
 
-    `options` are those of KeypointDetector.
+    `options` are those of KeypointDetector. The detector of the last call is kept: a loop over photos loads it once.
     """
-    detector = KeypointDetector(**options)
+    weights = models.find_weights(options.get("net", models.DEFAULT))
+    changed = weights.stat().st_mtime_ns if weights.is_file() else None
+    detector = _kept_detector(changed, **options)
     return [detector(one) for one in photo] if isinstance(photo, (list, tuple)) else detector(photo)
+
+
+@lru_cache(maxsize=1)
+def _kept_detector(changed, **options):
+    """The detector of `find_keypoints`, made anew for other options or when the file of weights has `changed`."""
+    return KeypointDetector(**options)
 
 
 # ---------------------------------------------------------------- command
@@ -222,12 +243,16 @@ def main():
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, … (default: %(default)s)")
     parser.add_argument("--runtime", default="auto", choices=["auto", *runtimes.RUNTIMES],
                         help="what runs the network; auto: the quickest installed (default: %(default)s)")
+    parser.add_argument("--threads", type=number(int, 0), default=1,
+                        help="of the network; 0: as many as the runtime chooses (default: %(default)s)")
+    parser.add_argument("--without-faces", type=named, metavar="OUT",
+                        help="write the names of photos in which no face was accepted, one a line")
     options = parser.parse_args()
     if (options.camera is None) == (not options.photos):
         parser.error("give photos, folders or clips, or --camera")
 
     detector = KeypointDetector(options.net, options.detector, options.device, options.min_confidence, options.runtime,
-                                tilted=options.tilted)
+                                options.threads, options.tilted)
     work = photos.jobs(options) if options.photos else []
     several = len({path for _, path, _ in work}) > 1
     drawings = {path: photos.drawing_path(options.draw, name, several) for name, path, _ in work if options.draw and path}

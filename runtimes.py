@@ -8,9 +8,11 @@ import importlib.util
 import io
 import os
 import sys
+import threading
 import warnings
 
 import numpy as np
+import passive_threads  # noqa: F401 - before PyTorch
 import torch
 
 import models
@@ -52,7 +54,8 @@ def choose(wanted, device):
 def compile_net(net, runtime="auto", device="cpu", threads=0, exact=False):
     """A function of crops (n, 1, side, side), float32 arrays in [0, 1] -> targets (n, 68, 2), confidence (n, 68).
 
-    threads: how many a call may use; 0 leaves that to the runtime. exact: float32 throughout; else bfloat16 where the
+    The function may be called from several threads at once. threads: how many processor threads one call uses; 0 leaves
+    that to the runtime. exact: float32 throughout; else bfloat16 where the
     processor is quick at it, which moves points by some hundredths of a pixel of the crop.
     """
     device = torch.device(device)
@@ -75,6 +78,32 @@ def _example(side, device="cpu"):
     return torch.rand(2, 1, side, side, generator=torch.Generator().manual_seed(0)).to(device)
 
 
+class _ThreadLimit:
+    """PyTorch's number of threads, lowered for some calls and put back after the last of them.
+
+    Calls from several threads overlap: the number to put back is the one before the first.
+    """
+
+    def __init__(self):
+        self.lock, self.calls, self.before = threading.Lock(), 0, 0
+
+    @contextlib.contextmanager
+    def limit(self, threads):
+        with self.lock:
+            self.before = self.before if self.calls else torch.get_num_threads()
+            self.calls += 1
+            torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.calls -= 1
+                torch.set_num_threads(self.before)
+
+
+_TORCH_THREADS = _ThreadLimit()
+
+
 def _torch(predictor, side, device, threads, exact):
     low = not exact and models.has_bfloat16(device.type)
     if device.type != "cpu":
@@ -82,23 +111,20 @@ def _torch(predictor, side, device, threads, exact):
     else:
         example = _example(side).contiguous(memory_format=torch.channels_last)
         autocast = torch.autocast("cpu", torch.bfloat16, cache_enabled=False) if low else contextlib.nullcontext()
-        with _quiet(), torch.no_grad(), autocast:  # frozen: batch norms become part of the convolutions before them
+        with EXPORT, _quiet(), torch.no_grad(), autocast:  # frozen: batch norms become part of the convolutions before them
             own = Predictor(copy.deepcopy(predictor.net)).eval().to(memory_format=torch.channels_last)
             graph = torch.jit.freeze(torch.jit.trace(own, example, check_trace=False))
             graph = torch.jit.optimize_for_inference(graph) if low else graph  # in float32 it slows images laid out like these
 
     def run(images):
-        before = torch.get_num_threads()
-        if threads:
-            torch.set_num_threads(threads)
-        try:
-            with torch.inference_mode(), models.autocast(device, low and device.type != "cpu"):
-                targets, confidence = graph(torch.from_numpy(np.ascontiguousarray(images)).to(device))
-        finally:
-            if threads:
-                torch.set_num_threads(before)
+        limit = _TORCH_THREADS.limit(threads) if threads else contextlib.nullcontext()
+        with limit, torch.inference_mode(), models.autocast(device, low and device.type != "cpu"):
+            targets, confidence = graph(torch.from_numpy(np.ascontiguousarray(images)).to(device))
         return targets.float().cpu().numpy(), confidence.float().cpu().numpy()
     return run
+
+
+EXPORT = threading.Lock()  # PyTorch's exporter keeps its state in globals
 
 
 def to_onnx(net):
@@ -106,7 +132,7 @@ def to_onnx(net):
     if not importlib.util.find_spec("onnx"):
         raise UsageError("exporting needs a package that is not installed: pip install onnx")
     buffer = io.BytesIO()
-    with _quiet(), torch.no_grad():
+    with EXPORT, _quiet(), torch.no_grad():
         torch.onnx.export(Predictor(net).eval(), (_example(models.input_size(net)),), buffer, dynamo=False, opset_version=17,
                           input_names=["images"], output_names=["targets", "confidence"],
                           dynamic_axes={name: {0: "n"} for name in ("images", "targets", "confidence")})
@@ -147,19 +173,27 @@ def _openvino(predictor, side, device, threads, exact):
     if importlib.util.find_spec("onnx"):  # a second quicker than its own conversion
         model = openvino.Core().read_model(to_onnx(predictor.net))
     else:
-        with _quiet(), torch.no_grad():
+        with EXPORT, _quiet(), torch.no_grad():
             model = openvino.convert_model(predictor, example_input=_example(side), input=[-1, 1, side, side])
     settings = {"PERFORMANCE_HINT": "LATENCY"} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
     settings["ENABLE_CPU_PINNING"] = False  # several processes would all take the first core
     if exact:
         settings["INFERENCE_PRECISION_HINT"] = "f32"
 
+    compiling, requests = threading.Lock(), threading.local()
+
     @functools.cache
-    def request(single):
-        """Compiled when first asked for; single faces, most of all calls, have one of their own: it is a tenth quicker."""
+    def compiled(single):
+        """A model for single faces, the commonest call, is a tenth quicker than one for any number."""
         model.reshape([1 if single else -1, 1, side, side])
-        with _signals_as_before():
-            return openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+        return openvino.Core().compile_model(model, "CPU", settings)
+
+    def request(single):
+        """This thread's own request: a request holds the tensors of one call."""
+        if single not in requests.__dict__:
+            with compiling, _signals_as_before():
+                requests.__dict__[single] = compiled(single).create_infer_request()
+        return requests.__dict__[single]
 
     def run(images):
         images, ready = np.ascontiguousarray(images), request(len(images) == 1)

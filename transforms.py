@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+import passive_threads  # noqa: F401 - before PyTorch
 import torch
 
 from errors import DataError

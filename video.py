@@ -73,11 +73,13 @@ class Tracker:
 
     A face is looked for where its last points were; the detector is asked for the first frame, when a face was lost,
     and every `every` frames. A face that comes back within `patience` frames near its place keeps its identity.
+    A Tracker follows one clip and belongs to one thread; trackers in several threads may share a KeypointDetector.
     """
 
     def __init__(self, detector, every=15, patience=15, smooth=True):
         self.detector, self.every, self.patience, self.smooth = detector, every, patience, smooth
         self.tracks, self.count, self.frames, self.searches = [], 0, 0, 0
+        self.rejected = []  # the most confident rejected face of each search
 
     def __call__(self, frame, seconds):
         seen = [track for track in self.tracks if not track.missed]
@@ -110,7 +112,9 @@ class Tracker:
     def search(self, frame):
         """Ask the detector; faces it finds where a track is, or was, go on with it, the others begin one."""
         self.searches += 1
-        for face in self.detector(frame):
+        faces, rejected = self.detector.detect(frame)
+        self.rejected += rejected[:1]
+        for face in faces:
             boxes = np.array([tight_box(track.face.points) for track in self.tracks])
             shares = overlap(boxes, tight_box(face.points)) if len(boxes) else np.zeros(1)
             if shares.max() > 0.2:

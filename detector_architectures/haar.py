@@ -1,6 +1,6 @@
 """OpenCV's frontal Haar cascade (Viola, Jones, CVPR 2001; Lienhart, Maydt, ICIP 2002), the default detector."""
 
-from functools import cache
+import threading
 from pathlib import Path
 
 import cv2
@@ -14,9 +14,22 @@ PORTRAIT, PORTRAIT_SHARE, PORTRAIT_FACTOR = 320, 0.25, 1.25  # photos up to this
 # size, for faces of this share of it alone: who is not found so is looked for again
 
 
-@cache
+_cascades = threading.local()
+
+
 def load_cascade(file):
-    """One of the cascades that OpenCV ships, e.g. 'haarcascade_eye.xml'. Raises DataError where there is none."""
+    """One of the cascades that OpenCV ships, e.g. 'haarcascade_eye.xml', one object per thread.
+
+    A cascade keeps the image pyramid of its current search, so two threads must not share one.
+    Raises DataError if the cascade is missing or does not load.
+    """
+    if file not in _cascades.__dict__:
+        _cascades.__dict__[file] = read_cascade(file)
+    return _cascades.__dict__[file]
+
+
+def read_cascade(file):
+    """Read a cascade from OpenCV's data folder. Raises DataError."""
     folder = Path(getattr(getattr(cv2, "data", None), "haarcascades", ""))
     if not hasattr(cv2, "CascadeClassifier") or not (folder / file).is_file():
         raise DataError(f"OpenCV {cv2.__version__} has no {file}: version 5 dropped the cascades; "
@@ -33,7 +46,10 @@ def to_gray(image):
 
 
 class Detector:
-    """`detect(image)`: uint8 RGB or gray -> boxes (n, 4) float32 left, top, width, height in pixels, scores (n,)."""
+    """`detect(image)`: uint8 RGB or gray -> boxes (n, 4) float32 left, top, width, height in pixels, scores (n,).
+
+    May be shared by threads.
+    """
 
     file = "haarcascade_frontalface_default.xml"
     fit = (0.0, 0.145, 0.865, 0.832)
@@ -41,7 +57,7 @@ class Detector:
 
     def __init__(self, scale_factor=1.2, min_neighbors=1, portraits=True):
         self.scale_factor, self.min_neighbors, self.portraits = scale_factor, min_neighbors, portraits
-        self.cascade = load_cascade(self.file)
+        load_cascade(self.file)  # a missing file is an error now, not at the first photo
 
     @property
     def fallback(self):
@@ -64,7 +80,7 @@ class Detector:
         return boxes / np.float32(ratio), 1 / (1 + np.exp((middle - weights) / spread))
 
     def search(self, gray, scale_factor):
-        boxes, _, weights = self.cascade.detectMultiScale3(
+        boxes, _, weights = load_cascade(self.file).detectMultiScale3(
             gray, scale_factor, self.min_neighbors, minSize=(WINDOW, WINDOW), outputRejectLevels=True)
         return np.asarray(boxes, np.float32).reshape(-1, 4), np.asarray(weights, np.float64).reshape(-1)
 

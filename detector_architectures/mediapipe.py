@@ -1,5 +1,7 @@
 """MediaPipe's face detector (BlazeFace, Bazarevsky et al., 2019), where the package is installed."""
 
+import threading
+
 import numpy as np
 
 from detector_architectures import from_landmarks
@@ -17,11 +19,13 @@ class Detector:
         except ImportError:
             raise DataError("detector 'mediapipe' needs what is not installed: pip install mediapipe==0.10.21 "
                             "(later releases come without their models)") from None
+        self.lock = threading.Lock()  # the graph handles one image at a time
         self.net = face_detection.FaceDetection(model_selection=1, min_detection_confidence=min_score)
 
     def detect(self, image):
         image = np.dstack([image] * 3) if image.ndim == 2 else image
-        found = self.net.process(np.ascontiguousarray(image)).detections or []
+        with self.lock:
+            found = self.net.process(np.ascontiguousarray(image)).detections or []
         if not found:
             return np.zeros((0, 4), np.float32), np.zeros(0)
         scores = np.clip([one.score[0] for one in found], 0, 1)

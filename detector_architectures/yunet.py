@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import threading
 from pathlib import Path
 
 import cv2
@@ -46,6 +47,7 @@ class Detector:
     def __init__(self, min_score=0.5):
         path = find_weights()
         check(path)
+        self.lock = threading.Lock()  # the input size is set before each search
         self.net = cv2.FaceDetectorYN.create(str(path), "", (320, 320), min_score, 0.3)
 
     def detect(self, image):
@@ -53,8 +55,9 @@ class Detector:
         size = [max(round(n * ratio), 1) for n in image.shape[1::-1]]
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if ratio < 1 else image
         small = cv2.cvtColor(small, cv2.COLOR_GRAY2BGR if small.ndim == 2 else cv2.COLOR_RGB2BGR)
-        self.net.setInputSize(size)
-        _, rows = self.net.detect(small)
+        with self.lock:
+            self.net.setInputSize(size)
+            _, rows = self.net.detect(small)
         if rows is None:
             return np.zeros((0, 4), np.float32), np.zeros(0)
         return from_landmarks(rows[:, 4:14].reshape(-1, 5, 2)) / np.float32(ratio), rows[:, 14].clip(0, 1).astype(float)

@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+import threading
 
 import cv2
 import numpy as np
@@ -112,7 +113,7 @@ def test_boxes_of_large_photos_come_back_in_the_photos_own_pixels(hopper):
     np.testing.assert_allclose(big / 4, small, atol=0.1 * small[2])
 
 
-def test_profile_boxes_are_mirrored_back():
+def test_profile_boxes_are_mirrored_back(monkeypatch):
     image = np.random.default_rng(0).integers(0, 255, (80, 120), dtype=np.uint8)
     detector = load_detector("haar_profile")
 
@@ -120,17 +121,16 @@ def test_profile_boxes_are_mirrored_back():
         def detectMultiScale3(self, gray, *arguments, **options):
             return np.array([[5, 6, 20, 30]]), None, np.array([1.0])
 
-    detector.cascade = OneCorner()
+    monkeypatch.setattr(haar, "load_cascade", lambda file: OneCorner())
     boxes, _ = detector.search(image, 1.1)
     assert sorted(boxes.tolist()) == [[5, 6, 20, 30], [95, 6, 20, 30]]
 
 
 def test_an_opencv_without_cascades_is_told_with_its_cure(monkeypatch):
-    haar.load_cascade.cache_clear()
+    monkeypatch.setattr(haar, "_cascades", threading.local())  # nothing is loaded yet
     monkeypatch.delattr(cv2, "CascadeClassifier")
     with pytest.raises(DataError, match="opencv-python>=4.10,<5"):
         load_detector("haar")
-    haar.load_cascade.cache_clear()
 
 
 def test_names_must_be_present():

@@ -1,0 +1,101 @@
+"""One detector for many threads, and threads that leave the processor to others."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from conftest import HOME
+
+import runtimes
+from pipeline import KeypointDetector, find_keypoints
+from sample_faces import draw_scene
+from video import Tracker
+
+THREADS, CALLS = 8, 48
+
+
+@pytest.fixture(scope="module")
+def photos():
+    """Scenes of one to six synthetic faces."""
+    counts = (1, 6, 2, 4, 3, 6, 1, 5)
+    return [draw_scene(seed, faces=count, width=480, height=360)[0] for seed, count in enumerate(counts)]
+
+
+def assert_same(faces, expected):
+    assert len(faces) == len(expected)
+    for face, other in zip(faces, expected, strict=True):
+        np.testing.assert_allclose(face.points, other.points, atol=1e-3)
+        assert face.confidence == pytest.approx(other.confidence, abs=1e-5)
+
+
+@pytest.mark.parametrize("runtime", runtimes.RUNTIMES)
+def test_a_shared_detector_gives_every_thread_what_one_thread_gets(runtime, photos):
+    if runtime not in runtimes.present():
+        pytest.skip(f"optional: pip install {' '.join(runtimes.RUNTIMES[runtime])}")
+    detector = KeypointDetector(runtime=runtime)
+    expected = [detector(photo) for photo in photos]
+    assert [len(faces) for faces in expected] != [0] * len(photos)
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = list(pool.map(lambda call: detector(photos[call % len(photos)]), range(CALLS)))
+    for call, faces in enumerate(found):
+        assert_same(faces, expected[call % len(photos)])
+
+
+@pytest.mark.parametrize("runtime", runtimes.RUNTIMES)
+def test_detectors_may_be_made_in_several_threads_at_once(runtime, photos):
+    if runtime not in runtimes.present():
+        pytest.skip(f"optional: pip install {' '.join(runtimes.RUNTIMES[runtime])}")
+    expected = KeypointDetector(runtime=runtime)(photos[1])
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: KeypointDetector(runtime=runtime)(photos[1]), range(4)))
+    for faces in found:
+        assert_same(faces, expected)
+
+
+def test_trackers_in_several_threads_may_share_a_detector(photos):
+    detector = KeypointDetector()
+
+    def follow(photo):
+        tracker = Tracker(detector)
+        return [tracker(photo, second / 10) for second in range(6)][-1]
+
+    expected = [follow(photo) for photo in photos]
+    with ThreadPoolExecutor(THREADS) as pool:
+        for faces, other in zip(pool.map(follow, photos), expected, strict=True):
+            assert_same(faces, other)
+
+
+def test_a_call_leaves_the_number_of_pytorch_threads_as_it_was(photos):
+    import torch
+
+    detector, before = KeypointDetector(runtime="torch", threads=1), torch.get_num_threads()
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(detector, photos))
+    detector(photos[0])
+    assert torch.get_num_threads() == before
+
+
+def test_find_keypoints_keeps_its_detector(photos):
+    from pipeline import _kept_detector
+
+    _kept_detector.cache_clear()
+    for photo in photos[:3]:
+        find_keypoints(photo)
+    assert _kept_detector.cache_info().misses == 1
+    find_keypoints(photos[0], min_confidence=0.9)
+    assert _kept_detector.cache_info().misses == 2
+
+
+@pytest.mark.parametrize("module", ["train", "evaluate", "pipeline", "data_load", "models", "audit", "results"])
+def test_waiting_threads_sleep_whatever_is_imported_first(module):
+    """libgomp prints the policy that it was loaded with."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    done = subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True, text=True, cwd=HOME,
+                          env={**environment, "OMP_DISPLAY_ENV": "TRUE"})
+    assert done.returncode == 0, done.stderr
+    if "OMP_WAIT_POLICY" not in done.stderr:
+        pytest.skip("this build of PyTorch has another OpenMP library")
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in done.stderr, done.stderr
