@@ -216,7 +216,13 @@ def run_grid(notebook, known, given, lists, options):
     threads = options.threads or max((os.cpu_count() or 1) // options.workers, 1)
     print(f"{len(runs)} runs, {options.scheduler or f'{options.workers} at once'}, into {out}", flush=True)
     with alone_in(out):
-        rows = grid.run_all(notebook, runs, out.resolve(), options.workers, threads, sys.stderr.isatty(), options.scheduler)
+        try:
+            rows = grid.run_all(notebook, runs, out.resolve(), options.workers, threads, sys.stderr.isatty(),
+                                options.scheduler)
+        except KeyboardInterrupt:
+            done = sum(grid.finished(out / title, parameters) for title, parameters in runs.items())
+            print(f"stopped: {done} of {len(runs)} runs are done; the same command runs the others", file=sys.stderr)
+            return 130
         good = [row for row in rows if "nme" in row]
         if good:
             grid.compare(good, out)

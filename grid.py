@@ -8,7 +8,9 @@ import math
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor, as_completed
+import threading
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from contextlib import closing
 from pathlib import Path
 
 from tqdm import tqdm
@@ -86,7 +88,37 @@ def as_yaml(parameters):
     return yaml.safe_dump(parameters, allow_unicode=True)
 
 
-def run_one(notebook, folder, parameters, threads):
+class Processes:
+    """The running processes of a grid, to end all of them at once."""
+
+    def __init__(self):
+        self.lock, self.running, self.stopped = threading.Lock(), set(), False
+
+    def run(self, words, **options):
+        """As subprocess.run with captured text. Raises CancelledError after `stop`."""
+        with self.lock:
+            if self.stopped:
+                raise CancelledError
+            process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+            self.running.add(process)
+        try:
+            _, errors = process.communicate()
+        finally:
+            with self.lock:
+                self.running.discard(process)
+        if self.stopped:
+            raise CancelledError
+        return process.returncode, errors
+
+    def stop(self):
+        """End the running processes and start no more."""
+        with self.lock:
+            self.stopped = True
+            for process in self.running:
+                process.terminate()
+
+
+def run_one(notebook, folder, parameters, threads, processes=None):
     """Run a notebook by papermill in a process of its own -> '' or what went wrong, in one line."""
     folder = Path(folder)
     if finished(folder, parameters):
@@ -94,29 +126,38 @@ def run_one(notebook, folder, parameters, threads):
     folder.mkdir(parents=True, exist_ok=True)
     given = {**parameters, "folder": str(folder / "run"), "resume": True}
     part, target = folder / f".notebook-{os.getpid()}.ipynb", folder / "notebook.ipynb"  # a lost worker's run may go on
-    done = subprocess.run(
-        [sys.executable, "-c", PAPERMILL, str(notebook), str(part), "-y", as_yaml(given),
-         "--cwd", str(HOME), "--kernel", "python3", "--no-progress-bar"], capture_output=True, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(HOME)})
-    if part.exists():
-        os.replace(part, target)
-    if done.returncode:
-        lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
-        return lines[-1] if lines else f"papermill ended with {done.returncode}"
+    try:
+        code, errors = (processes or Processes()).run(
+            [sys.executable, "-c", PAPERMILL, str(notebook), str(part), "-y", as_yaml(given),
+             "--cwd", str(HOME), "--kernel", "python3", "--no-progress-bar"],
+            env={**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(HOME)})
+    finally:
+        if part.exists():
+            os.replace(part, target)
+    if code:
+        lines = [line for line in errors.strip().splitlines() if line.strip()]
+        return lines[-1] if lines else f"papermill ended with {code}"
     write_whole(folder / "done.json", json.dumps(parameters))
     return ""
 
 
 def here(notebook, runs, out, workers, threads):
-    """Run combinations on this machine, some at once: (title, '' or what went wrong) as they end."""
-    with ThreadPoolExecutor(workers) as pool:
-        waiting = {pool.submit(run_one, notebook, out / title, parameters, threads): title
+    """Run combinations on this machine, some at once: (title, '' or what went wrong) as they end.
+
+    When the caller stops (Ctrl-C), the running notebooks are ended and the waiting ones are not started.
+    """
+    processes, pool = Processes(), ThreadPoolExecutor(workers)
+    try:
+        waiting = {pool.submit(run_one, notebook, out / title, parameters, threads, processes): title
                    for title, parameters in runs.items()}
         for future in as_completed(waiting):
             try:
                 yield waiting[future], future.result()
             except (OSError, DataError) as error:  # its folder cannot be written to
                 yield waiting[future], f"{type(error).__name__}: {error}"
+    finally:
+        processes.stop()
+        pool.shutdown(cancel_futures=True)
 
 
 def run_titled(work, notebook, out, threads):
@@ -135,13 +176,14 @@ def run_all(notebook, runs, out, workers, threads, bar=True, scheduler=None):
                  cluster.results(scheduler, "grid.run_titled", runs.items(), str(notebook), str(out), threads))
     else:
         ended = here(notebook, runs, out, workers, threads)
-    with tqdm(total=len(runs), unit="run", disable=not bar) as progress:
+    with closing(ended), tqdm(total=len(runs), unit="run", disable=not bar) as progress:
         for title, problem in ended:
             rows[title] = row_of(title, runs[title], problem, out)
             ordered = [rows[title] for title in runs if title in rows]
             write_whole(out / "table.csv", table_text(list(dict.fromkeys(name for row in ordered for name in row)), ordered))
             progress.set_postfix(failed=sum(bool(row["failed"]) for row in ordered), refresh=False)
             progress.update()
+            progress.write(f"{'failed' if problem else 'done'}: {title}", file=sys.stdout)
     return ordered
 
 

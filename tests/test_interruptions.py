@@ -79,6 +79,26 @@ def test_a_batch_killed_on_its_way_ends_with_the_same_table(tiny_zip, tmp_path, 
     assert tables[0] == tables[1] and len(tables[0]) == 2
 
 
+def test_ctrl_c_stops_a_grid_and_says_how_to_go_on(tiny_zip, tmp_path):
+    """The first interrupt ends the running notebook and starts none of those that wait."""
+    words = ["--net", "models2", "--data", tiny_zip, "--epochs", "1", "--batch_size", "32", "--seed", "0", "1", "2", "3",
+             "--workers", "1", "--out", tmp_path / "grid"]
+    process = start("batch.py", *words)
+    until = time.monotonic() + 200
+    while not list((tmp_path / "grid").glob("seed=1/run/params.json")) and time.monotonic() < until:
+        time.sleep(0.1)
+    begun = time.monotonic()
+    process.send_signal(signal.SIGINT)  # to the command alone, as `kill -INT` does; a terminal sends it to all
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and time.monotonic() - begun < 30
+    assert "stopped: 1 of 4 runs are done; the same command runs the others" in said and "Traceback" not in said
+    assert not (tmp_path / "grid" / "seed=2").exists()
+    time.sleep(3)
+    before = sorted(path.name for path in (tmp_path / "grid" / "seed=1").rglob("*"))
+    time.sleep(3)
+    assert before == sorted(path.name for path in (tmp_path / "grid" / "seed=1").rglob("*")), "its kernel has ended too"
+
+
 def no_more_than(size):
     """What a child process calls first: files that grow beyond `size` bytes are refused, as on a full disk."""
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
@@ -114,7 +134,7 @@ def test_a_small_disk_that_fills_keeps_what_was_there(script, tiny_zip, hopper, 
     names = ["checkpoint.pt", *batch.NOTEBOOKS, hopper[0].name]
     for name in names:
         (before / name).write_text("what was there\n")
-    words = {"train.py": training(tiny_zip, small), "batch.py": ("batch.py", "--out", small),
+    words = {"train.py": training(tiny_zip, small, "--overwrite"), "batch.py": ("batch.py", "--out", small),
              "pipeline.py": ("pipeline.py", hopper[0], "--draw", small)}[script]
     if subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", small], capture_output=True).returncode:
         pytest.skip("a disk of one's own may not be mounted here")
