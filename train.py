@@ -4,12 +4,14 @@ import argparse
 import contextlib
 import csv
 import io
+import itertools
 import json
 import time
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import passive_threads  # noqa: F401 - before PyTorch
 import torch
 import torch.nn.functional as F
 from torch.optim.lr_scheduler import OneCycleLR
@@ -51,9 +53,24 @@ COLUMNS = ("epoch", "lr", "training_loss", "validation_loss", "validation_nme", 
 
 
 def loss_of(net, images, targets, loss):
-    """A network's own loss if it has one, else `loss` on its answers."""
-    return net.loss(images, targets) if models.accepts_loss(net) else LOSSES[loss](
-        net(images).view(-1, 68, 2).float(), targets)
+    """The loss of a batch: the network's own for 'own', else `loss` on its predictions."""
+    return net.loss(images, targets) if loss == "own" else LOSSES[loss](
+        models.as_points(net(images), net).float(), targets)
+
+
+def chosen_loss(net, net_name, loss):
+    """The loss that a network is trained with: 'auto' is the network's own, or wing for networks without one.
+
+    Raises UsageError for another loss where the network has its own: it would have no effect.
+    """
+    own = models.accepts_loss(net)
+    if loss == "auto":
+        return "own" if own else "wing"
+    if own:
+        raise UsageError(f"{net_name} has a loss of its own (models/{net_name}.py), so loss {loss!r} has no effect; give "
+                         "'auto', or a network without one: " + ", ".join(
+                             name for name in models.names() if not hasattr(models.net_class(name), "loss")))
+    return loss
 
 
 def held(frames, side, batch_size):
@@ -84,13 +101,15 @@ def average(averaged, current, steps):
         torch._foreach_copy_(averaged, current)
 
 
-def train(net_name, training, validation, folder, epochs=60, batch_size=32, lr=0.002, loss="wing", optimizer="adamw",
+def train(net_name, training, validation, folder, epochs=60, batch_size=32, lr=0.002, loss="auto", optimizer="adamw",
           device="auto", seed=0, workers=None, bfloat16=True, init=None, resume=False, bar=True, augment="hard",
-          build=None, teacher=None, finish=FINISH, compiled=False):
+          build=None, teacher=None, finish=FINISH, compiled=False, overwrite=False):
     """Train a network on frames and keep the weights that are best on `validation`.
 
     Writes into `folder`: checkpoint.pt (the best averaged weights), last.pt (all that `resume=True` needs to go on to
-    the same end as an unbroken run), curves.csv and params.json. `init` is a checkpoint to start from.
+    the same end as an unbroken run), curves.csv and params.json. A folder that holds an earlier run is refused unless
+    `resume` or `overwrite` is given. `loss` is 'auto' (the network's own loss, else wing) or one of LOSSES, for
+    networks without a loss of their own. `init` is a checkpoint to start from.
     `validation=None` trains on to the last epoch and keeps that; `build` makes the network instead of that name's
     file, for networks that are being tried out; `teacher` is a checkpoint whose answers refine the labels (`taught`);
     `finish` are pairs (share of the epochs, augmentation): from there on that one takes the place of `augment`;
@@ -106,16 +125,49 @@ def train(net_name, training, validation, folder, epochs=60, batch_size=32, lr=0
     refuse_overwriting([models.find_weights(given) for given in (init, teacher) if given], [Path(folder) / "checkpoint.pt"])
     team = parallel.team(device)
     with parallel.Lost(team, folder), alone_in(folder) if team.main else contextlib.nullcontext():
+        if team.main and not (resume or overwrite):
+            refuse_earlier_run(folder)
         return fit(team, net_name, training, validation, Path(folder), params, workers, resume, bar and team.main, build,
                    finish, compiled)
 
 
+def refuse_earlier_run(folder):
+    """Raise UsageError if a folder holds the weights of an earlier run."""
+    for name in ("checkpoint.pt", "last.pt"):
+        if (Path(folder) / name).exists():
+            raise UsageError(f"{folder} holds an earlier run ({name}): go on with it by --resume, write to another folder by "
+                             "--out, or replace it by --overwrite")
+
+
+def new_folder(base):
+    """The first of BASE, BASE-2, BASE-3, … that holds no run."""
+    return next(folder for folder in numbered(base) if not holds_run(folder))
+
+
+def newest_folder(base):
+    """The last of BASE, BASE-2, BASE-3, … that holds a run; BASE if none does."""
+    folders = list(itertools.takewhile(holds_run, numbered(base)))
+    return folders[-1] if folders else Path(base)
+
+
+def numbered(base):
+    """BASE, BASE-2, BASE-3, …"""
+    yield Path(base)
+    yield from (Path(f"{base}-{number}") for number in itertools.count(2))
+
+
+def holds_run(folder):
+    """True if a training run has written to a folder."""
+    return (folder / "params.json").exists()
+
+
 def fit(team, net_name, training, validation, folder, params, workers, resume, bar, build, finish, compiled):
     """What `train` does once it has the folder for itself."""
-    epochs, seed, loss, lr, bfloat16 = (params[key] for key in ("epochs", "seed", "loss", "lr", "bfloat16"))
+    epochs, seed, lr, bfloat16 = (params[key] for key in ("epochs", "seed", "lr", "bfloat16"))
     device, batch_size = team.device, params["batch_size"]
     torch.manual_seed(seed)
-    net = build() if build else models.load_net(net_name)
+    net = models.checked(build(), net_name) if build else models.load_net(net_name)
+    loss = params["loss"] = chosen_loss(net, net_name, params["loss"])
     seen = training.names  # frames that these weights know, those of the first training among them
     if params["init"]:
         first = models.read_checkpoint(params["init"])
@@ -228,11 +280,11 @@ def diverged(value, epoch, lr, folder, names=()):
 
 def check(epochs, batch_size, lr, loss, optimizer, augment="hard"):
     """Raise UsageError for parameters that cannot be trained with."""
-    kinds = (("epochs", epochs, int, 1e9), ("batch_size", batch_size, int, 1e9), ("lr", lr, float, float("inf")))
-    for name, value, kind, limit in kinds:
+    numbers = (("epochs", epochs, int, 1e9), ("batch_size", batch_size, int, 1e9), ("lr", lr, float, float("inf")))
+    for name, value, kind, limit in numbers:
         if isinstance(value, bool) or not isinstance(value, (kind, int)) or not 0 < value < limit:
             raise UsageError(f"{name} must be a number above 0 of type {kind.__name__}, not {str(value)[:40]!r}")
-    for name, value, known in (("loss", loss, LOSSES), ("optimizer", optimizer, OPTIMIZERS),
+    for name, value, known in (("loss", loss, ("auto", *LOSSES)), ("optimizer", optimizer, OPTIMIZERS),
                                ("augment", augment, AUGMENTATIONS)):
         if value not in known:
             raise UsageError(f"{name} must be one of {', '.join(known)}, not {value!r}")
@@ -255,6 +307,8 @@ def restore(path, parts, params, data):
         history, best = saved["history"], saved["best"]
     except Exception as error:
         raise DataError(f"{path}: cannot be resumed from ({type(error).__name__}); delete it to begin again") from None
+    if params["loss"] == "own":  # earlier versions recorded a loss that such networks do not use
+        before["loss"] = "own"
     changed = [k for k, v in models.plain({**params, **data}).items() if before.get(k) != v]
     if changed:
         raise UsageError(f"{path} is of a run with another {', '.join(changed)}; give the same, or another --out")
@@ -304,7 +358,8 @@ def main():
     parser.add_argument("--epochs", type=int, default=60, help="(default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=32, help="(default: %(default)s)")
     parser.add_argument("--lr", type=float, default=0.002, help="highest learning rate (default: %(default)s)")
-    parser.add_argument("--loss", default="wing", choices=LOSSES, help="for nets without one (default: %(default)s)")
+    parser.add_argument("--loss", default="auto", choices=["auto", *LOSSES],
+                        help="auto: the network's own, else wing; the others are for networks without their own")
     parser.add_argument("--optimizer", default="adamw", choices=OPTIMIZERS, help="(default: %(default)s)")
     parser.add_argument("--augment", default="hard", choices=AUGMENTATIONS,
                         help="hard: also tilted, dark, blurred, half hidden faces (default: %(default)s)")
@@ -316,8 +371,10 @@ def main():
     parser.add_argument("--teacher", metavar="CHECKPOINT", help="a trained network whose answers refine the labels")
     parser.add_argument("--compile", action="store_true", help="by torch.compile: pays on GPUs, needs a compiler")
     parser.add_argument("--final", action="store_true", help="train on the validation frames too, keep the last epoch")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    parser.add_argument("--out", help="folder to write to (default: runs/NET-DATA-SPLIT)")
+    parser.add_argument("--threads", type=number(int, 1), help="of the processor (default: all cores)")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out, or with the newest of its kind")
+    parser.add_argument("--overwrite", action="store_true", help="replace the run in --out")
+    parser.add_argument("--out", help="folder to write to (default: runs/NET-DATA-SPLIT, then runs/NET-DATA-SPLIT-2, …)")
     options = parser.parse_args()
 
     check(options.epochs, options.batch_size, options.lr, options.loss, options.optimizer)
@@ -328,7 +385,10 @@ def main():
     validation = None if options.final else split_frames(frames, options.split, "validation")
     kind = "".join(f"-{word}" for word, on in (("published", options.labels == "published"), ("final", options.final),
                                                (f"seed{options.seed}", options.seed)) if on)
-    folder = Path(options.out or f"runs/{options.net}-{Path(options.data).stem}-{options.split}{kind}")
+    base = f"runs/{options.net}-{Path(options.data).stem}-{options.split}{kind}"
+    folder = Path(options.out or (newest_folder if options.resume or options.overwrite else new_folder)(base))
+    if options.threads:
+        torch.set_num_threads(options.threads)
     if options.resume and not (folder / "last.pt").exists():
         parallel.say(f"nothing to resume in {folder}: a new run begins")
     parallel.say(f"{options.net} on {len(training)} frames, {len(validation or ())} for validation, labels {training.labels}; "
@@ -336,7 +396,7 @@ def main():
     path, history = train(
         options.net, training, validation, folder, options.epochs, options.batch_size, options.lr, options.loss,
         options.optimizer, options.device, options.seed, options.workers, init=init, resume=options.resume,
-        augment=options.augment, teacher=options.teacher, compiled=options.compile)
+        augment=options.augment, teacher=options.teacher, compiled=options.compile, overwrite=options.overwrite)
     best = min((row["validation_nme"] for row in history if "validation_nme" in row), default=None)
     minutes = sum(row["seconds"] for row in history) / 60
     parallel.say(f"{minutes:.1f} minutes" + (f", best validation NME {best:.2f} %" if best else ""))

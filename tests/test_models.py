@@ -1,6 +1,10 @@
 """Every file in models/ keeps the contract; checkpoints come back as they were, or say what is wrong with them."""
 
+import json
+import os
 import pickle
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -150,6 +154,46 @@ def test_weights_are_found_by_name_or_path():
     assert str(models.find_weights("runs/x.pt")) == "runs/x.pt"
     with pytest.raises(UsageError, match="no network"):
         models.find_weights("modelsX")
+
+
+def test_a_trained_network_is_found_by_its_name_in_its_newest_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="no run in runs"):
+        models.find_weights("models1")
+    for age, folder in ((20, "models1-a"), (10, "grid/one/run"), (30, "models1-b"), (0, "models2-c")):
+        path = tmp_path / "runs" / folder
+        path.mkdir(parents=True)
+        (path / "params.json").write_text(json.dumps({"net": folder[:7] if "grid" not in folder else "models1"}))
+        (path / "checkpoint.pt").write_bytes(b"")
+        os.utime(path / "checkpoint.pt", (1e9 - age, 1e9 - age))
+    (tmp_path / "runs" / "broken").mkdir()
+    (tmp_path / "runs" / "broken" / "params.json").write_text("[")
+    models.say_once.cache_clear()
+    for _ in range(2):
+        assert models.find_weights("models1") == Path("runs/grid/one/run/checkpoint.pt")
+    assert capsys.readouterr().err == "models1: weights of the newest run, runs/grid/one/run/checkpoint.pt\n"
+
+
+BROKEN_NETS = {
+    "(2, 10)": "return images.flatten(1)[:, :10]",
+    "forward fails for images (2, 1, 224, 224)": "return torch.nn.functional.linear(images.flatten(1), torch.zeros(136, 7))",
+    "torch.nn.Module": None,
+}
+
+
+@pytest.mark.parametrize("said", BROKEN_NETS)
+def test_a_network_that_breaks_the_contract_is_named(said, tmp_path, monkeypatch):
+    body = BROKEN_NETS[said]
+    base = "torch.nn.Module" if body else "object"
+    text = f"import torch\nclass Net({base}):\n    def forward(self, images):\n        {body or 'return images'}\n"
+    (tmp_path / "models9.py").write_text(text)
+    monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
+    monkeypatch.setattr(models, "names", lambda: ["models9"])
+    monkeypatch.delitem(sys.modules, "models.models9", raising=False)
+    with pytest.raises(UsageError, match="models9.py") as error:
+        models.load_net("models9")
+    assert said in str(error.value)
+    sys.modules.pop("models.models9", None)
 
 
 def test_layers_are_described_with_shapes_and_work():

@@ -1,6 +1,7 @@
 """Training learns, repeats itself, goes on where it was broken, and stops when numbers stop being numbers."""
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -130,11 +131,11 @@ def test_the_sample_that_breaks_a_loss_is_named():
         def loss(self, images, targets):
             return images.flatten(1).mean(1).log().mean()  # of a black picture it is no number
 
-    assert len(module.culprits(Net(), torch.zeros(1, 1, 8, 8), torch.zeros(1, 68, 2), "wing")) == 1
+    assert len(module.culprits(Net(), torch.zeros(1, 1, 8, 8), torch.zeros(1, 68, 2), "own")) == 1
     images, targets = torch.ones(4, 1, 8, 8), torch.zeros(4, 68, 2)
     images[2] = 0
-    assert module.culprits(Net(), images, targets, "wing").tolist() == [2]
-    assert len(module.culprits(Net(), 0 * images, targets, "wing")) == 0, "where all are, it is the weights"
+    assert module.culprits(Net(), images, targets, "own").tolist() == [2]
+    assert len(module.culprits(Net(), 0 * images, targets, "own")) == 0, "where all are, it is the weights"
     assert "look at training/A_00.jpg" in module.diverged(float("nan"), 3, 0.001, Path("none"), ["training/A_00.jpg"])
     assert "lower --lr" in module.diverged(float("nan"), 3, 0.001, Path("none"))
 
@@ -146,6 +147,9 @@ def test_a_training_that_meets_such_a_sample_names_it(parts, tmp_path):
         def __init__(self):
             super().__init__()
             self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, images):
+            return self.weight.expand(len(images), 136)
 
         def loss(self, images, targets):
             return self.weight * (0.8 - images.flatten(1).mean(1)).sqrt().mean()  # of a white picture it is no number
@@ -161,7 +165,40 @@ def test_a_network_may_bring_its_own_loss():
         def loss(self, images, targets):
             return self(images).sum() * 0 + 7
 
-    assert module.loss_of(Own(2, 2), torch.ones(1, 2), None, "mse").item() == 7
+    assert module.loss_of(Own(2, 2), torch.ones(1, 2), None, "own").item() == 7
+
+
+def test_a_loss_without_effect_is_refused_and_params_record_the_one_used(parts, tmp_path):
+    with pytest.raises(UsageError, match="has a loss of its own"):
+        train("models5", *parts, tmp_path / "a", **OPTIONS, loss="mse")
+    for net, loss, recorded in (("models5", "auto", "own"), ("models4", "auto", "wing"), ("models4", "l1", "l1")):
+        folder = tmp_path / f"{net}-{loss}"
+        path, _ = train(net, *parts, folder, **{**OPTIONS, "epochs": 1}, loss=loss)
+        assert json.loads((folder / "params.json").read_text())["loss"] == recorded
+        assert models.read_checkpoint(path)["params"]["loss"] == recorded
+
+
+def test_an_earlier_run_is_never_replaced_unasked(parts, tmp_path):
+    options = {**OPTIONS, "epochs": 1}
+    path, _ = train("models4", *parts, tmp_path, **options)
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match="holds an earlier run"):
+        train("models4", *parts, tmp_path, **options, lr=0.01)
+    assert path.read_bytes() == before
+    train("models4", *parts, tmp_path, **options, lr=0.01, overwrite=True)
+    assert path.read_bytes() != before
+
+
+def test_each_call_of_the_command_gets_a_folder_of_its_own(command, tiny_zip, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ("train.py", "--net", "models4", "--data", tiny_zip, "--epochs", 1)
+    for more in ((), ("--lr", 0.01), ("--resume", "--lr", 0.01)):  # the last one goes on with the second
+        done = command(*words, *more)
+        assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["models4-tiny-person", "models4-tiny-person-2"]
+    assert "holds an earlier run" in one_line_error(command(*words, "--out", "runs/models4-tiny-person"), 2)
+    done = command(*words, "--overwrite")
+    assert done.returncode == 0 and "runs/models4-tiny-person-2" in done.stdout
 
 
 def test_losses_are_zero_at_the_truth_and_grow_with_the_error():
