@@ -10,6 +10,7 @@ import numpy as np
 
 HEAD = Path(__file__).resolve().parent / "saved_models" / "head.csv"
 RIGID = [0, 1, 2, 14, 15, 16, *range(17, 48), 48, 50, 51, 52, 54]  # not the lower lip and the chin, which talk
+DISTANCE = 10  # of the camera from the head, in inter-ocular distances, where no focal length is known: about 1 m
 COLOURS = ((213, 94, 0), (0, 158, 115), (0, 114, 178))  # of the axes x, y, z
 
 
@@ -17,7 +18,10 @@ COLOURS = ((213, 94, 0), (0, 158, 115), (0, 114, 178))  # of the axes x, y, z
 
 @cache
 def head():
-    """A mean head: keypoints (68, 3) in units of the inter-ocular distance; x to the viewer's right, y down, z away."""
+    """A mean head: keypoints (68, 3) in units of the inter-ocular distance; x to the viewer's right, y down, z away.
+
+    It is level: the median pitch of training heads that look ahead is 0.
+    """
     return np.loadtxt(HEAD, delimiter=",", skiprows=1).astype(np.float64)
 
 
@@ -42,23 +46,39 @@ def factorize(points, swap):
     design = np.concatenate([lengths[0] - lengths[1], products(first, second), (lengths[0] + lengths[1]).sum(0)[None]])
     a, b, c, d, e, f = np.linalg.lstsq(design, np.eye(len(design))[-1] * 2 * len(rows), rcond=None)[0]
     scales, axes = np.linalg.eigh([[a, b, c], [b, d, e], [c, e, f]])
-    shape = (np.linalg.inv(axes * np.sqrt(np.maximum(scales, 1e-9))) @ right[:3]).T
+    shape = upright((np.linalg.inv(axes * np.sqrt(np.maximum(scales, 1e-9))) @ right[:3]).T)
+    shape[:, 2] *= np.sign(shape[36, 2] - shape[30, 2])  # the nose is nearer than the eyes
+    shape = (shape + shape[swap] * [-1, 1, 1]) / 2
+    return shape / np.linalg.norm(shape[36] - shape[45])
+
+
+def upright(shape):
+    """A head (68, 3) with its eyes at the origin, x along eyes, jaw and mouth, and the chin straight below the nose."""
     x = shape[45] - shape[36] + shape[16] - shape[0] + shape[54] - shape[48]
     x /= np.linalg.norm(x)
     y = shape[8] - shape[27]
     y -= y @ x * x
     y /= np.linalg.norm(y)
     shape = shape @ np.stack([x, y, np.cross(x, y)], 1)
-    shape -= shape[[36, 39, 42, 45]].mean(0)
-    shape[:, 2] *= np.sign(shape[36, 2] - shape[30, 2])  # the nose is nearer than the eyes
-    shape = (shape + shape[swap] * [-1, 1, 1]) / 2
-    return shape / np.linalg.norm(shape[36] - shape[45])
+    return shape - shape[[36, 39, 42, 45]].mean(0)
+
+
+def leveled(shape, points):
+    """A head (68, 3) turned in pitch so that of the heads of keypoints (n, 68, 2) those that look ahead are level.
+
+    Ahead: a yaw within 15 degrees. Level: their median pitch is 0.
+    """
+    poses = [head_pose(face, model=shape) for face in points]
+    pitch = np.median([pose.pitch for pose in poses if abs(pose.yaw) < 15])
+    return shape @ rotation_of(0, pitch, 0).T
 
 
 @dataclass
 class Pose:
     """Angles in degrees: yaw > 0 looks to the viewer's right, pitch > 0 down, roll > 0 tilts clockwise.
 
+    All are 0 for a level head that looks into the camera, wherever it is in the photo: they are relative to the line of
+    sight from the camera to the head.
     rotation (3, 3) and translation (3,), in inter-ocular distances, take `head` to the camera; camera (3, 3) to pixels.
     """
 
@@ -112,18 +132,36 @@ def angles_of(rotation):
                                                np.arctan2(rotation[1, 0], rotation[0, 0])]))
 
 
-def head_pose(points, size, focal=None):
-    """Keypoints (68, 2) in a photo of size (height, width) -> Pose.
+def head_pose(points, size=None, focal=None, model=None):
+    """Keypoints (68, 2) in pixels -> Pose.
 
-    focal: of the camera in pixels; if not known, 1.2 times the photo's longer side, a field of view of 45 degrees.
+    size (height, width) and focal in pixels: of a calibrated camera, whose axis meets the middle of the photo. Without
+    a focal length the camera is taken to look at the head, from a distance of DISTANCE inter-ocular distances: then
+    place and size of the face in the photo do not matter. model (68, 3): another head than the mean one.
     """
-    focal = focal or 1.2 * max(size)
-    camera = np.array([[focal, 0, (size[1] - 1) / 2], [0, focal, (size[0] - 1) / 2], [0, 0, 1]], np.float64)
-    model, seen = head()[RIGID], np.asarray(points, np.float64)[RIGID]
+    model, seen = (head() if model is None else model)[RIGID], np.asarray(points, np.float64)[RIGID]
+    if focal is None:
+        focal, center = DISTANCE * weak_perspective_scale(model, seen), seen.mean(0)
+    else:
+        center = (np.array(size[::-1]) - 1) / 2
+    camera = np.array([[focal, 0, center[0]], [0, focal, center[1]], [0, 0, 1]], np.float64)
     _, turn, translation = cv2.solvePnP(model, seen, camera, None, flags=cv2.SOLVEPNP_SQPNP)
     turn, translation = cv2.solvePnPRefineLM(model, seen, camera, None, turn, translation)
-    rotation = cv2.Rodrigues(turn)[0]
-    return Pose(*angles_of(rotation), rotation, translation.ravel(), camera)
+    rotation, translation = cv2.Rodrigues(turn)[0], translation.ravel()
+    return Pose(*angles_of(sight_rotation(translation).T @ rotation), rotation, translation, camera)
+
+
+def weak_perspective_scale(model, seen):
+    """Pixels for each unit of a model (k, 3) that is seen as points (k, 2) from far away, in whatever rotation."""
+    camera = np.linalg.lstsq(model - model.mean(0), seen - seen.mean(0), rcond=None)[0]
+    return max(np.sqrt(np.square(np.linalg.svd(camera, compute_uv=False)).mean()), 1e-9)
+
+
+def sight_rotation(direction):
+    """The smallest rotation (3, 3) that takes the camera's axis z to a direction (3,)."""
+    axis = np.cross([0, 0, 1], direction)
+    angle = np.arctan2(np.linalg.norm(axis), direction[2])
+    return cv2.Rodrigues(axis / max(np.linalg.norm(axis), 1e-12) * angle)[0]
 
 
 def draw_axes(image, pose, thickness=None):
@@ -226,7 +264,7 @@ def hide(image, points):
 
 
 STYLES = {  # of `pipeline.py --draw`, beside points; each draws one face into an image
-    "pose": lambda image, points: draw_axes(image, head_pose(points, image.shape[:2])),
+    "pose": lambda image, points: draw_axes(image, head_pose(points)),
     "glasses": wear_glasses,
     "blur": hide,
 }
@@ -240,7 +278,8 @@ def main():
     from transforms import SWAP
 
     frames = split_frames(load_frames(parser.parse_args().data), "official", "all-training")
-    rows = [",".join(f"{value:.4f}" for value in row) for row in factorize(frames.points, SWAP)]
+    shape = leveled(factorize(frames.points, SWAP), frames.points)
+    rows = [",".join(f"{value:.4f}" for value in row) for row in shape]
     write_whole(HEAD, "\n".join(["x,y,z", *rows, ""]))
     print(f"written: {HEAD.name}, a head measured from {len(frames)} frames")
 
