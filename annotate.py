@@ -6,6 +6,7 @@ import glob
 import hashlib
 import itertools
 import json
+import math
 import multiprocessing
 import os
 import sys
@@ -25,6 +26,7 @@ from formats import alone_in, read_text, told, write_whole
 from pipeline import MIN_CONFIDENCE, KeypointDetector
 from pictures import IMAGE_ENDINGS, MAX_BYTES, files_below, read_image
 
+CHUNK, CHUNKS = 500, 16  # at most so many photos a file; at least so many files a worker, for small jobs
 DIED = "the process that read it died; is it too large for the memory?"
 LOCK = threading.Lock()  # cascades and compiled networks do one thing at a time
 
@@ -187,6 +189,11 @@ def footer_of(path):
 
 # ---------------------------------------------------------------- all chunks
 
+def chunk_size(photos, workers):
+    """Photos a file: small jobs are divided so that all workers share them and a stop loses little."""
+    return min(max(math.ceil(photos / (CHUNKS * workers)), 1), CHUNK)
+
+
 def chunks_of(names, size):
     """Lists of at most `size` names."""
     names = iter(names)
@@ -275,18 +282,20 @@ def main():
     parser.add_argument("--net", default=models.DEFAULT, help="(default: %(default)s)")
     parser.add_argument("--detector", default=detector_architectures.DEFAULT, choices=detector_architectures.names())
     parser.add_argument("--min-confidence", type=number(float, 0, 1), default=MIN_CONFIDENCE, help="(default: %(default)s)")
-    parser.add_argument("--chunk", type=number(int, 1), default=500, help="photos a file (default: %(default)s)")
+    parser.add_argument("--chunk", type=number(int, 1),
+                        help=f"photos a file (default: {CHUNKS} files a worker, of at most {CHUNK} photos)")
     parser.add_argument("--workers", type=number(int, 1), default=os.cpu_count() or 1, help="processes (default: %(default)s)")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, in place of local processes")
     options = parser.parse_args()
 
     options.out = Path(options.out)
     need("pyarrow", "writing Parquet")
-    net = options.net if options.net in models.names() else os.path.abspath(models.find_weights(options.net))
+    weights = models.find_weights(options.net)
+    net = options.net if weights.parent == models.WEIGHTS else os.path.abspath(weights)
     settings = {"net": str(net), "detector": options.detector, "min_confidence": options.min_confidence}
     arguments = tuple(settings.values())
     detector_of(*arguments)  # a wrong name is told now
-    settings["weights"] = hashlib.sha256(models.find_weights(net).read_bytes()).hexdigest()[:16]  # a name may get new ones
+    settings["weights"] = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]  # a name may get new ones
     with alone_in(options.out):
         return annotate(options, arguments, settings)
 
@@ -298,7 +307,8 @@ def annotate(options, arguments, settings):
     if not todo and not names:
         raise DataError(f"no photos in {', '.join(options.places)} (looked for {', '.join(IMAGE_ENDINGS)})")
     print(f"{len(todo)} photos to do, {len(names)} done before")
-    chunks, faces = chunks_of(todo, options.chunk), 0
+    size = options.chunk or chunk_size(len(todo), options.workers)
+    chunks, faces = chunks_of(todo, size), 0
     finished = on_cluster(chunks, arguments, options.scheduler) if options.scheduler else here(
         chunks, arguments, options.workers)
     with tqdm(total=len(todo), unit="photo", disable=not sys.stderr.isatty()) as bar:

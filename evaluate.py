@@ -166,6 +166,12 @@ def refuse_leak(content, frames, where):
                         "score would not be honest. Choose the split it was trained with, or give --allow-leak")
 
 
+def default_part(frames, contents):
+    """The part that is scored if none is given: all frames of a set without sides that no checkpoint was trained on."""
+    trained_here = any({*(content["data"].get("frames") or [])} & {*frames.names.tolist()} for content in contents)
+    return "test" if frames.has_sides or trained_here else "all"
+
+
 def score(path, frames, normalizer="outer-eyes", allow_leak=False, bar=False):
     """Score one checkpoint on frames -> (metrics, NME of each face (n,), points (n, 68, 2))."""
     net, content = models.load_checkpoint(path)
@@ -235,7 +241,8 @@ def main(arguments=None):
     parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT", help="a file of weights, or a network's name")
     parser.add_argument("--data", default="sample", help="sample, official, or a folder or zip (default: %(default)s)")
     parser.add_argument("--split", default="person", choices=SPLITS, help="(default: %(default)s)")
-    parser.add_argument("--part", default="test", choices=PARTS, help="(default: %(default)s)")
+    parser.add_argument("--part", choices=PARTS, help="(default: test; all for a data set without a training side that the "
+                        "network was not trained on)")
     parser.add_argument("--labels", default="corrected", choices=LABELS,
                         help="of the official set, its known shift taken out or left in (default: %(default)s)")
     parser.add_argument("--normalizer", default="outer-eyes", choices=NORMALIZERS, help="(default: %(default)s)")
@@ -247,9 +254,9 @@ def main(arguments=None):
     if len(options.checkpoints) > 2:
         raise UsageError("one checkpoint is scored, two are compared; call again for more")
     paths = [models.find_weights(name) for name in options.checkpoints]
-    for path in paths:
-        models.read_checkpoint(path)  # a wrong file is told before the data is loaded
+    contents = [models.read_checkpoint(path) for path in paths]  # a wrong file is an error before the data is loaded
     everything = load_frames(options.data, options.labels)
+    options.part = options.part or default_part(everything, contents)
     frames = split_frames(everything, options.split, options.part)
     named = {"data": options.data, "split": options.split, "part": options.part, "labels": frames.labels}
     results = [score(path, frames, options.normalizer, options.allow_leak, sys.stderr.isatty()) for path in paths]
@@ -261,7 +268,8 @@ def main(arguments=None):
     if options.json:
         print(json.dumps(rows[0]))
         return
-    print(f"{frames.data}, {options.split} split, {options.part}: {len(frames)} frames of {len(set(frames.people))} "
+    of_all = "" if len(frames) == len(everything) else f" of {len(everything)}"
+    print(f"{frames.data}, {options.split} split, {options.part}: {len(frames)}{of_all} frames of {len(set(frames.people))} "
           f"people, labels {frames.labels}; % of {options.normalizer}")
     shown = [(path.name if len(paths) < 2 else str(path), metrics)
              for path, (metrics, _, _) in zip(paths, results, strict=True)]

@@ -1,6 +1,7 @@
 """Answers as CSV, JSON lines, COCO keypoints and .pts files, and back; files are written whole or not at all."""
 
 import csv
+import datetime
 import io
 import itertools
 import json
@@ -16,7 +17,8 @@ from filelock import FileLock, Timeout  # comes with PyTorch
 from errors import DataError, UsageError
 from pictures import read_bytes
 
-COLUMNS = ["name", "left", "top", "width", "height", "confidence"] + [f"{axis}{i}" for i in range(68) for axis in "xy"]
+COLUMNS = ["name", "left", "top", "width", "height", "confidence", *(f"{axis}{i}" for i in range(68) for axis in "xy"),
+           "identity"]
 FAR = 1e6  # pixels: what is said to be farther away, or wider, is a mistake
 
 
@@ -100,10 +102,10 @@ def csv_header():
 
 
 def to_csv(name, face):
-    """A line of the CSV: name, box, confidence, x0, y0, … x67, y67 in pixels of the photo."""
+    """A line of the CSV: name, box, confidence, x0, y0, … x67, y67 in pixels of the photo; identity in clips, else empty."""
     text = io.StringIO()
     numbers = [*(f"{v:.2f}" for v in face.box), f"{face.confidence:.4f}", *(f"{v:.2f}" for v in face.points.ravel())]
-    csv.writer(text, lineterminator="\n").writerow([name, *numbers])
+    csv.writer(text, lineterminator="\n").writerow([name, *numbers, "" if face.identity is None else face.identity])
     return text.getvalue()
 
 
@@ -193,7 +195,9 @@ class CocoAnswers:
         self.file, self.images, self.count = file, [], 0
         category = {"id": 1, "name": "face", "supercategory": "person", "keypoints": [str(i) for i in range(68)],
                     "skeleton": []}
-        file.write(f'{{"categories": {json.dumps([category])}, "annotations": ['.encode())
+        info = {"description": "faces found by Facial Keypoint Detection",
+                "date_created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
+        file.write(f'{{"info": {json.dumps(info)}, "categories": {json.dumps([category])}, "annotations": ['.encode())
 
     def add(self, name, size, faces):
         self.images.append({"id": len(self.images) + 1, "file_name": name, "height": int(size[0]), "width": int(size[1])})
@@ -201,8 +205,11 @@ class CocoAnswers:
             sure = np.full(68, 2) if face.point_confidence is None else 1 + (np.asarray(face.point_confidence) >= 0.5)
             row = {"id": self.count + 1, "image_id": len(self.images), "category_id": 1, "iscrowd": 0, "num_keypoints": 68,
                    "bbox": rounded(face.box), "area": round(float(face.box[2] * face.box[3]), 2),
+                   "segmentation": [rounded(box_polygon(face.box))],
                    "score": round(float(face.confidence), 4),
                    "keypoints": [v for point, s in zip(rounded(face.points), sure.tolist(), strict=True) for v in (*point, s)]}
+            if face.identity is not None:
+                row["track_id"] = face.identity
             text = (", " if self.count else "") + json.dumps(row)
             self.file.write(text.encode())
             self.count += 1
@@ -210,6 +217,12 @@ class CocoAnswers:
     def end(self):
         images = json.dumps(self.images, ensure_ascii=False)
         self.file.write(f'], "images": {images}}}\n'.encode("utf-8", "surrogateescape"))
+
+
+def box_polygon(box):
+    """A box (4,) as the polygon x0, y0, … of its corners: pycocotools makes masks of polygons."""
+    left, top, width, height = (float(v) for v in box)
+    return [left, top, left + width, top, left + width, top + height, left, top + height]
 
 
 ANSWERS = {"csv": CsvAnswers, "json": JsonAnswers, "coco": CocoAnswers}

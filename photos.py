@@ -12,21 +12,29 @@ from tqdm import tqdm
 import uses
 import video
 from errors import DataError, UsageError
-from formats import below, open_whole, read_boxes
+from formats import below, open_whole, read_boxes, write_whole
 from show import draw_faces
-from pictures import IMAGE_ENDINGS, files_below, read_image
+from pictures import IMAGE_ENDINGS, UNREADABLE_ENDINGS, files_below, read_image
+
+
+MANY = 20  # photos from which on a summary takes the place of one line each
 
 
 def list_photos(places):
     """Files and folders -> list of (name, path): the file's name, or its path below the folder.
 
-    Where that would name two photos alike, their paths as given name them.
+    Where that would name two photos alike, their paths as given name them. Images in a folder that cannot be decoded
+    are reported on standard error, by kind.
     """
     photos = []
     for place in map(Path, places):
         if place.is_dir():
-            inside = sorted(map(Path, files_below(place, (*IMAGE_ENDINGS, *video.ENDINGS))))
-            photos += [(p.relative_to(place).as_posix(), p) for p in inside]
+            inside = sorted(map(Path, files_below(place, (*IMAGE_ENDINGS, *UNREADABLE_ENDINGS, *video.ENDINGS))))
+            unreadable = [p for p in inside if p.suffix.lower() in UNREADABLE_ENDINGS]
+            for ending, count in sorted(Counter(p.suffix.lower() for p in unreadable).items()):
+                first = next(p for p in unreadable if p.suffix.lower() == ending)
+                print(f"skipped: {count} {ending} file{'s' * (count > 1)} ({first}); convert to JPEG or PNG", file=sys.stderr)
+            photos += [(p.relative_to(place).as_posix(), p) for p in inside if p not in unreadable]
         else:
             photos.append((place.name, place))
     if not photos:
@@ -86,7 +94,7 @@ def refuse_beside(folder, work):
 
 def process(detector, work, answers, drawings, options):
     """Do all jobs, go on past bad photos and clips -> list of messages of what failed."""
-    failed, faces_found, drawn = [], 0, {}
+    failed, faces_found, drawn, without_faces = [], 0, {}, {}
     waiting = Counter(path for _, path, _ in work)  # rows of one photo may stand apart in --boxes: drawn after the last
     told = sys.stderr if "-" in (options.csv, options.json, options.coco) else sys.stdout
     bar = tqdm(work, unit="photo", disable=len(work) < 3 or not sys.stderr.isatty())
@@ -98,10 +106,13 @@ def process(detector, work, answers, drawings, options):
             if path.suffix.lower() in video.ENDINGS:
                 if boxes:
                     raise DataError(f"{path}: boxes are taken for photos, not for clips; call again without --boxes")
-                faces_found += follow(detector, path, name, answers, drawings.get(path), options, told)
+                seen, rejected = follow(detector, path, name, answers, drawings.get(path), options, told)
+                faces_found += seen
+                if not seen:
+                    without_faces[name] = rejected
                 continue
             image = read_image(path)
-            faces = detector(image) if boxes is None else detector.at(image, boxes)
+            faces, rejected = detector.detect(image) if boxes is None else (detector.at(image, boxes), [])
             add(answers, name, image, faces, options)
             if options.draw:
                 drawn.setdefault(path, []).extend(faces)
@@ -111,24 +122,48 @@ def process(detector, work, answers, drawings, options):
             failed.append(error if isinstance(error, DataError) else f"{path}: OpenCV: {error}")
             continue
         faces_found += len(faces)
-        if len(work) < 20:
-            tqdm.write(f"{name}: {len(faces)} face{'s' * (len(faces) != 1)}", file=told)
-    if len(work) >= 20:
+        if not faces:
+            without_faces[name] = rejected
+        if len(work) < MANY:
+            rejections = f" ({describe_rejected(rejected, detector)})" if rejected and not faces else ""
+            tqdm.write(f"{name}: {len(faces)} face{'s' * (len(faces) != 1)}{rejections}", file=told)
+    if len(work) >= MANY:
         print(f"{len(work) - len(failed)} photos, {faces_found} faces", file=told)
+        report_without_faces(without_faces, detector, told)
+    if options.without_faces:
+        write_whole(options.without_faces, "".join(f"{name}\n" for name in without_faces).encode("utf-8", "surrogateescape"))
     return failed
 
 
+def describe_rejected(rejected, detector):
+    """Rejected faces in a few words: how many, their highest confidence, the limit."""
+    best = max(face.confidence for face in rejected)
+    return f"{len(rejected)} rejected: confidence at most {best:.2f}, --min-confidence {detector.min_confidence:g}"
+
+
+def report_without_faces(without_faces, detector, stream):
+    """Print which photos have no accepted face: {name: rejected faces}; of more than MANY the first ones."""
+    if not without_faces:
+        return
+    names = list(without_faces)
+    more = f" and {len(names) - MANY} more (--without-faces FILE writes all)" if len(names) > MANY else ""
+    print(f"no face in {len(names)} of them: {', '.join(names[:MANY])}{more}", file=stream)
+    rejected = [face for faces in without_faces.values() for face in faces]
+    if rejected:
+        print(f"in these photos: {describe_rejected(rejected, detector)}", file=stream)
+
+
 def add(answers, name, image, faces, options):
-    """Write the faces of one image to all files of answers; JSON lines tell poses too."""
+    """Write the faces of one image to all files of answers; JSON lines hold poses as well."""
     if options.json:
         for face in faces:
-            face.pose = uses.head_pose(face.points, image.shape[:2])
+            face.pose = uses.head_pose(face.points)
     for file in answers:
         file.add(name, image.shape[:2], faces)
 
 
 def follow(detector, place, name, answers, target, options, told):
-    """Follow the faces of a clip or a camera, write answers and the drawn clip -> how many faces were seen."""
+    """Follow the faces of a clip or a camera, write answers and the drawn clip -> faces seen, the rejected ones."""
     clip = video.Clip(place)
     hide = options.style == "blur"  # then nobody may go unseen: the detector is asked for every frame
     tracker = video.Tracker(detector, every=1) if hide else video.Tracker(detector)
@@ -139,11 +174,12 @@ def follow(detector, place, name, answers, target, options, told):
                 film.write(styled(frame, faces + (tracker.missed() if hide else []), options.style))
 
         seen = video.process(tracker, clip, each, bar=sys.stderr.isatty())
-    print(f"{name}: {tracker.frames} frames, {tracker.count} people, {seen} faces", file=told)
+    rejections = f" ({describe_rejected(tracker.rejected, detector)})" if tracker.rejected and not seen else ""
+    print(f"{name}: {tracker.frames} frames, {tracker.count} people, {seen} faces{rejections}", file=told)
     if clip.cut:
         raise DataError(f"{place}: {clip.count} of {clip.length} frames could be read, and have their answers; the file is cut "
                         "off or damaged")
-    return seen
+    return seen, tracker.rejected
 
 
 def styled(image, faces, style):

@@ -12,7 +12,9 @@ from PIL import Image
 
 from errors import DataError, UsageError
 
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+# Images that this reader cannot decode. In a folder they are skipped, and reported.
+UNREADABLE_ENDINGS = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf")
 # What is larger is refused before it is decoded: a mistake, or an attack on the memory.
 MAX_PIXELS = 200_000_000  # of one picture: 600 MB; FACIAL_KEYPOINTS_MAX_PIXELS in the environment sets another limit
 MAX_BYTES = 1_000_000_000  # of one file

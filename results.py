@@ -21,7 +21,6 @@ from formats import table_text, write_whole
 HOME = Path(__file__).resolve().parent
 PUBLISHED = models.WEIGHTS / "results.csv"
 UNSHIPPED = models.WEIGHTS / "unshipped.csv"  # rows of networks too large or too weak to ship
-OWN = Path("runs/results.csv")
 README = HOME / "README.md"
 NUMBERS = ("nme", "nme_low", "nme_high", "nme_debiased", "nme_own", "fr8", "fr10", "auc8")
 COLUMNS = ("weights", "net", "data", "split", "labels", "n", *NUMBERS, *REGIONS, "parameters", "ms_per_face", "epochs",
@@ -73,13 +72,12 @@ def to_csv(rows, header=True):
     return table_text(COLUMNS, rows, header)
 
 
-def append(row, folder=None, path=OWN):
-    """Add a row to a table of one's own, which parallel runs may do at once.
+def append(row, folder):
+    """Write the row of a run to FOLDER/row.csv, and add it to results.csv next to that folder (runs/results.csv).
 
-    folder: of the run, where the row is left as row.csv as well. A table of an earlier version, with other columns, is
-    put aside as results.old.csv.
+    Parallel runs may do so at once. A table of an earlier version, with other columns, is renamed to results.old.csv.
     """
-    path = Path(path)
+    path = Path(folder).parent / "results.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
         before = path.read_text() if path.exists() else ""
@@ -87,8 +85,7 @@ def append(row, folder=None, path=OWN):
             os.replace(path, path.with_suffix(".old.csv"))
             before = ""
         write_whole(path, before + to_csv([row], header=not before))
-    if folder is not None:
-        write_whole(Path(folder) / "row.csv", to_csv([row]))
+    write_whole(Path(folder) / "row.csv", to_csv([row]))
 
 
 def read(path=PUBLISHED):

@@ -3,6 +3,7 @@
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, BLACK = (
@@ -48,10 +49,11 @@ def image_on(axis, image, title=None):
 
 
 def points_on(axis, points, numbers=False, size=6, colour=None, truth=None):
-    """Keypoints (68, 2) in pixels: coloured by part, or all in one colour; numbered; errors from `truth` as lines."""
+    """Keypoints (68, 2) in pixels, colored by part; with `truth` (68, 2) predictions in one color, errors as lines."""
     if truth is not None:
         axis.plot(*np.stack([truth, points], 1).transpose(2, 1, 0), color=RED, linewidth=0.8)
         axis.scatter(*truth.T, s=size, color=GREEN, linewidths=0)
+        colour = colour or ORANGE
     size = 3 * size if numbers else size
     for rows, _, part_colour in PARTS.values():
         rows = list(rows)
@@ -62,7 +64,10 @@ def points_on(axis, points, numbers=False, size=6, colour=None, truth=None):
 
 
 def contact_sheet(images, points=None, columns=5, numbers=False, titles=None, truth=None, width=10):
-    """A grid of images, each with its keypoints; nothing where there are none, as on a photo without faces."""
+    """A grid of images, each with its keypoints; nothing where there are none, as on a photo without faces.
+
+    truth: keypoints that `points` are compared with; a legend names both.
+    """
     if not len(images):
         return
     rows = -(-len(images) // columns)
@@ -76,7 +81,52 @@ def contact_sheet(images, points=None, columns=5, numbers=False, titles=None, tr
         axis.set_ylim(image.shape[0] - 0.5, -0.5)
         if points is not None:
             points_on(axis, points[i], numbers, truth=None if truth is None else truth[i])
+    if truth is not None:
+        legend_of_errors(figure)
     plt.show()
+
+
+def legend_of_errors(figure):
+    """A legend below a figure: ground truth, prediction, and the error between them."""
+    dots = {"marker": "o", "linestyle": "", "markersize": 5}
+    handles = [Line2D([], [], color=GREEN, label="ground truth", **dots),
+               Line2D([], [], color=ORANGE, markeredgecolor="black", markeredgewidth=0.3, label="prediction", **dots),
+               Line2D([], [], color=RED, label="error")]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+
+
+def numbered_points(shape, width=10):
+    """The order of the keypoints: a shape (68, 2) with numbers, and its lips enlarged beside it."""
+    figure, axes = plt.subplots(1, 2, figsize=(width, 0.62 * width), layout="constrained", width_ratios=(1.5, 1))
+    lips = {"outer lips", "inner lips"}
+    for axis, chosen, fontsize in ((axes[0], PARTS.keys() - {"inner lips"}, 10), (axes[1], lips, 12)):
+        for name, (rows, closed, colour) in PARTS.items():
+            if axis is axes[1] and name not in lips:
+                continue
+            path = shape[[*rows, rows[0]] if closed else list(rows)]
+            axis.plot(*path.T, color=colour, marker="o", markersize=5, markeredgecolor="black", markeredgewidth=0.4)
+            if name in chosen and not (axis is axes[0] and name in lips):
+                number_part(axis, shape, rows, name, fontsize)
+        axis.set_aspect("equal")
+        axis.invert_yaxis()
+        axis.axis("off")
+        axis.margins(0.08)
+    axes[0].set_title("0 to 47", fontsize=12)
+    axes[1].set_title("48 to 67, the lips", fontsize=12, pad=16)
+    plt.show()
+
+
+def number_part(axis, shape, rows, name, fontsize):
+    """Write the numbers of a part's points next to them, away from the part's center where there is room."""
+    center = shape[list(rows)].mean(0) if name not in ("jaw", "nose bridge") else shape[27:48].mean(0)
+    for row in rows:
+        away = (shape[row] - center) / max(np.linalg.norm(shape[row] - center), 1e-9)
+        if name in ("nose bridge", "nose"):
+            away = np.array({"nose bridge": (1.0, 0.0), "nose": (0.0, 1.1)}[name])
+        elif row in (60, 64):  # the corners of the inner lips: the outer lips' corners are next to them
+            away = -1.2 * away
+        axis.annotate(str(row), shape[row], xytext=(11 * away[0], -11 * away[1]), textcoords="offset points", fontsize=fontsize,
+                      horizontalalignment="center", verticalalignment="center")
 
 
 def histograms(columns):
@@ -95,15 +145,23 @@ def tidy(axis):
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def curves(history, baseline=None):
-    """Loss and validation NME over the epochs of one training run (rows of curves.csv)."""
+def curves(history, baseline=None, stages=()):
+    """Loss and validation NME over the epochs of one training run (rows of curves.csv).
+
+    baseline: NME in % of the mean shape. stages: pairs (epoch, name) of the augmentation from that epoch on.
+    """
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3), layout="constrained")
     epochs = [row["epoch"] for row in history]
     left.plot(epochs, [row["training_loss"] for row in history], color=BLUE, label="training (augmented)")
     left.plot(epochs, [row["validation_loss"] for row in history], color=ORANGE, label="validation")
-    left.set(xlabel="epoch", ylabel="loss", yscale="log")
+    left.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
+    for axis in (left, right):
+        for epoch, name in stages:
+            axis.axvline(epoch + 0.5, color="gray", linewidth=0.8, linestyle="--")
+            axis.text(epoch + 0.6, 0.98, f"{name} augmentation", rotation=90, fontsize=8, color="gray",
+                      transform=axis.get_xaxis_transform(), verticalalignment="top")
     left.legend(frameon=False)
-    right.plot(epochs, [row["validation_nme"] for row in history], color=ORANGE)
+    right.plot(epochs, [row["validation_nme"] for row in history], color=ORANGE, label="validation")
     if baseline:
         right.axhline(baseline, color="gray", linestyle=":", label="mean shape")
         right.legend(frameon=False)
@@ -300,13 +358,13 @@ def photo_with(image, boxes=(), faces=(), parts=(), width=7, title=None):
     plt.show()
 
 
-def judged(image, boxes, faces, width=11):
-    """Beside one another: a photo with all boxes (n, 4) of a detector, and with the faces that were believed."""
+def boxes_and_faces(image, boxes, faces, width=11):
+    """Two panels: a photo with all boxes (n, 4) of a face detector, and with the accepted faces."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(width, width / 2 * image.shape[0] / image.shape[1] + 0.3),
                                          layout="constrained")
-    image_on(left, image, f"{len(boxes)} boxes of the detector")
+    image_on(left, image, f"boxes of the face detector: {len(boxes)}")
     boxes_on(left, boxes)
-    image_on(right, draw_faces(image, faces), f"{len(faces)} faces believed")
+    image_on(right, draw_faces(image, faces), f"accepted faces: {len(faces)}")
     for face in faces:
         right.annotate(f"{face.confidence:.2f}", face.points.min(0), xytext=(0, 3), textcoords="offset points",
                        fontsize=8, color="black", bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1})

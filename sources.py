@@ -126,6 +126,11 @@ class Frames:
         return np.array([name.split("/")[0] for name in self.names])
 
     @property
+    def has_sides(self):
+        """True if the data set was published with a training and a test side."""
+        return len(set(self.sides)) > 1
+
+    @property
     def videos(self):
         """(n,) the clip a frame was taken from: names are Person_<video digit><frame digit>.jpg, others stand alone."""
         if self.kind == "pts":
@@ -162,6 +167,10 @@ def read_table(text, where):
         raise DataError(f"{where}: not a table of comma-separated values ({' '.join(str(error).split())[:200]})") from None
     wanted = [str(i) for i in range(136)]
     missing = [name for name in wanted if name not in table.columns[1:]]
+    more = [name for name in table.columns[1:] if name.isdecimal() and name not in wanted]
+    if more and not missing:
+        raise DataError(f"{where}: {(len(wanted) + len(more)) / 2:g} points a row (columns 0 to {more[-1]}), expected 68 "
+                        "(columns 0 to 135); select or convert them first: the order of the points has a meaning")
     if missing:
         shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
         raise DataError(f"{where}: column {shown} missing; expected a file name, then columns 0 to 135 (x0, y0, … y67)")
@@ -221,6 +230,8 @@ def load_folder(path, data=None):
     if absent:
         raise DataError(f"{path}: {len(absent)} annotated images are missing, {sorted(absent)[0]} among them")
     people = np.array([person_of(name) for name in names])
+    if kind == "annotations" and (len(set(people)) == 1 or not all(re.search(r"_\d\d\.\w+$", name) for name in names)):
+        people = np.array(names)  # not named after people: each photo a person of its own
     return Frames(data or str(path), np.array(names), np.concatenate(points), people, kind=kind, store=store,
                   paths=np.array(paths))
 

@@ -13,6 +13,19 @@ HOME = Path(__file__).resolve().parents[1]
 matplotlib.use("agg")  # not by the environment: kernels started by tests would show no pictures then
 
 
+def contents(folder):
+    """Files below a folder with the times of their last change."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def the_runs_of_the_user_stay_as_they_are():
+    """No test writes below runs/ of the checkout."""
+    before = contents(HOME / "runs")
+    yield
+    assert contents(HOME / "runs") == before
+
+
 @pytest.fixture(scope="session")
 def tiny_zip(tmp_path_factory):
     """A drawn data set of 16 people, 128 frames, as a zip of the official layout."""

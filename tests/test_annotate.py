@@ -52,6 +52,11 @@ def test_a_second_call_does_what_is_missing(folder, command, tmp_path):
     assert "another --out" in one_line_error(other, 2)
 
 
+def test_small_jobs_are_divided_among_the_workers():
+    for photos, workers, size in ((300, 2, 10), (3, 2, 1), (10**6, 8, 500), (1, 64, 1)):
+        assert annotate.chunk_size(photos, workers) == size
+
+
 def test_killed_at_any_moment_it_ends_as_if_it_had_not_been(folder, command, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     begun = time.monotonic()

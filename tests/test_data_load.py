@@ -44,8 +44,17 @@ def test_wrong_names_are_refused(tiny):
     with pytest.raises(DataError, match="no such data set"):
         load_frames("/nowhere/at/all")
     only_test = tiny.select(tiny.sides == "test")
-    with pytest.raises(DataError, match="no training frames"):
+    with pytest.raises(DataError, match="no training frames; this data set has no training side: split 'person'"):
         split_frames(only_test, "official", "training")
+    with pytest.raises(DataError, match="no training frames; it divides 1 people by their names: more people are needed"):
+        split_frames(tiny.select([person_digit(name) < 2 for name in tiny.people]).select([0]), "person", "training")
+
+
+def test_a_set_without_sides_can_be_trained_on_and_scored_whole(tiny):
+    own = tiny.select(np.arange(len(tiny)))
+    own.names = np.array([f"test/{name.split('/')[1]}" for name in tiny.names])
+    assert len(split_frames(own, "person", "training")) > 0 and len(split_frames(own, "official", "all")) == len(own)
+    assert not own.has_sides and tiny.has_sides
 
 
 def test_the_shift_grows_with_the_face_and_is_the_same_in_x_and_y():

@@ -1,6 +1,9 @@
 """Metrics against cases worked out by hand, and the command that prints them."""
 
 import json
+import os
+import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -8,8 +11,9 @@ from conftest import one_line_error
 
 import evaluate
 import models
-from data_load import label_shift, tight_box
+from data_load import label_shift, load_frames, tight_box
 from errors import DataError, UsageError
+from formats import to_pts
 from evaluate import (
     area_under_curve, bootstrap, debias, failure_rate, in_convention_of, point_errors,
     refuse_leak, summarize,
@@ -111,6 +115,29 @@ def test_a_score_on_training_frames_is_refused(tiny):
     with pytest.raises(DataError, match="allow-leak"):
         refuse_leak({"data": {"frames": [str(tiny.names[3])]}}, tiny, "x.pt")
     refuse_leak({"data": {"frames": ["training/other.jpg"]}}, tiny, "x.pt")
+
+
+def test_all_frames_of_a_set_without_sides_are_scored(command, tiny_zip, tmp_path):
+    """As annotations.csv, and as .pts files; a network that was trained on some of them is scored on the others."""
+    with zipfile.ZipFile(tiny_zip) as archive:
+        archive.extractall(tmp_path / "zip")
+    os.rename(tmp_path / "zip" / "test", tmp_path / "zip" / "images")
+    os.rename(tmp_path / "zip" / "test_frames_keypoints.csv", tmp_path / "zip" / "annotations.csv")
+    shutil.rmtree(tmp_path / "zip" / "training")
+    (tmp_path / "zip" / "training_frames_keypoints.csv").unlink()
+    frames = load_frames(str(tmp_path / "zip"))
+    for name, points in zip(frames.names, frames.points, strict=True):
+        photo = tmp_path / "zip" / "images" / name.split("/")[1]
+        (tmp_path / "pts").mkdir(exist_ok=True)
+        shutil.copy(photo, tmp_path / "pts")
+        (tmp_path / "pts" / f"{photo.stem}.pts").write_text(to_pts(points))
+    for folder in ("zip", "pts"):
+        done = command("evaluate.py", "models4", "--data", tmp_path / folder)
+        assert done.returncode == 0 and ", all: 32 frames of" in done.stdout, done.stdout + done.stderr
+    done = command("evaluate.py", "models4", "--data", tmp_path / "zip", "--part", "test")
+    assert " of 32 frames of" in done.stdout
+    known = {"data": {"frames": [str(frames.names[0])]}}
+    assert evaluate.default_part(frames, [known]) == "test" and evaluate.default_part(frames, [{"data": {}}]) == "all"
 
 
 def test_command_prints_one_json_object(command, tiny_zip):

@@ -23,7 +23,8 @@ def test_csv_has_the_promised_columns_and_survives_awkward_names():
     name = 'a "b", c\n.jpg'
     row = next(csv.DictReader(io.StringIO(csv_header() + to_csv(name, FACE))))
     assert list(row) == COLUMNS == ["name", "left", "top", "width", "height", "confidence"] + [
-        f"{axis}{i}" for i in range(68) for axis in "xy"]
+        f"{axis}{i}" for i in range(68) for axis in "xy"] + ["identity"]
+    assert row["identity"] == "" and to_csv(name, replace(FACE, identity=3)).endswith(",3\n")
     assert row["name"] == name and float(row["confidence"]) == pytest.approx(0.8125)
     points = np.array([[float(row[f"x{i}"]), float(row[f"y{i}"])] for i in range(68)])
     np.testing.assert_allclose(points, FACE.points, atol=0.006)
@@ -38,7 +39,7 @@ def test_json_lines_hold_the_same():
 def test_files_of_answers_come_back(tmp_path):
     """JSON lines with all that is known of a face, and COCO keypoints, for photos with two, no and one face."""
     rng = np.random.default_rng(1)
-    known = replace(FACE, point_confidence=rng.random(68), identity=3, pose=head_pose(FACE.points, (600, 900)))
+    known = replace(FACE, point_confidence=rng.random(68), identity=3, pose=head_pose(FACE.points))
     photos = [("a.jpg", (600, 900), [FACE, known]), ("ü/b.jpg", (50, 60), []), ("c.jpg", (70, 80), [known])]
     for kind in ("json", "coco"):
         with open_whole(tmp_path / kind) as file:
@@ -58,6 +59,8 @@ def test_files_of_answers_come_back(tmp_path):
     np.testing.assert_allclose(points, FACE.points, atol=0.006)
     assert score == pytest.approx(0.8125)
     content = json.loads((tmp_path / "coco").read_text())
+    assert content["info"]["date_created"] and content["annotations"][1]["track_id"] == 3
+    assert content["annotations"][0]["segmentation"] == [[1.5, 2, 31.5, 2, 31.5, 42, 1.5, 42]]
     visible = np.array(content["annotations"][1]["keypoints"]).reshape(68, 3)[:, 2]
     np.testing.assert_array_equal(visible, 1 + (known.point_confidence >= 0.5))
     assert content["images"][1] == {"id": 2, "file_name": "ü/b.jpg", "height": 50, "width": 60}

@@ -121,7 +121,7 @@ def test_a_folder_becomes_tables_and_drawings(command, folder, tmp_path):
     rows = list(csv.DictReader(open(tmp_path / "o.csv")))
     assert [r["name"] for r in rows] == ["a.jpg", "deep/b.png"]
     assert [json.loads(line)["name"] for line in open(tmp_path / "o.jsonl")] == ["a.jpg", "deep/b.png"]
-    assert "empty.webp: 0 faces" in done.stdout
+    assert "empty.webp: 0 faces" in done.stdout and [r["identity"] for r in rows] == ["", ""]
     assert sorted(p.relative_to(tmp_path / "drawn").as_posix() for p in (tmp_path / "drawn").rglob("*.*")) == [
         "a.jpg", "deep/b.png", "empty.webp.png"]
 
@@ -133,6 +133,36 @@ def test_a_folder_without_photos_is_told(command, tmp_path):
 def test_a_photo_without_faces_is_an_answer(command, folder, tmp_path):
     done = command("pipeline.py", folder / "empty.webp", "--csv", tmp_path / "o.csv")
     assert done.returncode == 0 and (tmp_path / "o.csv").read_text().count("\n") == 1
+
+
+def test_rejected_faces_are_reported_with_their_confidence(command, folder, detector, hopper):
+    faces, rejected = detector.detect(hopper[1])
+    assert len(faces) == 1 and all(face.confidence < MIN_CONFIDENCE for face in rejected)
+    strict = KeypointDetector(device="cpu", min_confidence=1.0)
+    assert strict(hopper[1]) == [] and strict.detect(hopper[1])[1][0].confidence == faces[0].confidence
+    done = command("pipeline.py", folder / "a.jpg", "--min-confidence", "1")
+    assert done.returncode == 0 and "a.jpg: 0 faces (" in done.stdout
+    assert f"rejected: confidence at most {faces[0].confidence:.2f}, --min-confidence 1" in done.stdout
+
+
+def test_photos_without_faces_are_listed(command, folder, tmp_path):
+    for number in range(25):
+        Image.fromarray(np.full((40, 40, 3), 120, np.uint8)).save(folder / f"wall{number:02}.png")
+    done = command("pipeline.py", folder, "--csv", tmp_path / "o.csv", "--without-faces", tmp_path / "none.txt")
+    assert "28 photos, 2 faces\nno face in 26 of them: empty.webp, wall00.png, " in done.stdout, done.stdout
+    assert "and 6 more (--without-faces FILE writes all)" in done.stdout
+    assert (tmp_path / "none.txt").read_text().splitlines() == ["empty.webp", *(f"wall{n:02}.png" for n in range(25))]
+
+
+def test_images_of_kinds_that_are_not_read_are_counted(command, folder):
+    for name in ("x.HEIC", "y.heic", "z.avif"):
+        (folder / name).write_bytes(b"")
+    Image.new("P", (40, 40)).save(folder / "plain.gif")
+    done = command("pipeline.py", folder)
+    assert done.returncode == 0 and "plain.gif: 0 faces" in done.stdout
+    lines = done.stderr.splitlines()
+    assert [line.partition(" (")[0] for line in lines] == ["skipped: 1 .avif file", "skipped: 2 .heic files"], done.stderr
+    assert all("convert to JPEG or PNG" in line for line in lines)
 
 
 def test_a_bad_photo_does_not_stop_the_others_and_is_told_at_the_end(command, folder, tmp_path):

@@ -20,14 +20,15 @@ def row(tiny):
 def test_a_row_has_all_columns_and_is_appended_to_ones_own_table(row, tmp_path):
     assert set(row) == set(results.COLUMNS)
     for _ in range(2):
-        results.append(row, tmp_path / "run", tmp_path / "runs" / "results.csv")
+        results.append(row, tmp_path / "runs" / "one")
     rows = results.read(tmp_path / "runs" / "results.csv")
     assert len(rows) == 2 and float(rows[1]["nme"]) == row["nme"] and rows[0]["split"] == "official"
-    assert results.read(tmp_path / "run" / "row.csv") == rows[:1]
-    old = tmp_path / "old.csv"
-    old.write_text("weights,nme\nmine,4\n")
-    results.append(row, path=old)
-    assert len(results.read(old)) == 1 and results.read(tmp_path / "old.old.csv") == [{"weights": "mine", "nme": "4"}]
+    assert results.read(tmp_path / "runs" / "one" / "row.csv") == rows[:1]
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "results.csv").write_text("weights,nme\nmine,4\n")
+    results.append(row, tmp_path / "old" / "run")
+    assert len(results.read(tmp_path / "old" / "results.csv")) == 1
+    assert results.read(tmp_path / "old" / "results.old.csv") == [{"weights": "mine", "nme": "4"}]
 
 
 def test_the_readme_gets_the_table_between_its_markers_and_nothing_else_changes(row, tmp_path):

@@ -219,6 +219,28 @@ def test_annotations_beside_images_are_all_test_rows(layout):
     shutil.copy(layout / "training_frames_keypoints.csv", layout / "new" / "annotations.csv")
     frames = load_folder(layout / "new")
     assert list(frames.sides) == ["test", "test"] and frames.image(0).shape == (90, 100, 3)
+    assert not frames.has_sides and load_folder(layout).has_sides
+
+
+def test_a_table_of_another_number_of_points_is_refused():
+    for points in (15, 67, 69, 98):
+        head = ",".join(["name", *map(str, range(2 * points))])
+        line = ",".join(["a.jpg", *map(str, range(2 * points))])
+        with pytest.raises(DataError, match=r"t\.csv: " + (f"{points} points a row" if points > 68 else "column")):
+            read_table(f"{head}\n{line}\n".encode(), "t.csv")
+
+
+def test_photos_not_named_after_people_are_each_their_own(layout):
+    (layout / "own" / "images").mkdir(parents=True)
+    for scheme, people in ((("me_00.jpg", "you_00.jpg"), ["me", "you"]), (("IMG_00.jpg", "IMG_01.jpg"), 2),
+                           (("me_00.jpg", "photo.jpg"), 2)):
+        for name in scheme:
+            (layout / "own" / "images" / name).write_bytes(picture("JPEG"))
+        lines = (layout / "training_frames_keypoints.csv").read_text().splitlines()
+        rows = [",".join([name, *line.split(",")[1:]]) for name, line in zip(("", *scheme), lines, strict=True)]
+        (layout / "own" / "annotations.csv").write_text("\n".join(rows))
+        found = list(load_folder(layout / "own").people)
+        assert found == people if isinstance(people, list) else len(set(found)) == people
 
 
 def test_pts_files_count_from_one(tmp_path):
