@@ -9,11 +9,12 @@ ARGS   ?=
 BIN    := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz train results clean
+.PHONY: help run test test-browser fuzz train results clean
 
 help:
 	@echo "make run                              the three notebooks, end to end, into runs/latest"
 	@echo "make test                             all tests, the notebooks' outputs among them"
+	@echo "make test-browser                     all cells of the notebooks in a real JupyterLab; needs Chromium"
 	@echo "make train NET=models5 DATA=official  train a network (SPLIT=person or official, ARGS='--epochs 20 …')"
 	@echo "make fuzz                             the readers of outside data against thousands of spoiled files each, killed runs"
 	@echo "make results                          score saved_models/ on the official data, rewrite the tables"
@@ -21,7 +22,7 @@ help:
 
 .venv/done: requirements.txt
 	@echo "setting up .venv (once, some minutes)"
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; call make PYTHON=python3.12, say")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; call make PYTHON=python3.12, say")'
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
 	@touch .venv/done
@@ -32,7 +33,12 @@ run: .venv/done
 
 test: .venv/done
 	@echo "running the tests, the notebooks' outputs among them: some twelve minutes"
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest tests --ignore=tests/browser $(ARGS)
+
+test-browser: .venv/done
+	@echo "running the notebooks in JupyterLab, in Chromium: some five minutes"
+	@$(BIN)/python -c "import playwright" 2>/dev/null || $(BIN)/python -m pip install --quiet playwright
+	@$(BIN)/python -m pytest tests/browser $(ARGS)
 
 fuzz: .venv/done
 	@echo "spoiling files by the thousand"

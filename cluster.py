@@ -1,6 +1,5 @@
 """A Dask cluster as a place where work is done: its workers find this project, results come as they are ready."""
 
-import asyncio
 import itertools
 import sys
 from concurrent.futures import CancelledError
@@ -19,7 +18,7 @@ def connect(address):
     distributed = need("distributed", "a cluster", "'dask[distributed]'")
     try:
         return distributed.Client(address, timeout=10)
-    except (OSError, asyncio.TimeoutError, ValueError) as error:
+    except (TimeoutError, OSError, ValueError) as error:
         raise DataError(f"{address}: no Dask scheduler answers there ({str(error) or type(error).__name__})") from None
 
 

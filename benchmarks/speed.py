@@ -1,24 +1,34 @@
-"""Milliseconds a face, given its box, crop included: every network in every runtime present, beside dlib and MediaPipe."""
+"""Milliseconds a face, given its box, crop included: every network in every runtime present, beside dlib and MediaPipe.
+
+With --busy: milliseconds a photo and a training step, on an idle machine and next to processes that use a core each.
+"""
 
 import argparse
+import contextlib
 import os
 import platform
 import re
+import subprocess
 import sys
 import time
 import warnings
+from functools import partial
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import models  # before PyTorch, see passive_threads.py
 
 import cv2
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-import models
 import runtimes
 from data_load import load_frames, tight_box
 from errors import DataError, UsageError, number, run
+from pipeline import KeypointDetector
+from sample_faces import draw_scene
+from train import chosen_loss, loss_of
 from transforms import crop_image, crop_matrix, to_points
 
 
@@ -83,14 +93,76 @@ def median_ms(predict, grays, boxes, batch, seconds):
     return 1000 * float(np.median(times[len(times) // 4:]))
 
 
+@contextlib.contextmanager
+def busy_processes(count):
+    """So many processes that use a core each."""
+    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def training_step(name, threads):
+    """A function that makes one step of training on 32 random crops."""
+    net = models.load_net(name).train()
+    side, optimizer = models.input_size(net), torch.optim.AdamW(net.parameters())
+    images, targets = torch.rand(32, 1, side, side), torch.rand(32, 68, 2)
+
+    def step():
+        torch.set_num_threads(threads)
+        with models.autocast("cpu"):
+            value = loss_of(net, images, targets, chosen_loss(net, name, "auto"))
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+    return step
+
+
+def compare_busy(net, count, threads, seconds):
+    """Print the milliseconds of a photo and of a training step, alone and next to `count` busy processes."""
+    photo = draw_scene(0, faces=1, width=512, height=512)[0]
+    work = {f"a photo of 512² pixels, {n} thread{'s' * (n > 1)}": partial(KeypointDetector(net, threads=n), photo)
+            for n in threads}
+    work |= {f"a training step, {n} thread{'s' * (n > 1)}": training_step(net, n) for n in threads}
+    times = {}
+    for processes in (0, count) * 3:  # alternating, since the speed of a shared machine changes
+        with busy_processes(processes):
+            for name, call in work.items():
+                times.setdefault((name, processes), []).append(median_seconds(call, seconds / 3))
+    print(f"\n{net}, waiting threads {os.environ.get('OMP_WAIT_POLICY', '')}; milliseconds, median\n"
+          f"{'':<36} {'alone':>8} {f'next to {count} busy':>16} {'ratio':>6}")
+    for name in work:
+        alone, busy = (1000 * float(np.median(times[name, n])) for n in (0, count))
+        print(f"{name:<36} {alone:>8.1f} {busy:>16.1f} {busy / alone:>6.2f}")
+
+
+def median_seconds(call, seconds):
+    """Median time of a call, over some seconds and at least three calls after a first one that warms up."""
+    call()
+    times, begun = [], time.perf_counter()
+    while time.perf_counter() < begun + seconds or len(times) < 3:
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("nets", nargs="*", help=f"of {', '.join(models.names())} (default: all)")
     parser.add_argument("--threads", type=number(int, 1), nargs="+", default=[1, 2], help="(default: %(default)s)")
     parser.add_argument("--batch", type=number(int, 1), default=1, help="faces at once (default: %(default)s)")
     parser.add_argument("--seconds", type=number(float, 0.1), default=2.0, help="of each measurement (default: %(default)s)")
+    parser.add_argument("--busy", type=number(int, 1), metavar="N", help="compare with N busy processes on the machine instead")
     options = parser.parse_args()
     print(machine())
+    if options.busy:
+        for net in options.nets or [models.DEFAULT]:
+            compare_busy(net, options.busy, options.threads, options.seconds)
+        return
     frames = load_frames("sample")
     frames = frames.select(np.arange(0, len(frames), max(len(frames) // 64, 1)))
     grays = [cv2.cvtColor(frames.image(i), cv2.COLOR_RGB2GRAY) for i in range(len(frames))]
