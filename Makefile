@@ -6,6 +6,7 @@ NET    ?= models5
 DATA   ?= sample
 SPLIT  ?= person
 ARGS   ?=
+JOBS   ?= auto
 BIN    := .venv/bin
 
 .DEFAULT_GOAL := help
@@ -20,7 +21,7 @@ help:
 	@echo "make results                          score saved_models/ on the official data, rewrite the tables"
 	@echo "make clean                            remove .venv, runs/latest, runs/notebook2 and caches (data/ and your own runs stay)"
 
-.venv/done: requirements.txt
+.venv/done: requirements.txt pyproject.toml
 	@echo "setting up .venv (once, some minutes)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; call make PYTHON=python3.12, say")'
 	@$(PYTHON) -m venv .venv
@@ -32,8 +33,8 @@ run: .venv/done
 	@$(BIN)/python batch.py $(ARGS)
 
 test: .venv/done
-	@echo "running the tests, the notebooks' outputs among them: some twelve minutes"
-	@$(BIN)/python -m pytest tests --ignore=tests/browser $(ARGS)
+	@echo "running the tests, the notebooks' outputs among them (make test-browser runs those in a browser)"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --ignore=tests/browser -n $(JOBS) --dist worksteal $(ARGS)
 
 test-browser: .venv/done
 	@echo "running the notebooks in JupyterLab, in Chromium: some five minutes"
@@ -52,7 +53,7 @@ train: .venv/done
 
 results: .venv/done
 	@echo "scoring saved_models/ on the official data"
-	@$(BIN)/python results.py write
+	@$(BIN)/python benchmarks/publish.py write
 
 clean:
 	@echo "removing .venv, runs/latest, runs/notebook2 and caches"

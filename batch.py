@@ -3,14 +3,14 @@
 import argparse
 import ast
 import base64
-import difflib
 import io
 import os
 import sys
 import time
 from pathlib import Path
 
-from errors import DataError, UsageError, number, run
+from facial_keypoints.errors import DataError, UsageError, bounded_number, run_command
+from research.notebook import unknown_parameter
 
 HOME = Path(__file__).resolve().parent
 NOTEBOOKS = (
@@ -22,31 +22,6 @@ FIXED = {"folder", "resume", "progress"}  # of notebook 2: what a grid sets by i
 PLACES = {"photo", "data", "net", "folder"}  # parameters that may be paths
 # Kernels warn of local TCP, and call the stop that ends them an error; what fails in a cell comes by the notebook.
 QUIET = ["--log-level=CRITICAL"]
-
-
-def check_parameters(namespace, **kinds):
-    """Called by each notebook after its parameters: unknown names and wrong types are errors, not silent defaults.
-
-    namespace: the notebook's globals(); kinds: the type of each parameter. papermill itself only warns of an unknown
-    name and goes on with the defaults; what it injected is the cell that begins with '# Parameters'.
-    """
-    injected = [cell for cell in namespace.get("In", []) if cell.startswith("# Parameters")]
-    for node in ast.walk(ast.parse(injected[-1] if injected else "")):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id not in kinds:
-            raise UsageError(unknown(node.id, kinds))
-    for name, kind in kinds.items():
-        value = namespace[name]
-        fits = isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
-        if not fits:
-            raise UsageError(f"parameter {name} must be of type {kind.__name__}, not {value!r} ({type(value).__name__}); "
-                             f"with papermill, -p guesses the type and -y '{{{name}: …}}' takes YAML")
-
-
-def unknown(name, known):
-    """The message for a parameter that does not exist, with the likeliest one that does."""
-    close = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {close[0]}? " if close else ""
-    return f"unknown parameter {name!r}: {hint}known are {', '.join(known)}"
 
 
 def parameters_of(notebook):
@@ -67,7 +42,7 @@ def run_notebook(notebook, folder, parameters, bar=True):
     from nbclient.exceptions import DeadKernelError
     from nbconvert import HTMLExporter
 
-    from formats import write_whole
+    from facial_keypoints.files import atomic_write
 
     target, part = folder / notebook.name, folder / f".{notebook.name}"  # the last good one stays until there is another
     try:
@@ -84,12 +59,12 @@ def run_notebook(notebook, folder, parameters, bar=True):
     finally:
         part.unlink(missing_ok=True)
     page, _ = HTMLExporter().from_filename(str(target))
-    write_whole(target.with_suffix(".html"), page)
+    atomic_write(target.with_suffix(".html"), page)
     return target
 
 
 def smaller(png):
-    """A base64 PNG with 256 colours at the most: a third of the size, and hard to tell apart on a page."""
+    """A base64 PNG with 256 colors at the most: a third of the size, and hard to tell apart on a page."""
     from PIL import Image
 
     file = io.BytesIO()
@@ -102,7 +77,7 @@ def refresh(notebook):
     import nbformat
     from nbclient import NotebookClient
 
-    from formats import write_whole
+    from facial_keypoints.files import atomic_write
 
     content = nbformat.read(notebook, 4)
     NotebookClient(content, kernel_name="python3", resources={"metadata": {"path": str(notebook.parent)}}).execute()
@@ -112,7 +87,7 @@ def refresh(notebook):
             if "image/png" in output.get("data", {}):
                 output["data"]["image/png"] = smaller(output["data"]["image/png"])
     content.metadata = {"kernelspec": content.metadata["kernelspec"], "language_info": {"name": "python"}}
-    write_whole(notebook, nbformat.writes(content) + "\n")
+    atomic_write(notebook, nbformat.writes(content) + "\n")
 
 
 def parse(pairs):
@@ -141,9 +116,9 @@ def main():
                         "each goes to those notebooks that have it")
     parser.add_argument("--out", type=Path, help="(default: runs/latest; runs/grid for a grid)")
     parser.add_argument("--grid", metavar="FILE", help="a YAML file of `name: value` or `name: [value, value]`")
-    parser.add_argument("--workers", type=number(int, 1), default=max((os.cpu_count() or 1) // 2, 1),
+    parser.add_argument("--workers", type=bounded_number(int, 1), default=max((os.cpu_count() or 1) // 2, 1),
                         help="runs of a grid at once (default: %(default)s)")
-    parser.add_argument("--threads", type=number(int, 1), help="of each run of a grid (default: cores / workers)")
+    parser.add_argument("--threads", type=bounded_number(int, 1), help="of each run of a grid (default: cores / workers)")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that does the runs of a grid")
     parser.add_argument("--refresh", action="store_true", help="renew the outputs in notebooks/ instead")
     notebooks = [HOME / "notebooks" / name for name in NOTEBOOKS]
@@ -178,16 +153,16 @@ def placed(name, value):
 
 def run_in_order(known, given, out):
     """The notebooks, {path: parameters}, one after another, each with those parameters that it has."""
-    from formats import alone_in
+    from research.locks import lock_folder
 
     refuse_unknown(given, sorted({name for names in known.values() for name in names}))
-    with alone_in(out):
+    with lock_folder(out):
         return run_each(known, given, out)
 
 
 def run_each(known, given, out):
     """What `run_in_order` does once it has the folder for itself."""
-    import report
+    from research.report import write
 
     seconds, begun = {}, time.time()
     for notebook in known:
@@ -199,33 +174,33 @@ def run_each(known, given, out):
         print(f"  done in {seconds[target]:.0f} s", flush=True)
     row = HOME / str(given.get("folder", known[list(known)[1]]["folder"]).strip("\"'")) / "row.csv"
     own = row if row.exists() and row.stat().st_mtime >= begun else None
-    print(f"\nWhat came out, with links to the notebooks as pages: {report.write(out, seconds, given, own)}")
+    print(f"\nWhat came out, with links to the notebooks as pages: {write(out, seconds, given, own)}")
     return 0
 
 
 def run_grid(notebook, known, given, lists, options):
     """Notebook 2 over all combinations; what was done before is not done again. 1 if any failed."""
-    import grid
-    from formats import alone_in
+    from research.sweep import combinations, compare, finished, read_grid, run_all
+    from research.locks import lock_folder
 
-    chosen = {**(grid.read_grid(options.grid) if options.grid else {}), **{k: [v] for k, v in given.items()}, **lists}
+    chosen = {**(read_grid(options.grid) if options.grid else {}), **{k: [v] for k, v in given.items()}, **lists}
     refuse_unknown(chosen, sorted(known.keys() - FIXED))
     # in one order, for runs are found again by their titles
     chosen = {name: [placed(name, value) for value in chosen[name]] for name in known if name in chosen}
-    runs, out = grid.combinations(chosen), options.out or Path("runs/grid")
+    runs, out = combinations(chosen), options.out or Path("runs/grid")
     threads = options.threads or max((os.cpu_count() or 1) // options.workers, 1)
     print(f"{len(runs)} runs, {options.scheduler or f'{options.workers} at once'}, into {out}", flush=True)
-    with alone_in(out):
+    with lock_folder(out):
         try:
-            rows = grid.run_all(notebook, runs, out.resolve(), options.workers, threads, sys.stderr.isatty(),
+            rows = run_all(notebook, runs, out.resolve(), options.workers, threads, sys.stderr.isatty(),
                                 options.scheduler)
         except KeyboardInterrupt:
-            done = sum(grid.finished(out / title, parameters) for title, parameters in runs.items())
+            done = sum(finished(out / title, parameters) for title, parameters in runs.items())
             print(f"stopped: {done} of {len(runs)} runs are done; the same command runs the others", file=sys.stderr)
             return 130
         good = [row for row in rows if "nme" in row]
         if good:
-            grid.compare(good, out)
+            compare(good, out)
     for row in sorted(good, key=lambda row: float(row["nme"])):
         print(f"  {row['run']:<40} NME {float(row['nme']):6.2f} ({float(row['nme_low']):.2f}–{float(row['nme_high']):.2f})")
     failed = {row["run"]: row["failed"] for row in rows if row["failed"]}
@@ -239,8 +214,8 @@ def refuse_unknown(given, known):
     """Raise UsageError for a parameter that no notebook has, before anything runs."""
     for name in given:
         if name not in known:
-            raise UsageError(unknown(name, known))
+            raise UsageError(unknown_parameter(name, known))
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

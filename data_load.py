@@ -1,127 +1,34 @@
-"""How frames become samples: data sets by name, label correction, splits, the dataset; transforms by their names."""
+"""Frames as samples: the dataset, the sampler, and the transforms by their names; the command prints the splits."""
 
 import argparse
-import hashlib
 from collections import defaultdict
-from pathlib import Path
 
 import cv2
 import numpy as np
-import passive_threads  # noqa: F401 - before PyTorch
+import research.passive_threads  # noqa: F401 - before PyTorch
 from torch.utils.data import Dataset, Sampler
 
-from errors import DataError, UsageError, run
-from pictures import read_image
-from sources import Frames, is_official, load_folder, load_official
-from transforms import (
-    AUGMENTATIONS, Augment, Compose, FaceCrop, Normalize, RandomCrop, Rescale, ToTensor, crop_image, crop_matrix,
-    data_transform, evaluation_transform, inter_ocular, tight_box, to_points, to_targets, training_transform, turned,
+from facial_keypoints.errors import DataError, run_command
+from facial_keypoints.geometry import (
+    crop_image, crop_matrix, inter_ocular, tight_box, to_points, to_targets, yaw_estimate,
+)
+from facial_keypoints.images import read_image
+from research.datasets import SPLITS, SPLIT_PARTS, load_frames, shared_between_sides, split_frames
+from research.transforms import (
+    Augment, Compose, FaceCrop, Normalize, RandomCrop, Rescale, ToTensor, data_transform, evaluation_transform,
+    training_transform,
 )
 
 __all__ = [
-    "AUGMENTATIONS", "Augment", "Compose", "EpochSampler", "FaceCrop", "FacialKeypointsDataset", "Frames", "Normalize",
-    "RandomCrop", "Rescale", "ToTensor", "crop_image", "crop_matrix", "data_transform", "evaluation_transform",
-    "inter_ocular", "label_shift", "learned_shift", "load_frames", "read_image", "split_frames", "tight_box", "to_points",
-    "to_targets", "training_transform", "turned",
+    "Augment", "Compose", "EpochSampler", "FaceCrop", "FacialKeypointsDataset", "Normalize", "RandomCrop", "Rescale",
+    "ToTensor", "crop_image", "crop_matrix", "data_transform", "evaluation_transform", "inter_ocular", "load_frames",
+    "read_image", "split_frames", "tight_box", "to_points", "to_targets", "training_transform", "yaw_estimate",
 ]
 
-SPLITS = ("official", "person")
-PARTS = ("training", "validation", "test", "all-training", "all")
-LABELS = ("corrected", "published")
-KEPT = 300_000_000  # bytes of decoded gray frames that a dataset keeps in memory; what is beyond is decoded again
-AT_ONCE = 4  # archives of a sharded set that are shuffled together, and read at once
-
-# The official labels sit to the right of and below the features: by 0.48 px and 1.88 % of the distance between the
-# outer eye corners. Measured in x by symmetry (python audit.py), taken over to y: docs/data.md says why.
-SHIFT_PIXELS, SHIFT_INTER_OCULAR = 0.48, 0.0188
+CACHE_BYTES = 300_000_000  # bytes of decoded gray frames that a dataset keeps in memory; what is beyond is decoded again
+SHUFFLE_ARCHIVES = 4  # archives of a sharded set that are shuffled together, and read at once
 
 
-# ---------------------------------------------------------------- data sets, labels, splits
-
-def load_frames(data="sample", labels="corrected"):
-    """Load a data set: 'sample' (drawn faces), 'official', or the path of a folder or zip -> Frames.
-
-    `labels='corrected'` takes the known shift out of the official labels; other data sets have none to take out
-    and keep their labels as published. Raises DataError (what is wrong with the files) or UsageError.
-    """
-    if labels not in LABELS:
-        raise UsageError(f"labels must be one of {', '.join(LABELS)}, not {labels!r}")
-    if data == "sample":
-        from sample_faces import sample_archive
-
-        frames = load_folder(sample_archive(), "sample")
-        frames.kind = "sample"
-    elif data == "official":
-        frames = load_official()
-    elif data and Path(data).exists():
-        frames = load_folder(data)
-        frames.kind = "official" if is_official(frames) else frames.kind
-    else:
-        raise DataError(f"{data!r}: no such data set; give 'sample', 'official' or the path of a folder or zip")
-    if labels == "corrected" and frames.kind == "official":
-        frames.points = frames.points - label_shift(frames.points)
-        frames.labels = "corrected"
-    return frames
-
-
-def label_shift(points):
-    """Shift of the official labels for keypoints (…, 68, 2) in pixels -> (…, 1, 1), the same in x and y."""
-    length = inter_ocular(np.asarray(points, np.float32))
-    return (SHIFT_PIXELS + SHIFT_INTER_OCULAR * length)[..., None, None].astype(np.float32)
-
-
-def learned_shift(points, trained):
-    """What a network's answers (…, 68, 2) hold of the official labels' shift -> (…, 1, 2); `trained`: a checkpoint's `data`.
-
-    Nothing unless it learned published labels. Then it is the shift in y alone: training mirrors, and who sees a shift to
-    the right as often as one to the left learns neither.
-    """
-    published = trained.get("kind") == "official" and trained.get("labels") == "published"
-    return label_shift(points) * np.float32([0, published])
-
-
-def person_digit(person):
-    """0…9 from the sha256 of a name: which side of the `person` split somebody is on."""
-    return int(hashlib.sha256(person.encode()).hexdigest(), 16) % 10
-
-
-def split_frames(frames, split="person", part="training"):
-    """The frames of one part: training, validation, test, all-training (training and validation), or all.
-
-    `person`: no person on two sides; people are dealt out by `person_digit`: 0, 1 test, 2 validation, rest training.
-    `official`: as published, the same people on both sides; validation are the training rows of digit 2; training
-    frames that are byte for byte a test frame are left out. A set without published sides (`annotations.csv`, photos
-    with .pts files and no folder train…) is all test in `official`. Raises DataError for a part without frames.
-    """
-    if split not in SPLITS:
-        raise UsageError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
-    if part not in PARTS:
-        raise UsageError(f"part must be one of {', '.join(PARTS)}, not {part!r}")
-    digits = np.array([person_digit(person) for person in frames.people])
-    test = digits < 2 if split == "person" else frames.sides == "test"
-    validation = (digits == 2) & ~test
-    rows = {"test": test, "validation": validation, "training": ~test & ~validation, "all-training": ~test,
-            "all": np.ones(len(frames), bool)}[part]
-    if split == "official" and "training" in part:
-        rows &= ~_copies_of_test(frames)
-    if not rows.any():
-        people = f"it divides {len(set(frames.people))} people by their names: more people are needed"
-        cure = {"person": people + (", or none for validation: --final" if part == "validation" else ""),
-                "official": "this data set has no training side: split 'person' divides it by people"}[split]
-        raise DataError(f"{frames.data}: the {split} split has no {part} frames; {cure}")
-    chosen = frames.select(rows)
-    chosen.split = split
-    return chosen
-
-
-def _copies_of_test(frames):
-    """(n,) True for training frames whose file is byte for byte that of a test frame."""
-    is_test = frames.sides == "test"
-    digests = frames.digests()
-    return ~is_test & np.isin(digests, digests[is_test])
-
-
-# ---------------------------------------------------------------- dataset
 
 class FacialKeypointsDataset(Dataset):
     """Annotated frames as samples {'image', 'keypoints', 'row'}, put through `transform(sample, rng)`.
@@ -135,7 +42,7 @@ class FacialKeypointsDataset(Dataset):
 
     def __init__(self, frames, transform=None, gray=False, seed=0, boxes=None, finish=()):
         self.frames, self.transform, self.seed, self.boxes, self.finish = frames, transform, seed, boxes, finish
-        self.gray, self.images, room = gray, [], KEPT
+        self.gray, self.images, room = gray, [], CACHE_BYTES
         while gray and room > 0 and len(self.images) < len(frames):
             self.images.append(self.decoded(len(self.images)))
             room -= self.images[-1].nbytes
@@ -183,22 +90,11 @@ class EpochSampler(Sampler):
         rng, kinds = np.random.default_rng((self.seed, self.epoch)), np.unique(self.shards)
         if len(kinds) > 1:
             kinds = rng.permutation(kinds)
-            windows = [np.isin(self.shards, kinds[i:i + AT_ONCE]) for i in range(0, len(kinds), AT_ONCE)]
+            windows = [np.isin(self.shards, kinds[i:i + SHUFFLE_ARCHIVES]) for i in range(0, len(kinds), SHUFFLE_ARCHIVES)]
             order = np.concatenate([rng.permutation(np.flatnonzero(window)) for window in windows])
         else:
             order = rng.permutation(self.length)
         return iter((self.epoch * self.length + order).tolist())
-
-
-# ---------------------------------------------------------------- command
-
-def leaks(frames, split):
-    """How many people, videos and frames the test part shares with the training and validation parts."""
-    test = split_frames(frames, split, "test")
-    rest = split_frames(frames, split, "all-training")
-    shared = {"people": np.intersect1d(test.people, rest.people), "videos": np.intersect1d(test.videos, rest.videos)}
-    shared["frames"] = np.intersect1d(test.digests(), rest.digests())
-    return {key: len(value) for key, value in shared.items()}
 
 
 def main():
@@ -208,7 +104,7 @@ def main():
     print(f"{frames.data}: {len(frames)} annotated frames")
     for split in SPLITS:
         sizes = defaultdict(str)
-        for part in PARTS[:3]:
+        for part in SPLIT_PARTS[:3]:
             try:
                 rows = split_frames(frames, split, part)
                 sizes[part] = f"{len(rows)} frames of {len(set(rows.people))} people"
@@ -217,11 +113,11 @@ def main():
         print(f"\n{split} split\n" + "\n".join(f"  {part:<11} {size}" for part, size in sizes.items()))
         if "none" in (sizes["test"], sizes["training"]):
             continue
-        shared = leaks(frames, split)
+        shared = shared_between_sides(frames, split)
         print("  shared between test and the rest: " + ", ".join(f"{n} {what}" for what, n in shared.items()))
         if split == "person" and any(shared.values()):
             raise DataError("the person split leaks")
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

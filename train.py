@@ -1,4 +1,4 @@
-"""The training loop; notebook 2 and the command line both call it."""
+"""The training loop; notebook 2 and the command both call it."""
 
 import argparse
 import contextlib
@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import passive_threads  # noqa: F401 - before PyTorch
+import research.passive_threads  # noqa: F401 - before PyTorch
 import torch
 import torch.nn.functional as F
 from torch.optim.lr_scheduler import OneCycleLR
@@ -19,15 +19,50 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-import models
-import parallel
-from data_load import (
-    AUGMENTATIONS, KEPT, LABELS, SPLITS, EpochSampler, FacialKeypointsDataset, evaluation_transform, load_frames, split_frames,
-    training_transform,
+from data_load import CACHE_BYTES, EpochSampler, FacialKeypointsDataset
+from evaluate import predict_frames, predict_in_own_crops
+from facial_keypoints.assets import DEFAULT_NET
+from facial_keypoints.errors import SEED, DataError, UsageError, bounded_number, run_command
+from facial_keypoints.files import atomic_write, csv_text, refuse_overwriting
+from research.checkpoints import load_weights, read_checkpoint, save_checkpoint, to_builtins
+from research.distributed import (
+    LossModule, PeerFailureHandler, TimedLoader, print_rank_zero, process_group,
 )
-from errors import SEED, DataError, UsageError, number, run
-from evaluate import in_convention_of, point_errors, predict_frames
-from formats import alone_in, refuse_overwriting, table_text, write_whole
+from research.datasets import LABELS, SPLITS, load_frames, person_digit, split_frames
+from research.label_audit import residual_shift
+from research.labels import match_label_convention
+from research.locks import lock_folder
+from research.metrics import point_errors
+from research.networks import (
+    as_points, autocast, checked_net, find_weights, has_bfloat16, has_own_loss, input_size,
+    load_checkpoint, load_net, net_class, net_names, predict_targets,
+)
+from research.transforms import AUGMENTATIONS, evaluation_transform, training_transform
+
+def small_net():
+    """A quarter of the default network: for label audits, where many passes over few frames matter most."""
+    return net_class("models5")(side=64, widths=(32, 64), features=64)
+
+
+def measure_shift(frames, epochs, folder, bar=True):
+    """Train with mirroring on labels as they are -> offsets (n, 2) of labels from answers, and the answers (n, 68, 2).
+
+    A network that sees every face mirrored as well, with mirrored labels, cannot tell a shift to the right from one to
+    the left: what it learns in x is the truth plus nothing, and the mean offset of labels from its answers is their shift.
+    One half of the people is answered for by the network of the other half: a face that was learned by heart is not
+    mirrored any more, it is recognized. Crops stay loose to the end: one that fits the labels shifts with them.
+    """
+    half = np.array([person_digit(person) % 2 for person in frames.people], bool)
+    if half.all() or not half.any():
+        raise DataError(f"{frames.data}: too few people to have two halves of them, one to learn from and one to measure on")
+    answers = np.empty_like(frames.points)
+    for side in (False, True):
+        path, _ = train("models5", frames.select(half == side), None, Path(folder) / f"half{side:d}", epochs=epochs,
+                        batch_size=16, augment="plain", build=small_net, bar=bar, finish=((0.6, "gentle"),))
+        net = small_net()
+        load_weights(net, read_checkpoint(path)["state_dict"], path)
+        answers[half != side] = predict_in_own_crops(net, frames.select(half != side))
+    return residual_shift(frames.points, answers), answers
 
 
 def wing(answers, targets, width=0.2, curvature=0.04):
@@ -48,14 +83,14 @@ OPTIMIZERS = {
     "adam": torch.optim.Adam,
     "sgd": lambda parameters, lr: torch.optim.SGD(parameters, lr, momentum=0.9, nesterov=True, weight_decay=1e-4),
 }
-FINISH = ((0.6, "gentle"), (0.8, "fine"))  # from these shares of the epochs on, augmentation is so: crops as in use
-COLUMNS = ("epoch", "lr", "training_loss", "validation_loss", "validation_nme", "seconds", "waited")
+AUGMENTATION_SCHEDULE = ((0.6, "gentle"), (0.8, "fine"))  # from these shares of the epochs on, augmentation is so: crops as in use
+CURVE_COLUMNS = ("epoch", "lr", "training_loss", "validation_loss", "validation_nme", "seconds", "waited")
 
 
 def loss_of(net, images, targets, loss):
     """The loss of a batch: the network's own for 'own', else `loss` on its predictions."""
     return net.loss(images, targets) if loss == "own" else LOSSES[loss](
-        models.as_points(net(images), net).float(), targets)
+        as_points(net(images), net).float(), targets)
 
 
 def chosen_loss(net, net_name, loss):
@@ -63,36 +98,36 @@ def chosen_loss(net, net_name, loss):
 
     Raises UsageError for another loss where the network has its own: it would have no effect.
     """
-    own = models.accepts_loss(net)
+    own = has_own_loss(net)
     if loss == "auto":
         return "own" if own else "wing"
     if own:
         raise UsageError(f"{net_name} has a loss of its own (models/{net_name}.py), so loss {loss!r} has no effect; give "
                          "'auto', or a network without one: " + ", ".join(
-                             name for name in models.names() if not hasattr(models.net_class(name), "loss")))
+                             name for name in net_names() if not hasattr(net_class(name), "loss")))
     return loss
 
 
-def held(frames, side, batch_size):
+def validation_loader(frames, side, batch_size):
     """Batches of frames as evaluation sees them, made once if they fit in memory."""
     crops = FacialKeypointsDataset(frames, evaluation_transform(side))
-    return DataLoader(list(crops) if 4 * side * side * len(crops) <= KEPT else crops, batch_size)
+    return DataLoader(list(crops) if 4 * side * side * len(crops) <= CACHE_BYTES else crops, batch_size)
 
 
 def validate(net, batches, loss, bfloat16=False):
     """Loss and NME (%) of a network on batches of crops (n, 1, side, side) and targets (n, 68, 2)."""
     net.eval()
     total, errors, device = 0.0, [], next(net.parameters()).device
-    with torch.inference_mode(), models.autocast(device, bfloat16):
+    with torch.inference_mode(), autocast(device, bfloat16):
         for batch in batches:
             x, y = batch["image"], batch["keypoints"]
             total += loss_of(net, x.to(device), y.to(device), loss).item() * len(x)
-            errors.append(point_errors(models.answer(net, x).numpy(), y.numpy()).mean(1))
+            errors.append(point_errors(predict_targets(net, x).numpy(), y.numpy()).mean(1))
     errors = np.concatenate(errors)
     return total / len(errors), float(errors.mean())
 
 
-def average(averaged, current, steps):
+def ema_update(averaged, current, steps):
     """Exponential moving average of weights, quick at first: 0.998 would hold on to the random start of short runs."""
     keep = min(0.998, (1 + float(steps)) / (10 + float(steps)))
     if averaged[0].is_floating_point():
@@ -103,7 +138,7 @@ def average(averaged, current, steps):
 
 def train(net_name, training, validation, folder, epochs=60, batch_size=32, lr=0.002, loss="auto", optimizer="adamw",
           device="auto", seed=0, workers=None, bfloat16=True, init=None, resume=False, bar=True, augment="hard",
-          build=None, teacher=None, finish=FINISH, compiled=False, overwrite=False):
+          build=None, teacher=None, finish=AUGMENTATION_SCHEDULE, compiled=False, overwrite=False):
     """Train a network on frames and keep the weights that are best on `validation`.
 
     Writes into `folder`: checkpoint.pt (the best averaged weights), last.pt (all that `resume=True` needs to go on to
@@ -118,16 +153,16 @@ def train(net_name, training, validation, folder, epochs=60, batch_size=32, lr=0
     Under `accelerate launch` the processes share each batch, and the first alone writes.
     Returns the path of checkpoint.pt and the rows of curves.csv.
     """
-    check(epochs=epochs, batch_size=batch_size, lr=lr, loss=loss, optimizer=optimizer, augment=augment)
+    check_parameters(epochs=epochs, batch_size=batch_size, lr=lr, loss=loss, optimizer=optimizer, augment=augment)
     params = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "loss": loss, "optimizer": optimizer, "seed": seed,
               "bfloat16": bfloat16, "augment": augment, "init": str(init or ""), "teacher": str(teacher or ""),
               "finish": ", ".join(f"{kind} from {share:.0%}" for share, kind in finish)}
-    refuse_overwriting([models.find_weights(given) for given in (init, teacher) if given], [Path(folder) / "checkpoint.pt"])
-    team = parallel.team(device)
-    with parallel.Lost(team, folder), alone_in(folder) if team.main else contextlib.nullcontext():
+    refuse_overwriting([find_weights(given) for given in (init, teacher) if given], [Path(folder) / "checkpoint.pt"])
+    team = process_group(device)
+    with PeerFailureHandler(team, folder), lock_folder(folder) if team.main else contextlib.nullcontext():
         if team.main and not (resume or overwrite):
             refuse_earlier_run(folder)
-        return fit(team, net_name, training, validation, Path(folder), params, workers, resume, bar and team.main, build,
+        return run_epochs(team, net_name, training, validation, Path(folder), params, workers, resume, bar and team.main, build,
                    finish, compiled)
 
 
@@ -161,24 +196,24 @@ def holds_run(folder):
     return (folder / "params.json").exists()
 
 
-def fit(team, net_name, training, validation, folder, params, workers, resume, bar, build, finish, compiled):
+def run_epochs(team, net_name, training, validation, folder, params, workers, resume, bar, build, finish, compiled):
     """What `train` does once it has the folder for itself."""
     epochs, seed, lr, bfloat16 = (params[key] for key in ("epochs", "seed", "lr", "bfloat16"))
     device, batch_size = team.device, params["batch_size"]
     torch.manual_seed(seed)
-    net = models.checked(build(), net_name) if build else models.load_net(net_name)
+    net = checked_net(build(), net_name) if build else load_net(net_name)
     loss = params["loss"] = chosen_loss(net, net_name, params["loss"])
     seen = training.names  # frames that these weights know, those of the first training among them
     if params["init"]:
-        first = models.read_checkpoint(params["init"])
-        models.fill(net, first["state_dict"], params["init"])
+        first = read_checkpoint(params["init"])
+        load_weights(net, first["state_dict"], params["init"])
         seen = sorted({*(first["data"].get("frames") or []), *seen})
     if params["teacher"]:
-        training, known = taught(training, params["teacher"])
+        training, known = refine_labels(training, params["teacher"])
         seen = sorted({*known, *seen})
     net = net.to(device, memory_format=torch.channels_last)
-    averaged = AveragedModel(net, multi_avg_fn=average, use_buffers=True)
-    side = models.input_size(net)
+    averaged = AveragedModel(net, multi_avg_fn=ema_update, use_buffers=True)
+    side = input_size(net)
 
     view = partial(training_transform, side, empty=getattr(net, "empty", 0.0))
     later = [(round(share * epochs), view(kind)) for share, kind in finish]
@@ -187,39 +222,39 @@ def fit(team, net_name, training, validation, folder, params, workers, resume, b
     workers = int(training.shards.any()) if workers is None else workers
     loader = DataLoader(dataset, batch_sampler=team.batches(sampler, batch_size), num_workers=workers,
                         persistent_workers=workers > 0)
-    held_out = validation and held(validation, side, batch_size)
+    held_out = validation and validation_loader(validation, side, batch_size)
     optimizer = OPTIMIZERS[params["optimizer"]](net.parameters(), lr)
     steps = epochs * len(loader)
     schedule = OneCycleLR(optimizer, lr, total_steps=steps, pct_start=max(0.2, min(2 / steps, 0.9)))
-    scaler = torch.amp.GradScaler(device.type, enabled=bfloat16 and device.type == "cuda" and not models.has_bfloat16("cuda"))
+    scaler = torch.amp.GradScaler(device.type, enabled=bfloat16 and device.type == "cuda" and not has_bfloat16("cuda"))
     parts = {"net": net, "averaged": averaged, "optimizer": optimizer, "schedule": schedule, "scaler": scaler}
     data = {"data": training.data, "kind": training.kind, "split": training.split, "labels": training.labels,
             "frames": seen}
 
     history, best = [], {"nme": float("inf")}
     if resume and (folder / "last.pt").exists():
-        history, best = restore(folder / "last.pt", parts, {**params, "net": net_name}, data)
+        history, best = load_training_state(folder / "last.pt", parts, {**params, "net": net_name}, data)
     if team.mean(len(history)) != len(history):
         raise UsageError(f"{folder} does not hold the same last.pt on all machines; copy it, or write to a shared disk")
     if team.main:
-        write_whole(folder / "params.json", json.dumps({"net": net_name, **params}))
+        atomic_write(folder / "params.json", json.dumps({"net": net_name, **params}))
     if history and team.main:
-        write_whole(folder / "curves.csv", table_text(COLUMNS, history))  # the run may have been killed between the two files
-    losses = parallel.Losses(net, lambda images, targets: loss_of(net, images, targets, loss))
-    losses, board = team.wrap(torch.compile(losses) if compiled else losses), tensorboard(folder) if team.main else None
+        atomic_write(folder / "curves.csv", csv_text(CURVE_COLUMNS, history))  # the run may have been killed between the two files
+    losses = LossModule(net, lambda images, targets: loss_of(net, images, targets, loss))
+    losses, board = team.wrap(torch.compile(losses) if compiled else losses), tensorboard_writer(folder) if team.main else None
     for epoch in range(len(history), epochs):
         start, total = time.perf_counter(), 0.0
         sampler.epoch = epoch
         torch.manual_seed(seed * 100_003 + epoch)  # dropout: the same whether or not the run was broken here
         net.train()
-        batches = parallel.Watched(tqdm(loader, desc=f"epoch {epoch + 1}/{epochs}", unit="batch", leave=False, disable=not bar))
+        batches = TimedLoader(tqdm(loader, desc=f"epoch {epoch + 1}/{epochs}", unit="batch", leave=False, disable=not bar))
         for batch in batches:
             images = batch["image"].to(device, memory_format=torch.channels_last)
             targets = batch["keypoints"].to(device)
-            with models.autocast(device, bfloat16):
+            with autocast(device, bfloat16):
                 value = losses(images, targets)
             if not torch.isfinite(value):
-                wrong = culprits(net, images, targets, loss)
+                wrong = nonfinite_samples(net, images, targets, loss)
                 raise DataError(diverged(value.item(), epoch, lr, folder, training.names[batch["row"].numpy()[wrong]]))
             optimizer.zero_grad()
             scaler.scale(value).backward()
@@ -242,27 +277,27 @@ def fit(team, net_name, training, validation, folder, params, workers, resume, b
             best = {"nme": row.get("validation_nme", float("nan")), "epoch": epoch + 1}
             metrics = {"validation_nme": best["nme"], "epoch": epoch + 1, "minutes": sum(r["seconds"] for r in history) / 60}
             if team.main:
-                models.save_checkpoint(folder / "checkpoint.pt", net_name, averaged.module.state_dict(), params, metrics, data)
+                save_checkpoint(folder / "checkpoint.pt", net_name, averaged.module.state_dict(), params, metrics, data)
         if team.main:
-            keep(folder, parts, history, best, {**params, "net": net_name}, data)
-        report(row, epochs, bar, board)
+            save_training_state(folder, parts, history, best, {**params, "net": net_name}, data)
+        report_epoch(row, epochs, bar, board)
     return folder / "checkpoint.pt", history
 
 
-def taught(frames, teacher):
+def refine_labels(frames, teacher):
     """Frames whose keypoints are halfway between their labels and a trained network's answers; and the frames it knows.
 
     Labels that are cells of a lattice are noisy; a larger network has averaged over many of them. Its answers come from
     each crop and its mirror image, in the convention of these labels.
     """
-    net, content = models.load_checkpoint(models.find_weights(teacher))
-    answers = in_convention_of(frames, predict_frames(net, frames, mirrored=True), content["data"])
+    net, content = load_checkpoint(find_weights(teacher))
+    answers = match_label_convention(frames, predict_frames(net, frames, mirrored=True), content["data"])
     frames = frames.select(np.arange(len(frames)))
     frames.points = (frames.points + answers.astype(np.float32)) / 2
     return frames, content["data"].get("frames") or []
 
 
-def culprits(net, images, targets, loss):
+def nonfinite_samples(net, images, targets, loss):
     """Rows of a batch whose own loss is no number; none if all are: then it is the weights, and no sample is to blame."""
     with torch.inference_mode():
         net.eval()
@@ -278,7 +313,7 @@ def diverged(value, epoch, lr, folder, names=()):
     return f"the loss is {value} in epoch {epoch + 1}: {cure}{kept}"
 
 
-def check(epochs, batch_size, lr, loss, optimizer, augment="hard"):
+def check_parameters(epochs, batch_size, lr, loss, optimizer, augment="hard"):
     """Raise UsageError for parameters that cannot be trained with."""
     numbers = (("epochs", epochs, int, 1e9), ("batch_size", batch_size, int, 1e9), ("lr", lr, float, float("inf")))
     for name, value, kind, limit in numbers:
@@ -290,16 +325,16 @@ def check(epochs, batch_size, lr, loss, optimizer, augment="hard"):
             raise UsageError(f"{name} must be one of {', '.join(known)}, not {value!r}")
 
 
-def keep(folder, parts, history, best, params, data):
+def save_training_state(folder, parts, history, best, params, data):
     """Write last.pt and curves.csv, each whole or not at all."""
     state = {name: part.state_dict() for name, part in parts.items()}
     buffer = io.BytesIO()
-    torch.save(models.plain({"history": history, "best": best, "params": params, "data": data}) | {"state": state}, buffer)
-    write_whole(folder / "last.pt", buffer.getvalue())
-    write_whole(folder / "curves.csv", table_text(COLUMNS, history))
+    torch.save(to_builtins({"history": history, "best": best, "params": params, "data": data}) | {"state": state}, buffer)
+    atomic_write(folder / "last.pt", buffer.getvalue())
+    atomic_write(folder / "curves.csv", csv_text(CURVE_COLUMNS, history))
 
 
-def restore(path, parts, params, data):
+def load_training_state(path, parts, params, data):
     """Put a broken run's state back; raises UsageError if it was another run's."""
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
@@ -307,9 +342,9 @@ def restore(path, parts, params, data):
         history, best = saved["history"], saved["best"]
     except Exception as error:
         raise DataError(f"{path}: cannot be resumed from ({type(error).__name__}); delete it to begin again") from None
-    if params["loss"] == "own":  # earlier versions recorded a loss that such networks do not use
+    if params.get("loss") == "own":  # earlier versions recorded a loss that such networks do not use
         before["loss"] = "own"
-    changed = [k for k, v in models.plain({**params, **data}).items() if before.get(k) != v]
+    changed = [k for k, v in to_builtins({**params, **data}).items() if before.get(k) != v]
     if changed:
         raise UsageError(f"{path} is of a run with another {', '.join(changed)}; give the same, or another --out")
     try:
@@ -327,7 +362,7 @@ def read_history(folder):
         return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
 
 
-def tensorboard(folder):
+def tensorboard_writer(folder):
     """A TensorBoard writer when that is installed, else None."""
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -336,13 +371,13 @@ def tensorboard(folder):
     return SummaryWriter(folder)
 
 
-def report(row, epochs, bar, board):
+def report_epoch(row, epochs, bar, board):
     """One line an epoch, and the same numbers to TensorBoard."""
     if bar:
         tqdm.write(f"epoch {row['epoch']:>3}/{epochs}  training loss {row['training_loss']:.4f}" + (
             f"  validation loss {row['validation_loss']:.4f}  NME {row['validation_nme']:5.2f} %"
             if "validation_nme" in row else "") + f"  {row['seconds']:.0f} s, {100 * row['waited']:.0f} % of them for data")
-    for key in COLUMNS[1:-2] if board else ():
+    for key in CURVE_COLUMNS[1:-2] if board else ():
         if key in row:
             board.add_scalar(key, row[key], row["epoch"])
     if board:
@@ -351,7 +386,7 @@ def report(row, epochs, bar, board):
 
 def main():
     parser = argparse.ArgumentParser(description="Train a network of models/ and keep the weights that validate best.")
-    parser.add_argument("--net", default=models.DEFAULT, help="a file of models/ (default: %(default)s)")
+    parser.add_argument("--net", default=DEFAULT_NET, help="a file of models/ (default: %(default)s)")
     parser.add_argument("--data", default="sample", help="sample, official, or a folder or zip (default: %(default)s)")
     parser.add_argument("--split", default="person", choices=SPLITS, help="(default: %(default)s)")
     parser.add_argument("--labels", default="corrected", choices=LABELS, help="(default: %(default)s)")
@@ -365,21 +400,21 @@ def main():
                         help="hard: also tilted, dark, blurred, half hidden faces (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, … (default: %(default)s)")
     parser.add_argument("--seed", type=SEED, default=0, help="(default: %(default)s)")
-    parser.add_argument("--workers", type=number(int, 0),
+    parser.add_argument("--workers", type=bounded_number(int, 0),
                         help="processes that load data (default: 1 for a folder of archives, else 0)")
     parser.add_argument("--init", metavar="CHECKPOINT", help="start from these weights")
     parser.add_argument("--teacher", metavar="CHECKPOINT", help="a trained network whose answers refine the labels")
     parser.add_argument("--compile", action="store_true", help="by torch.compile: pays on GPUs, needs a compiler")
     parser.add_argument("--final", action="store_true", help="train on the validation frames too, keep the last epoch")
-    parser.add_argument("--threads", type=number(int, 1), help="of the processor (default: all cores)")
+    parser.add_argument("--threads", type=bounded_number(int, 1), help="of the processor (default: all cores)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, or with the newest of its kind")
     parser.add_argument("--overwrite", action="store_true", help="replace the run in --out")
     parser.add_argument("--out", help="folder to write to (default: runs/NET-DATA-SPLIT, then runs/NET-DATA-SPLIT-2, …)")
     options = parser.parse_args()
 
-    check(options.epochs, options.batch_size, options.lr, options.loss, options.optimizer)
-    models.net_class(options.net)
-    init = options.init and models.find_weights(options.init)
+    check_parameters(options.epochs, options.batch_size, options.lr, options.loss, options.optimizer)
+    net_class(options.net)
+    init = options.init and find_weights(options.init)
     frames = load_frames(options.data, options.labels)
     training = split_frames(frames, options.split, "all-training" if options.final else "training")
     validation = None if options.final else split_frames(frames, options.split, "validation")
@@ -390,8 +425,8 @@ def main():
     if options.threads:
         torch.set_num_threads(options.threads)
     if options.resume and not (folder / "last.pt").exists():
-        parallel.say(f"nothing to resume in {folder}: a new run begins")
-    parallel.say(f"{options.net} on {len(training)} frames, {len(validation or ())} for validation, labels {training.labels}; "
+        print_rank_zero(f"nothing to resume in {folder}: a new run begins")
+    print_rank_zero(f"{options.net} on {len(training)} frames, {len(validation or ())} for validation, labels {training.labels}; "
                  f"writing to {folder}")
     path, history = train(
         options.net, training, validation, folder, options.epochs, options.batch_size, options.lr, options.loss,
@@ -399,10 +434,10 @@ def main():
         augment=options.augment, teacher=options.teacher, compiled=options.compile, overwrite=options.overwrite)
     best = min((row["validation_nme"] for row in history if "validation_nme" in row), default=None)
     minutes = sum(row["seconds"] for row in history) / 60
-    parallel.say(f"{minutes:.1f} minutes" + (f", best validation NME {best:.2f} %" if best else ""))
-    parallel.say("score it once you are done choosing: "
+    print_rank_zero(f"{minutes:.1f} minutes" + (f", best validation NME {best:.2f} %" if best else ""))
+    print_rank_zero("score it once you are done choosing: "
                  f"python evaluate.py {path} --data {options.data} --split {options.split}")
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -1,22 +1,26 @@
 """What each step of the flagship is worth: short trainings on the person split, compared face by face on validation people."""
 
 import argparse
-import sys
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import research.passive_threads  # noqa: F401 - before PyTorch
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-import models
-import results
-import variants
-from data_load import AUGMENTATIONS, load_frames, split_frames
-from errors import UsageError, number, run
-from evaluate import bootstrap, in_convention_of, milliseconds_per_face, point_errors, predict_frames, settled_answers
-from formats import table_text, write_whole
+from evaluate import predict_frames, predict_in_own_crops
+from benchmarks import variants
+from facial_keypoints.errors import UsageError, bounded_number, run_command
+from facial_keypoints.files import atomic_write, csv_text
+from research.checkpoints import load_weights, read_checkpoint
+from research.export import milliseconds_per_face
+from research.datasets import load_frames, split_frames
+from research.inspection import describe
+from research.labels import match_label_convention
+from research.metrics import bootstrap, point_errors
+from research.networks import parameter_count
+from research.results import read_results
+from research.transforms import AUGMENTATIONS
 from models import models4, models5
 from train import train
 
@@ -24,7 +28,6 @@ TABLE = Path(__file__).with_name("ablation.csv")
 COLUMNS = ("step", "seeds", "epochs", "nme", "gain", "gain_low", "gain_high", "gains", "nme_own", "nme_training", "parameters",
            "multiply_adds", "ms_per_face", "minutes")
 CLOSEST = (0.1, 0.25, 0.25, 0.0)  # an augmentation for a step alone: what crops tell that fit the label to a hair
-
 
 NET = variants.Base
 STEPS = {  # name: how the network is built, what else training is given
@@ -72,7 +75,7 @@ def some_people(frames, one_in):
 
 def nme_of(net, frames, trained, answers=predict_frames, mirrored=False):
     """NME (n,) of a network on frames with corrected labels; `trained`: the `data` of its checkpoint."""
-    return point_errors(in_convention_of(frames, answers(net, frames, mirrored=mirrored), trained), frames.points).mean(1)
+    return point_errors(match_label_convention(frames, answers(net, frames, mirrored=mirrored), trained), frames.points).mean(1)
 
 
 def measure(step, seed, epochs, frames, folder):
@@ -85,25 +88,25 @@ def measure(step, seed, epochs, frames, folder):
     path, history = train("models5", some_people(training, one_in), None, folder, epochs=epochs, seed=seed, build=build,
                           resume=True, **more)
     net = build()
-    content = models.read_checkpoint(path)
+    content = read_checkpoint(path)
     state = content["state_dict"]
     if step == ASKED[0]:
         state = torch.load(folder / "last.pt", weights_only=True)["state"]["net"]
-    models.fill(net, state, path)
+    load_weights(net, state, path)
     return net, content["data"], sum(row["seconds"] for row in history) / 60
 
 
 def write_table(path, kept):
     """The rows in the order of the steps."""
-    write_whole(path, table_text(COLUMNS, [kept[name] for name in (*STEPS, *ASKED) if name in kept]))
+    atomic_write(path, csv_text(COLUMNS, [kept[name] for name in (*STEPS, *ASKED) if name in kept]))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("steps", nargs="*", metavar="STEP", help=f"of {', '.join((*STEPS, *ASKED))} (default: all)")
     parser.add_argument("--data", default="official", help="(default: %(default)s)")
-    parser.add_argument("--epochs", type=number(int, 1), default=20, help="(default: %(default)s)")
-    parser.add_argument("--seeds", type=number(int, 0), nargs="+", default=[0], help="(default: %(default)s)")
+    parser.add_argument("--epochs", type=bounded_number(int, 1), default=20, help="(default: %(default)s)")
+    parser.add_argument("--seeds", type=bounded_number(int, 0), nargs="+", default=[0], help="(default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"), help="keeps trainings (default: %(default)s)")
     parser.add_argument("--table", type=Path, default=TABLE, help="rows of other steps are kept (default: %(default)s)")
     options = parser.parse_args()
@@ -114,7 +117,7 @@ def main():
     frames = {labels: load_frames(options.data, labels) for labels in ("corrected", "published")}
     validation = split_frames(frames["corrected"], "person", "validation")
     known = some_people(split_frames(frames["corrected"], "person", "training"), 4)
-    kept = results.read(options.table) if options.table.exists() else []
+    kept = read_results(options.table) if options.table.exists() else []
     kept = {row["step"]: row for row in kept if row["step"] in (*STEPS, *ASKED)}
     if any(int(row["epochs"]) != options.epochs for row in kept.values()):
         raise UsageError(f"the rows of {options.table} are not of {options.epochs} epochs; give another --table")
@@ -126,7 +129,7 @@ def main():
             folder = options.out / f"{'base' if step in ASKED else step.replace('/', '-')} {options.epochs} epochs seed {seed}"
             net, trained, spent = measure(step, seed, options.epochs, frames, folder)
             errors.append(nme_of(net, validation, trained, mirrored=mirrored))
-            own.append(nme_of(net, validation, trained, settled_answers, mirrored).mean())
+            own.append(nme_of(net, validation, trained, predict_in_own_crops, mirrored).mean())
             learnt.append(nme_of(net, known, trained, mirrored=mirrored).mean())
             minutes.append(spent)
             base.setdefault(seed, errors[-1])
@@ -141,7 +144,7 @@ def main():
             "step": step, "seeds": len(errors), "epochs": options.epochs,
             **{name: round(float(value), 3) for name, value in figures.items()},
             "gains": " ".join(f"{gain.mean():.3f}" for gain in each),  # of each seed
-            "parameters": models.parameter_count(net), "multiply_adds": sum(row[-1] for row in models.describe(net)),
+            "parameters": parameter_count(net), "multiply_adds": sum(row[-1] for row in describe(net)),
             "minutes": round(float(np.mean(minutes)), 1)}
         print(f"{step:<36} NME {kept[step]['nme']:.2f}  gain {gains.mean():+.2f} ({low:+.2f} to {high:+.2f})  in its own crops "
               f"{np.mean(own):.2f}  on training faces {np.mean(learnt):.2f}  {np.mean(minutes):.1f} minutes", flush=True)
@@ -154,4 +157,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

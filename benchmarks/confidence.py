@@ -1,22 +1,22 @@
 """Does confidence mean something? Calibration of each point's on hard photographs, and faces told from what is none."""
 
 import argparse
-import sys
-from pathlib import Path
 
 import numpy as np
+import research.passive_threads  # noqa: F401 - before PyTorch
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-import models
+from evaluate import check_leakage
+from facial_keypoints.detector import KeypointDetector
+from facial_keypoints.detectors import to_tight
+from facial_keypoints.errors import run_command
+from facial_keypoints.geometry import overlap, tight_box, to_points
+from research.datasets import SPLITS, SPLIT_PARTS, load_frames, split_frames
+from research.labels import match_label_convention
+from research.metrics import point_errors
+from research.networks import find_weights, input_size, load_checkpoint, predict
+from detector_architectures import haar
 from benchmarks.robustness import CONDITIONS, crops_under
-from data_load import PARTS, SPLITS, load_frames, split_frames, tight_box, to_points
-from detector_architectures import haar, to_tight
-from errors import run
-from evaluate import in_convention_of, point_errors, refuse_leak
-from pipeline import KeypointDetector
-from transforms import overlap
 
 RIGHT = 10  # a point is right within this many % of the inter-ocular distance
 
@@ -25,10 +25,10 @@ def points_under(conditions, net, trained, frames):
     """Confidence (m,) and error (m,) in % of every point of every frame under every condition."""
     confidences, errors = [], []
     for condition in conditions:
-        crops, matrices, truth = crops_under(condition, frames, models.input_size(net))
-        parts = [models.predict(net, part) for part in crops.split(64)]
+        crops, matrices, truth = crops_under(condition, frames, input_size(net))
+        parts = [predict(net, part) for part in crops.split(64)]
         targets, confidence = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
-        points = in_convention_of(frames, to_points(targets, matrices, models.input_size(net)), trained)
+        points = match_label_convention(frames, to_points(targets, matrices, input_size(net)), trained)
         confidences.append(confidence.ravel())
         errors.append(point_errors(points, truth).ravel())
     return np.concatenate(confidences), np.concatenate(errors)
@@ -68,7 +68,7 @@ def judged_boxes(detector, frames):
     for index in range(len(frames)):
         image = frames.image(index)
         boxes = to_tight(detector.detector.detect(image)[0], detector.detector.fit)
-        for face, share in zip(detector.at(image, boxes), overlap(boxes, tight_box(frames.points[index])), strict=True):
+        for face, share in zip(detector.predict_boxes(image, boxes), overlap(boxes, tight_box(frames.points[index])), strict=True):
             if share > 0.4 or share < 0.15:  # between them it is hard to say
                 (true if share > 0.4 else false).append(face.confidence)
     return np.array(true), np.array(false)
@@ -79,13 +79,13 @@ def main():
     parser.add_argument("checkpoint")
     parser.add_argument("--data", default="official", help="(default: %(default)s)")
     parser.add_argument("--split", default="person", choices=SPLITS, help="(default: %(default)s)")
-    parser.add_argument("--part", default="validation", choices=PARTS, help="(default: %(default)s)")
+    parser.add_argument("--part", default="validation", choices=SPLIT_PARTS, help="(default: %(default)s)")
     parser.add_argument("--allow-leak", action="store_true", help="measure on frames that the network was trained on")
     options = parser.parse_args()
-    net, content = models.load_checkpoint(models.find_weights(options.checkpoint))
+    net, content = load_checkpoint(find_weights(options.checkpoint))
     frames = split_frames(load_frames(options.data), options.split, options.part)
     if not options.allow_leak:
-        refuse_leak(content, frames, options.checkpoint)
+        check_leakage(content, frames, options.checkpoint)
     confidence, error = points_under(CONDITIONS, net, content["data"], frames)
     a, b = recalibrated(confidence, error <= RIGHT)
     print(f"{len(frames)} frames under {len(CONDITIONS)} conditions; right is within {RIGHT} % of the inter-ocular distance\n"
@@ -108,4 +108,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

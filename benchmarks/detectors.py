@@ -1,19 +1,16 @@
 """Detectors on annotated frames: how many faces each finds, how many it invents, how long it takes; and their fits."""
 
 import argparse
-import sys
 import time
-from pathlib import Path
 
 import cv2
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.confidence import logistic_regression
-from data_load import PARTS, SPLITS, load_frames, split_frames, tight_box
-from detector_architectures import load_detector, names, to_tight
-from errors import run
-from transforms import overlap
+from facial_keypoints.detectors import detector_names, load_detector, to_tight
+from facial_keypoints.errors import run_command
+from facial_keypoints.geometry import overlap, tight_box
+from research.datasets import SPLITS, SPLIT_PARTS, load_frames, split_frames
 
 
 def run_over(detector, frames, images):
@@ -27,14 +24,14 @@ def run_over(detector, frames, images):
 
 
 def fit(answers, truth):
-    """Median place and size of the tight box in a detector's box, over frames where one box holds the face's centre."""
+    """Median place and size of the tight box in a detector's box, over frames where one box holds the face's center."""
     rows = []
     for (boxes, _), box in zip(answers, truth, strict=True):
-        centre = box[:2] + box[2:] / 2
-        hits = [b for b in boxes if ((b[:2] < centre) & (centre < b[:2] + b[2:])).all()]
+        center = box[:2] + box[2:] / 2
+        hits = [b for b in boxes if ((b[:2] < center) & (center < b[:2] + b[2:])).all()]
         if len(hits) == 1:
             b = hits[0]
-            rows.append([*((centre - b[:2] - b[2:] / 2) / b[2:]), *(box[2:] / b[2:])])
+            rows.append([*((center - b[:2] - b[2:] / 2) / b[2:]), *(box[2:] / b[2:])])
     return np.array(rows)
 
 
@@ -42,8 +39,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="sample")
     parser.add_argument("--split", default="official", choices=SPLITS)
-    parser.add_argument("--part", default="training", choices=PARTS)
-    parser.add_argument("--detector", nargs="+", default=[n for n in names() if n.startswith("haar")], choices=names())
+    parser.add_argument("--part", default="training", choices=SPLIT_PARTS)
+    parser.add_argument("--detector", nargs="+", default=[n for n in detector_names() if n.startswith("haar")], choices=detector_names())
     parser.add_argument("--fit", action="store_true", help="print each detector's fit and the evidence of its scores")
     options = parser.parse_args()
     cv2.setNumThreads(1)
@@ -70,4 +67,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -12,25 +12,24 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-import detector_architectures
-import models
-from data_load import SPLITS, load_frames, split_frames
-from errors import run
-from evaluate import point_errors, refuse_leak
-from pipeline import MIN_CONFIDENCE, KeypointDetector
-from photos import list_photos
-from sample_faces import draw_scene
-from pictures import read_image
-from transforms import overlap, tight_box
+from evaluate import check_leakage
+from facial_keypoints.assets import DEFAULT_NET
+from facial_keypoints.detector import MIN_CONFIDENCE, KeypointDetector
+from facial_keypoints.detectors import detector_names
+from facial_keypoints.errors import run_command
+from facial_keypoints.geometry import overlap, tight_box
+from facial_keypoints.images import read_image
+from facial_keypoints.predict_files import list_photos
+from research.datasets import SPLITS, load_frames, split_frames
+from research.metrics import point_errors
+from research.synthetic_faces import draw_scene
 
 
 def holds(points, box):
-    """True if the centre of keypoints (68, 2) lies in a box and their size is like its own: a hit on loosely drawn boxes."""
+    """True if the center of keypoints (68, 2) lies in a box and their size is like its own: a hit on loosely drawn boxes."""
     tight = tight_box(points)
-    centre = tight[:2] + tight[2:] / 2
-    return (box[:2] < centre).all() and (centre < box[:2] + box[2:]).all() and 1 / 3 < tight[2:].max() / box[2:].max() < 3
+    center = tight[:2] + tight[2:] / 2
+    return (box[:2] < center).all() and (center < box[:2] + box[2:]).all() and 1 / 3 < tight[2:].max() / box[2:].max() < 3
 
 
 def on_photos(detector, folder):
@@ -71,11 +70,11 @@ def under_moved_boxes(detector, frames, each=6, away=0.2, scale=1.25):
     rng, moved = np.random.default_rng(0), []
     for index in range(0, len(frames), 8):
         image, box = frames.image(index), tight_box(frames.points[index])
-        kept = detector.at(image, box[None])[0].points
+        kept = detector.predict_boxes(image, box[None])[0].points
         for angle, zoom in zip(rng.uniform(0, 2 * np.pi, each), scale ** rng.uniform(-1, 1, each), strict=True):
-            centre = box[:2] + box[2:] / 2 + away * box[2:].max() * np.array([np.cos(angle), np.sin(angle)])
-            other = np.concatenate([centre - box[2:] * zoom / 2, box[2:] * zoom])
-            moved.append(point_errors(detector.at(image, other[None])[0].points[None], kept[None]).mean())
+            center = box[:2] + box[2:] / 2 + away * box[2:].max() * np.array([np.cos(angle), np.sin(angle)])
+            other = np.concatenate([center - box[2:] * zoom / 2, box[2:] * zoom])
+            moved.append(point_errors(detector.predict_boxes(image, other[None])[0].points[None], kept[None]).mean())
     return np.array(moved)
 
 
@@ -101,8 +100,8 @@ def main():
     parser.add_argument("--data", help="annotated frames as well: sample, official, or a folder or zip")
     parser.add_argument("--split", default="official", choices=SPLITS, help="(default: %(default)s)")
     parser.add_argument("--part", default="validation", help="(default: %(default)s)")
-    parser.add_argument("--net", default=models.DEFAULT, help="(default: %(default)s)")
-    parser.add_argument("--detector", nargs="+", default=["haar"], choices=detector_architectures.names())
+    parser.add_argument("--net", default=DEFAULT_NET, help="(default: %(default)s)")
+    parser.add_argument("--detector", nargs="+", default=["haar"], choices=detector_names())
     parser.add_argument("--min-confidence", type=float, default=MIN_CONFIDENCE, help="(default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="(default: %(default)s)")
     parser.add_argument("--tilted", action="store_true")
@@ -122,7 +121,7 @@ def main():
         if options.data:
             frames = split_frames(load_frames(options.data), options.split, options.part)
             if not options.allow_leak:
-                refuse_leak(detector.checkpoint, frames, options.net)
+                check_leakage(detector.checkpoint, frames, options.net)
             found, other, times = on_frames(detector, frames)
             print(f"  {options.data}, {options.part}: {100 * found.mean():.1f} % of {len(frames)} faces found, {len(other)} "
                   f"others, {np.median(times):.1f} ms an image (90 % within {np.percentile(times, 90):.1f})")
@@ -133,4 +132,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

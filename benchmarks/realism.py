@@ -1,27 +1,24 @@
 """How real the drawn faces are: what a cascade finds, and how networks carry over between drawn and official frames."""
 
 import argparse
-import sys
-from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import models
-from data_load import load_frames, split_frames
-from detector_architectures.haar import Detector
-from errors import run
 from evaluate import score
+from facial_keypoints.errors import run_command
+from research.datasets import load_frames, split_frames
+from research.networks import find_weights
+from detector_architectures.haar import Detector
 
 
 def found_by_haar(frames):
-    """Share in % of frames in which the cascade (scaleFactor 1.1, minNeighbors 5) has a box around the face's centre."""
+    """Share in % of frames in which the cascade (scaleFactor 1.1, minNeighbors 5) has a box around the face's center."""
     detector = Detector(scale_factor=1.1, min_neighbors=5, portraits=False)
     hits = 0
     for row in range(len(frames)):
         boxes, _ = detector.detect(frames.image(row))
-        centre = frames.points[row].mean(0)
-        hits += bool(((boxes[:, :2] < centre) & (centre < boxes[:, :2] + boxes[:, 2:])).all(1).any())
+        center = frames.points[row].mean(0)
+        hits += bool(((boxes[:, :2] < center) & (center < boxes[:, :2] + boxes[:, 2:])).all(1).any())
     return 100 * hits / len(frames)
 
 
@@ -34,13 +31,13 @@ def main():
     print(f"Haar finds {found_by_haar(load_frames('sample')):.1f} % of the drawn faces")
     official = split_frames(load_frames("official", "published"), "official", "test")
     if options.on_drawn:
-        nme = score(models.find_weights(options.on_drawn), official)[0]["nme"]
+        nme = score(find_weights(options.on_drawn), official)[0]["nme"]
         print(f"trained on drawn faces alone, NME on official test frames, published labels: {nme:.2f} %")
-    path = models.find_weights(options.on_official)
+    path = find_weights(options.on_official)
     a, b = score(path, official)[0]["nme"], score(path, drawn)[0]["nme"]
     print(f"trained on official frames, NME on official test frames {a:.2f} %, on drawn ones {b:.2f} %: "
           f"{np.abs(a - b):.2f} apart")
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -9,12 +9,11 @@ from collections import defaultdict
 from pathlib import Path
 from xml.etree import ElementTree
 
-HOME = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(HOME))
-
 from benchmarks.speed import machine
-from errors import DataError, number, run
-from formats import write_whole
+from facial_keypoints.errors import DataError, bounded_number, run_command
+from facial_keypoints.files import atomic_write
+
+HOME = Path(__file__).resolve().parents[1]
 
 PAGE = HOME / "docs" / "reliability.md"
 SUBJECTS = {  # title: (file of tests, which of them, what one call of a test counts for)
@@ -53,8 +52,8 @@ def run_tests(files, chosen, cases):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cases", type=number(int, 1), default=2000, help="of each reader (default: %(default)s)")
-    parser.add_argument("--rounds", type=number(int, 1), default=10, help="of killed runs (default: %(default)s)")
+    parser.add_argument("--cases", type=bounded_number(int, 1), default=2000, help="of each reader (default: %(default)s)")
+    parser.add_argument("--rounds", type=bounded_number(int, 1), default=10, help="of killed runs (default: %(default)s)")
     options = parser.parse_args()
     lines, cases, failed = [], 0, 0
     for subject, (files, chosen, counting) in SUBJECTS.items():
@@ -70,7 +69,7 @@ def main():
             cases, failed = cases + tried, failed + wrong
             lines.append(f"| {title} | {tried:,} | {happened} |")
             print(f"{title:<90} {tried:>6}  {happened}", flush=True)
-    write_whole(PAGE, f"""# Reliability
+    atomic_write(PAGE, f"""# Reliability
 
 Made by `python benchmarks/reliability.py --cases {options.cases} --rounds {options.rounds}` on {machine()}:
 {cases:,} cases. Each line is a test of the same name in `tests/`. `make test` feeds 25 spoiled files to each reader and
@@ -81,4 +80,4 @@ kills one run of each kind; `make fuzz` feeds 2,000 to each.
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -1,20 +1,20 @@
 """NME on photographs unlike the training frames: dark, blurred, compressed, tilted, half hidden, in boxes that miss."""
 
 import argparse
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
+import research.passive_threads  # noqa: F401 - before PyTorch
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-import models
-from data_load import LABELS, PARTS, SPLITS, inter_ocular, load_frames, split_frames, tight_box, to_points
-from errors import run
-from evaluate import in_convention_of, point_errors, refuse_leak
-from transforms import crop_image, crop_matrix
+from evaluate import check_leakage
+from facial_keypoints.errors import run_command
+from facial_keypoints.geometry import crop_image, crop_matrix, inter_ocular, tight_box, to_points
+from research.datasets import LABELS, SPLITS, SPLIT_PARTS, load_frames, split_frames
+from research.labels import match_label_convention
+from research.metrics import point_errors
+from research.networks import find_weights, input_size, load_checkpoint, predict_targets
 
 
 # Each takes a gray image, its keypoints and a random generator -> image, keypoints; sizes go by the face.
@@ -96,10 +96,10 @@ def crops_under(condition, frames, side, seed=0):
 
 def errors_under(condition, net, trained, frames):
     """NME (n,) of a network on frames under a condition."""
-    crops, matrices, truth = crops_under(condition, frames, models.input_size(net))
-    targets = torch.cat([models.answer(net, part) for part in crops.split(64)])
-    points = to_points(targets.numpy(), matrices, models.input_size(net))
-    return point_errors(in_convention_of(frames, points, trained), truth).mean(1)
+    crops, matrices, truth = crops_under(condition, frames, input_size(net))
+    targets = torch.cat([predict_targets(net, part) for part in crops.split(64)])
+    points = to_points(targets.numpy(), matrices, input_size(net))
+    return point_errors(match_label_convention(frames, points, trained), truth).mean(1)
 
 
 def main():
@@ -107,15 +107,15 @@ def main():
     parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT")
     parser.add_argument("--data", default="official", help="(default: %(default)s)")
     parser.add_argument("--split", default="person", choices=SPLITS, help="(default: %(default)s)")
-    parser.add_argument("--part", default="validation", choices=PARTS, help="(default: %(default)s)")
+    parser.add_argument("--part", default="validation", choices=SPLIT_PARTS, help="(default: %(default)s)")
     parser.add_argument("--labels", default="corrected", choices=LABELS, help="(default: %(default)s)")
     parser.add_argument("--allow-leak", action="store_true", help="measure on frames that the network was trained on")
     options = parser.parse_args()
-    nets = [models.load_checkpoint(models.find_weights(name)) for name in options.checkpoints]
+    nets = [load_checkpoint(find_weights(name)) for name in options.checkpoints]
     frames = split_frames(load_frames(options.data, options.labels), options.split, options.part)
     for name, (_, content) in zip(options.checkpoints, nets, strict=True):
         if not options.allow_leak:
-            refuse_leak(content, frames, name)
+            check_leakage(content, frames, name)
     print(f"{frames.data}, {options.split} split, {options.part}: {len(frames)} frames, labels {frames.labels}; "
           "mean NME % (share above 10 %)")
     print(f"{'':<16}" + "".join(f"{Path(name).stem:>18}" for name in options.checkpoints))
@@ -128,4 +128,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -16,16 +16,15 @@ import numpy as np
 import psutil
 from tqdm import tqdm
 
-HOME = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(HOME))
-
-import results
-from benchmarks.speed import machine
-from data_load import load_frames, split_frames
-from errors import DataError, number, run
-from formats import table_text, write_whole
-from sample_faces import FRAMES, VIDEOS, draw_scene, draw_shards
+from facial_keypoints.errors import DataError, bounded_number, run_command
+from facial_keypoints.files import atomic_write, csv_text
+from research.datasets import load_frames, split_frames
+from research.results import current_commit, put_tables, read_results
+from research.synthetic_faces import FRAMES, VIDEOS, draw_scene, draw_shards
 from train import read_history
+from benchmarks.speed import machine
+
+HOME = Path(__file__).resolve().parents[1]
 
 PAGE = HOME / "docs" / "scaling.md"
 TABLE = Path(__file__).with_name("scaling.csv")
@@ -37,24 +36,24 @@ class Rows:
 
     def __init__(self, table):
         self.table = table
-        self.about = {"date": datetime.date.today().isoformat(), "commit": results.commit(), "machine": machine()}
+        self.about = {"date": datetime.date.today().isoformat(), "commit": current_commit(), "machine": machine()}
 
     def add(self, what, setting, figure, value, unit):
         """One row; an earlier one of the same machine and day gives way to it."""
         row = {"what": what, "setting": setting, "figure": figure, "value": f"{value:.4g}", "unit": unit, **self.about}
         print(f"{what:<12} {setting:<28} {figure:<32} {value:>10.4g} {unit}", flush=True)
-        kept = results.read(self.table) if self.table.exists() else []
+        kept = read_results(self.table) if self.table.exists() else []
         same = ("what", "setting", "figure", "date", "machine")
         kept = [other for other in kept if any(other[key] != row[key] for key in same)]
-        write_whole(self.table, table_text(COLUMNS, [*kept, row]))
+        atomic_write(self.table, csv_text(COLUMNS, [*kept, row]))
 
     def tell(self):
         """The table in docs/scaling.md: the newest row of each figure."""
-        newest = {tuple(row[key] for key in COLUMNS[:3]): row for row in results.read(self.table)}
+        newest = {tuple(row[key] for key in COLUMNS[:3]): row for row in read_results(self.table)}
         lines = ["| what | setting | figure | | on |", "| --- | --- | --- | ---: | --- |"]
         lines += [f"| {r['what']} | {r['setting']} | {r['figure']} | {r['value']} {r['unit']} | {r['date']} |" for r in
                   newest.values()]
-        results.put_tables(PAGE, scaling="\n".join([*lines, "", f"The newest on: {list(newest.values())[-1]['machine']}."]))
+        put_tables(PAGE, scaling="\n".join([*lines, "", f"The newest on: {list(newest.values())[-1]['machine']}."]))
 
 
 def call(*words, every=None, **environment):
@@ -150,7 +149,7 @@ def make_photos(folder, count, scenes=200, side=300):
         x, y = rng.integers(0, 21, 2)
         image = cv2.convertScaleAbs(drawn[i % len(drawn)][y:y + side, x:x + side], alpha=rng.uniform(0.6, 1.3))
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, cv2.imencode(".jpg", image[..., ::-1])[1].tobytes())
+        atomic_write(path, cv2.imencode(".jpg", image[..., ::-1])[1].tobytes())
     return sorted(path for path in folder.iterdir() if path.is_dir())
 
 
@@ -164,7 +163,7 @@ def photos(rows, options):
         for workers in (1, cores):  # in turn, for others compute here too
             for kind, places, chunk in (("start", sorted(few[0].iterdir())[:cores], 1), ("all", few, 100)):
                 shutil.rmtree(out := options.out / "few", ignore_errors=True)
-                seconds = call("annotate.py", *places, "--out", out, "--workers", workers, "--chunk", chunk)[0]
+                seconds = call("-m", "research.annotate", *places, "--out", out, "--workers", workers, "--chunk", chunk)[0]
                 spent.setdefault((workers, kind), []).append(seconds)
     for workers in (1, cores):
         starts[workers], whole = (np.median(spent[workers, kind]) for kind in ("start", "all"))
@@ -174,7 +173,7 @@ def photos(rows, options):
     rows.add("photos", f"{cores} processes", "speed over one process's", speeds[cores] / speeds[1], "times")
     out = options.out / "all"
     shutil.rmtree(out, ignore_errors=True)
-    seconds, seen = call("annotate.py", *folders, "--out", out, "--workers", cores, every=2)
+    seconds, seen = call("-m", "research.annotate", *folders, "--out", out, "--workers", cores, every=2)
     setting = f"{options.count} photos"
     rows.add("photos", setting, "photos a second", options.count / seconds, "1/s")
     rows.add("photos", setting, "speed over one process's", options.count / (seconds - starts[cores]) / speeds[1], "times")
@@ -191,10 +190,10 @@ def main():
     parser.add_argument("--net", default="models5", help="(default: %(default)s)")
     parser.add_argument("--data", default="official", help="of training (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="of training (default: %(default)s)")
-    parser.add_argument("--epochs", type=number(int, 1), default=20, help="of training (default: %(default)s)")
-    parser.add_argument("--people", type=number(int, 1), default=12_500,
+    parser.add_argument("--epochs", type=bounded_number(int, 1), default=20, help="of training (default: %(default)s)")
+    parser.add_argument("--people", type=bounded_number(int, 1), default=12_500,
                         help=f"in archives, {VIDEOS * FRAMES} frames each (default: %(default)s)")
-    parser.add_argument("--count", type=number(int, 1), default=50_000, help="photos (default: %(default)s)")
+    parser.add_argument("--count", type=bounded_number(int, 1), default=50_000, help="photos (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs/scaling"), help="(default: %(default)s)")
     parser.add_argument("--table", type=Path, default=TABLE, help="rows of other days are kept (default: %(default)s)")
     options = parser.parse_args()
@@ -207,4 +206,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

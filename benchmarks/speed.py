@@ -15,21 +15,24 @@ import warnings
 from functools import partial
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-import models  # before PyTorch, see passive_threads.py
+from facial_keypoints.assets import DEFAULT_NET
+from facial_keypoints.detector import KeypointDetector
+from facial_keypoints.errors import DataError, UsageError, bounded_number, run_command
+from facial_keypoints.geometry import crop_image, crop_matrix, tight_box, to_points
+from facial_keypoints.model import installed_runtimes
+from research.export import compile_net
+from research.datasets import load_frames
+from research.networks import (
+    autocast, find_weights, input_size, load_checkpoint, load_net, net_names,
+)
+from research.synthetic_faces import draw_scene
+from train import chosen_loss, loss_of
 
 import cv2
 import numpy as np
+import research.passive_threads  # noqa: F401 - before PyTorch
 import torch
 
-import runtimes
-from data_load import load_frames, tight_box
-from errors import DataError, UsageError, number, run
-from pipeline import KeypointDetector
-from sample_faces import draw_scene
-from train import chosen_loss, loss_of
-from transforms import crop_image, crop_matrix, to_points
 
 
 ROUNDS = 5  # everybody in turn: a slow moment of a shared machine is nobody's alone
@@ -107,13 +110,13 @@ def busy_processes(count):
 
 def training_step(name, threads):
     """A function that makes one step of training on 32 random crops."""
-    net = models.load_net(name).train()
-    side, optimizer = models.input_size(net), torch.optim.AdamW(net.parameters())
+    net = load_net(name).train()
+    side, optimizer = input_size(net), torch.optim.AdamW(net.parameters())
     images, targets = torch.rand(32, 1, side, side), torch.rand(32, 68, 2)
 
     def step():
         torch.set_num_threads(threads)
-        with models.autocast("cpu"):
+        with autocast("cpu"):
             value = loss_of(net, images, targets, chosen_loss(net, name, "auto"))
         optimizer.zero_grad()
         value.backward()
@@ -152,15 +155,15 @@ def median_seconds(call, seconds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("nets", nargs="*", help=f"of {', '.join(models.names())} (default: all)")
-    parser.add_argument("--threads", type=number(int, 1), nargs="+", default=[1, 2], help="(default: %(default)s)")
-    parser.add_argument("--batch", type=number(int, 1), default=1, help="faces at once (default: %(default)s)")
-    parser.add_argument("--seconds", type=number(float, 0.1), default=2.0, help="of each measurement (default: %(default)s)")
-    parser.add_argument("--busy", type=number(int, 1), metavar="N", help="compare with N busy processes on the machine instead")
+    parser.add_argument("nets", nargs="*", help=f"of {', '.join(net_names())} (default: all)")
+    parser.add_argument("--threads", type=bounded_number(int, 1), nargs="+", default=[1, 2], help="(default: %(default)s)")
+    parser.add_argument("--batch", type=bounded_number(int, 1), default=1, help="faces at once (default: %(default)s)")
+    parser.add_argument("--seconds", type=bounded_number(float, 0.1), default=2.0, help="of each measurement (default: %(default)s)")
+    parser.add_argument("--busy", type=bounded_number(int, 1), metavar="N", help="compare with N busy processes on the machine instead")
     options = parser.parse_args()
     print(machine())
     if options.busy:
-        for net in options.nets or [models.DEFAULT]:
+        for net in options.nets or [DEFAULT_NET]:
             compare_busy(net, options.busy, options.threads, options.seconds)
         return
     frames = load_frames("sample")
@@ -171,14 +174,14 @@ def main():
     for threads in options.threads:
         torch.set_num_threads(threads)
         cv2.setNumThreads(threads)
-        for name in options.nets or models.names():
+        for name in options.nets or net_names():
             try:
-                net, _ = models.load_checkpoint(models.find_weights(name))
+                net, _ = load_checkpoint(find_weights(name))
             except (DataError, UsageError):  # how quick it is does not depend on what it learned
-                net = models.load_net(name).eval()
-            for runtime in runtimes.present():
-                compiled = runtimes.compile_net(net, runtime, threads=threads)
-                rows.append((name, runtime, threads, ours(compiled, models.input_size(net))))
+                net = load_net(name).eval()
+            for runtime in installed_runtimes():
+                compiled = compile_net(net, runtime, threads=threads)
+                rows.append((name, runtime, threads, ours(compiled, input_size(net))))
     for name, make in (("dlib", dlib_predictor), ("MediaPipe face mesh", mediapipe_predictor)):
         try:
             rows.append((name, "its own", 1, make()))
@@ -199,4 +202,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -1,5 +1,6 @@
 """What the ablation puts in the place of parts of models5: losses, labels and heads of the literature."""
 
+import research.passive_threads  # noqa: F401 - before PyTorch
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -110,12 +111,12 @@ class Cells(Base):
         del self.mix, self.points, self.axes
         self.maps = nn.Conv2d(128, 3 * 68, 1)
         grid = torch.linspace(-1, 1, 17)[1::2]
-        self.register_buffer("centres", torch.stack(torch.meshgrid(grid, grid, indexing="xy"), -1).reshape(64, 2))
+        self.register_buffer("centers", torch.stack(torch.meshgrid(grid, grid, indexing="xy"), -1).reshape(64, 2))
 
     def cells(self, images):
         """Scores (n, 68, 64) of the cells, and for each cell where its point would lie (n, 68, 64, 2)."""
         scores, x, y = self.maps(self.stages(self.stem(images))).float().reshape(-1, 3, 68, 64).unbind(1)
-        return scores, self.centres + torch.stack([x, y], -1) / 8  # in halves of cells
+        return scores, self.centers + torch.stack([x, y], -1) / 8  # in halves of cells
 
     def loss(self, images, targets):
         """Cross-entropy of the cells, and the distance of what the true cell says. Crops without a face teach nothing."""

@@ -1,22 +1,19 @@
 """How calm points are in clips and how late they come: synthetic clips with sensor noise, one still and one moving."""
 
 import argparse
-import sys
 import time
-from pathlib import Path
 
 import cv2
 import matplotlib.cbook
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-import models
-from errors import DataError, run
-from pipeline import KeypointDetector
-from pictures import read_image
-from transforms import inter_ocular
-from video import Tracker, jitter, lag
+from facial_keypoints.assets import DEFAULT_NET
+from facial_keypoints.detector import KeypointDetector
+from facial_keypoints.errors import DataError, run_command
+from facial_keypoints.geometry import inter_ocular
+from facial_keypoints.images import read_image
+from facial_keypoints.tracking import Tracker
+from research.metrics import jitter, lag
 
 RATE, SETTLED = 25, 30  # frames a second; frames until the filter has come to rest
 
@@ -44,7 +41,7 @@ def followed(detector, photo, frames, noise, moving, smooth):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--net", default=models.DEFAULT, help="(default: %(default)s)")
+    parser.add_argument("--net", default=DEFAULT_NET, help="(default: %(default)s)")
     options = parser.parse_args()
     photo = read_image(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
     photo = cv2.resize(photo, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
@@ -68,4 +65,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

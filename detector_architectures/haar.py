@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from errors import DataError
+from facial_keypoints.errors import DataError
 
 WINDOW = 24  # side of the smallest window that the cascades know
 SMALLEST, SHARE = 24, 1 / 80  # tight boxes that are found: 24 px and larger, in large photos 1/80 of the longer side

@@ -1,6 +1,6 @@
 """OpenCV's second alternative frontal cascade: tighter, with fewer false boxes and fewer faces found."""
 
-from detector_architectures import haar
+from . import haar
 
 
 class Detector(haar.Detector):

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from detector_architectures import haar
+from . import haar
 
 
 class Detector(haar.Detector):

@@ -4,8 +4,8 @@ import threading
 
 import numpy as np
 
-from detector_architectures import from_landmarks
-from errors import DataError
+from facial_keypoints.detectors import from_landmarks
+from facial_keypoints.errors import DataError
 
 
 class Detector:

@@ -4,13 +4,14 @@ import hashlib
 import os
 import threading
 from pathlib import Path
+from urllib.request import urlopen
 
 import cv2
 import numpy as np
 
-from detector_architectures import from_landmarks
-from downloads import download
-from errors import DataError, run
+from facial_keypoints.detectors import from_landmarks
+from facial_keypoints.errors import DataError, run_command
+from facial_keypoints.files import atomic_write
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "data" / "face_detection_yunet_2023mar.onnx"
 SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
@@ -31,9 +32,9 @@ def find_weights():
     return path
 
 
-def check(path):
-    """Raise DataError unless a file is the one that is meant."""
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+def check(path, data):
+    """Raise DataError unless the bytes of a file are the ones that are meant."""
+    found = hashlib.sha256(data).hexdigest()
     if found != SHA256:
         raise DataError(f"{path}: sha256 {found[:12]}…, expected {SHA256[:12]}…: not YuNet's weights of March 2023; "
                         "delete it, or set YUNET_ONNX to where they are")
@@ -46,7 +47,7 @@ class Detector:
 
     def __init__(self, min_score=0.5):
         path = find_weights()
-        check(path)
+        check(path, path.read_bytes())
         self.lock = threading.Lock()  # the input size is set before each search
         self.net = cv2.FaceDetectorYN.create(str(path), "", (320, 320), min_score, 0.3)
 
@@ -63,10 +64,26 @@ class Detector:
         return from_landmarks(rows[:, 4:14].reshape(-1, 5, 2)) / np.float32(ratio), rows[:, 14].clip(0, 1).astype(float)
 
 
+def fetch(addresses=ADDRESSES, path=WEIGHTS):
+    """Fetch the weights from the first address that answers. Raises DataError."""
+    reasons = []
+    for address in addresses:
+        try:
+            with urlopen(address, timeout=60) as answer:
+                data = answer.read(2_000_000)
+        except (OSError, ValueError) as error:
+            reasons.append(f"{address}: {error}")
+            continue
+        check(path, data)
+        atomic_write(path, data)
+        return
+    raise DataError(f"YuNet's weights could not be fetched ({'; '.join(reasons)}). Fetch them by hand and place them as {path}.")
+
+
 def main():
-    download(ADDRESSES, WEIGHTS, check, "YuNet's weights", f"Fetch them by hand and place them as {WEIGHTS}.")
+    fetch()
     print(f"fetched: {WEIGHTS}")
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

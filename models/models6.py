@@ -1,6 +1,6 @@
 """The accurate network: models5 twice as wide and on 160² pixels, with nearly four times the weights."""
 
-from models import models5
+from . import models5
 
 
 class Net(models5.Net):

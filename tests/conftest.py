@@ -29,7 +29,7 @@ def the_runs_of_the_user_stay_as_they_are():
 @pytest.fixture(scope="session")
 def tiny_zip(tmp_path_factory):
     """A drawn data set of 16 people, 128 frames, as a zip of the official layout."""
-    from sample_faces import draw_archive
+    from research.synthetic_faces import draw_archive
 
     path = tmp_path_factory.mktemp("tiny") / "tiny.zip"
     draw_archive(path, people=16, seed=7, bar=False)
@@ -39,7 +39,7 @@ def tiny_zip(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny(tiny_zip):
     """Its frames."""
-    from data_load import load_frames
+    from research.datasets import load_frames
 
     return load_frames(str(tiny_zip))
 
@@ -49,7 +49,7 @@ def hopper():
     """The photo of Grace Hopper that comes with matplotlib: (path, uint8 RGB)."""
     from matplotlib import cbook
 
-    from data_load import read_image
+    from facial_keypoints.images import read_image
 
     path = Path(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
     return path, read_image(path)
@@ -65,12 +65,17 @@ def official_path():
     return path
 
 
+def python_words(script):
+    """How a command is called: a script of the root, or a module of research/."""
+    return [sys.executable, "-m", script] if script.startswith("research.") else [sys.executable, str(HOME / script)]
+
+
 @pytest.fixture
 def command():
     """Run one of our commands as a user would: command('pipeline.py', 'photo.jpg') -> finished process, as text."""
     def call(script, *arguments, **environment):
-        return subprocess.run([sys.executable, str(HOME / script), *map(str, arguments)], capture_output=True, text=True,
-                              env={**os.environ, **{k: str(v) for k, v in environment.items()}}, timeout=300)
+        return subprocess.run([*python_words(script), *map(str, arguments)], capture_output=True, text=True, timeout=300,
+                              env={**os.environ, "PYTHONPATH": str(HOME), **{k: str(v) for k, v in environment.items()}})
     return call
 
 
@@ -78,7 +83,7 @@ def write_photo(path, seed):
     """A drawn photo with one face."""
     import cv2
 
-    from sample_faces import draw_scene
+    from research.synthetic_faces import draw_scene
 
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), draw_scene(seed, faces=1, width=200, height=200)[0][..., ::-1])

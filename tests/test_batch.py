@@ -6,55 +6,56 @@ import nbformat
 import pytest
 from conftest import HOME, one_line_error
 
-import batch
-import grid
-from errors import DataError, UsageError
+from batch import NOTEBOOKS, parse, placed, run_notebook
+from facial_keypoints.errors import DataError, UsageError
+from research.notebook import check_parameters
+from research.sweep import combinations, read_grid
 
 
 def test_unknown_and_mistyped_parameters_are_refused():
     kinds = {"epochs": int, "lr": float, "resume": bool, "data": str}
     good = {"epochs": 3, "lr": 1, "resume": False, "data": "sample", "In": ["x = 1", "# Parameters\nepochs = 3\n"]}
-    batch.check_parameters(good, **kinds)
+    check_parameters(good, **kinds)
     with pytest.raises(UsageError, match="did you mean epochs"):
-        batch.check_parameters({**good, "In": ["# Parameters\nepoch = 5\n"]}, **kinds)
+        check_parameters({**good, "In": ["# Parameters\nepoch = 5\n"]}, **kinds)
     for wrong in ({"resume": "true"}, {"lr": "1e-3"}, {"epochs": 2.0}, {"epochs": True}, {"lr": True}, {"data": 3}):
         with pytest.raises(UsageError, match=next(iter(wrong))):
-            batch.check_parameters({**good, **wrong}, **kinds)
+            check_parameters({**good, **wrong}, **kinds)
 
 
 def test_values_are_read_as_what_they_are():
-    assert batch.parse(["a=1", "b=0.5", "c=true", "d=models4", "e='3'", "f=x=y", "g=False"]) == {
+    assert parse(["a=1", "b=0.5", "c=true", "d=models4", "e='3'", "f=x=y", "g=False"]) == {
         "a": 1, "b": 0.5, "c": True, "d": "models4", "e": "3", "f": "x=y", "g": False}
     with pytest.raises(UsageError, match="name=value"):
-        batch.parse(["epochs"])
+        parse(["epochs"])
 
 
 def test_every_notebook_declares_parameters_with_types_and_help():
     import papermill
 
-    for name in batch.NOTEBOOKS:
+    for name in NOTEBOOKS:
         for parameter, row in papermill.inspect_notebook(str(HOME / "notebooks" / name)).items():
             assert row["inferred_type_name"] in ("str", "int", "float", "bool"), (name, parameter)
             assert len(row["help"]) > 10, (name, parameter)
 
 
 def test_a_grid_is_every_combination_named_by_what_differs():
-    runs = grid.combinations({"net": ["models4", "models5"], "lr": [0.001], "seed": [0, 1]})
+    runs = combinations({"net": ["models4", "models5"], "lr": [0.001], "seed": [0, 1]})
     assert list(runs) == ["net=models4,seed=0", "net=models4,seed=1", "net=models5,seed=0", "net=models5,seed=1"]
     assert runs["net=models5,seed=1"] == {"net": "models5", "lr": 0.001, "seed": 1}
     with pytest.raises(UsageError, match="given twice"):
-        grid.combinations({"seed": [1, 1]})
+        combinations({"seed": [1, 1]})
     with pytest.raises(UsageError, match="at most"):
-        grid.combinations({"seed": list(range(200)), "lr": list(range(200))})
-    for title in grid.combinations({"data": ["x" * 300, "/a\0b/" + "顔" * 100], "seed": [0, 1]}):
+        combinations({"seed": list(range(200)), "lr": list(range(200))})
+    for title in combinations({"data": ["x" * 300, "/a\0b/" + "顔" * 100], "seed": [0, 1]}):
         assert len(title.encode()) <= 255 and title.isprintable() and "/" not in title
 
 
 def test_paths_are_meant_from_where_the_user_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my.zip").write_bytes(b"")
-    assert batch.placed("data", "my.zip") == str(tmp_path / "my.zip") and batch.placed("data", "sample") == "sample"
-    assert batch.placed("folder", "new") == str(tmp_path / "new") and batch.placed("loss", "my.zip") == "my.zip"
+    assert placed("data", "my.zip") == str(tmp_path / "my.zip") and placed("data", "sample") == "sample"
+    assert placed("folder", "new") == str(tmp_path / "new") and placed("loss", "my.zip") == "my.zip"
 
 
 @pytest.mark.parametrize("text, said", [
@@ -65,7 +66,7 @@ def test_paths_are_meant_from_where_the_user_is(tmp_path, monkeypatch):
 def test_files_that_are_no_grid_are_named(text, said, tmp_path):
     (tmp_path / "g.yaml").write_text(text)
     with pytest.raises(DataError, match=said) as error:
-        grid.read_grid(tmp_path / "g.yaml")
+        read_grid(tmp_path / "g.yaml")
     assert "g.yaml" in str(error.value)
 
 
@@ -90,7 +91,7 @@ def test_kernels_say_nothing_about_themselves(tmp_path, capfd):
     notebook = tmp_path / "one.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("print('the cell ran')")]), notebook)
     (tmp_path / "out").mkdir()
-    batch.run_notebook(notebook, tmp_path / "out", {}, bar=False)
+    run_notebook(notebook, tmp_path / "out", {}, bar=False)
     assert "the cell ran" in (tmp_path / "out" / "one.ipynb").read_text()
     assert "IPKernelApp" not in "".join(capfd.readouterr())
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from conftest import one_line_error
 
-import models
+from facial_keypoints.detector import Face
+from facial_keypoints.geometry import crop_image, crop_matrix, tight_box
+from research.networks import forward_with_confidence
 from benchmarks import robustness, variants
 from benchmarks.confidence import calibration, recalibrated
 from benchmarks.pipeline import under_moved_boxes
-from pipeline import Face
-from transforms import crop_image, crop_matrix, tight_box
 
 
 @pytest.mark.parametrize("name", ["few pixels", "tilted 45°"])
@@ -24,8 +24,8 @@ def test_conditions_move_points_and_pixels_alike(name):
     moved, new = robustness.CONDITIONS[name](image, points, np.random.default_rng(1))
     weights = moved.astype(float) ** 2
     y, x = np.mgrid[:moved.shape[0], :moved.shape[1]]
-    centre = [(x * weights).sum() / weights.sum(), (y * weights).sum() / weights.sum()]
-    np.testing.assert_allclose(centre, new[0], atol=0.3)
+    center = [(x * weights).sum() / weights.sum(), (y * weights).sum() / weights.sum()]
+    np.testing.assert_allclose(center, new[0], atol=0.3)
 
 
 @pytest.mark.parametrize("name", robustness.CONDITIONS)
@@ -65,7 +65,7 @@ def test_variants_learn_a_batch_with_a_crop_without_a_face(name):
         losses[-1].backward()
         optimizer.step()
     assert torch.isfinite(torch.stack(losses)).all() and losses[-1] < losses[0]
-    answers, confidence = models.targets_and_confidence(net.eval(), images)
+    answers, confidence = forward_with_confidence(net.eval(), images)
     assert answers.shape == (4, 68, 2) and ((confidence >= 0) & (confidence <= 1)).all()
     assert net(images).shape == (4, 136)
 
@@ -94,7 +94,7 @@ def test_boxes_that_move_nothing_move_no_points(tiny):
         def __init__(self, steady):
             self.steady = steady
 
-        def at(self, image, boxes):
+        def predict_boxes(self, image, boxes):
             place = np.zeros(2) if self.steady else boxes[0, :2]
             return [Face(boxes[0], np.random.default_rng(0).random((68, 2)) * 50 + place, 1.0)]
 

@@ -11,14 +11,15 @@ import time
 import pytest
 from conftest import one_line_error, write_photo
 
-import cluster
-from errors import UsageError
+from facial_keypoints.errors import UsageError
+from research import dask_cluster
+from research.dask_cluster import map_on_cluster
 
 
 def test_without_dask_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(UsageError, match="pip install"):
-        next(cluster.results("tcp://127.0.0.1:9", "halving.halves", [1]))
+        next(map_on_cluster("tcp://127.0.0.1:9", "halving.halves", [1]))
 
 
 distributed = pytest.importorskip("distributed", reason="optional: pip install 'dask[distributed]'")
@@ -74,8 +75,8 @@ def halves(number, *_):
         raise ValueError("six cannot be done")
     return number / 2
 """)
-    monkeypatch.setattr(cluster, "HOME", tmp_path)
-    ended = list(cluster.results(cluster_of_two[0], "halving.halves", iter(range(20))))
+    monkeypatch.setattr(dask_cluster, "HOME", tmp_path)
+    ended = list(map_on_cluster(cluster_of_two[0], "halving.halves", iter(range(20))))
     assert (tmp_path / "once").exists()
     assert sorted(item for item, _, _ in ended) == list(range(20))
     assert all(answer == item / 2 and not problem for item, answer, problem in ended if item != 6)
@@ -123,7 +124,7 @@ def test_photos_are_annotated_on_a_cluster_as_here(cluster_of_two, command, tmp_
     rows = []
     for name, more in (("there", ("--scheduler", address)), ("here", ("--workers", 1))):
         place = os.path.relpath(tmp_path / "photos")
-        done = command("annotate.py", place, "--out", tmp_path / name, "--chunk", 1, *more)
+        done = command("research.annotate", place, "--out", tmp_path / name, "--chunk", 1, *more)
         assert done.returncode == 1 and "bad.jpg" in done.stderr and "1 photos have no answer" in done.stderr, done.stderr
         tables = [pyarrow.parquet.read_table(path) for path in (tmp_path / name).glob("part-*.parquet")]
         rows.append(sorted((row["name"], row["face"]) for table in tables for row in table.to_pylist()))

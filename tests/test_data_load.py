@@ -5,11 +5,12 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from data_load import (
-    EpochSampler, FacialKeypointsDataset, crop_matrix, evaluation_transform, label_shift, leaks, load_frames, person_digit,
-    split_frames, tight_box, training_transform,
-)
-from errors import DataError, UsageError
+from data_load import EpochSampler, FacialKeypointsDataset
+from facial_keypoints.errors import DataError, UsageError
+from facial_keypoints.geometry import crop_matrix, tight_box
+from research.datasets import load_frames, person_digit, shared_between_sides, split_frames
+from research.labels import label_shift
+from research.transforms import evaluation_transform, training_transform
 
 
 @pytest.mark.parametrize("split", ["official", "person"])
@@ -23,8 +24,8 @@ def test_person_split_follows_the_hash_and_shares_nobody(tiny):
     assert person_digit("Abdel_Aziz_Al-Hakim") == 7  # its sha256 ends in …07d; as a whole number it ends in 7
     for part, digits in (("test", {0, 1}), ("validation", {2}), ("training", set(range(3, 10)))):
         assert {person_digit(p) for p in split_frames(tiny, "person", part).people} <= digits
-    assert leaks(tiny, "person") == {"people": 0, "videos": 0, "frames": 0}
-    assert leaks(tiny, "official")["people"] == 16
+    assert shared_between_sides(tiny, "person") == {"people": 0, "videos": 0, "frames": 0}
+    assert shared_between_sides(tiny, "official")["people"] == 16
 
 
 def test_official_split_is_as_published_but_for_copies_of_test_frames(tiny):
@@ -75,13 +76,13 @@ def test_official_splits_have_the_known_sizes_and_corrected_labels(official_path
     published, corrected = load_frames("official", "published"), load_frames("official")
     assert [len(split_frames(published, "official", p)) for p in ("training", "validation", "test")] == [3143, 315, 770]
     assert [len(split_frames(published, "person", p)) for p in ("training", "validation", "test")] == [3039, 385, 808]
-    assert leaks(published, "person") == {"people": 0, "videos": 0, "frames": 0}
-    assert leaks(published, "official") == {"people": 347, "videos": 769, "frames": 0}
+    assert shared_between_sides(published, "person") == {"people": 0, "videos": 0, "frames": 0}
+    assert shared_between_sides(published, "official") == {"people": 347, "videos": 769, "frames": 0}
     assert (published.labels, corrected.labels) == ("published", "corrected")
     np.testing.assert_allclose(published.points - corrected.points, np.broadcast_to(
         label_shift(published.points), published.points.shape), atol=1e-4)
     by_path = load_frames(str(official_path))
-    assert by_path.labels == "corrected"  # recognised by what it holds, too
+    assert by_path.labels == "corrected"  # recognized by what it holds, too
     np.testing.assert_array_equal(by_path.points, corrected.points)
 
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from data_load import tight_box, turned
-from detector_architectures import from_landmarks, haar, load_detector, names, to_tight, yunet
-from errors import DataError, UsageError
-from transforms import overlap
+from facial_keypoints.detectors import detector_names, from_landmarks, load_detector, to_tight
+from facial_keypoints.errors import DataError, UsageError
+from facial_keypoints.geometry import overlap, tight_box, yaw_estimate
+from detector_architectures import haar, yunet
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", detector_names())
 def test_every_detector_gives_boxes_and_scores(name, hopper):
     _, image = hopper
     try:
@@ -78,7 +78,7 @@ def test_yunet_answers_in_the_pixels_of_the_photo(size, tmp_path, monkeypatch):
 
 def test_five_landmarks_give_the_box_of_the_68(tiny):
     """To a tenth of its size on faces that look ahead, however they are tilted."""
-    ahead = np.abs(turned(tiny.points)) < 0.1
+    ahead = np.abs(yaw_estimate(tiny.points)) < 0.1
     turn = np.array([[0.9, -0.44], [0.44, 0.9]])
     for points in (tiny.points[ahead], tiny.points[ahead] @ turn.T):
         five = np.stack([points[:, 36:42].mean(1), points[:, 42:48].mean(1), *points[:, [30, 48, 54]].swapaxes(0, 1)], 1)

@@ -10,14 +10,16 @@ import pytest
 from conftest import one_line_error
 
 import evaluate
-import models
-from data_load import label_shift, load_frames, tight_box
-from errors import DataError, UsageError
-from formats import to_pts
-from evaluate import (
-    area_under_curve, bootstrap, debias, failure_rate, in_convention_of, point_errors,
-    refuse_leak, summarize,
+from evaluate import check_leakage, default_part, predict_in_own_crops
+from facial_keypoints.errors import DataError, UsageError
+from facial_keypoints.formats import pts_text
+from facial_keypoints.geometry import tight_box
+from research.datasets import load_frames
+from research.labels import label_shift, match_label_convention
+from research.metrics import (
+    area_under_curve, bootstrap, debias, failure_rate, point_errors, summarize,
 )
+from research.networks import WEIGHTS
 
 
 def faces(n=4, seed=0):
@@ -37,7 +39,7 @@ def test_an_error_is_a_share_of_the_inter_ocular_distance():
     assert m["nme"] == pytest.approx(6.8, abs=0.05) and m["n"] == 4
 
 
-def test_normalisers_are_named():
+def test_normalizers_are_named():
     truth = np.zeros((1, 68, 2))
     truth[0, 36], truth[0, 45] = (0, 0), (100, 0)
     truth[0, 37:42], truth[0, 42:45], truth[0, 46:48] = (30, 0), (80, 0), (80, 0)
@@ -104,17 +106,17 @@ def test_the_known_shift_is_added_for_published_labels_alone(tiny):
     true_net, shifted_net = {"kind": "official", "labels": "corrected"}, {"kind": "official", "labels": "published"}
     official = tiny.select(np.arange(len(tiny)))
     official.kind, official.labels = "official", "published"
-    np.testing.assert_array_equal(in_convention_of(official, answers, true_net), answers + label_shift(answers))
+    np.testing.assert_array_equal(match_label_convention(official, answers, true_net), answers + label_shift(answers))
     sideways, down = label_shift(answers) * np.float32([1, 0]), label_shift(answers) * np.float32([0, 1])
-    np.testing.assert_allclose(in_convention_of(official, answers, shifted_net), answers + sideways, atol=1e-4)
-    np.testing.assert_array_equal(in_convention_of(tiny, answers, true_net), answers)
-    np.testing.assert_array_equal(in_convention_of(tiny, answers, shifted_net), answers - down)
+    np.testing.assert_allclose(match_label_convention(official, answers, shifted_net), answers + sideways, atol=1e-4)
+    np.testing.assert_array_equal(match_label_convention(tiny, answers, true_net), answers)
+    np.testing.assert_array_equal(match_label_convention(tiny, answers, shifted_net), answers - down)
 
 
 def test_a_score_on_training_frames_is_refused(tiny):
     with pytest.raises(DataError, match="allow-leak"):
-        refuse_leak({"data": {"frames": [str(tiny.names[3])]}}, tiny, "x.pt")
-    refuse_leak({"data": {"frames": ["training/other.jpg"]}}, tiny, "x.pt")
+        check_leakage({"data": {"frames": [str(tiny.names[3])]}}, tiny, "x.pt")
+    check_leakage({"data": {"frames": ["training/other.jpg"]}}, tiny, "x.pt")
 
 
 def test_all_frames_of_a_set_without_sides_are_scored(command, tiny_zip, tmp_path):
@@ -130,14 +132,14 @@ def test_all_frames_of_a_set_without_sides_are_scored(command, tiny_zip, tmp_pat
         photo = tmp_path / "zip" / "images" / name.split("/")[1]
         (tmp_path / "pts").mkdir(exist_ok=True)
         shutil.copy(photo, tmp_path / "pts")
-        (tmp_path / "pts" / f"{photo.stem}.pts").write_text(to_pts(points))
+        (tmp_path / "pts" / f"{photo.stem}.pts").write_text(pts_text(points))
     for folder in ("zip", "pts"):
         done = command("evaluate.py", "models4", "--data", tmp_path / folder)
         assert done.returncode == 0 and ", all: 32 frames of" in done.stdout, done.stdout + done.stderr
     done = command("evaluate.py", "models4", "--data", tmp_path / "zip", "--part", "test")
     assert " of 32 frames of" in done.stdout
     known = {"data": {"frames": [str(frames.names[0])]}}
-    assert evaluate.default_part(frames, [known]) == "test" and evaluate.default_part(frames, [{"data": {}}]) == "all"
+    assert default_part(frames, [known]) == "test" and default_part(frames, [{"data": {}}]) == "all"
 
 
 def test_command_prints_one_json_object(command, tiny_zip):
@@ -150,7 +152,7 @@ def test_command_prints_one_json_object(command, tiny_zip):
 
 
 def test_command_prints_a_table_with_baselines_and_compares_two(command, tiny_zip):
-    done = command("evaluate.py", "models4", models.WEIGHTS / "models4.pt", "--data", tiny_zip, "--split", "official",
+    done = command("evaluate.py", "models4", WEIGHTS / "models4.pt", "--data", tiny_zip, "--split", "official",
                    "--worst", "2")
     assert done.returncode == 0, done.stderr
     row = json.loads(command("evaluate.py", "models4", "models4", "--data", tiny_zip, "--split", "official", "--json").stdout)
@@ -170,9 +172,9 @@ def test_users_mistakes_are_one_clear_line(command, arguments, code, said):
 
 @pytest.mark.official
 def test_shipped_weights_score_as_the_table_of_results_says(command, official_path):
-    import results
+    from research.results import read_results
 
-    row = next(r for r in results.read() if r["weights"] == "models4" and r["labels"] == "published")
+    row = next(r for r in read_results() if r["weights"] == "models4" and r["labels"] == "published")
     done = command("evaluate.py", "models4", "--data", "official", "--split", "official", "--labels", "published", "--json",
                    FACIAL_KEYPOINTS_DATA=official_path)
     assert json.loads(done.stdout)["nme"] == pytest.approx(float(row["nme"]), abs=0.03)
@@ -185,11 +187,11 @@ def test_settled_answers_forget_where_the_label_was(tiny, monkeypatch):
     faces = frames.points - np.float32([16, 0])
 
     def half_way(net, frames, boxes=None, mirrored=False):
-        centre = tight_box(frames.points) if boxes is None else boxes
+        center = tight_box(frames.points) if boxes is None else boxes
         place = tight_box(faces)
-        return faces + 0.5 * (centre - place)[:, None, :2] + 0.25 * (centre - place)[:, None, 2:]
+        return faces + 0.5 * (center - place)[:, None, :2] + 0.25 * (center - place)[:, None, 2:]
 
     monkeypatch.setattr(evaluate, "predict_frames", half_way)
     for looks, left in ((1, 8), (2, 4), (4, 1)):
-        np.testing.assert_allclose(evaluate.settled_answers(None, frames, looks) - faces, [[[left, 0]]] * np.ones((4, 68, 1)),
+        np.testing.assert_allclose(predict_in_own_crops(None, frames, looks) - faces, [[[left, 0]]] * np.ones((4, 68, 1)),
                                    atol=1e-3)

@@ -8,30 +8,31 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from errors import DataError
-from formats import (
-    ANSWERS, COLUMNS, PtsAnswers, csv_header, open_whole, read_boxes, read_coco, read_json, read_pts, to_csv, to_json, to_pts,
-    write_whole,
+from facial_keypoints.detector import Face
+from facial_keypoints.errors import DataError
+from facial_keypoints.files import atomic_open, atomic_write
+from facial_keypoints.formats import (
+    CSV_COLUMNS, WRITERS, PtsWriter, csv_header, csv_line, json_line, pts_text, read_boxes,
+    read_coco, read_json, read_pts,
 )
-from pipeline import Face
-from uses import head_pose
+from facial_keypoints.pose import head_pose
 
 FACE = Face(np.float32([1.5, 2, 30, 40]), np.random.default_rng(0).uniform(0, 900, (68, 2)).astype(np.float32), 0.8125)
 
 
 def test_csv_has_the_promised_columns_and_survives_awkward_names():
     name = 'a "b", c\n.jpg'
-    row = next(csv.DictReader(io.StringIO(csv_header() + to_csv(name, FACE))))
-    assert list(row) == COLUMNS == ["name", "left", "top", "width", "height", "confidence"] + [
+    row = next(csv.DictReader(io.StringIO(csv_header() + csv_line(name, FACE))))
+    assert list(row) == CSV_COLUMNS == ["name", "left", "top", "width", "height", "confidence"] + [
         f"{axis}{i}" for i in range(68) for axis in "xy"] + ["identity"]
-    assert row["identity"] == "" and to_csv(name, replace(FACE, identity=3)).endswith(",3\n")
+    assert row["identity"] == "" and csv_line(name, replace(FACE, identity=3)).endswith(",3\n")
     assert row["name"] == name and float(row["confidence"]) == pytest.approx(0.8125)
     points = np.array([[float(row[f"x{i}"]), float(row[f"y{i}"])] for i in range(68)])
     np.testing.assert_allclose(points, FACE.points, atol=0.006)
 
 
 def test_json_lines_hold_the_same():
-    row = json.loads(to_json("ü.jpg", FACE))
+    row = json.loads(json_line("ü.jpg", FACE))
     assert row["name"] == "ü.jpg" and row["box"] == [1.5, 2, 30, 40]
     np.testing.assert_allclose(row["points"], FACE.points, atol=0.006)
 
@@ -42,11 +43,11 @@ def test_files_of_answers_come_back(tmp_path):
     known = replace(FACE, point_confidence=rng.random(68), identity=3, pose=head_pose(FACE.points))
     photos = [("a.jpg", (600, 900), [FACE, known]), ("ü/b.jpg", (50, 60), []), ("c.jpg", (70, 80), [known])]
     for kind in ("json", "coco"):
-        with open_whole(tmp_path / kind) as file:
-            answers = ANSWERS[kind](file)
+        with atomic_open(tmp_path / kind) as file:
+            answers = WRITERS[kind](file)
             for photo in photos:
-                answers.add(*photo)
-            answers.end()
+                answers.write(*photo)
+            answers.close()
     rows = read_json(tmp_path / "json")
     assert [row["name"] for row in rows] == ["a.jpg", "a.jpg", "c.jpg"]
     assert "pose" not in rows[0] and rows[1]["identity"] == 3 and set(rows[1]["pose"]) == {"yaw", "pitch", "roll"}
@@ -84,23 +85,23 @@ def test_files_that_are_no_answers_are_named(text, tmp_path):
 
 
 def test_pts_round_trip_and_faults():
-    np.testing.assert_allclose(read_pts(to_pts(FACE.points)), FACE.points, atol=1e-4)
+    np.testing.assert_allclose(read_pts(pts_text(FACE.points)), FACE.points, atol=1e-4)
     for text, said in (("", "0 points"), ("{ 1 2 }", "1 points"), ("{ a b }", "could not convert"),
-                       (to_pts(np.zeros((68, 2))), "coincide"), ("{" + " 1e39" * 136 + "}", "not finite"),
-                       (to_pts(FACE.points).replace("\n}", " nan nan\n}"), "not finite"),
-                       (to_pts(FACE.points).replace("\n}", " 1 1\n}"), "69 points")):
+                       (pts_text(np.zeros((68, 2))), "coincide"), ("{" + " 1e39" * 136 + "}", "not finite"),
+                       (pts_text(FACE.points).replace("\n}", " nan nan\n}"), "not finite"),
+                       (pts_text(FACE.points).replace("\n}", " 1 1\n}"), "69 points")):
         with pytest.raises(DataError, match=said):
             read_pts(text, "x.pts")
 
 
 def test_a_file_a_face_wherever_photos_lie_and_none_takes_anothers_place(tmp_path):
-    answers, faces = PtsAnswers(tmp_path), [replace(FACE, points=FACE.points + i) for i in range(4)]
-    answers.add("a.jpg", (50, 60), faces[:1])
-    answers.add("a.png", (50, 60), faces[1:2])
-    answers.add("../b/c.jpg", (50, 60), [])
-    answers.add("../b/c.jpg", (50, 60), faces[2:3])  # rows of one photo may stand apart
-    answers.add("../b/c.jpg", (50, 60), faces[3:])
-    answers.end()
+    answers, faces = PtsWriter(tmp_path), [replace(FACE, points=FACE.points + i) for i in range(4)]
+    answers.write("a.jpg", (50, 60), faces[:1])
+    answers.write("a.png", (50, 60), faces[1:2])
+    answers.write("../b/c.jpg", (50, 60), [])
+    answers.write("../b/c.jpg", (50, 60), faces[2:3])  # rows of one photo may stand apart
+    answers.write("../b/c.jpg", (50, 60), faces[3:])
+    answers.close()
     found = {path.relative_to(tmp_path).as_posix(): read_pts(path.read_text()) for path in tmp_path.rglob("*.pts")}
     assert set(found) == {"a.pts", "a.png.pts", "b/c.pts", "b/c-2.pts"}
     for name, face in zip(("a.pts", "a.png.pts", "b/c.pts", "b/c-2.pts"), faces, strict=True):
@@ -127,11 +128,11 @@ def test_boxes_keep_their_order_and_more_columns_do_not_matter(tmp_path):
 
 def test_a_file_is_whole_or_not_there(tmp_path):
     target = tmp_path / "deep" / "x.txt"
-    write_whole(target, "old")
-    with pytest.raises(RuntimeError), open_whole(target) as file:
+    atomic_write(target, "old")
+    with pytest.raises(RuntimeError), atomic_open(target) as file:
         file.write(b"half")
         raise RuntimeError
     assert target.read_text() == "old" and list(target.parent.iterdir()) == [target]
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
-        write_whole(tmp_path / "file" / "x", "text")
+        atomic_write(tmp_path / "file" / "x", "text")

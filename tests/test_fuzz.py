@@ -15,20 +15,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import annotate
-import batch
-import detector_architectures
-import downloads
-import face_model
-import formats
-import grid
-import models
-import pictures
-import sources
-import train
-from errors import DataError, UsageError
+from batch import parameters_of, parse
+from facial_keypoints import images
+from facial_keypoints.detectors import detector_names, load_detector
+from facial_keypoints.errors import DataError, UsageError
+from facial_keypoints.formats import pts_text, read_boxes, read_coco, read_json, read_pts
+from facial_keypoints.images import read_image
+from facial_keypoints.video import VideoReader
+from research import download as download_module
+from research.annotate import footer_of, write_chunk
+from research.appearance_model import load_model
+from research.download import download
+from research.frames import load_folder, read_table
+from research.networks import find_weights, load_checkpoint, net_class, net_names
+from research.notebook import check_parameters
+from research.sweep import read_grid
+from train import load_training_state
 from test_sources import POINTS, csv_of, picture
-from video import Clip
 
 CASES = int(os.environ.get("FUZZ_CASES", 25))  # of each reader; make fuzz asks for thousands
 PHOTO = Image.fromarray(cv2.resize(np.random.default_rng(0).integers(0, 255, (6, 8, 3)).astype(np.uint8), (60, 44)))
@@ -75,7 +78,7 @@ def clip():
 
 
 def every_image(path):
-    frames = sources.load_folder(path)
+    frames = load_folder(path)
     return [frames.image(row) for row in range(len(frames))]
 
 
@@ -87,7 +90,7 @@ def state():
 
 def annotations():
     with tempfile.TemporaryDirectory() as folder:
-        annotate.write_chunk(Path(folder), ["a.jpg"], [("a.jpg", 0, [0, 0, 1, 1], 0.9, [0.0] * 136, [1.0] * 68)], {}, {})
+        write_chunk(Path(folder), ["a.jpg"], [("a.jpg", 0, [0, 0, 1, 1], 0.9, [0.0] * 136, [1.0] * 68)], {}, {})
         return next(Path(folder).glob("*.parquet")).read_bytes()
 
 
@@ -97,25 +100,25 @@ COCO = ('{"categories": [], "images": [{"id": 1, "file_name": "a.jpg"}], "annota
 READERS = {  # name: (ending, files to spoil, what reads a path)
     "image": (".jpg", [encoded("JPEG"), encoded("JPEG", "CMYK"), encoded("PNG"), encoded("PNG", "P"), encoded("WEBP"),
                        encoded("BMP"), encoded("TIFF"), encoded("TIFF", compression="tiff_lzw"), encoded("GIF")],
-              pictures.read_image),
-    "clip": (".avi", [clip()], lambda path: list(Clip(path))),
+              read_image),
+    "clip": (".avi", [clip()], lambda path: list(VideoReader(path))),
     "table": (".csv", [csv_of(POINTS, ["A_00.jpg", "B_00.jpg", "C_00.jpg"]).encode()],
-              lambda path: sources.read_table(path.read_bytes(), str(path))),
-    "pts": (".pts", [formats.to_pts(POINTS[0]).encode()], lambda path: formats.read_pts(path.read_bytes(), str(path))),
-    "boxes": (".csv", [b"name,left,top,width,height\na.jpg,1,2,30,40\nb.jpg,1.5,2,3e1,4\n"], formats.read_boxes),
-    "json": (".json", [FACE * 2], formats.read_json),
-    "coco": (".json", [COCO], formats.read_coco),
+              lambda path: read_table(path.read_bytes(), str(path))),
+    "pts": (".pts", [pts_text(POINTS[0]).encode()], lambda path: read_pts(path.read_bytes(), str(path))),
+    "boxes": (".csv", [b"name,left,top,width,height\na.jpg,1,2,30,40\nb.jpg,1.5,2,3e1,4\n"], read_boxes),
+    "json": (".json", [FACE * 2], read_json),
+    "coco": (".json", [COCO], read_coco),
     "archive": (".zip", [archive()], every_image),
-    "checkpoint": (".pt", [checkpoint()], models.load_checkpoint),
-    "broken run": (".pt", [state()], lambda path: train.restore(path, {}, {}, {})),
-    "grid": (".yaml", [b"net: [models4, models5]\nlr: [0.001, 0.01]\nseed: 3\n"], grid.read_grid),
-    "drawn model": (".npz", [drawn_model()], face_model.load_model.__wrapped__),
+    "checkpoint": (".pt", [checkpoint()], load_checkpoint),
+    "broken run": (".pt", [state()], lambda path: load_training_state(path, {}, {}, {})),
+    "grid": (".yaml", [b"net: [models4, models5]\nlr: [0.001, 0.01]\nseed: 3\n"], read_grid),
+    "drawn model": (".npz", [drawn_model()], load_model.__wrapped__),
     "notebook": (".ipynb", [b'{"cells": [{"cell_type": "code", "id": "a", "metadata": {"tags": ["parameters"]}, "outputs": [],'
                             b' "execution_count": null, "source": "a = 1"}], "metadata": {"kernelspec": {"name": "python3",'
-                            b' "language": "python"}}, "nbformat": 4, "nbformat_minor": 5}'], batch.parameters_of),
+                            b' "language": "python"}}, "nbformat": 4, "nbformat_minor": 5}'], parameters_of),
 }
 if importlib.util.find_spec("pyarrow"):  # optional
-    READERS["annotations"] = (".parquet", [annotations()], annotate.footer_of)
+    READERS["annotations"] = (".parquet", [annotations()], footer_of)
 EDITS = st.lists(st.tuples(st.floats(0, 1), st.sampled_from(["set", "cut", "add", "end", "twice"]), st.binary(max_size=8)),
                  min_size=1, max_size=6)
 
@@ -141,7 +144,7 @@ def told(function, *arguments, name=None):
 
 @pytest.mark.parametrize("reader", READERS)
 def test_spoiled_files_are_read_or_told(reader, monkeypatch, tmp_path):
-    monkeypatch.setattr(pictures, "MAX_PIXELS", 300_000)  # else a spoiled size is honestly decoded, in seconds
+    monkeypatch.setattr(images, "MAX_PIXELS", 300_000)  # else a spoiled size is honestly decoded, in seconds
     ending, files, read = READERS[reader]
     path = tmp_path / f"spoiled{ending}"
 
@@ -164,20 +167,20 @@ WORDS = st.one_of(st.text(max_size=40), st.sampled_from(ODD))
 @settings(max_examples=CASES, deadline=None)
 @given(WORDS)
 def test_names_that_are_not_present_are_told(word):
-    for find, known in ((models.net_class, models.names()), (detector_architectures.load_detector,
-                                                             detector_architectures.names())):
+    for find, known in ((net_class, net_names()), (load_detector,
+                                                             detector_names())):
         if word not in known:
             with pytest.raises(UsageError, match="present are"):
                 find(word)
-    told(models.find_weights, word)
+    told(find_weights, word)
 
 
 @settings(max_examples=CASES, deadline=None)
 @given(st.lists(st.text(max_size=30) | st.from_regex(r"[a-z]{1,5}=.{0,20}", fullmatch=True), max_size=4))
 def test_parameters_are_read_or_told(pairs):
-    for name, value in (told(batch.parse, pairs) or {}).items():
+    for name, value in (told(parse, pairs) or {}).items():
         assert any(pair.startswith(f"{name}=") for pair in pairs)
-        told(lambda given, kind: batch.check_parameters(given, **kind), {name: value, "In": []}, {name: float})
+        told(lambda given, kind: check_parameters(given, **kind), {name: value, "In": []}, {name: float})
 
 
 class Answer(io.BytesIO):
@@ -207,6 +210,6 @@ def test_nothing_half_written_is_taken_for_a_whole_download(wanted, answers):
         target = Path(folder, "set.zip")
         for body, status, length, breaks, honest in answers:
             body = wanted if honest else body
-            patch.setattr(downloads, "urlopen", lambda *_, timeout: Answer(body, status, length, breaks))  # noqa: B023
-            told(downloads.download, ["http://x/set.zip"], target, check, "the set", "Fetch it by hand.", name="set.zip")
+            patch.setattr(download_module, "urlopen", lambda *_, timeout: Answer(body, status, length, breaks))  # noqa: B023
+            told(download, ["http://x/set.zip"], target, check, "the set", "Fetch it by hand.", name="set.zip")
             assert not target.exists() or target.read_bytes() == wanted

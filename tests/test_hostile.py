@@ -13,27 +13,31 @@ from conftest import HOME, one_line_error, write_photo
 from PIL import Image
 from test_sources import POINTS, csv_of, picture
 
-import annotate
-import batch
-import evaluate
-import formats
-import grid
-import models
-import pictures
-import results
-import sources
-import train
-import video
-from data_load import load_frames, split_frames
-from errors import DataError, UsageError
-from pipeline import Face, KeypointDetector
+from batch import parse
+from benchmarks.publish import scored
+from evaluate import check_leakage, score
+from facial_keypoints.detector import Face, KeypointDetector
+from facial_keypoints.errors import DataError, UsageError
+from facial_keypoints.formats import (
+    PtsWriter, json_line, pts_text, read_boxes, read_coco, read_json, read_pts,
+)
+from facial_keypoints.images import read_image
+from facial_keypoints.video import VideoReader, VideoWriter
+from research.annotate import annotate_chunk, list_names
+from research.checkpoints import read_checkpoint
+from research.datasets import load_frames, split_frames
+from research.frames import load_folder, read_table
+from research.metrics import point_errors
+from research.networks import find_weights, load_checkpoint
+from research.sweep import as_yaml, read_grid
+from train import train
 
 
 @pytest.fixture(scope="module")
 def clip_bytes(tmp_path_factory):
     """A film of twenty noisy frames."""
     path, rng = tmp_path_factory.mktemp("clip") / "a.avi", np.random.default_rng(0)
-    with video.Film(path, 10) as film:
+    with VideoWriter(path, 10) as film:
         for _ in range(20):
             film.write(rng.integers(0, 255, (48, 64, 3)).astype(np.uint8))
     return path.read_bytes()
@@ -43,7 +47,7 @@ def clip_bytes(tmp_path_factory):
 def edited(tmp_path):
     """A function of what to do with a checkpoint's content -> the path of the checkpoint after it."""
     def edit(change):
-        content = models.read_checkpoint(models.find_weights("models5"))
+        content = read_checkpoint(find_weights("models5"))
         change(content)
         torch.save(content, tmp_path / "edited.pt")
         return tmp_path / "edited.pt"
@@ -73,7 +77,7 @@ def test_a_folder_of_traps_costs_no_answer_and_each_is_told(command, tmp_path, c
 def test_a_clip_that_is_whole_is_not_called_cut(tmp_path, clip_bytes):
     for share, cut in ((1, False), (0.5, True)):
         (tmp_path / "a.avi").write_bytes(clip_bytes[:int(share * len(clip_bytes))])
-        clip = video.Clip(tmp_path / "a.avi")
+        clip = VideoReader(tmp_path / "a.avi")
         assert len(list(clip)) == clip.count and clip.cut is cut
 
 
@@ -86,10 +90,10 @@ def test_formats_that_may_come_out_wrong_are_refused(form, known):
     else:
         image.save(file, form)
     if known:
-        assert np.abs(pictures.read_image(file.getvalue()).astype(int) - 200).max() <= 2
+        assert np.abs(read_image(file.getvalue()).astype(int) - 200).max() <= 2
     else:
-        with pytest.raises(DataError, match="known format|32 bits"):
-            pictures.read_image(file.getvalue())
+        with pytest.raises(DataError, match="known format|32-bit"):
+            read_image(file.getvalue())
 
 
 def test_boxes_that_no_photo_or_no_face_can_have_are_told(command, tmp_path, clip_bytes):
@@ -103,15 +107,15 @@ def test_boxes_that_no_photo_or_no_face_can_have_are_told(command, tmp_path, cli
     assert "b.jpg" in done.stderr and "have no row in" in done.stderr
     (tmp_path / "boxes.csv").write_text("name,left,top,width,height\na.jpg,50,50,1e-9,1e-30\n")
     with pytest.raises(DataError, match="line 2.*mistake"):
-        formats.read_boxes(tmp_path / "boxes.csv")
+        read_boxes(tmp_path / "boxes.csv")
 
 
 def test_every_photo_keeps_its_own_pts_files(tmp_path):
-    answers = formats.PtsAnswers(tmp_path)
+    answers = PtsWriter(tmp_path)
     names = ["x.jpg", "x.png", "x.png.jpg", "x-2.jpg", "../x.jpg", "a/../../x.jpg"]
     for number, name in enumerate(names):
         points = np.random.default_rng(number).uniform(0, 90, (2, 68, 2)).astype(np.float32)
-        answers.add(name, (90, 90), [Face(np.zeros(4), face, 1.0) for face in points])
+        answers.write(name, (90, 90), [Face(np.zeros(4), face, 1.0) for face in points])
     texts = {path.read_text() for path in tmp_path.rglob("*.pts")}
     assert len(texts) == 2 * len(names)
 
@@ -121,11 +125,11 @@ def test_every_photo_keeps_its_own_pts_files(tmp_path):
 def test_answers_never_go_over_what_they_were_made_with(command, tmp_path, tiny_zip, tiny):
     write_photo(tmp_path / "a.jpg", 3)
     own = tmp_path / "checkpoint.pt"
-    own.write_bytes(models.find_weights("models5").read_bytes())
+    own.write_bytes(find_weights("models5").read_bytes())
     before = own.read_bytes()
     assert "one of the inputs" in one_line_error(command("pipeline.py", tmp_path / "a.jpg", "--net", own, "--csv", own), 2)
     with pytest.raises(UsageError, match="written over"):
-        train.train("models5", tiny, None, tmp_path, epochs=1, init=own)
+        train("models5", tiny, None, tmp_path, epochs=1, init=own)
     assert "written over" in one_line_error(command("models.py", "export", own, "--onnx", own), 2)
     assert own.read_bytes() == before
 
@@ -161,24 +165,24 @@ def test_work_goes_on_where_nobody_reads_of_it(tmp_path):
 def test_numbers_beyond_any_picture_are_mistakes(tmp_path):
     far = POINTS[:1] * np.float32(1e15)
     with pytest.raises(DataError, match="line 2.*million pixels"):
-        sources.read_table(csv_of(far, ["A_00.jpg"]).encode(), "far.csv")
+        read_table(csv_of(far, ["A_00.jpg"]).encode(), "far.csv")
     with pytest.raises(DataError, match="far.pts.*million pixels"):
-        formats.read_pts(formats.to_pts(far[0]), "far.pts")
+        read_pts(pts_text(far[0]), "far.pts")
     with pytest.raises(DataError, match="no numbers"):
-        evaluate.point_errors(np.full((1, 68, 2), np.nan), POINTS[:1])
+        point_errors(np.full((1, 68, 2), np.nan), POINTS[:1])
 
 
 def test_endless_names_do_not_take_the_memory(tmp_path):
     with pytest.raises(DataError, match="more than 500 characters"):
-        sources.read_table(csv_of(POINTS[:2], ["A_00.jpg", "B" * 3_000_000]).encode(), "long.csv")
+        read_table(csv_of(POINTS[:2], ["A_00.jpg", "B" * 3_000_000]).encode(), "long.csv")
     with zipfile.ZipFile(tmp_path / "long.zip", "w") as archive:
         archive.writestr("x" * 60_000 + "/training_frames_keypoints.csv", csv_of(POINTS[:1], ["A_00.jpg"]))
         archive.writestr("x" * 60_000 + "/training/A_00.jpg", picture())
     with pytest.raises(DataError, match="long.zip.*more than 500 characters"):
-        sources.load_folder(tmp_path / "long.zip")
+        load_folder(tmp_path / "long.zip")
     with open(tmp_path / "sparse.txt", "wb") as file:
         file.truncate(10**13)  # takes no room on the disk
-    for read in (formats.read_json, formats.read_coco, formats.read_boxes, grid.read_grid):
+    for read in (read_json, read_coco, read_boxes, read_grid):
         with pytest.raises(DataError, match="sparse.txt.*at most"):
             read(tmp_path / "sparse.txt")
 
@@ -186,17 +190,17 @@ def test_endless_names_do_not_take_the_memory(tmp_path):
 def test_signs_that_end_lines_elsewhere_are_part_of_names(tmp_path):
     names = ["a\u2028b.jpg", "a\x85b.jpg", "a\x0bb.jpg", "a\x1cb.jpg"]
     face = Face(np.ones(4), POINTS[0], 1.0)
-    (tmp_path / "a.json").write_text("".join(formats.to_json(name, face) for name in names), encoding="utf-8")
-    assert [row["name"] for row in formats.read_json(tmp_path / "a.json")] == names
+    (tmp_path / "a.json").write_text("".join(json_line(name, face) for name in names), encoding="utf-8")
+    assert [row["name"] for row in read_json(tmp_path / "a.json")] == names
     (tmp_path / "list.txt").write_text("\r\n".join(str(tmp_path / name) for name in names) + "\r\n \r\n", encoding="utf-8")
-    assert [os.path.basename(name) for name in annotate.list_names([tmp_path / "list.txt"])] == names
+    assert [os.path.basename(name) for name in list_names([tmp_path / "list.txt"])] == names
 
 
 def test_lists_with_what_is_no_address_and_folders_without_photos(tmp_path):
     (tmp_path / "list.txt").write_text("http://[x/a.jpg\n/there/a.jpg\n")
-    assert list(annotate.list_names([tmp_path / "list.txt"])) == ["http://[x/a.jpg", "/there/a.jpg"]
+    assert list(list_names([tmp_path / "list.txt"])) == ["http://[x/a.jpg", "/there/a.jpg"]
     pytest.importorskip("fsspec", reason="optional: pip install fsspec")
-    rows, bad = annotate.annotate_chunk(["http://[x/a.jpg"], "models5", "haar", 0.5)
+    rows, bad = annotate_chunk(["http://[x/a.jpg"], "models5", "haar", 0.5)
     assert not rows and "\n" not in bad["http://[x/a.jpg"] and len(bad["http://[x/a.jpg"]) < 500
 
 
@@ -205,29 +209,29 @@ def test_lists_with_what_is_no_address_and_folders_without_photos(tmp_path):
 def test_weights_that_answer_nonsense_are_told_not_written(edited, tiny_zip, tmp_path):
     path = edited(lambda c: c["state_dict"].update({"axes.weight": torch.full((288, 128), 1e38)}))  # finite, not for long
     with pytest.raises(DataError, match="edited.pt.*broken"):
-        KeypointDetector(path, detector=None).at(np.full((99, 99, 3), 90, np.uint8), [[10, 10, 60, 60]])
+        KeypointDetector(path, detector=None).predict_boxes(np.full((99, 99, 3), 90, np.uint8), [[10, 10, 60, 60]])
     frames = split_frames(load_frames(str(tiny_zip)), "person", "test")
     with pytest.raises(DataError, match="edited.pt.*broken"):
-        evaluate.score(path, frames, allow_leak=True)
+        score(path, frames, allow_leak=True)
 
 
 def test_checkpoints_made_by_hand_are_told_in_one_line(edited, tiny_zip, tmp_path):
     whole = edited(lambda c: c["state_dict"].update({k: v.long() for k, v in c["state_dict"].items()}))
     with pytest.raises(DataError, match="another kind"):
-        models.load_checkpoint(whole)
+        load_checkpoint(whole)
     torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pt")
     with pytest.raises(DataError, match="never unpickled") as told:
-        models.read_checkpoint(tmp_path / "module.pt")
+        read_checkpoint(tmp_path / "module.pt")
     assert str(told.value).isprintable()
     bare = edited(lambda c: c.update(data={}))
     with pytest.raises(DataError, match="edited.pt.*on which split"):
-        results.scored(bare, "x", str(tiny_zip))
+        scored(bare, "x", str(tiny_zip))
 
 
 def test_a_long_list_of_frames_takes_the_room_of_its_letters(edited, tiny_zip):
     path = edited(lambda c: c["data"].update(frames=["x" * 3_000_000] + [f"training/{i}.jpg" for i in range(20_000)]))
     frames = split_frames(load_frames(str(tiny_zip)), "person", "test")
-    evaluate.refuse_leak(models.read_checkpoint(path), frames, path)
+    check_leakage(read_checkpoint(path), frames, path)
 
 
 # ---------------------------------------------------------------- parameters
@@ -236,8 +240,8 @@ def test_parameters_reach_notebooks_as_they_were_given(tmp_path):
     import yaml
 
     given = {"lr": 0.00001, "data": "set\U0001f600.zip", "odd": "a: [b", "seed": 3, "bar": False}
-    assert yaml.safe_load(grid.as_yaml(given)) == given
-    assert batch.parse(["lr=1j", "epochs={1,2}", "x=" + "-" * 20_000 + "1"]) == {
+    assert yaml.safe_load(as_yaml(given)) == given
+    assert parse(["lr=1j", "epochs={1,2}", "x=" + "-" * 20_000 + "1"]) == {
         "lr": "1j", "epochs": "{1,2}", "x": "-" * 20_000 + "1"}
 
 
@@ -257,16 +261,16 @@ def test_an_audit_asks_for_what_it_needs_before_it_trains(command, tmp_path):
         archive.writestr("test_frames_keypoints.csv", csv_of(POINTS[:1], ["B_00.jpg"]))
         for name, form in (("training/A_00.jpg", "JPEG"), ("training/A_01.jpg", "PNG"), ("test/B_00.jpg", "BMP")):
             archive.writestr(name, picture(form))
-    assert "too few people" in one_line_error(command("audit.py", "--data", tmp_path / "one.zip", "--epochs", 1), 1)
-    assert "name ends in" in one_line_error(command("audit.py", "--doubtful", tmp_path / "x.xyz"), 2)
-    assert "is not from" in one_line_error(command("audit.py", "--shift", "nan", "nan"), 2)
+    assert "too few people" in one_line_error(command("benchmarks/label_audit.py", "--data", tmp_path / "one.zip", "--epochs", 1), 1)
+    assert "name ends in" in one_line_error(command("benchmarks/label_audit.py", "--doubtful", tmp_path / "x.xyz"), 2)
+    assert "is not from" in one_line_error(command("benchmarks/label_audit.py", "--shift", "nan", "nan"), 2)
 
 
 def test_a_damaged_cache_is_drawn_again(tmp_path, monkeypatch):
-    import sample_faces
+    from research.synthetic_faces import VERSION, sample_archive
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    path = tmp_path / "facial-keypoints" / f"sample-v{sample_faces.VERSION}-2-0.zip"
+    path = tmp_path / "facial-keypoints" / f"sample-v{VERSION}-2-0.zip"
     path.parent.mkdir()
     path.write_bytes(b"PK\x03\x04 and no more")
-    assert sample_faces.sample_archive(people=2) == path and len(load_frames(str(path))) == 16
+    assert sample_archive(people=2) == path and len(load_frames(str(path))) == 16

@@ -12,10 +12,12 @@ import pytest
 import torch
 from conftest import HOME, one_line_error
 
-import batch
-import models
-from errors import UsageError
-from formats import alone_in, write_whole
+from batch import NOTEBOOKS
+from facial_keypoints.errors import UsageError
+from facial_keypoints.files import atomic_write
+from research.checkpoints import read_checkpoint
+from research.locks import lock_folder
+from research.networks import load_checkpoint
 
 resource = pytest.importorskip("resource", reason="needs limits on the size of files, which Windows has not")
 
@@ -38,7 +40,7 @@ def training(tiny_zip, out, *more):
 
 
 def weights(folder):
-    return models.read_checkpoint(folder / "checkpoint.pt")["state_dict"]
+    return read_checkpoint(folder / "checkpoint.pt")["state_dict"]
 
 
 def test_a_training_killed_at_any_moment_ends_with_the_same_weights(tiny_zip, tmp_path, command):
@@ -118,7 +120,7 @@ def test_a_full_disk_leaves_the_last_good_files(tiny_zip, tmp_path, command):
     _, said = process.communicate(timeout=120)
     assert process.returncode == 1 and "cannot be written" in said.splitlines()[-1] and "Traceback" not in said, said
     assert {path.name: path.read_bytes() for path in out.iterdir() if path.name[0] != "."} == before
-    models.load_checkpoint(out / "checkpoint.pt")
+    load_checkpoint(out / "checkpoint.pt")
 
 
 SMALL_DISK = """mount -t tmpfs -o size=60k none "$1" && cp -r "$2"/. "$1" || exit 99
@@ -131,7 +133,7 @@ def test_a_small_disk_that_fills_keeps_what_was_there(script, tiny_zip, hopper, 
     small, before, after = (tmp_path / name for name in ("small", "before", "after"))
     for folder in (small, before, after):
         folder.mkdir()
-    names = ["checkpoint.pt", *batch.NOTEBOOKS, hopper[0].name]
+    names = ["checkpoint.pt", *NOTEBOOKS, hopper[0].name]
     for name in names:
         (before / name).write_text("what was there\n")
     words = {"train.py": training(tiny_zip, small, "--overwrite"), "batch.py": ("batch.py", "--out", small),
@@ -159,19 +161,19 @@ def test_answers_take_their_name_only_when_all_are_written(hopper, tmp_path):
 
 def test_what_is_written_whole_leaves_nothing_behind_when_it_fails(tmp_path):
     path = tmp_path / "file"
-    write_whole(path, "old")
+    atomic_write(path, "old")
     with pytest.raises(TypeError):
-        write_whole(path, 3)
+        atomic_write(path, 3)
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
 def test_two_runs_into_one_folder_do_not_mix(tiny_zip, tmp_path, command):
-    with alone_in(tmp_path / "run"):
-        with pytest.raises(UsageError, match="another run"), alone_in(tmp_path / "run"):
+    with lock_folder(tmp_path / "run"):
+        with pytest.raises(UsageError, match="another run"), lock_folder(tmp_path / "run"):
             pass
         assert "another run" in one_line_error(command(*training(tiny_zip, tmp_path / "run")), 2)
         grid = command("batch.py", "--net", "models2", "--seed", "0", "1", "--data", tiny_zip, "--out", tmp_path / "run")
         assert "another run" in one_line_error(grid, 2)
         assert "another run" in one_line_error(command("batch.py", "--out", tmp_path / "run"), 2)
-    with alone_in(tmp_path / "run"):
+    with lock_folder(tmp_path / "run"):
         assert not (tmp_path / "run" / "params.json").exists()

@@ -12,7 +12,8 @@ import pytest
 from conftest import HOME, copy_of_the_repository
 
 import batch
-from errors import DataError
+from batch import run_notebook
+from facial_keypoints.errors import DataError
 
 NOTEBOOKS = [HOME / "notebooks" / name for name in batch.NOTEBOOKS]
 SMALL = {"1": {"audit_epochs": 1}, "2": {"epochs": 1, "batch_size": 16}, "3": {}}
@@ -25,14 +26,14 @@ def test_papermill_runs_each_notebook_with_parameters(notebook, tiny_zip, tmp_pa
         given["data"] = str(tiny_zip)
     if notebook.name[0] == "2":
         given |= {"folder": str(tmp_path / "run"), "net": "models2"}
-    batch.run_notebook(notebook, tmp_path, given, bar=False)
+    run_notebook(notebook, tmp_path, given, bar=False)
     page = (tmp_path / notebook.with_suffix(".html").name).read_text()
     assert "data:image/png" in page and (tmp_path / notebook.name).exists()
 
 
 def test_a_parameter_that_does_not_exist_fails_the_run(tmp_path):
     with pytest.raises(DataError, match="did you mean"):
-        batch.run_notebook(NOTEBOOKS[2], tmp_path, {"detecter": "haar"}, bar=False)
+        run_notebook(NOTEBOOKS[2], tmp_path, {"detecter": "haar"}, bar=False)
 
 
 def test_papermill_finds_the_project_from_any_folder(tmp_path):
@@ -48,7 +49,7 @@ def test_papermill_runs_on_the_official_data(notebook, official_path, tmp_path, 
     given = {"data": "official", **SMALL[notebook.name[0]]}
     if notebook.name[0] == "2":
         given |= {"folder": str(tmp_path / "run"), "batch_size": 64}
-    batch.run_notebook(notebook, tmp_path, given, bar=False)
+    run_notebook(notebook, tmp_path, given, bar=False)
 
 
 def test_outputs_are_what_the_cells_print(tmp_path):
@@ -56,7 +57,7 @@ def test_outputs_are_what_the_cells_print(tmp_path):
     home = copy_of_the_repository(tmp_path / "clone")
     done = subprocess.run([sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-q", "-p", "no:cacheprovider",
                            *(str(home / "notebooks" / path.name) for path in NOTEBOOKS)],
-                          cwd=home, capture_output=True, text=True, env=os.environ)
+                          cwd=home, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(home)})
     assert done.returncode == 0, done.stdout[-6000:]
     assert "passed" in done.stdout
 
@@ -87,20 +88,29 @@ def test_a_network_swapped_in_as_the_readme_tells_trains_and_gets_its_row(tiny_z
     notebook = home / "notebooks" / NOTEBOOKS[1].name
     done = subprocess.run([sys.executable, "-m", "papermill", str(notebook), "out.ipynb", "-p", "net", "models9", "-p",
                            "epochs", "2", "-p", "data", str(tiny_zip), "--no-progress-bar"], cwd=home, capture_output=True,
-                          text=True)
+                          text=True, env={**os.environ, "PYTHONPATH": str(home)})
     assert done.returncode == 0, done.stderr[-3000:]
     rows = list(csv.DictReader((home / "runs" / "results.csv").open()))
     assert [row["net"] for row in rows] == ["models9"] and float(rows[0]["nme"]) > 0 and rows[0]["epochs"] == "2"
 
 
+FAKE_PIP = """
+import os, sys
+print("pip", *sys.argv[1:], "in", os.getcwd())
+"""
+
+
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem[:1])
-def test_on_colab_the_first_cell_fetches_the_project(notebook, tmp_path):
-    """In a bare folder, with google.colab faked and its address led to this very repository."""
-    cell = nbformat.read(notebook, 4).cells[1].source
+def test_on_colab_the_first_cell_fetches_and_installs_the_project(notebook, tmp_path):
+    """In a bare folder, with google.colab and pip faked and the address led to this very repository; twice, as after a restart."""
+    cells = [cell.source for cell in nbformat.read(notebook, 4).cells if cell.cell_type == "code"][:1]
+    assert len(cells[0].splitlines()) <= 6
     bare, fake, origin = tmp_path / "content", tmp_path / "fake", tmp_path / "origin"
     bare.mkdir()
-    (fake / "google" / "colab").mkdir(parents=True)
-    (fake / "google" / "colab" / "__init__.py").write_text("")
+    for module in ("google/colab/__init__.py", "pip/__init__.py"):
+        (fake / module).parent.mkdir(parents=True)
+        (fake / module).write_text("")
+    (fake / "pip" / "__main__.py").write_text(FAKE_PIP)
     copy_of_the_repository(origin)
     for words in (["init", "-q", "-b", "main"], ["add", "-A"],
                   ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "-m", "all"]):
@@ -108,9 +118,12 @@ def test_on_colab_the_first_cell_fetches_the_project(notebook, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(fake), "GIT_CONFIG_COUNT": "1",
                    "GIT_CONFIG_KEY_0": f"url.file://{origin}.insteadOf",
                    "GIT_CONFIG_VALUE_0": "https://github.com/hhosseinian/Face_Recognition"}
-    script = f"import sys; sys.prefix = '/usr'\n{cell}\nimport data_load; print(data_load.__file__, os.getcwd())"
-    done = subprocess.run([sys.executable, "-c", script], cwd=bare, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [str(bare / "Face_Recognition" / "data_load.py"), str(bare / "Face_Recognition")]
-    again = subprocess.run([sys.executable, "-c", script], cwd=bare, env=environment, capture_output=True, text=True)
-    assert again.returncode == 0 and again.stdout == done.stdout, "after a restart the folder is found, not cloned again"
+    script = "\n".join(["import google.colab", *cells, "import data_load, os", "print(data_load.__file__, os.getcwd())"])
+    (bare / "cell.ipy").write_text(script)
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-m", "IPython", "--no-banner", "cell.ipy"], cwd=bare, env=environment,
+                              capture_output=True, text=True)
+        assert done.returncode == 0 and "Error" not in done.stdout + done.stderr, done.stdout + done.stderr
+        home = bare / "Face_Recognition"
+        assert f"pip install --quiet --editable . in {home}" in done.stdout
+        assert done.stdout.split()[-1] == str(home)

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_load import EpochSampler
-from errors import UsageError
-from parallel import Shares, launch
+from facial_keypoints.errors import UsageError
+from research.distributed import DistributedBatchSampler, launch
 
 
 @given(st.integers(1, 200), st.integers(1, 40), st.integers(1, 5))
@@ -23,12 +23,12 @@ def test_processes_leave_nothing_out_and_double_nothing(length, size, world):
     sampler = EpochSampler(length, seed=1)
     if size < world or length < world:
         with pytest.raises(UsageError, match="cannot be shared"):
-            Shares(sampler, size, 0, world)
+            DistributedBatchSampler(sampler, size, 0, world)
         return
-    shares = [list(Shares(sampler, size, rank, world)) for rank in range(world)]
+    shares = [list(DistributedBatchSampler(sampler, size, rank, world)) for rank in range(world)]
     assert sorted(row for share in shares for batch in share for row in batch) == list(range(length))
     assert len({len(share) for share in shares}) == 1 and all(batch for share in shares for batch in share)
-    assert all(len(share) == len(Shares(sampler, size, 0, world)) for share in shares)
+    assert all(len(share) == len(DistributedBatchSampler(sampler, size, 0, world)) for share in shares)
 
 
 def test_a_notebook_launches_a_process_a_gpu_and_trains_alone_without(monkeypatch):

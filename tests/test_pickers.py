@@ -6,7 +6,7 @@ import ipywidgets
 import numpy as np
 import pytest
 
-import pickers
+from research.notebook import pick, upload, uploaded_files
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_without_a_front_end_the_first_choices_are_drawn_once(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     called = []
     photos = [("one", np.zeros((2, 2))), ("two", np.ones((2, 2)))]
-    pickers.pick(lambda **choice: called.append(choice), photo=photos, net=["a", "b"])
+    pick(lambda **choice: called.append(choice), photo=photos, net=["a", "b"])
     assert len(called) == 1 and called[0]["photo"] is photos[0][1] and called[0]["net"] == "a"
 
 
@@ -38,7 +38,7 @@ def test_menus_offer_arrays_by_their_labels(front_end, monkeypatch):
     interact = ipywidgets.interact
     monkeypatch.setattr(ipywidgets, "interact", lambda draw, **choices: made.append(interact(draw, **choices)))
     photos = [("one", np.zeros((2, 2))), ("two", np.ones((2, 2)))]
-    pickers.pick(lambda **choice: called.append(choice), photo=photos, numbered=[False, True])
+    pick(lambda **choice: called.append(choice), photo=photos, numbered=[False, True])
     menus = {menu.description: menu for menu in made[0].widget.children if hasattr(menu, "options")}
     assert menus["photo"].options == ("one", "two") and menus["numbered"].options == ("False", "True")
     menus["photo"].value = "two"
@@ -49,7 +49,7 @@ def test_menus_offer_arrays_by_their_labels(front_end, monkeypatch):
 
 def test_uploaded_photos_are_drawn_and_bad_files_are_named(front_end, shown, hopper, capsys):
     drawn = []
-    pickers.upload(drawn.append)
+    upload(drawn.append)
     button = shown[0]
     files = [{"name": "photo.jpg", "content": memoryview(hopper[0].read_bytes())},
              {"name": "notes.txt", "content": memoryview(b"no picture")}]
@@ -61,11 +61,11 @@ def test_uploaded_photos_are_drawn_and_bad_files_are_named(front_end, shown, hop
 
 
 def test_uploads_of_ipywidgets_7_are_read_too():
-    assert pickers.uploaded_files({"a.jpg": {"content": b"bytes"}}) == [("a.jpg", b"bytes")]
+    assert uploaded_files({"a.jpg": {"content": b"bytes"}}) == [("a.jpg", b"bytes")]
 
 
 def test_without_a_front_end_there_is_no_upload_button(monkeypatch, shown):
     for name in ("JPY_SESSION_NAME", "VSCODE_PID"):
         monkeypatch.delenv(name, raising=False)
-    pickers.upload(None)
+    upload(None)
     assert not shown

@@ -11,13 +11,15 @@ import pytest
 from conftest import one_line_error
 from PIL import Image
 
-from data_load import split_frames, tight_box
-from errors import DataError
-from evaluate import point_errors
-from formats import read_pts
-from pipeline import MIN_CONFIDENCE, Face, KeypointDetector, as_image, find_keypoints, level_boxes, likeness, turned_copy
-from sample_faces import draw_scene
-from show import draw_faces
+from facial_keypoints.detector import MIN_CONFIDENCE, Face, KeypointDetector, find_keypoints
+from facial_keypoints.drawing import draw_faces
+from facial_keypoints.errors import DataError
+from facial_keypoints.formats import read_pts
+from facial_keypoints.geometry import level_boxes, rotated_copy, shape_score, tight_box
+from facial_keypoints.images import as_image
+from research.datasets import split_frames
+from research.metrics import point_errors
+from research.synthetic_faces import draw_scene
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +81,7 @@ def test_no_face_one_face_many_faces(detector):
 
 def test_a_face_cut_by_the_border_keeps_its_points(detector, hopper, hopper_face):
     cut = hopper[1][:, 190:]
-    face = detector.at(cut, [hopper_face.box - np.float32([190, 0, 0, 0])])[0]
+    face = detector.predict_boxes(cut, [hopper_face.box - np.float32([190, 0, 0, 0])])[0]
     inside = hopper_face.points[:, 0] > 210
     unit = np.linalg.norm(hopper_face.points[45] - hopper_face.points[36])
     moved = np.linalg.norm(face.points + [190, 0] - hopper_face.points, axis=1)
@@ -88,10 +90,10 @@ def test_a_face_cut_by_the_border_keeps_its_points(detector, hopper, hopper_face
 
 def test_given_boxes_are_answered_one_by_one_in_order_and_as_in_training(detector, tiny):
     frames = split_frames(tiny, "official", "test")
-    points = np.array([detector.at(frames.image(i), [tight_box(frames.points[i])])[0].points for i in range(len(frames))])
+    points = np.array([detector.predict_boxes(frames.image(i), [tight_box(frames.points[i])])[0].points for i in range(len(frames))])
     assert point_errors(points, frames.points).mean() < 6
     boxes = np.float32([[300, 300, 20, 20], [0, 0, 90, 90], [-500, 0, 30, 30]])
-    assert [f.box.tolist() for f in detector.at(frames.image(0), boxes)] == boxes.tolist()
+    assert [f.box.tolist() for f in detector.predict_boxes(frames.image(0), boxes)] == boxes.tolist()
 
 
 def test_drawing_leaves_the_photo_and_marks_the_points(hopper, hopper_face):
@@ -265,8 +267,8 @@ def test_boxes_do_not_matter(detector, hopper, hopper_face):
     tight = tight_box(hopper_face.points)
     for _ in range(40):
         turn, size = rng.uniform(0, 2 * np.pi), tight[2:] * np.exp(rng.uniform(np.log(0.8), np.log(1.25)))
-        centre = tight[:2] + tight[2:] / 2 + 0.2 * tight[2:].max() * np.array([np.cos(turn), np.sin(turn)])
-        face = detector.at(hopper[1], [[*(centre - size / 2), *size]])[0]
+        center = tight[:2] + tight[2:] / 2 + 0.2 * tight[2:].max() * np.array([np.cos(turn), np.sin(turn)])
+        face = detector.predict_boxes(hopper[1], [[*(center - size / 2), *size]])[0]
         moved.append(point_errors(face.points[None], hopper_face.points[None]).mean())
     assert np.median(moved) < 1.5 and np.max(moved) < 10
 
@@ -280,9 +282,9 @@ def turned_photo(image, points, angle):
 
 
 def test_what_does_not_look_like_a_head_is_not_believed(tiny):
-    assert (likeness(tiny.points) == 1).all()
+    assert (shape_score(tiny.points) == 1).all()
     noise = np.random.default_rng(0).normal(0, 1, (5, 68, 2))
-    assert (likeness(noise) == 0).all()
+    assert (shape_score(noise) == 0).all()
 
 
 def test_doubles_are_one_face_the_surest(detector, hopper_face):
@@ -293,9 +295,9 @@ def test_doubles_are_one_face_the_surest(detector, hopper_face):
               points + (1.1 * width, 0)]
     faces = [Face(hopper_face.box, p, confidence) for p, confidence in
              zip([points, *others], (0.9, 0.8, 0.85, 0.7, 0.6), strict=True)]
-    kept = detector.believed(faces)
+    kept = detector.filter_faces(faces)
     assert [face.confidence for face in kept] == [0.9, 0.6]
-    assert len(detector.believed([Face(hopper_face.box, points, 0.4)])) == 0
+    assert len(detector.filter_faces([Face(hopper_face.box, points, 0.4)])) == 0
 
 
 @pytest.mark.parametrize("angle", [-45, -25, 25, 45])
@@ -320,7 +322,7 @@ def test_level_boxes_turn_with_the_face(hopper_face):
 
 def test_turned_copies_hold_the_whole_picture():
     for angle in (-55, -30, 0, 30, 55):
-        matrix, (width, height) = turned_copy((40, 90), angle)
+        matrix, (width, height) = rotated_copy((40, 90), angle)
         corners = np.array([[0, 0], [89, 0], [0, 39], [89, 39]]) @ matrix[:, :2].T + matrix[:, 2]
         assert (corners > -1).all() and (corners < [width, height]).all()
 
@@ -341,4 +343,4 @@ def test_nobody_is_found_where_nobody_is(detector):
     for photo in (noise, cv2.GaussianBlur(noise, (0, 0), 6), np.zeros((90, 90), np.uint8)):
         assert detector(photo) == []
     boxes = rng.uniform(10, 40, (20, 4))
-    assert max(face.confidence for face in detector.at(noise, boxes)) < MIN_CONFIDENCE
+    assert max(face.confidence for face in detector.predict_boxes(noise, boxes)) < MIN_CONFIDENCE

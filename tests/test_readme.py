@@ -31,7 +31,7 @@ def clone(tiny_zip, tmp_path_factory):
     """A copy of the repository with a photo, a folder and a clip in it; tiny data are its official set."""
     import cv2
 
-    from sample_faces import draw_scene
+    from research.synthetic_faces import draw_scene
 
     home = copy_of_the_repository(tmp_path_factory.mktemp("clone"))
     scene = draw_scene(1, faces=1, width=240, height=200)[0][..., ::-1]
@@ -50,7 +50,7 @@ def run(words, clone, tiny_zip):
     """Run words in the clone -> '' or what went wrong."""
     program = [sys.executable, *(["-m", "papermill"] if words[0] == "papermill" else []), *words[1:]]
     done = subprocess.run(program, cwd=clone, capture_output=True, text=True, timeout=600,
-                          env={**os.environ, "FACIAL_KEYPOINTS_DATA": str(tiny_zip)})
+                          env={**os.environ, "PYTHONPATH": str(clone), "FACIAL_KEYPOINTS_DATA": str(tiny_zip)})
     return done.stdout[-500:] + done.stderr[-1500:] if done.returncode else ""
 
 
@@ -74,7 +74,7 @@ def test_every_command_runs(clone, tiny_zip):
 def test_the_lines_of_python_run(clone, tiny_zip):
     block = next(block for kind, block in BLOCKS if kind == "python" and "find_keypoints" in block)
     assert not run(["python", "-c", block], clone, tiny_zip)
-    done = subprocess.run([sys.executable, "-c", block], cwd=clone, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", block], cwd=clone, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(clone)})
     assert "(68, 2)" in done.stdout
 
 

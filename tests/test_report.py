@@ -4,7 +4,7 @@ import base64
 import json
 import re
 
-import report
+from research.report import PUBLISHED, read_rows, write
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n some picture").decode()
 
@@ -22,11 +22,11 @@ def test_the_page_links_notebooks_and_shows_results(tmp_path):
     row = tmp_path / "row.csv"
     row.write_text("weights,split,labels,nme,nme_own,fr8,auc8,parameters,ms_per_face,training_minutes\n"
                    "<b>mine,person,corrected,7.123,nan,20,30,769220,1.5,1\n")
-    page = report.write(tmp_path, runs, {"epochs": 3}, row).read_text()
+    page = write(tmp_path, runs, {"epochs": 3}, row).read_text()
     links = [link.replace("&amp;", "&") for link in re.findall(r'href="([^"]+)"', page)]
     assert len(links) == 2 and all((tmp_path / link).exists() for link in links)
     assert PNG in page and "ran in 12 s" in page and "epochs=3" in page
     assert "7.12" in page and "0.8 M" in page and "&lt;b&gt;mine" in page and "<b>mine" not in page and "nan" not in page
-    for shipped in report.read_rows(report.PUBLISHED):
+    for shipped in read_rows(PUBLISHED):
         assert f"<td>{float(shipped['nme']):.2f}</td>" in page
-    assert "that notebook 2 trained" not in report.write(tmp_path, runs, {}, None).read_text()
+    assert "that notebook 2 trained" not in write(tmp_path, runs, {}, None).read_text()

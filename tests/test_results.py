@@ -3,62 +3,69 @@
 import numpy as np
 import pytest
 
-import models
-import results
-from data_load import split_frames
-from errors import DataError
+from benchmarks import publish
+from benchmarks.publish import HOME, record, ship, write
 from evaluate import score
+from facial_keypoints.errors import DataError
+from research import networks
+from research.checkpoints import read_checkpoint, save_checkpoint
+from research.datasets import split_frames
+from research.networks import WEIGHTS, find_weights, load_checkpoint, predict_targets
+from research.results import (
+    RESULT_COLUMNS, append_result, markdown_table, put_tables, read_results,
+    result_row, summary_table,
+)
 
 
 @pytest.fixture(scope="module")
 def row(tiny):
     frames = split_frames(tiny, "official", "test")
-    net, content = models.load_checkpoint(models.find_weights("models4"))
-    return results.result_row("models4", net, content, frames, score(models.find_weights("models4"), frames)[0])
+    net, content = load_checkpoint(find_weights("models4"))
+    return result_row("models4", net, content, frames, score(find_weights("models4"), frames)[0])
 
 
 def test_a_row_has_all_columns_and_is_appended_to_ones_own_table(row, tmp_path):
-    assert set(row) == set(results.COLUMNS)
+    assert set(row) == set(RESULT_COLUMNS)
     for _ in range(2):
-        results.append(row, tmp_path / "runs" / "one")
-    rows = results.read(tmp_path / "runs" / "results.csv")
+        append_result(row, tmp_path / "runs" / "one")
+    rows = read_results(tmp_path / "runs" / "results.csv")
     assert len(rows) == 2 and float(rows[1]["nme"]) == row["nme"] and rows[0]["split"] == "official"
-    assert results.read(tmp_path / "runs" / "one" / "row.csv") == rows[:1]
+    assert read_results(tmp_path / "runs" / "one" / "row.csv") == rows[:1]
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "results.csv").write_text("weights,nme\nmine,4\n")
-    results.append(row, tmp_path / "old" / "run")
-    assert len(results.read(tmp_path / "old" / "results.csv")) == 1
-    assert results.read(tmp_path / "old" / "results.old.csv") == [{"weights": "mine", "nme": "4"}]
+    append_result(row, tmp_path / "old" / "run")
+    assert len(read_results(tmp_path / "old" / "results.csv")) == 1
+    assert read_results(tmp_path / "old" / "results.old.csv") == [{"weights": "mine", "nme": "4"}]
 
 
 def test_the_readme_gets_the_table_between_its_markers_and_nothing_else_changes(row, tmp_path):
     path = tmp_path / "README.md"
     path.write_text("before\n<!-- summary: make results -->\nold\n<!-- /summary -->\nbetween\n"
                     "<!-- results: make results -->\nold\n<!-- /results -->\nafter\n")
-    results.put_tables(path, summary=results.summary([row]), results=results.markdown([row]))
+    put_tables(path, summary=summary_table([row]), results=markdown_table([row]))
     text = path.read_text()
     assert text.startswith("before\n<!--") and text.endswith("-->\nafter\n") and "old" not in text and "\nbetween\n" in text
     assert f"| {row['nme']:.2f} |" in text
     path.write_text("no markers")
     with pytest.raises(DataError, match="markers"):
-        results.put_tables(path, summary=results.summary([row]), results=results.markdown([row]))
+        put_tables(path, summary=summary_table([row]), results=markdown_table([row]))
 
 
 def test_the_committed_readme_shows_the_committed_table():
-    text, rows = (results.HOME / "README.md").read_text(), results.read()
-    assert results.markdown(rows) in text and results.summary(rows) in text
+    text, rows = (HOME / "README.md").read_text(), read_results()
+    assert markdown_table(rows) in text and summary_table(rows) in text
 
 
 def test_the_summary_has_a_line_a_network_the_best_first(row):
     rows = [{**row, "net": net, "nme": nme, "nme_own": nme + 1, "split": split, "labels": "published"}
             for net, nme, split in (("a", 5, "official"), ("b", 4, "official"), ("b", 4.5, "person"))]
-    lines = results.summary(rows).splitlines()[2:]
+    lines = summary_table(rows).splitlines()[2:]
     assert [line.split(" | ")[:4] for line in lines] == [["| `b`", "4.00", "5.00", "4.50"], ["| `a`", "5.00", "6.00", ""]]
 
 
 def test_all_shipped_weights_are_in_the_table_with_a_card_and_small():
-    rows = results.read()
-    files = sorted(models.WEIGHTS.glob("models*.pt"))
+    rows = read_results()
+    files = sorted(WEIGHTS.glob("models*.pt"))
     assert {path.stem for path in files} == {r["weights"] for r in rows if "no weights" not in r["weights"]}
     assert sum(path.stat().st_size for path in files) < 30e6
     for path in files:
@@ -68,40 +75,43 @@ def test_all_shipped_weights_are_in_the_table_with_a_card_and_small():
 
 
 def test_shipping_halves_precision_and_keeps_the_answers(tmp_path, monkeypatch):
-    source = models.find_weights("models4")
-    monkeypatch.setattr(models, "WEIGHTS", tmp_path)
-    results.ship(source, "models4-copy")
+    source = find_weights("models4")
+    for module in (networks, publish):
+        monkeypatch.setattr(module, "WEIGHTS", tmp_path)
+    ship(source, "models4-copy")
     image = np.random.default_rng(0).random((1, 1, 112, 112), np.float32)
-    a, b = (models.answer(models.load_checkpoint(p)[0], image) for p in (source, tmp_path / "models4-copy.pt"))
+    a, b = (predict_targets(load_checkpoint(p)[0], image) for p in (source, tmp_path / "models4-copy.pt"))
     np.testing.assert_allclose(a, b, atol=5e-3)
 
 
 def test_networks_too_large_to_ship_keep_their_rows_and_curves(tiny_zip, tmp_path, monkeypatch):
     source = tmp_path / "run" / "checkpoint.pt"
-    content = models.read_checkpoint(models.find_weights("models4"))
-    models.save_checkpoint(source, "models4", content["state_dict"], {}, {}, {**content["data"], "frames": []})
+    content = read_checkpoint(find_weights("models4"))
+    save_checkpoint(source, "models4", content["state_dict"], {}, {}, {**content["data"], "frames": []})
     source.with_name("curves.csv").write_text("epoch\n1\n")
-    monkeypatch.setattr(models, "WEIGHTS", tmp_path)
-    monkeypatch.setattr(results, "UNSHIPPED", tmp_path / "unshipped.csv")
+    for module in (networks, publish):
+        monkeypatch.setattr(module, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(publish, "UNSHIPPED", tmp_path / "unshipped.csv")
     for _ in range(2):  # the second time in place of the first
-        results.record(source, str(tiny_zip))
-    rows = results.read(tmp_path / "unshipped.csv")
+        record(source, str(tiny_zip))
+    rows = read_results(tmp_path / "unshipped.csv")
     assert [row["weights"] for row in rows] == ["models4 (no weights)"] * 2  # published and corrected labels, alike here
     assert (tmp_path / f"curves-models4-{content['data']['split']}.csv").read_text() == "epoch\n1\n"
 
 
 def test_writing_scores_all_and_gives_a_network_one_time_whatever_it_learned(tiny_zip, tmp_path, monkeypatch):
-    content = models.read_checkpoint(models.find_weights("models4"))
-    monkeypatch.setattr(models, "WEIGHTS", tmp_path)
+    content = read_checkpoint(find_weights("models4"))
+    for module in (networks, publish):
+        monkeypatch.setattr(module, "WEIGHTS", tmp_path)
     for weights, split in (("models4", "official"), ("models4-person", "person")):
-        models.save_checkpoint(tmp_path / f"{weights}.pt", "models4", content["state_dict"], {}, {},
+        save_checkpoint(tmp_path / f"{weights}.pt", "models4", content["state_dict"], {}, {},
                                {**content["data"], "split": split, "frames": []})
     for name in ("PUBLISHED", "UNSHIPPED", "README"):
-        monkeypatch.setattr(results, name, tmp_path / name)
-    results.README.write_text("".join(f"<!-- {name}: -->\n<!-- /{name} -->\n" for name in ("summary", "results")))
-    results.write(str(tiny_zip))
-    rows = results.read(results.PUBLISHED)
+        monkeypatch.setattr(publish, name, tmp_path / name)
+    publish.README.write_text("".join(f"<!-- {name}: -->\n<!-- /{name} -->\n" for name in ("summary", "results")))
+    write(str(tiny_zip))
+    rows = read_results(publish.PUBLISHED)
     assert sorted(row["weights"] for row in rows) == ["models4"] * 2 + ["models4-person"] * 2  # two kinds of labels, alike here
     assert len({row["ms_per_face"] for row in rows}) == 1
-    assert results.markdown(rows) in results.README.read_text()
-    assert results.markdown([row for row in rows if row["weights"] == "models4"]) in (tmp_path / "models4.md").read_text()
+    assert markdown_table(rows) in publish.README.read_text()
+    assert markdown_table([row for row in rows if row["weights"] == "models4"]) in (tmp_path / "models4.md").read_text()

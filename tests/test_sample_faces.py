@@ -3,20 +3,22 @@
 import numpy as np
 import pytest
 
-import face_model
-import sample_faces
-from data_load import load_frames
-from errors import DataError
-from evaluate import point_errors, predict_frames
-from models import find_weights, load_checkpoint
-from pictures import read_image as load_image
-from transforms import SWAP
+from evaluate import predict_frames
+from facial_keypoints.errors import DataError
+from facial_keypoints.geometry import FLIP_INDICES
+from facial_keypoints.images import read_image
+from research import synthetic_faces
+from research.appearance_model import MODEL, SIDE, align, components, load_model, mean_shape
+from research.datasets import load_frames
+from research.metrics import point_errors
+from research.networks import find_weights, load_checkpoint
+from research.synthetic_faces import FRAMES, VIDEOS, draw_person, draw_scene, sample_archive
 
 
 def test_a_seed_gives_the_same_faces_and_another_seed_others():
-    (_, _, a, p), *_ = sample_faces.draw_person(0, 5)
-    (_, _, b, q), *_ = sample_faces.draw_person(0, 5)
-    (_, _, c, _), *_ = sample_faces.draw_person(1, 5)
+    (_, _, a, p), *_ = draw_person(0, 5)
+    (_, _, b, q), *_ = draw_person(0, 5)
+    (_, _, c, _), *_ = draw_person(1, 5)
     assert a.dtype == np.uint8 and a.shape[2] == 3
     np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(p, q)
@@ -24,13 +26,13 @@ def test_a_seed_gives_the_same_faces_and_another_seed_others():
 
 
 def test_the_archive_is_a_data_set_with_people_and_videos(tiny):
-    assert len(tiny) == 16 * sample_faces.VIDEOS * sample_faces.FRAMES
-    assert len(set(tiny.people)) == 16 and len(set(tiny.videos)) == 16 * sample_faces.VIDEOS
-    assert (tiny.sides == "test").mean() == 1 / sample_faces.FRAMES
+    assert len(tiny) == 16 * VIDEOS * FRAMES
+    assert len(set(tiny.people)) == 16 and len(set(tiny.videos)) == 16 * VIDEOS
+    assert (tiny.sides == "test").mean() == 1 / FRAMES
     for row in range(0, len(tiny), 9):
         height, width = tiny.image(row).shape[:2]
-        centre = tiny.points[row].mean(0)
-        assert 0 < centre[0] < width and 0 < centre[1] < height
+        center = tiny.points[row].mean(0)
+        assert 0 < center[0] < width and 0 < center[1] < height
 
 
 def test_frames_of_a_person_are_more_alike_than_those_of_others(tiny):
@@ -51,21 +53,21 @@ def test_a_network_that_learned_from_real_frames_finds_the_points_where_they_are
 
 
 def test_scenes_hold_the_faces_they_say():
-    image, points = sample_faces.draw_scene(1, faces=4, width=640, height=480)
+    image, points = draw_scene(1, faces=4, width=640, height=480)
     assert image.shape == (480, 640, 3) and points.shape == (4, 68, 2)
     assert ((points.mean(1) > 0) & (points.mean(1) < [640, 480])).all()
 
 
 def test_a_sheet_shows_one_frame_each(command, tmp_path):
-    assert command("sample_faces.py", "sheet", "--people", 12, "--out", tmp_path / "s.png").returncode == 0
-    assert load_image(tmp_path / "s.png").shape == (240, 1200, 3)
+    assert command("research.synthetic_faces", "sheet", "--people", 12, "--out", tmp_path / "s.png").returncode == 0
+    assert read_image(tmp_path / "s.png").shape == (240, 1200, 3)
 
 
 def test_the_cache_is_drawn_once_and_whole(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    path = sample_faces.sample_archive(people=2, seed=1)
+    path = sample_archive(people=2, seed=1)
     before = path.stat().st_mtime_ns
-    assert sample_faces.sample_archive(people=2, seed=1) == path and path.stat().st_mtime_ns == before
+    assert sample_archive(people=2, seed=1) == path and path.stat().st_mtime_ns == before
     assert [p.name for p in path.parent.iterdir()] == [path.name]
     assert len(load_frames(str(path))) == 16
 
@@ -73,18 +75,18 @@ def test_the_cache_is_drawn_once_and_whole(tmp_path, monkeypatch):
 def test_a_home_that_cannot_be_written_to_is_no_obstacle(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    monkeypatch.setattr(sample_faces, "__file__", str(tmp_path / "clone" / "sample_faces.py"))
-    assert sample_faces.sample_archive(people=1, seed=2).parent == tmp_path / "clone" / "data"
+    monkeypatch.setattr(synthetic_faces, "__file__", str(tmp_path / "clone" / "research" / "synthetic_faces.py"))
+    assert sample_archive(people=1, seed=2).parent == tmp_path / "clone" / "data"
 
 
 def test_a_missing_model_is_told(tmp_path):
     with pytest.raises(DataError, match="makes it anew"):
-        face_model.load_model(tmp_path / "none.npz")
+        load_model(tmp_path / "none.npz")
 
 
 def test_the_model_is_small_and_holds_statistics_only():
-    assert face_model.MODEL.stat().st_size < 4 * 2**20
-    model = face_model.load_model()
+    assert MODEL.stat().st_size < 4 * 2**20
+    model = load_model()
     people = 346
     for key, value in model.items():  # no array has a row for each training person or frame
         assert not {people, 2 * people, 3458, 3462, 6916, 6924} & set(value.shape), key
@@ -94,15 +96,15 @@ def test_procrustes_takes_out_place_scale_and_turn():
     shape = np.random.default_rng(0).normal(size=(68, 2))
     angle = 0.4
     turned = 3 * shape @ np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) + [5, -7]
-    linear, offset = face_model.align(turned[None], shape)
+    linear, offset = align(turned[None], shape)
     np.testing.assert_allclose(turned @ linear[0] + offset[0], shape, atol=1e-9)
 
 
 def test_the_mean_shape_of_shapes_and_their_mirror_images_is_symmetric(tiny):
     shapes = tiny.points.astype(float)
-    mean = face_model.mean_shape(np.concatenate([shapes, shapes[:, SWAP] * [-1, 1]]))
-    middle = (face_model.SIDE - 1) / 2
-    mirrored = mean[SWAP] * [-1, 1] + [2 * middle, 0]
+    mean = mean_shape(np.concatenate([shapes, shapes[:, FLIP_INDICES] * [-1, 1]]))
+    middle = (SIDE - 1) / 2
+    mirrored = mean[FLIP_INDICES] * [-1, 1] + [2 * middle, 0]
     np.testing.assert_allclose(mean, mirrored, atol=0.02)
 
 
@@ -110,7 +112,7 @@ def test_components_find_the_modes_that_were_put_in():
     rng = np.random.default_rng(0)
     true, _ = np.linalg.qr(rng.normal(size=(200, 3)))
     data = (rng.normal(size=(4000, 3)) * [5, 3, 1]) @ true.T + rng.normal(size=(4000, 200)) * 0.01
-    modes, scale, coefficients = face_model.components(data - data.mean(0), 3)
+    modes, scale, coefficients = components(data - data.mean(0), 3)
     np.testing.assert_allclose(scale, [5, 3, 1], rtol=0.05)
     np.testing.assert_allclose(np.abs(np.sum(modes * true.T, axis=1)), 1, atol=0.01)
     np.testing.assert_allclose(coefficients.std(0), 1, atol=0.02)
@@ -118,7 +120,7 @@ def test_components_find_the_modes_that_were_put_in():
 
 @pytest.mark.official
 def test_the_model_can_be_built_again_and_gives_no_face_away(command, official_path, tmp_path):
-    done = command("sample_faces.py", "build", "--data", official_path, "--out", tmp_path / "m.npz")
+    done = command("research.build_appearance_model", "--data", official_path, "--out", tmp_path / "m.npz")
     assert done.returncode == 0, done.stderr
     numbers = [float(line.split()[-1]) for line in done.stdout.splitlines() if line.startswith("  ")]
     assert numbers[0] >= numbers[1] > 0 and (tmp_path / "m.npz").stat().st_size < 4 * 2**20

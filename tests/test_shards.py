@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 
 import data_load
-from data_load import EpochSampler, FacialKeypointsDataset, load_frames, split_frames, training_transform
-from errors import DataError
-from sample_faces import draw_archive, draw_shards
+
+from data_load import SHUFFLE_ARCHIVES, EpochSampler, FacialKeypointsDataset
+from facial_keypoints.errors import DataError
+from research.datasets import load_frames, split_frames
+from research.synthetic_faces import draw_archive, draw_shards
+from research.transforms import training_transform
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +57,7 @@ def test_rows_are_shuffled_within_a_few_archives_and_come_once():
         assert sorted(rows) == list(range(300))
         for start in (0, 120, 240):  # of as many archives as are read at once
             window = shards[rows[start:start + 120]]
-            assert len(set(window)) == min(data_load.AT_ONCE, 10 - start // 30)
+            assert len(set(window)) == min(SHUFFLE_ARCHIVES, 10 - start // 30)
             assert len(set(window[:30])) > 1, "one archive after another would not be shuffled"
         orders.append(rows)
     assert not np.array_equal(*orders)
@@ -63,7 +66,7 @@ def test_rows_are_shuffled_within_a_few_archives_and_come_once():
 def test_what_is_not_kept_in_memory_is_decoded_again(folder, monkeypatch):
     frames = load_frames(str(folder)).select(np.arange(12))
     kept = FacialKeypointsDataset(frames, training_transform(32), gray=True)
-    monkeypatch.setattr(data_load, "KEPT", 3 * kept.images[0].nbytes)
+    monkeypatch.setattr(data_load, "CACHE_BYTES", 3 * kept.images[0].nbytes)
     streamed = FacialKeypointsDataset(frames, training_transform(32), gray=True)
     assert len(kept.images) == 12 and 0 < len(streamed.images) < 8
     for index in range(12):

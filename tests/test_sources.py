@@ -20,13 +20,13 @@ import pytest
 from conftest import HOME
 from PIL import Image, ImageOps
 
-import pictures
-import sources
-from errors import DataError, UsageError
-from formats import to_pts
-from downloads import download
-from pictures import read_image
-from sources import load_folder, read_table
+from facial_keypoints import images
+from facial_keypoints.errors import DataError, UsageError
+from facial_keypoints.formats import pts_text
+from facial_keypoints.images import read_image
+from research import frames as frames_module
+from research.download import download
+from research.frames import Store, check_official, load_folder, load_official, read_table
 
 RGB = np.zeros((20, 30, 3), np.uint8)
 RGB[:10, :15], RGB[10:, 15:] = (250, 20, 30), (20, 30, 240)
@@ -82,7 +82,7 @@ def test_extreme_shapes_are_pictures_too(size):
 
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "TIFF"])
 def test_of_an_animation_the_first_picture_is_read(form):
-    first, second = (Image.new("RGB", (30, 20), colour) for colour in ("red", "blue"))
+    first, second = (Image.new("RGB", (30, 20), color) for color in ("red", "blue"))
     image = read_image(encoded(first, form, save_all=True, append_images=[second]))
     assert image.shape == (20, 30, 3) and image[..., 0].min() > 240 and image[..., 2].max() < 20
 
@@ -91,7 +91,7 @@ def test_numbers_without_a_white_are_refused():
     ramp = np.linspace(0, 1, 600, dtype=np.float32).reshape(20, 30)
     ramp[3, 3] = np.nan
     for image in (ramp, (np.nan_to_num(ramp) * 70_000).astype(np.int32)):
-        with pytest.raises(DataError, match="32 bits"):
+        with pytest.raises(DataError, match="32-bit"):
             read_image(encoded(Image.fromarray(image), "TIFF"))
 
 
@@ -157,7 +157,7 @@ def test_a_huge_picture_is_refused_before_decoding(monkeypatch):
 
     with pytest.raises(DataError, match="60000×60000 pixels.*shrink"):
         read_image(header(60_000, 60_000))
-    monkeypatch.setattr(pictures, "MAX_PIXELS", 500)
+    monkeypatch.setattr(images, "MAX_PIXELS", 500)
     with pytest.raises(DataError, match="30×20"):
         read_image(encoded(Image.fromarray(RGB), "PNG"))
     monkeypatch.setenv("FACIAL_KEYPOINTS_MAX_PIXELS", "600")
@@ -246,12 +246,12 @@ def test_photos_not_named_after_people_are_each_their_own(layout):
 def test_pts_files_count_from_one(tmp_path):
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "one.png").write_bytes(picture("PNG"))
-    (tmp_path / "x" / "one.pts").write_text(to_pts(POINTS[0]))
+    (tmp_path / "x" / "one.pts").write_text(pts_text(POINTS[0]))
     frames = load_folder(tmp_path / "x")
     np.testing.assert_allclose(frames.points[0], POINTS[0], atol=1e-4)
     first = (tmp_path / "x" / "one.pts").read_text().split("{")[1].split()[0]
     assert float(first) == pytest.approx(POINTS[0, 0, 0] + 1, abs=1e-4)
-    (tmp_path / "x" / "two.pts").write_text(to_pts(POINTS[0]))
+    (tmp_path / "x" / "two.pts").write_text(pts_text(POINTS[0]))
     with pytest.raises(DataError, match=r"no image beside two\.pts"):
         load_folder(tmp_path / "x")
 
@@ -302,7 +302,7 @@ def test_names_that_leave_the_data_are_refused(layout):
         load_folder(layout).image(1)
     for name in ("../other.txt", "/etc/passwd", "a/../../b"):
         with pytest.raises(DataError, match="outside"):
-            sources.Store(layout).read(name)
+            Store(layout).read(name)
 
 
 def test_bombs_are_refused_before_they_are_unpacked(layout, tmp_path, monkeypatch):
@@ -313,10 +313,10 @@ def test_bombs_are_refused_before_they_are_unpacked(layout, tmp_path, monkeypatc
             archive.writestr(name, bytes(3_000_000))
     assert (tmp_path / "bomb.zip").stat().st_size < 30_000
     frames = load_folder(tmp_path / "bomb.zip")
-    monkeypatch.setattr(sources, "MAX_BYTES", 2_000_000)
+    monkeypatch.setattr(frames_module, "MAX_BYTES", 2_000_000)
     with pytest.raises(DataError, match="3,000,000 bytes unpacked"):
         frames.image(0)
-    monkeypatch.setattr(sources, "MAX_FILES", 4)
+    monkeypatch.setattr(frames_module, "MAX_FILES", 4)
     with pytest.raises(DataError, match="5 files in it"):
         load_folder(tmp_path / "bomb.zip")
 
@@ -405,8 +405,8 @@ def test_a_full_disk_leaves_a_part_that_is_gone_on_with(server, tmp_path):
     (tmp_path / "set.zip").write_bytes(np.random.default_rng(0).bytes(300_000))
     target = tmp_path / "data" / "set.zip"
     text = (f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
-            f"from downloads import download\nfrom errors import run\nfrom pathlib import Path\n"
-            f"run(lambda: download([{address + 'set.zip'!r}], Path({str(target)!r}), lambda path: None, *{SAID!r}))")
+            f"from research.download import download\nfrom facial_keypoints.errors import run_command\nfrom pathlib import Path\n"
+            f"run_command(lambda: download([{address + 'set.zip'!r}], Path({str(target)!r}), lambda path: None, *{SAID!r}))")
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, cwd=HOME)
     assert done.returncode == 1 and "Traceback" not in done.stderr and "Fetch it by hand" in done.stderr, done.stderr
     assert not target.exists()
@@ -435,11 +435,11 @@ def test_a_page_that_is_no_archive_is_never_taken_for_one_and_the_next_address_i
 
 def test_official_comes_from_the_named_place_and_must_be_whole(layout, monkeypatch):
     monkeypatch.setenv("FACIAL_KEYPOINTS_DATA", str(layout))
-    assert sources.load_official().kind == "official"
+    assert load_official().kind == "official"
     shutil.copytree(layout / "test", layout / "other" / "images")
     shutil.copy(layout / "test_frames_keypoints.csv", layout / "other" / "annotations.csv")
     monkeypatch.setenv("FACIAL_KEYPOINTS_DATA", str(layout / "other"))
     with pytest.raises(DataError, match="not in the layout of the official set"):  # its labels have no shift to take out
-        sources.load_official()
+        load_official()
     with pytest.raises(DataError, match="2 training rows, expected 3462"):
-        sources.check_official(layout)
+        check_official(layout)

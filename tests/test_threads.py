@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from conftest import HOME
 
-import runtimes
-from pipeline import KeypointDetector, find_keypoints
-from sample_faces import draw_scene
-from video import Tracker
+from facial_keypoints.assets import RUNTIMES
+from facial_keypoints.detector import KeypointDetector, find_keypoints
+from facial_keypoints.model import installed_runtimes
+from facial_keypoints.tracking import Tracker
+from research.synthetic_faces import draw_scene
 
 THREADS, CALLS = 8, 48
 
@@ -31,10 +32,10 @@ def assert_same(faces, expected):
         assert face.confidence == pytest.approx(other.confidence, abs=1e-5)
 
 
-@pytest.mark.parametrize("runtime", runtimes.RUNTIMES)
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_shared_detector_gives_every_thread_what_one_thread_gets(runtime, photos):
-    if runtime not in runtimes.present():
-        pytest.skip(f"optional: pip install {' '.join(runtimes.RUNTIMES[runtime])}")
+    if runtime not in installed_runtimes():
+        pytest.skip(f"optional: pip install {' '.join(RUNTIMES[runtime])}")
     detector = KeypointDetector(runtime=runtime)
     expected = [detector(photo) for photo in photos]
     assert [len(faces) for faces in expected] != [0] * len(photos)
@@ -44,10 +45,10 @@ def test_a_shared_detector_gives_every_thread_what_one_thread_gets(runtime, phot
         assert_same(faces, expected[call % len(photos)])
 
 
-@pytest.mark.parametrize("runtime", runtimes.RUNTIMES)
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_detectors_may_be_made_in_several_threads_at_once(runtime, photos):
-    if runtime not in runtimes.present():
-        pytest.skip(f"optional: pip install {' '.join(runtimes.RUNTIMES[runtime])}")
+    if runtime not in installed_runtimes():
+        pytest.skip(f"optional: pip install {' '.join(RUNTIMES[runtime])}")
     expected = KeypointDetector(runtime=runtime)(photos[1])
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: KeypointDetector(runtime=runtime)(photos[1]), range(4)))
@@ -79,7 +80,7 @@ def test_a_call_leaves_the_number_of_pytorch_threads_as_it_was(photos):
 
 
 def test_find_keypoints_keeps_its_detector(photos):
-    from pipeline import _kept_detector
+    from facial_keypoints.detector import _kept_detector
 
     _kept_detector.cache_clear()
     for photo in photos[:3]:
@@ -89,7 +90,7 @@ def test_find_keypoints_keeps_its_detector(photos):
     assert _kept_detector.cache_info().misses == 2
 
 
-@pytest.mark.parametrize("module", ["train", "evaluate", "pipeline", "data_load", "models", "audit", "results"])
+@pytest.mark.parametrize("module", ["train", "evaluate", "data_load", "models", "research.export"])
 def test_waiting_threads_sleep_whatever_is_imported_first(module):
     """libgomp prints the policy that it was loaded with."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}

@@ -9,12 +9,16 @@ import pytest
 import torch
 from conftest import one_line_error
 
-import models
 import train as module
-from data_load import split_frames
-from errors import DataError, UsageError
 from evaluate import predict_frames
-from train import LOSSES, taught, train, wing
+from facial_keypoints.errors import DataError, UsageError
+from research.checkpoints import read_checkpoint
+from research.datasets import split_frames
+from research.networks import find_weights, load_checkpoint, load_net
+from train import (
+    LOSSES, diverged, ema_update, loss_of, nonfinite_samples, refine_labels, report_epoch,
+    train, wing,
+)
 
 OPTIONS = {"epochs": 2, "batch_size": 16, "bfloat16": False, "bar": False}
 
@@ -25,7 +29,7 @@ def parts(tiny):
 
 
 def weights(path):
-    return models.read_checkpoint(path)["state_dict"]
+    return read_checkpoint(path)["state_dict"]
 
 
 def equal(a, b):
@@ -35,7 +39,7 @@ def equal(a, b):
 def test_training_brings_the_error_down_and_writes_what_it_says(parts, tmp_path):
     path, history = train("models4", *parts, tmp_path, **{**OPTIONS, "epochs": 8})
     assert history[-1]["validation_nme"] < 0.7 * history[0]["validation_nme"]
-    content = models.read_checkpoint(path)
+    content = read_checkpoint(path)
     assert content["metrics"]["validation_nme"] == min(r["validation_nme"] for r in history)
     assert content["data"]["frames"] == list(parts[0].names) and content["data"]["split"] == "official"
     rows = list(csv.DictReader(open(tmp_path / "curves.csv")))
@@ -54,11 +58,11 @@ def test_a_broken_run_goes_on_to_the_same_end(parts, tmp_path, monkeypatch):
     """models2 has dropout, so chance inside the network is put back as well."""
     options = {**OPTIONS, "epochs": 3, "resume": True}
     whole, history = train("models2", *parts, tmp_path / "whole", **options)
-    report = module.report
-    monkeypatch.setattr(module, "report", lambda row, *rest: 1 / 0 if row["epoch"] == 2 else report(row, *rest))
+    report = report_epoch
+    monkeypatch.setattr(module, "report_epoch", lambda row, *rest: 1 / 0 if row["epoch"] == 2 else report(row, *rest))
     with pytest.raises(ZeroDivisionError):  # the plug is pulled after the second epoch
         train("models2", *parts, tmp_path / "broken", **options)
-    monkeypatch.setattr(module, "report", report)
+    monkeypatch.setattr(module, "report_epoch", report)
     resumed, again = train("models2", *parts, tmp_path / "broken", **options)
     assert equal(weights(whole), weights(resumed))
     assert [r["validation_nme"] for r in history] == [r["validation_nme"] for r in again]
@@ -67,7 +71,7 @@ def test_a_broken_run_goes_on_to_the_same_end(parts, tmp_path, monkeypatch):
         train("models2", *parts, tmp_path / "broken", lr=0.5, **options)
     assert (tmp_path / "broken" / "params.json").read_bytes() == told, "what is refused leaves no trace"
     with pytest.raises(DataError, match="of another network"):  # its file was changed since
-        train("models2", *parts, tmp_path / "broken", build=lambda: models.load_net("models4"), **options)
+        train("models2", *parts, tmp_path / "broken", build=lambda: load_net("models4"), **options)
     parts[0].labels = "corrected"
     with pytest.raises(UsageError, match="another labels"):
         train("models2", *parts, tmp_path / "broken", **options)
@@ -78,19 +82,19 @@ def test_a_broken_run_goes_on_to_the_same_end(parts, tmp_path, monkeypatch):
 
 def test_training_goes_on_from_given_weights(parts, tmp_path):
     _, start = train("models4", *parts, tmp_path / "a", **{**OPTIONS, "epochs": 1, "lr": 1e-6},
-                     init=models.find_weights("models4"))
+                     init=find_weights("models4"))
     assert start[0]["validation_nme"] < 8  # the shipped weights know faces already
-    seen = models.read_checkpoint(tmp_path / "a" / "checkpoint.pt")["data"]["frames"]
-    first = models.read_checkpoint(models.find_weights("models4"))["data"]["frames"]
+    seen = read_checkpoint(tmp_path / "a" / "checkpoint.pt")["data"]["frames"]
+    first = read_checkpoint(find_weights("models4"))["data"]["frames"]
     assert set(seen) == set(first) | set(parts[0].names)  # what the first weights had seen is not forgotten
     with pytest.raises(DataError, match="another network"):
-        train("models2", *parts, tmp_path / "b", **OPTIONS, init=models.find_weights("models4"))
+        train("models2", *parts, tmp_path / "b", **OPTIONS, init=find_weights("models4"))
 
 
 def test_a_teacher_moves_labels_halfway_to_its_answers(parts):
     training, _ = parts
-    better, known = taught(training, "models4")
-    net, content = models.load_checkpoint(models.find_weights("models4"))
+    better, known = refine_labels(training, "models4")
+    net, content = load_checkpoint(find_weights("models4"))
     answers = predict_frames(net, training, mirrored=True)
     np.testing.assert_allclose(better.points, (training.points + answers) / 2, atol=1e-3)
     assert known == content["data"]["frames"] and list(better.names) == list(training.names)
@@ -98,15 +102,15 @@ def test_a_teacher_moves_labels_halfway_to_its_answers(parts):
 
 def test_what_a_teacher_saw_counts_as_seen(parts, tmp_path):
     path, _ = train("models4", *parts, tmp_path, **{**OPTIONS, "epochs": 1, "teacher": "models4"})
-    content = models.read_checkpoint(path)
-    assert set(models.read_checkpoint(models.find_weights("models4"))["data"]["frames"]) < set(content["data"]["frames"])
+    content = read_checkpoint(path)
+    assert set(read_checkpoint(find_weights("models4"))["data"]["frames"]) < set(content["data"]["frames"])
     assert content["params"]["teacher"] == "models4"
 
 
 def test_a_network_learns_to_doubt_what_is_no_face():
     """Crops without a face have targets NaN: the loss is finite, and least when the answer is spread out."""
     torch.manual_seed(0)
-    net, nothing = models.load_net("models5"), torch.full((2, 68, 2), torch.nan)
+    net, nothing = load_net("models5"), torch.full((2, 68, 2), torch.nan)
     images = torch.rand(2, 1, net.input_size, net.input_size)
     loss = net.loss(images, nothing)
     loss.backward()
@@ -118,7 +122,7 @@ def test_a_network_learns_to_doubt_what_is_no_face():
 
 def test_without_validation_the_last_epoch_is_kept(parts, tmp_path):
     path, history = train("models4", parts[0], None, tmp_path, **OPTIONS)
-    assert "validation_nme" not in history[0] and models.read_checkpoint(path)["metrics"]["epoch"] == 2
+    assert "validation_nme" not in history[0] and read_checkpoint(path)["metrics"]["epoch"] == 2
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_and_says_what_to_do(parts, tmp_path):
@@ -131,13 +135,13 @@ def test_the_sample_that_breaks_a_loss_is_named():
         def loss(self, images, targets):
             return images.flatten(1).mean(1).log().mean()  # of a black picture it is no number
 
-    assert len(module.culprits(Net(), torch.zeros(1, 1, 8, 8), torch.zeros(1, 68, 2), "own")) == 1
+    assert len(nonfinite_samples(Net(), torch.zeros(1, 1, 8, 8), torch.zeros(1, 68, 2), "own")) == 1
     images, targets = torch.ones(4, 1, 8, 8), torch.zeros(4, 68, 2)
     images[2] = 0
-    assert module.culprits(Net(), images, targets, "own").tolist() == [2]
-    assert len(module.culprits(Net(), 0 * images, targets, "own")) == 0, "where all are, it is the weights"
-    assert "look at training/A_00.jpg" in module.diverged(float("nan"), 3, 0.001, Path("none"), ["training/A_00.jpg"])
-    assert "lower --lr" in module.diverged(float("nan"), 3, 0.001, Path("none"))
+    assert nonfinite_samples(Net(), images, targets, "own").tolist() == [2]
+    assert len(nonfinite_samples(Net(), 0 * images, targets, "own")) == 0, "where all are, it is the weights"
+    assert "look at training/A_00.jpg" in diverged(float("nan"), 3, 0.001, Path("none"), ["training/A_00.jpg"])
+    assert "lower --lr" in diverged(float("nan"), 3, 0.001, Path("none"))
 
 
 def test_a_training_that_meets_such_a_sample_names_it(parts, tmp_path):
@@ -165,7 +169,7 @@ def test_a_network_may_bring_its_own_loss():
         def loss(self, images, targets):
             return self(images).sum() * 0 + 7
 
-    assert module.loss_of(Own(2, 2), torch.ones(1, 2), None, "own").item() == 7
+    assert loss_of(Own(2, 2), torch.ones(1, 2), None, "own").item() == 7
 
 
 def test_a_loss_without_effect_is_refused_and_params_record_the_one_used(parts, tmp_path):
@@ -175,7 +179,7 @@ def test_a_loss_without_effect_is_refused_and_params_record_the_one_used(parts, 
         folder = tmp_path / f"{net}-{loss}"
         path, _ = train(net, *parts, folder, **{**OPTIONS, "epochs": 1}, loss=loss)
         assert json.loads((folder / "params.json").read_text())["loss"] == recorded
-        assert models.read_checkpoint(path)["params"]["loss"] == recorded
+        assert read_checkpoint(path)["params"]["loss"] == recorded
 
 
 def test_an_earlier_run_is_never_replaced_unasked(parts, tmp_path):
@@ -232,5 +236,5 @@ def test_the_command_trains_resumes_and_refuses(command, tiny_zip, tmp_path):
 def test_the_mean_of_a_running_average_is_quick_at_first():
     value = torch.zeros(1)
     for step in range(50):
-        module.average([value], [torch.ones(1)], torch.tensor(step))
+        ema_update([value], [torch.ones(1)], torch.tensor(step))
     assert value.item() > 0.99 and np.isfinite(value.item())

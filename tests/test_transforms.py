@@ -1,4 +1,4 @@
-"""Transforms: pixels and points move together, crops and their inverse are exact, bytes are normalised once."""
+"""Transforms: pixels and points move together, crops and their inverse are exact, bytes are normalized once."""
 
 import numpy as np
 import pytest
@@ -6,11 +6,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from errors import DataError
-from transforms import (
-    HARDSHIPS,
-    SWAP, Augment, Compose, FaceCrop, Normalize, RandomCrop, Rescale, ToTensor, crop_image, crop_matrix,
-    data_transform, tight_box, to_points, to_targets, training_transform,
+from facial_keypoints.errors import DataError
+from facial_keypoints.geometry import (
+    FLIP_INDICES, crop_image, crop_matrix, tight_box, to_points, to_targets,
+)
+from research.corruptions import CORRUPTIONS
+from research.transforms import (
+    Augment, Compose, FaceCrop, Normalize, RandomCrop, Rescale, ToTensor, data_transform,
+    training_transform,
 )
 
 
@@ -97,10 +100,10 @@ def test_boxes_without_area_are_refused():
 
 
 def test_mirroring_twice_is_identity():
-    assert (SWAP[SWAP] == np.arange(68)).all()
+    assert (FLIP_INDICES[FLIP_INDICES] == np.arange(68)).all()
     points = np.random.default_rng(1).normal(size=(68, 2))
-    once = points[SWAP] * [-1, 1]
-    np.testing.assert_array_equal(once[SWAP] * [-1, 1], points)
+    once = points[FLIP_INDICES] * [-1, 1]
+    np.testing.assert_array_equal(once[FLIP_INDICES] * [-1, 1], points)
 
 
 def test_mirroring_renames_points_so_that_anatomy_stays(tiny):
@@ -170,7 +173,7 @@ def test_to_tensor_puts_channels_first():
     assert done["image"].shape == (2, 3, 5)
 
 
-@pytest.mark.parametrize("hardship", HARDSHIPS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("hardship", CORRUPTIONS, ids=lambda f: f.__name__)
 def test_every_hardship_changes_the_picture_and_keeps_it_a_picture(hardship, tiny):
     gray = FaceCrop(96)({"image": tiny.image(0)[..., 0], "keypoints": tiny.points[0]})["image"]
     for seed in range(20):

@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 from conftest import one_line_error
 
-import video
-from errors import DataError, UsageError
-from formats import read_json
-from pipeline import KeypointDetector
-from transforms import inter_ocular
-from video import OneEuro, Tracker, jitter, lag
+from facial_keypoints.detector import KeypointDetector
+from facial_keypoints.errors import DataError, UsageError
+from facial_keypoints.formats import read_json
+from facial_keypoints.geometry import inter_ocular
+from facial_keypoints.tracking import OneEuroFilter, Tracker
+from facial_keypoints.video import VideoReader, VideoWriter
+from research.metrics import jitter, lag
 
 RATE = 25
 
@@ -61,7 +62,7 @@ def test_lag_and_jitter_measure_what_they_say():
 def test_the_filter_treats_large_and_small_faces_alike():
     rng = np.random.default_rng(0)
     face, moves = rng.uniform(0, 100, (68, 2)), np.cumsum(rng.normal(0, 2, (40, 1, 2)), 0)
-    small, large = OneEuro(), OneEuro()
+    small, large = OneEuroFilter(), OneEuroFilter()
     for i, move in enumerate(moves):
         np.testing.assert_allclose(7 * small(face + move, i / RATE), large(7 * (face + move), i / RATE), rtol=1e-4)
 
@@ -83,7 +84,7 @@ def test_identities_are_kept_and_the_detector_seldom_called(hopper, detector):
 
 def test_the_command_follows_a_clip_and_draws_it(hopper, command, tmp_path):
     photo = cv2.resize(hopper[1], None, fx=0.5, fy=0.5)
-    with video.Film(tmp_path / "clip.avi", RATE) as film:
+    with VideoWriter(tmp_path / "clip.avi", RATE) as film:
         for i in range(12):
             film.write(shifted(photo, 2 * i, i))
     (tmp_path / "bad.mp4").write_bytes(b"no video")
@@ -93,7 +94,7 @@ def test_the_command_follows_a_clip_and_draws_it(hopper, command, tmp_path):
     assert "bad.mp4" in done.stderr and "clip.avi" not in done.stderr
     rows = read_json(tmp_path / "out.jsonl")
     assert [row["name"] for row in rows] == [f"clip.avi#{i}" for i in range(12)] and {row["identity"] for row in rows} == {1}
-    frames = list(video.Clip(tmp_path / "drawn" / "clip.mp4"))
+    frames = list(VideoReader(tmp_path / "drawn" / "clip.mp4"))
     assert len(frames) == 12 and frames[0][0].shape == photo.shape
     assert np.abs(frames[0][0].astype(int) - photo).max() > 60  # something is drawn
     assert "no such camera" in one_line_error(command("pipeline.py", "--camera", "77"), 1)
@@ -101,10 +102,10 @@ def test_the_command_follows_a_clip_and_draws_it(hopper, command, tmp_path):
 
 def test_a_film_that_could_not_be_written_takes_no_others_place(tmp_path, monkeypatch):
     """OpenCV says nothing of a full disk; so the frames are counted afterwards."""
-    with video.Film(tmp_path / "a.mp4", RATE) as film:
+    with VideoWriter(tmp_path / "a.mp4", RATE) as film:
         film.write(np.zeros((32, 32, 3), np.uint8))
     good = (tmp_path / "a.mp4").read_bytes()
-    with pytest.raises(DataError, match="disk full"), video.Film(tmp_path / "a.mp4", RATE) as film:
+    with pytest.raises(DataError, match="disk full"), VideoWriter(tmp_path / "a.mp4", RATE) as film:
         for _ in range(3):
             film.write(np.zeros((32, 32, 3), np.uint8))
         film.writer.release()
@@ -112,27 +113,27 @@ def test_a_film_that_could_not_be_written_takes_no_others_place(tmp_path, monkey
     assert (tmp_path / "a.mp4").read_bytes() == good and list(tmp_path.iterdir()) == [tmp_path / "a.mp4"]
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
-        video.Film(tmp_path / "file" / "a.mp4", RATE)
+        VideoWriter(tmp_path / "file" / "a.mp4", RATE)
 
 
 def test_the_style_blur_leaves_nobody_in_a_clip_to_be_found(hopper, command, tmp_path):
     """Somebody who walks in between two looks of the detector is hidden from the first frame on."""
     photo = cv2.resize(hopper[1], None, fx=0.4, fy=0.4)
-    with video.Film(tmp_path / "clip.avi", RATE) as film:
+    with VideoWriter(tmp_path / "clip.avi", RATE) as film:
         for i in range(12):
             film.write(np.full_like(photo, 90) if i < 4 else shifted(photo, i, 0))
     done = command("pipeline.py", tmp_path / "clip.avi", "--draw", tmp_path / "hidden.mp4", "--style", "blur")
     assert done.returncode == 0 and "8 faces" in done.stdout, done.stdout + done.stderr
-    detector, frames = KeypointDetector(threads=1), [frame for frame, _ in video.Clip(tmp_path / "hidden.mp4")]
+    detector, frames = KeypointDetector(threads=1), [frame for frame, _ in VideoReader(tmp_path / "hidden.mp4")]
     assert len(frames) == 12 and not any(detector(frame) for frame in frames)
 
 
 def test_a_broken_film_leaves_nothing_behind(tmp_path):
-    with pytest.raises(RuntimeError), video.Film(tmp_path / "a.mp4", RATE) as film:
+    with pytest.raises(RuntimeError), VideoWriter(tmp_path / "a.mp4", RATE) as film:
         film.write(np.zeros((32, 32, 3), np.uint8))
         raise RuntimeError
     assert not list(tmp_path.iterdir())
     with pytest.raises(UsageError, match="drawn clips end in"):
-        video.Film(tmp_path / "a.txt", RATE)
+        VideoWriter(tmp_path / "a.txt", RATE)
     with pytest.raises(DataError, match="No such file"):
-        video.Clip(tmp_path / "none.mp4")
+        VideoReader(tmp_path / "none.mp4")

@@ -25,7 +25,7 @@ def server(root, scratch):
     settings = scratch / "settings" / "@jupyterlab" / "notebook-extension"
     settings.mkdir(parents=True)
     (settings / "tracker.jupyterlab-settings").write_text(json.dumps(SETTINGS))
-    environment = {**os.environ, "JUPYTERLAB_SETTINGS_DIR": str(scratch / "settings"),
+    environment = {**os.environ, "PYTHONPATH": str(root), "JUPYTERLAB_SETTINGS_DIR": str(scratch / "settings"),
                    "JUPYTERLAB_WORKSPACES_DIR": str(scratch / "workspaces"), "JUPYTER_CONFIG_DIR": str(scratch / "config"),
                    "JUPYTER_RUNTIME_DIR": str(scratch / "runtime"), "IPYTHONDIR": str(scratch / "ipython")}
     words = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",

@@ -12,7 +12,7 @@ from conftest import copy_of_the_repository
 playwright = pytest.importorskip("playwright.sync_api", reason="needs a browser: make test-browser")
 from jupyterlab import Notebook, find_browser, server
 
-import batch
+from batch import NOTEBOOKS
 
 if find_browser() is None:
     pytest.skip("needs Chromium: install it, then make test-browser", allow_module_level=True)
@@ -59,7 +59,7 @@ def choose(notebook, cell, menu, label):
 
 
 def test_notebook_1_runs_and_its_menus_work(address, page):
-    notebook = Notebook(page, address, batch.NOTEBOOKS[0])
+    notebook = Notebook(page, address, NOTEBOOKS[0])
     notebook.run_all(600)
     assert notebook.errors() == []
     cell = notebook.cell_with("pickers.pick")
@@ -70,7 +70,7 @@ def test_notebook_1_runs_and_its_menus_work(address, page):
 
 
 def test_notebook_2_trains_with_progress(address, page):
-    notebook = Notebook(page, address, batch.NOTEBOOKS[1])
+    notebook = Notebook(page, address, NOTEBOOKS[1])
     notebook.run_all(600)
     assert notebook.errors() == []
     trained = notebook.cell_with("launch(processes")
@@ -78,7 +78,7 @@ def test_notebook_2_trains_with_progress(address, page):
 
 
 def test_notebook_3_runs_menus_and_uploads(address, page, hopper, tmp_path):
-    notebook = Notebook(page, address, batch.NOTEBOOKS[2])
+    notebook = Notebook(page, address, NOTEBOOKS[2])
     notebook.run_all(300)
     assert notebook.errors() == []
     cell = notebook.cell_with("pickers.pick")

@@ -1,0 +1,141 @@
+"""Publish weights: ship a checkpoint, score all shipped weights, write their cards and the tables."""
+
+import argparse
+import inspect
+import re
+from pathlib import Path
+
+from evaluate import score
+from facial_keypoints.errors import DataError, UsageError, run_command
+from facial_keypoints.files import atomic_write
+from research.checkpoints import read_checkpoint, save_checkpoint
+from research.export import export_checkpoint, milliseconds_per_face
+from research.datasets import LABELS, SPLITS, load_frames, split_frames
+from research.networks import (
+    WEIGHTS, has_own_loss, input_size, load_checkpoint, load_net, net_class, parameter_count,
+)
+from research.results import (
+    PUBLISHED, markdown_table, put_tables, read_results, result_row, results_csv,
+    summary_table,
+)
+
+HOME = Path(__file__).resolve().parents[1]
+UNSHIPPED = WEIGHTS / "unshipped.csv"  # rows of networks too large or too weak to ship
+README = HOME / "README.md"
+CARD = """# {weights}
+
+{line}
+
+| | |
+| --- | --- |
+| network | `models/{net}.py`, {parameters:,} parameters, gray crops of {side}×{side} pixels |
+| trained on | {count:,} frames of the {data} data set, {split} split, labels {labels} |
+| training | {params}; {minutes:.0f} minutes |
+| file | {size:.1f} MB, fp16, a plain dictionary for `torch.load(weights_only=True)` |
+| license of the weights | MIT, as the code; the frames they were learned from were published for research |
+
+{table}
+
+**Limits.** Learned from {people} people in news videos of the early 2000s, most of them men and politicians, at low
+resolution. Not tested on children, on people with facial differences, on masks, or on profiles beyond about 60 degrees.
+It places 68 points and says nothing of who somebody is or feels; do not use it to decide about people.
+"""
+
+
+def write_card(weights, rows):
+    """The card of shipped weights, beside them."""
+    path = WEIGHTS / f"{weights}.pt"
+    net, content = load_checkpoint(path)
+    line = inspect.getmodule(net_class(content["net"])).__doc__.splitlines()[0]
+    data = content["data"]
+    params = {k: v for k, v in content["params"].items() if v not in ("", None)}
+    if has_own_loss(net):
+        del params["loss"]  # it has its own
+    if "teacher" in params:
+        params["teacher"] = "an earlier network"
+    names = [name.rsplit("/", 1)[-1].rsplit("_", 1)[0] for name in data["frames"]]
+    atomic_write(path.with_suffix(".md"), CARD.format(
+        weights=weights, line=line, net=content["net"], parameters=parameter_count(net),
+        side=input_size(net), count=len(names), people=len(set(names)), data=data["data"], split=data["split"],
+        labels=data["labels"], params=", ".join(f"{k.replace('_', ' ')} {v}" for k, v in params.items()),
+        minutes=content["metrics"].get("minutes", float("nan")), size=path.stat().st_size / 1e6, table=markdown_table(rows)))
+
+
+def ship(checkpoint, weights):
+    """Store a checkpoint under saved_models/ as fp16, and as the ONNX file that the library runs."""
+    if not re.fullmatch(r"models\d+(-\w+)?", weights):
+        raise UsageError(f"weights are named after their network, models4 or models4-person say, not {weights!r}")
+    _, content = load_checkpoint(checkpoint)
+    save_checkpoint(WEIGHTS / f"{weights}.pt", content["net"], content["state_dict"], content["params"],
+                    content["metrics"], content["data"], half=True)
+    if "-" not in weights:  # what the library runs; others are for comparison
+        export_checkpoint(WEIGHTS / f"{weights}.pt", WEIGHTS / f"{weights}.onnx")
+
+
+def scored(path, weights, data, milliseconds=None):
+    """The rows of one checkpoint on the test part of the split it was trained with: published labels, then corrected."""
+    net, content = load_checkpoint(path)
+    minutes = content["metrics"].get("minutes", 0.0)
+    if content["data"].get("split") not in SPLITS or not isinstance(minutes, (int, float)):
+        raise DataError(f"{path}: does not say on which split it was trained, or for how long; train.py writes such")
+    rows, milliseconds = [], milliseconds or milliseconds_per_face(net, runtime="onnx")[0]
+    for labels in LABELS[::-1]:
+        frames = split_frames(load_frames(data, labels), content["data"]["split"], "test")
+        rows.append(result_row(weights, net, content, frames, score(path, frames)[0], milliseconds))
+        print(f"{weights}, {frames.split} split, labels {frames.labels}: NME {rows[-1]['nme']:.2f} %")
+    return rows
+
+
+def record(checkpoint, data):
+    """Keep the rows and the curves of a network whose weights are not shipped; later ones of its kind take their place."""
+    content = read_checkpoint(checkpoint)
+    name = f"{content['net']} (no weights)"
+    kept = read_results(UNSHIPPED) if UNSHIPPED.exists() else []
+    rows = scored(checkpoint, name, data)
+    kept = [row for row in kept if (row["weights"], row["split"]) != (name, content["data"]["split"])]
+    atomic_write(UNSHIPPED, results_csv(kept + rows))
+    curves = checkpoint.with_name("curves.csv")
+    if curves.exists():
+        atomic_write(WEIGHTS / f"curves-{content['net']}-{content['data']['split']}.csv", curves.read_bytes())
+
+
+def write(data):
+    """Score all shipped weights: their cards, the table of results and the README's."""
+    shipped = {path: read_checkpoint(path)["net"] for path in sorted(WEIGHTS.glob("models*.pt"))}
+    rows = read_results(UNSHIPPED) if UNSHIPPED.exists() else []
+    nets = sorted({*shipped.values(), *(row["net"] for row in rows)})
+    times = milliseconds_per_face(*(load_net(net).eval() for net in nets), runtime="onnx", rounds=5)
+    times = dict(zip(nets, times, strict=True))  # one a network, whatever it learned
+    for row in rows:
+        row["ms_per_face"] = round(float(times[row["net"]]), 2)
+    for path, net in shipped.items():
+        own = scored(path, path.stem, data, times[net])
+        write_card(path.stem, own)
+        rows += own
+    rows.sort(key=lambda row: (row["split"], row["labels"], row["net"]), reverse=True)
+    atomic_write(PUBLISHED, results_csv(rows))
+    put_tables(README, summary=summary_table(rows), results=markdown_table(rows))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("write", help="score all shipped weights: results.csv, their cards, README's table")
+    command.add_argument("--data", default="official", help="(default: %(default)s)")
+    command = commands.add_parser("ship", help="store a trained checkpoint under saved_models/ in half precision")
+    command.add_argument("checkpoint", type=Path)
+    command.add_argument("weights", help="name of the file without .pt, e.g. models4 or models4-person")
+    command = commands.add_parser("record", help="keep the rows and curves of a network too large to ship, without weights")
+    command.add_argument("checkpoint", type=Path)
+    command.add_argument("--data", default="official", help="(default: %(default)s)")
+    options = parser.parse_args()
+    if options.command == "ship":
+        ship(options.checkpoint, options.weights)
+    elif options.command == "record":
+        record(options.checkpoint, options.data)
+    else:
+        write(options.data)
+
+
+if __name__ == "__main__":
+    run_command(main)

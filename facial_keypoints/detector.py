@@ -1,0 +1,150 @@
+"""KeypointDetector: photo -> faces with keypoints in that photo's pixels."""
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from facial_keypoints.assets import DEFAULT_DETECTOR, DEFAULT_NET, MIN_CONFIDENCE
+from facial_keypoints.detectors import load_detector, to_tight
+from facial_keypoints.geometry import (
+    boxes_differ, crop_image, crop_matrix, level_boxes, overlap, rotated_copy, shape_score,
+    tight_box, to_points,
+)
+from facial_keypoints.images import as_image
+from facial_keypoints.model import find_model, load_model
+from facial_keypoints.pose import Pose
+
+DUPLICATE_OVERLAP = 0.57  # share of the smaller box inside another from which two faces are one: faces do not hold faces
+MIN_REFINE_CONFIDENCE = 0.1  # below it nothing is gained by looking again
+
+
+@dataclass
+class Face:
+    """One face: points (68, 2) and their tight box (4,), left, top, width, height, in pixels; confidence in 0…1.
+
+    Where boxes were given, `box` is the given one.
+    """
+
+    box: np.ndarray
+    points: np.ndarray
+    confidence: float
+    point_confidence: np.ndarray = None  # (68,) in 0…1
+    pose: Pose = None  # where it was asked for
+    identity: int = None  # of a face that is followed over frames, from 1
+
+
+class KeypointDetector:
+    """Finds faces and their keypoints: `KeypointDetector()(photo)` -> list of Face, the largest first.
+
+    net: the name of a model, the path of an .onnx file, or (after `import models`, with PyTorch) of a checkpoint;
+    detector: a detector's name, or an object with its `detect`; runtime: openvino, onnx or torch, 'auto' for the fastest
+    that is installed; threads: of the network for one call (0: as many as the runtime chooses; a single face gains
+    nothing from a second one);
+    tilted: look for faces tilted up to 45 degrees as well, on turned copies of the photo.
+    Faces whose confidence (the network's, over all points, times their likeness to a head) is below `min_confidence` are
+    left out, and so is the less confident of two that lie on one another. Where none is left, the detector's `fallback`
+    is asked, if it has one.
+    One KeypointDetector may be shared by any number of threads, if its detector may be (all of detector_architectures/ may).
+    """
+
+    looks = 3  # at the most: crops around the answers in the one before, until crop and answers fit; boxes need not
+    batch = 64  # faces at once
+
+    def __init__(self, net=DEFAULT_NET, detector=DEFAULT_DETECTOR, device="auto",
+                 min_confidence=MIN_CONFIDENCE, runtime="auto", threads=1, tilted=False):
+        self.model = load_model(net, runtime, device, threads) if isinstance(net, (str, os.PathLike)) else net
+        self.detector = load_detector(detector) if isinstance(detector, str) else detector
+        self.min_confidence, self.tilted = min_confidence, tilted
+
+    def __call__(self, photo):
+        return self.detect(photo)[0]
+
+    def detect(self, photo):
+        """All faces of a photo: those accepted, the largest first, and the rejected ones, the most confident first.
+
+        Rejected are the faces at boxes of the face detector whose confidence is below `min_confidence`.
+        """
+        image, faces, rejected, detector = as_image(photo), [], [], self.detector
+        while detector and not faces:
+            candidates = self.predict_boxes(image, *self.search(image, detector))
+            faces = self.filter_faces(candidates)
+            rejected += [face for face in candidates if face.confidence < self.min_confidence]
+            detector = getattr(detector, "fallback", None)
+            detector = load_detector(detector) if isinstance(detector, str) else detector
+        return (sorted(faces, key=lambda face: -face.box[2] * face.box[3]),
+                sorted(rejected, key=lambda face: -face.confidence))
+
+    def filter_faces(self, faces):
+        """The faces that the network is sure enough of, each once, the surest first."""
+        kept = []
+        for face in sorted(faces, key=lambda face: -face.confidence):
+            box = tight_box(face.points)
+            double = kept and overlap(np.stack([other.box for other in kept]), box, of_smaller=True).max() > DUPLICATE_OVERLAP
+            if face.confidence >= self.min_confidence and not double:
+                face.box = box
+                kept.append(face)
+        return kept
+
+    def search(self, image, detector):
+        """Tight boxes (n, 4) of what a detector finds, and how far each is tilted (n,) in degrees."""
+        found, fit = [], getattr(detector, "fit", (0, 0, 1, 1))  # boxes of a detector without one are tight already
+        for angle in (0, -30, 30, -55, 55) if self.tilted else (0,):
+            matrix, size = rotated_copy(image.shape[:2], angle)
+            copy = image if angle == 0 else cv2.warpAffine(image, matrix, size)
+            boxes = to_tight(detector.detect(copy)[0], fit)
+            middles = (boxes[:, :2] + boxes[:, 2:] / 2 - matrix[:, 2]) @ matrix[:, :2]  # back, by a rotation's inverse
+            boxes[:, :2] = middles - boxes[:, 2:] / 2
+            found.append((boxes, np.full(len(boxes), float(angle))))
+        return tuple(np.concatenate(column) for column in zip(*found, strict=True))
+
+    def predict_boxes(self, photo, boxes, angles=None):
+        """Keypoints at given tight boxes (n, 4): one Face a box, in their order, whatever the confidence.
+
+        angles (n,): how far the faces are tilted clockwise, in degrees; their crops are turned back.
+        """
+        gray = cv2.cvtColor(as_image(photo), cv2.COLOR_RGB2GRAY)
+        boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
+        faces, angles = [], np.zeros(len(boxes)) if angles is None else angles
+        for start in range(0, len(boxes), self.batch):
+            some = slice(start, start + self.batch)
+            used, tilts = boxes[some].copy(), np.array(angles[some], np.float64)
+            points, confidence = self.predict_crops(gray, used, tilts)
+            for _ in range(self.looks - 1):
+                better, level = level_boxes(points)
+                again = (boxes_differ(used, better) | (np.abs(tilts - level) > 10)) & (confidence.mean(1) > MIN_REFINE_CONFIDENCE)
+                if not again.any():
+                    break
+                used[again], tilts[again] = better[again], level[again]
+                points[again], confidence[again] = self.predict_crops(gray, used[again], tilts[again])
+            points = self.model.correct(points)
+            faces += [Face(b, p, float(c.mean() * like), c) for b, p, c, like in
+                      zip(boxes[some], points, confidence, shape_score(points), strict=True)]
+        return faces
+
+    def predict_crops(self, gray, boxes, angles):
+        """The network's answers in crops of boxes (n, 4): points (n, 68, 2) in pixels, confidence (n, 68)."""
+        matrices = np.stack([crop_matrix(box, self.model.side, angle=a) for box, a in zip(boxes, angles, strict=True)])
+        crops = np.stack([crop_image(gray, matrix, self.model.side) for matrix in matrices])
+        targets, confidence = self.model(crops[:, None].astype(np.float32) / 255)
+        return to_points(targets, matrices, self.model.side), confidence
+
+
+def find_keypoints(photo, **options):
+    """Faces of one photo (path, array or PIL image), or a list of such lists for a list of photos.
+
+    `options` are those of KeypointDetector. The detector of the last call is kept: a loop over photos loads it once.
+    """
+    net = options.get("net", DEFAULT_NET)
+    path = find_model(net, options.get("runtime", "auto"), options.get("device", "auto")) if isinstance(net, str) else None
+    changed = path.stat().st_mtime_ns if path and path.is_file() else None
+    detector = _kept_detector(changed, **options)
+    return [detector(one) for one in photo] if isinstance(photo, (list, tuple)) else detector(photo)
+
+
+@lru_cache(maxsize=1)
+def _kept_detector(changed, **options):
+    """The detector of `find_keypoints`, made anew for other options or when the file of weights has `changed`."""
+    return KeypointDetector(**options)

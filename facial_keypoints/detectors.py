@@ -1,0 +1,43 @@
+"""Face detectors by name, and tight boxes of the keypoints from their boxes."""
+
+import importlib
+
+import numpy as np
+
+from facial_keypoints.assets import DEFAULT_DETECTOR, DETECTORS_MODULE, detector_names
+from facial_keypoints.errors import UsageError
+from facial_keypoints.geometry import mean_head, tight_box
+
+__all__ = ["DEFAULT_DETECTOR", "detector_names", "from_landmarks", "load_detector", "to_tight"]
+
+
+def load_detector(name):
+    """A detector by name. Raises UsageError for a name that is not present."""
+    if name not in detector_names():
+        raise UsageError(f"no detector {name!r}; present are {', '.join(detector_names())} (files in detector_architectures/)")
+    return importlib.import_module(f"{DETECTORS_MODULE}.{name}").Detector()
+
+
+def to_tight(boxes, fit):
+    """A detector's boxes (n, 4) -> tight boxes of the 68 points (n, 4), by its `fit` (x, y, width, height).
+
+    x, y: from the detector's center to that of the tight box; width, height: of the tight box; all as shares of the
+    detector's width and height. Measured on training frames: python benchmarks/detectors.py --fit.
+    """
+    size = boxes[:, 2:]
+    center, tight = boxes[:, :2] + size * (0.5 + np.array(fit[:2])), size * np.array(fit[2:])
+    return np.concatenate([center - tight / 2, tight], 1).astype(np.float32)
+
+
+def from_landmarks(landmarks):
+    """Eyes, nose tip and mouth corners (n, 5, 2), viewer's left first, in pixels -> tight boxes of the 68 points (n, 4).
+
+    The mean head is laid over the five by the similarity that fits best.
+    """
+    head = mean_head()[:, :2]
+    five = np.stack([head[36:42].mean(0), head[42:48].mean(0), head[30], head[48], head[54]])
+    model, seen = ((points - points.mean(-2, keepdims=True)) @ [1, 1j] for points in (five, np.asarray(landmarks, float)))
+    turns = seen @ model.conj() / np.square(np.abs(model)).sum()  # (n,) complex: scale and angle
+    whole = turns[:, None] * ((head - five.mean(0)) @ [1, 1j])
+    points = np.stack([whole.real, whole.imag], -1) + np.asarray(landmarks, float).mean(1, keepdims=True)
+    return tight_box(points)

@@ -1,0 +1,96 @@
+"""Errors that users see, and how a command reports them: one line and an exit code."""
+
+import argparse
+import importlib
+import os
+import sys
+
+
+class DataError(ValueError):
+    """Something read from outside is missing or wrong: a file, a table, a download. Exit code 1."""
+
+
+class UsageError(ValueError):
+    """Something was asked for that does not exist: a network, a detector, an option. Exit code 2."""
+
+
+def bounded_number(kind, low=None, high=None):
+    """An argparse type: a number of `kind` from `low` to `high`, both included; nan is none."""
+    def convert(text):
+        value = kind(text)
+        if kind is int and abs(value) > 2**32:
+            raise argparse.ArgumentTypeError(f"{text[:20]} is too large")
+        if (low is not None and not value >= low) or (high is not None and not value <= high):
+            allowed = f"at least {low}" if high is None else f"from {low} to {high}"
+            raise argparse.ArgumentTypeError(f"{text} is not {allowed}")
+        return value
+
+    convert.__name__ = kind.__name__
+    return convert
+
+
+def import_optional(module, why, package=None):
+    """An optional module, or UsageError in one line that says what to install: `package`, if that has another name."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise UsageError(f"{why} needs what is not installed: pip install {package or module}") from None
+
+
+def nonempty_path(text):
+    """An argparse type: the name of a file or folder, which is not empty, as that of a variable without a value would be."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty name; is a variable of the shell not set?")
+    return text
+
+
+class PipeSafeStream:
+    """A stream of text that takes words when nobody reads them any more (`… | head -1`): the work goes on to its end."""
+
+    def __init__(self, stream):
+        stream.reconfigure(errors="backslashreplace")  # names of files need not be what the terminal can show
+        self.stream = stream
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+    def write(self, text):
+        try:
+            return self.stream.write(text)
+        except BrokenPipeError:
+            return self.silence()
+
+    def flush(self):
+        try:
+            self.stream.flush()
+        except BrokenPipeError:
+            self.silence()
+
+    def silence(self):
+        """Let all that is still written go nowhere."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+
+
+SEED = bounded_number(int, 0, 2**32 - 1)
+
+
+def run_command(main):
+    """Call `main()` and leave the process with its exit code; users' mistakes become one clear line."""
+    sys.stdout, sys.stderr = (stream and PipeSafeStream(stream) for stream in (sys.stdout, sys.stderr))  # None where it is closed
+    try:
+        code = main()
+        if sys.stdout:
+            sys.stdout.flush()
+    except (DataError, UsageError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 2 if isinstance(error, UsageError) else 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:  # the reader of answers went away (`--csv - | head`): not worth a word
+        sys.stdout.silence()
+        code = 0
+    except OSError as error:  # a name too long, a folder that may not be read, a full disk
+        print(f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}", file=sys.stderr)
+        code = 1
+    sys.exit(code)

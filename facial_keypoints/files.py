@@ -1,0 +1,100 @@
+"""Files: atomic writes, safe paths, text and numbers from outside."""
+
+import csv
+import io
+import os
+import tempfile
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from facial_keypoints.errors import DataError, UsageError
+from facial_keypoints.images import read_bytes
+
+MAX_COORDINATE = 1e6  # pixels: what is said to be farther away, or wider, is a mistake
+
+
+@contextmanager
+def atomic_open(path):
+    """A binary file to write to that takes its name only when all is written: readers see the old file or the new."""
+    path = Path(os.path.realpath(path))  # a link stays a link, to the new file
+    if path.exists() and not path.is_file() and not path.is_dir():  # a pipe or a terminal is written to as it is
+        with open(path, "wb") as file:
+            yield file
+        return
+    if path.is_dir():
+        raise DataError(f"{path}: cannot be written, it is a folder; give a file's name")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror})") from None
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())  # or a name could outlive a power cut that its content does not
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(name, 0o666 & ~mask)  # mkstemp's files are private; ours are like any other
+        os.replace(name, path)
+    except BaseException as error:
+        os.unlink(name)
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):  # that is of standard output
+            raise DataError(f"{path}: cannot be written ({error.strerror})") from None
+        raise
+
+
+def refuse_overwriting(inputs, outputs):
+    """Raise UsageError if an output would replace an input or another output."""
+    taken, places = {os.path.realpath(path) for path in inputs}, Counter(os.path.realpath(path) for path in outputs)
+    for path in outputs:
+        if os.path.realpath(path) in taken:
+            raise UsageError(f"{path} would be written over, but it is one of the inputs; give another folder or name")
+        if places[os.path.realpath(path)] > 1:
+            raise UsageError(f"two outputs would go to {path}; give photos of different names, or another place")
+
+
+def atomic_write(path, data):
+    """Write `data` (str or bytes) to `path`, whole or not at all. Raises DataError where it cannot be written."""
+    with atomic_open(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+
+
+def csv_text(columns, rows, header=True):
+    """Rows as dictionaries -> CSV text with these columns."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    if header:
+        writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+PARSE_ERRORS = (ValueError, KeyError, TypeError, OverflowError, RecursionError)  # what spoiled JSON can end in
+
+
+def finite_array(values, *shape):
+    """Nested lists of numbers -> float32 array of that shape. Raises one of NO_FACE."""
+    with np.errstate(over="ignore"):
+        array = np.float32(values).reshape(shape)
+    if not (np.abs(array) <= MAX_COORDINATE).all():
+        raise ValueError("a number that is not finite, or a million pixels away")
+    return array
+
+
+def short_message(error):
+    """An error in few words, on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def read_text(path):
+    """The text of a file; bytes in it that are no UTF-8 come back as they were when it is written. Raises DataError."""
+    return read_bytes(path).decode("utf-8-sig", "surrogateescape").replace("\r\n", "\n")
+
+
+def safe_relative_path(name):
+    """A photo's name as a path that stays below the folder it is put into."""
+    return Path(*(part for part in Path(name).parts if part not in ("/", "..", Path(name).anchor)))

@@ -1,0 +1,118 @@
+"""Image reader: any image file or array as upright uint8 RGB, within limits of size."""
+
+import os
+import stat
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from facial_keypoints.errors import DataError, UsageError
+from facial_keypoints.image_headers import read_header
+
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+# Images that this reader cannot decode. In a folder they are skipped, and reported.
+UNREADABLE_ENDINGS = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf")
+# What is larger is refused before it is decoded: a mistake, or an attack on the memory.
+MAX_PIXELS = 200_000_000  # of one picture: 600 MB; FACIAL_KEYPOINTS_MAX_PIXELS in the environment sets another limit
+MAX_BYTES = 1_000_000_000  # of one file
+
+
+def read_image(source):
+    """Read one picture: path or encoded bytes -> uint8 RGB (h, w, 3), turned upright by its EXIF tag.
+
+    PNG, JPEG, WebP, BMP, TIFF, GIF, PPM; gray, palette, CMYK and 16-bit files become 8-bit RGB, alpha is dropped.
+    Of an animation the first picture. Raises DataError that names the file when it is missing, no picture, damaged,
+    above MAX_PIXELS (or what FACIAL_KEYPOINTS_MAX_PIXELS says instead), or made of 32-bit numbers without a white.
+    """
+    is_path = isinstance(source, (str, os.PathLike))
+    name = str(source) if is_path else "picture"
+    data, limit = read_bytes(source) if is_path else bytes(source), pixel_limit()
+    header = read_header(data)
+    if header is None:
+        raise DataError(f"{name}: not a picture in a known format; save it as PNG, JPEG, WebP, BMP, TIFF, GIF or PPM")
+    if header.width * header.height > limit:
+        raise DataError(f"{name}: {header.width}×{header.height} pixels, at most {limit:,} are read; shrink it first, or set "
+                        "FACIAL_KEYPOINTS_MAX_PIXELS")
+    if header.is_32_bit:
+        raise DataError(f"{name}: 32-bit pixels have no defined white level; convert it to 8 or 16 bits")
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        image = None
+    if image is None:
+        large = header.width * header.height > 1 << 30 or max(header.width, header.height) > 1 << 20
+        raise DataError(f"{name}: {'larger than OpenCV decodes; shrink it' if large else 'damaged, it does not decode'}")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def pixel_limit():
+    """The most pixels of a picture: MAX_PIXELS, or what FACIAL_KEYPOINTS_MAX_PIXELS says."""
+    given = os.environ.get("FACIAL_KEYPOINTS_MAX_PIXELS")
+    if given and not (given.isdecimal() and len(given) < 100):
+        raise UsageError(f"FACIAL_KEYPOINTS_MAX_PIXELS is {given[:40]!r}, not a number of pixels")
+    return int(given or MAX_PIXELS)
+
+
+def read_bytes(path):
+    """The bytes of a file: of a real one, that ends. Raises DataError."""
+    if (size := size_of(path)) > MAX_BYTES:
+        raise DataError(f"{path}: {size:,} bytes, at most {MAX_BYTES:,} are read")
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def size_of(path):
+    """Bytes of a real file, that ends. Raises DataError for others."""
+    try:
+        about = os.stat(path)
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte in it
+        raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from None
+    if not stat.S_ISREG(about.st_mode):
+        raise DataError(f"{path}: cannot be read (it is a folder or a device, not a file)")
+    return about.st_size
+
+
+def files_below(folder, endings=IMAGE_ENDINGS):
+    """Paths of what lies in a folder and its folders and ends so, in order. Raises DataError for one that cannot be listed.
+
+    Links to nowhere and pipes are among them: whoever reads them is told.
+    """
+    def refuse(error):
+        raise DataError(f"{error.filename}: cannot be listed ({error.strerror})")
+
+    for inside, folders, files in os.walk(folder, onerror=refuse):
+        folders.sort()
+        yield from (os.path.join(inside, name) for name in sorted(files) if Path(name).suffix.lower() in endings)
+
+
+def as_image(photo):
+    """A path, encoded bytes, PIL image or array (h, w), (h, w, 1), (h, w, 3), (h, w, 4) -> uint8 RGB (h, w, 3)."""
+    if isinstance(photo, (str, os.PathLike, bytes)):
+        return read_image(photo)
+    if hasattr(photo, "convert"):  # PIL
+        from PIL import ImageOps
+
+        if photo.mode.startswith(("I", "F")):  # more than 8 bits: PIL would cut them off at 255
+            values = np.asarray(photo)
+            if photo.mode == "F" or values.min() < 0 or values.max() > 65535:
+                raise DataError(f"a PIL image of mode {photo.mode} is no photo; give 8 or 16 bits")
+            return as_image((values // 256).astype(np.uint8))
+        return np.asarray(ImageOps.exif_transpose(photo).convert("RGB"))
+    image = np.asarray(photo)
+    if image.dtype != np.uint8:
+        raise DataError(f"a photo must be uint8 with 0…255 as decoded, not {image.dtype}")
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = image[..., 0]
+    if image.ndim == 2:
+        image = np.dstack([image] * 3)
+    if image.ndim != 3 or image.shape[2] not in (3, 4) or not image.size:
+        raise DataError(f"a photo must be (height, width[, 3 or 4]), not {image.shape}")
+    return np.ascontiguousarray(image[..., :3])
+
+
+def to_gray(image):
+    """uint8 RGB (h, w, 3) -> gray (h, w)."""
+    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)

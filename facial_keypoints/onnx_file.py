@@ -1,0 +1,112 @@
+"""What an exported model says of itself: the metadata in its ONNX file, read without any runtime, and its checksum."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from facial_keypoints.errors import DataError
+from facial_keypoints.files import PARSE_ERRORS, short_message
+from facial_keypoints.images import read_bytes
+
+KEY = "facial_keypoints"  # of the one metadata entry: a JSON object
+METADATA_FIELD = 14  # metadata_props of ModelProto, in onnx.proto
+FORMAT = 1
+
+
+def fields_of(data: bytes):
+    """Pairs (field number, start, end) of the top-level fields of a protocol buffer. Raises ValueError."""
+    place = 0
+    while place < len(data):
+        start = place
+        tag, place = varint(data, place)
+        kind = tag & 7
+        if kind == 0:
+            _, place = varint(data, place)
+        elif kind == 2:
+            length, place = varint(data, place)
+            place += length
+        elif kind in (1, 5):
+            place += 8 if kind == 1 else 4
+        else:
+            raise ValueError(f"wire type {kind}")
+        if place > len(data):
+            raise ValueError("cut off")
+        yield tag >> 3, start, place
+
+
+def varint(data: bytes, place: int):
+    """A variable-length integer at a place -> its value and the place after it. Raises ValueError."""
+    value = shift = 0
+    while shift < 64:
+        if place >= len(data):
+            raise ValueError("cut off")
+        byte = data[place]
+        value |= (byte & 127) << shift
+        place, shift = place + 1, shift + 7
+        if byte < 128:
+            return value, place
+    raise ValueError("a number of more than 64 bits")
+
+
+def content(data: bytes, start: int, end: int):
+    """The bytes of a length-delimited field between its start and end."""
+    _, place = varint(data, start)
+    _, place = varint(data, place)
+    return data[place:end]
+
+
+def digest(data: bytes) -> str:
+    """SHA-256 of an ONNX file without its metadata."""
+    total = hashlib.sha256()
+    for number, start, end in fields_of(data):
+        if number != METADATA_FIELD:
+            total.update(data[start:end])
+    return total.hexdigest()
+
+
+def metadata_entry(values: dict) -> bytes:
+    """Metadata as a field to be appended to an ONNX file."""
+    def delimited(number, text):
+        raw = text if isinstance(text, bytes) else text.encode()
+        return encoded(number << 3 | 2) + encoded(len(raw)) + raw
+
+    return delimited(METADATA_FIELD, delimited(1, KEY) + delimited(2, json.dumps(values)))
+
+
+def encoded(value: int) -> bytes:
+    """A variable-length integer."""
+    parts = bytearray()
+    while value > 127:
+        parts.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*parts, value])
+
+
+def read_metadata(data: bytes) -> dict:
+    """The metadata of an ONNX file's bytes; {} if it has none of ours. Raises ValueError for what is no such file."""
+    for number, start, end in fields_of(data):
+        if number == METADATA_FIELD:
+            entry = content(data, start, end)
+            parts = {field: content(entry, a, b) for field, a, b in fields_of(entry)}
+            if parts.get(1) == KEY.encode():
+                return json.loads(parts.get(2, b""))
+    return {}
+
+
+def read_model_file(path: Path):
+    """The bytes and the metadata of an exported model. Raises DataError if it is damaged or not one of ours."""
+    data = read_bytes(path)
+    cure = "export it again: python models.py export CHECKPOINT FILE.onnx"
+    try:
+        values = read_metadata(data)
+        if values and values["format"] != FORMAT:
+            raise DataError(f"{path}: written by another version (format {values['format']!r}); {cure}")
+        expected = {"side": int, "crop_scale": float, "points": int, "sha256": str, "shift": list, "net": str}
+        wrong = [key for key, kind in expected.items() if not isinstance(values.get(key), kind)]
+    except (IndexError, *PARSE_ERRORS) as error:
+        raise DataError(f"{path}: damaged or not an ONNX file ({short_message(error)}); {cure}") from None
+    if wrong:
+        raise DataError(f"{path}: an ONNX file without the metadata of this project ({', '.join(wrong)}); {cure}")
+    if digest(data) != values["sha256"]:
+        raise DataError(f"{path}: damaged, its checksum is another; {cure}")
+    return data, values

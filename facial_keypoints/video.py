@@ -1,0 +1,137 @@
+"""Video files and cameras: frames in, frames out."""
+
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+from tqdm import tqdm
+
+from facial_keypoints.errors import DataError, UsageError
+from facial_keypoints.images import size_of
+
+VIDEO_ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # one line for a damaged video, not one a frame
+CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
+
+
+
+class VideoReader:
+    """The frames of a video file, or of a camera by its number, as uint8 RGB, with their times in seconds."""
+
+    def __init__(self, place):
+        self.live, self.name, self.count = isinstance(place, int), str(place), 0
+        if self.live:
+            self.name = f"camera {place}"
+        else:
+            size_of(place)
+        self.capture = cv2.VideoCapture(place if self.live else utf8_name(self.name))
+        if not self.capture.isOpened():
+            raise DataError(f"{self.name}: " + ("no such camera, or another program has it" if self.live else
+                                                "no video that can be read"))
+        rate = self.capture.get(cv2.CAP_PROP_FPS)
+        self.rate = rate if 1 <= rate <= 1000 else 25.0
+        self.length = None if self.live else max(int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0) or None
+
+    def __iter__(self):
+        begun, self.count = time.perf_counter(), 0
+        while True:
+            ok, frame = self.capture.read()
+            if not ok:
+                break
+            passed = time.perf_counter() - begun if self.live else self.count / self.rate
+            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), passed
+            self.count += 1
+        if not self.count:
+            raise DataError(f"{self.name}: no frame could be read")
+
+    @property
+    def cut(self):
+        """True if clearly fewer frames came than the file says it has; some kinds of files only estimate their number."""
+        return self.length is not None and self.count < 0.9 * self.length - 1
+
+    def close(self):
+        self.capture.release()
+
+
+def utf8_name(name):
+    """A name that OpenCV can be given: it ends the process for one that is not UTF-8. Raises DataError."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{name}: OpenCV opens no clips whose names are not UTF-8; rename it") from None
+    return name
+
+
+class VideoWriter:
+    """A video file that takes its name only when all is written."""
+
+    def __init__(self, path, rate):
+        self.path, self.rate, self.writer, self.count = Path(path), rate, None, 0
+        if self.path.suffix.lower() not in CODECS:
+            raise UsageError(f"{path}: drawn clips end in {', '.join(CODECS)}")
+        utf8_name(str(path))
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=".", suffix=self.path.suffix)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be written ({error.strerror})") from None
+        os.close(handle)
+        self.part = Path(name)
+
+    def write(self, image):
+        if self.writer is None:
+            codec = cv2.VideoWriter_fourcc(*CODECS[self.path.suffix.lower()])
+            self.writer = cv2.VideoWriter(str(self.part), codec, self.rate, image.shape[1::-1])
+            if not self.writer.isOpened():
+                raise DataError(f"{self.path}: OpenCV cannot write such a clip here; try .avi")
+        self.writer.write(image[..., ::-1])
+        self.count += 1
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        if self.writer is not None:
+            self.writer.release()
+        try:
+            if kind is None and self.writer is not None:
+                written = count_frames(self.part)
+                if written < self.count:  # OpenCV does not tell of a full disk
+                    raise DataError(f"{self.path}: {written} of {self.count} frames could be written; is the disk full?")
+                self.part.chmod(0o644)
+                os.replace(self.part, self.path)
+        finally:
+            self.part.unlink(missing_ok=True)
+
+
+def count_frames(path):
+    """How many frames a video file says it has; 0 if it cannot be opened."""
+    capture = cv2.VideoCapture(str(path))
+    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+    capture.release()
+    return count
+
+
+def track_video(tracker, clip, each, bar=True):
+    """Follow the faces of a Clip to its end, or of a camera until Ctrl-C -> how many faces were seen.
+
+    each(index, frame, faces) is called for every frame: uint8 RGB, list of Face.
+    """
+    faces_seen = 0
+    try:
+        with tqdm(clip, total=clip.length, unit="frame", disable=not bar) as frames:
+            for index, (frame, seconds) in enumerate(frames):
+                found = tracker(frame, seconds)
+                faces_seen += len(found)
+                frames.set_postfix(faces=len(found), refresh=False)
+                each(index, frame, found)
+    except KeyboardInterrupt:
+        if not clip.live:
+            raise
+        print("stopped", file=sys.stderr)
+    finally:
+        clip.close()
+    return faces_seen

@@ -1,0 +1,339 @@
+"""Millions of images -> Parquet files of keypoints, here or on a Dask cluster; resumable."""
+
+import argparse
+import contextlib
+import glob
+import hashlib
+import itertools
+import json
+import math
+import multiprocessing
+import os
+import sys
+import threading
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from functools import cache
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tqdm import tqdm
+
+from facial_keypoints.assets import (
+    DEFAULT_DETECTOR, DEFAULT_NET, MIN_CONFIDENCE, SAVED_MODELS, detector_names,
+)
+from facial_keypoints.detector import KeypointDetector
+from facial_keypoints.errors import (
+    DataError, UsageError, bounded_number, import_optional, nonempty_path, run_command,
+)
+from facial_keypoints.files import atomic_write, read_text, short_message
+from facial_keypoints.images import IMAGE_ENDINGS, MAX_BYTES, files_below, read_image
+from facial_keypoints.model import find_model, needs_pytorch
+from research.locks import lock_folder
+
+CHUNK, CHUNKS = 500, 16  # at most so many photos a file; at least so many files a worker, for small jobs
+DIED = "the process that read it died; is it too large for the memory?"
+LOCK = threading.Lock()  # cascades and compiled networks do one thing at a time
+
+
+
+def list_names(places):
+    """Folders, globs, photos, .txt lists of those, and addresses (s3://, gs://, http://) -> names, each once.
+
+    Files are told by their whole path, so that a second call, from another folder or another machine, knows them again.
+    """
+    seen = set()
+    for place in places:
+        for name in names_in(str(place)):
+            if name not in seen:
+                seen.add(name)
+                yield name
+
+
+def names_in(place, listed=False):
+    """The photos of one place, sorted. What a list names and is not there is told when it is read."""
+    if "://" in place:
+        yield from names_at(place, listed)
+    elif place.endswith(".txt") and Path(place).is_file() and not listed:
+        for line in read_text(place).split("\n"):  # other signs that end lines of text may be in names
+            if line.strip():
+                yield from names_in(line if os.path.lexists(line) else line.strip(), listed=True)
+    elif Path(place).is_dir():
+        yield from map(os.path.abspath, files_below(place))
+    elif os.path.lexists(place):
+        yield os.path.abspath(place)
+    else:
+        found = [path for path in sorted(glob.glob(place, recursive=True)) if is_photo(path)]
+        if not found and not listed:
+            raise DataError(f"{place}: no such photo, folder or list")
+        yield from map(os.path.abspath, found or [place])
+
+
+def is_photo(name):
+    """True for names and addresses that end as pictures do."""
+    with contextlib.suppress(ValueError):  # no address at all: it is told when it is read
+        name = urlsplit(name).path if "://" in name else name
+    return Path(name).suffix.lower() in IMAGE_ENDINGS
+
+
+def names_at(address, listed=False):
+    """The photos at an address that fsspec knows; what a list names is one, whatever it is called, if it is no folder."""
+    if "*" not in address and (is_photo(address) or (listed and not address.endswith("/"))):
+        yield address
+        return
+    fsspec = import_optional("fsspec", "an address")
+    try:
+        files, root = fsspec.core.url_to_fs(address)
+        found = files.glob(root) if "*" in address else files.find(root)
+    except Exception as error:  # each store raises errors of its own
+        raise DataError(f"{address}: cannot be listed ({short_message(error)})") from None
+    photos = sorted(files.unstrip_protocol(path) for path in found if is_photo(path))
+    if not photos:
+        raise DataError(f"{address}: no photos there")
+    yield from photos
+
+
+
+def model_file(net):
+    """The file of a model; PyTorch is imported if it is a checkpoint."""
+    if needs_pytorch(net):
+        import research.export  # noqa: F401 - from now on checkpoints can be loaded
+    return find_model(net)
+
+
+@cache
+def detector_of(net, detector, min_confidence):
+    """One detector a process."""
+    model_file(net)
+    import cv2
+
+    cv2.setNumThreads(1)
+    return KeypointDetector(net, detector, "cpu", min_confidence, threads=1)
+
+
+def read(name):
+    """A photo from a path or an address."""
+    if "://" not in name:
+        return read_image(name)
+    fsspec = import_optional("fsspec", "an address")
+    try:
+        with fsspec.open(name, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except Exception as error:  # each store raises errors of its own
+        raise DataError(f"{name}: cannot be read ({short_message(error)})") from None
+    if len(data) > MAX_BYTES:
+        raise DataError(f"{name}: more than {MAX_BYTES:,} bytes, at most so many are read")
+    return read_image(data)
+
+
+def annotate_chunk(names, net, detector, min_confidence):
+    """Photos by name -> (rows, bad): a tuple (name, face, box, confidence, points, point confidence) a face; reasons."""
+    rows, bad, detect = [], {}, detector_of(net, detector, min_confidence)
+    for name in names:
+        try:
+            image = read(name)
+            with LOCK:
+                faces = detect(image)
+        except Exception as error:  # one photo must not stop a million, whatever a library makes of it
+            bad[name] = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
+            continue
+        rows += [(name, number, face.box.tolist(), face.confidence, face.points.ravel().tolist(),
+                  face.point_confidence.tolist()) for number, face in enumerate(faces)]
+    return rows, bad
+
+
+
+def schema(pyarrow):
+    """Columns of the files."""
+    single, vector = pyarrow.float32(), lambda n: pyarrow.list_(pyarrow.float32(), n)
+    return pyarrow.schema([("name", pyarrow.string()), ("face", pyarrow.int32()), ("box", vector(4)), ("confidence", single),
+                           ("points", vector(136)), ("point_confidence", vector(68))])
+
+
+def write_chunk(out, names, rows, bad, settings):
+    """Write a chunk's file whole or not at all; in its footer: which photos it is of, and which could not be read."""
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = list(zip(*rows, strict=True)) or [()] * 6
+    arrays = [[legible(name) for name in columns[0]], *columns[1:]]
+    about = {"names": names, "bad": bad, "settings": settings}
+    shape = schema(pyarrow).with_metadata({key: json.dumps(value) for key, value in about.items()})
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(pyarrow.table(arrays, schema=shape), sink)
+    digest = hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    atomic_write(out / f"part-{digest}.parquet", sink.getvalue().to_pybytes())
+
+
+def legible(name):
+    """A name as text: bytes in it that are no UTF-8 are spelled out."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def done_before(out, settings):
+    """Names of the photos that the files in a folder have an answer for. Raises UsageError for other settings.
+
+    Photos that could not be read are tried again: a disk or a network may have been away.
+    """
+    names = set()
+    for path in sorted(out.glob("part-*.parquet")):
+        before, answered = footer_of(path)
+        if before != settings:
+            raise UsageError(f"{path} was made with {json.dumps(before)}; give the same, or another --out")
+        names |= answered
+    return names
+
+
+def footer_of(path):
+    """What a file says of itself: the settings it was made with, and the names that it has an answer for. Raises DataError."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        footer = pyarrow.parquet.read_schema(path).metadata
+        settings, known, bad = (json.loads(footer[key]) for key in (b"settings", b"names", b"bad"))
+        return settings, set(known) - set(bad)
+    except (pyarrow.ArrowException, KeyError, TypeError, OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not a file of this command ({type(error).__name__}); delete it and call again") from None
+
+
+
+def chunk_size(photos, workers):
+    """Photos a file: small jobs are divided so that all workers share them and a stop loses little."""
+    return min(max(math.ceil(photos / (CHUNKS * workers)), 1), CHUNK)
+
+
+def chunks_of(names, size):
+    """Lists of at most `size` names."""
+    names = iter(names)
+    while chunk := list(itertools.islice(names, size)):
+        yield chunk
+
+
+def pool(workers):
+    """Processes that begin afresh, for forked ones would share the threads of the networks' libraries."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # a worker takes one core
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=follow)
+
+
+def follow():
+    """End this process with the one that began it: nobody else would."""
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+
+def here(chunks, arguments, workers):
+    """(names, rows, bad) of chunks as local processes finish them, whatever process dies."""
+    waiting, chunks, executor = {}, iter(chunks), pool(workers)
+    try:
+        while True:
+            lost = []
+            for chunk in itertools.islice(chunks, 2 * workers - len(waiting)):  # no more at once: memory stays flat
+                try:
+                    waiting[executor.submit(annotate_chunk, chunk, *arguments)] = chunk
+                except BrokenProcessPool:
+                    lost.append(chunk)
+            if not waiting and not lost:
+                return
+            for future in wait(waiting, return_when=FIRST_COMPLETED).done if not lost else ():
+                chunk = waiting.pop(future)
+                try:
+                    yield (chunk, *future.result())
+                except BrokenProcessPool:
+                    lost.append(chunk)
+            if lost:  # with all that were waiting; one of them may be the cause
+                lost += waiting.values()
+                waiting = {}
+                executor.shutdown(cancel_futures=True)
+                with ThreadPoolExecutor(workers) as threads:
+                    for ended in threads.map(lambda one: list(alone(one, arguments)), lost):
+                        yield from ended
+                executor = pool(workers)
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def alone(chunk, arguments):
+    """A chunk that a process may have died of, again in one of its own; halved until it is known which photo it was."""
+    try:
+        with pool(1) as executor:
+            yield (chunk, *executor.submit(annotate_chunk, chunk, *arguments).result())
+    except BrokenProcessPool:
+        if len(chunk) == 1:
+            yield chunk, [], {chunk[0]: DIED}
+        else:
+            for half in (chunk[:len(chunk) // 2], chunk[len(chunk) // 2:]):
+                yield from alone(half, arguments)
+
+
+def on_cluster(chunks, arguments, scheduler):
+    """(names, rows, bad) of chunks as a Dask cluster finishes them; it does again what a dead worker had."""
+    from research.dask_cluster import map_on_cluster
+
+    given_up = []
+    for chunk, answer, problem in map_on_cluster(scheduler, "research.annotate.annotate_chunk", chunks, *arguments):
+        if problem and not problem.startswith("KilledWorker"):
+            raise DataError(f"{scheduler}: a worker could not begin: {problem}")
+        if problem:
+            given_up.append(chunk)
+        else:
+            yield (chunk, *answer)
+    for name in itertools.chain.from_iterable(given_up):  # one by one: a death counts against all that its worker had
+        for chunk, answer, _ in map_on_cluster(scheduler, "research.annotate.annotate_chunk", [[name]], *arguments):
+            yield (chunk, *(answer or ([], {name: DIED})))
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Annotate photos with 68 keypoints a face, into Parquet files.")
+    parser.add_argument("places", nargs="+", type=nonempty_path, metavar="PLACE",
+                        help="folders, globs, photos, .txt lists, s3://, gs://, http://")
+    parser.add_argument("--out", type=nonempty_path, required=True, help="folder of the Parquet files; a second call goes on there")
+    parser.add_argument("--net", default=DEFAULT_NET, help="(default: %(default)s)")
+    parser.add_argument("--detector", default=DEFAULT_DETECTOR, choices=detector_names())
+    parser.add_argument("--min-confidence", type=bounded_number(float, 0, 1), default=MIN_CONFIDENCE, help="(default: %(default)s)")
+    parser.add_argument("--chunk", type=bounded_number(int, 1),
+                        help=f"photos a file (default: {CHUNKS} files a worker, of at most {CHUNK} photos)")
+    parser.add_argument("--workers", type=bounded_number(int, 1), default=os.cpu_count() or 1, help="processes (default: %(default)s)")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, in place of local processes")
+    options = parser.parse_args()
+
+    options.out = Path(options.out)
+    import_optional("pyarrow", "writing Parquet")
+    weights = model_file(options.net)
+    net = options.net if weights.parent == SAVED_MODELS else os.path.abspath(weights)
+    settings = {"net": str(net), "detector": options.detector, "min_confidence": options.min_confidence}
+    arguments = tuple(settings.values())
+    detector_of(*arguments)  # a wrong name is told now
+    settings["weights"] = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]  # a name may get new ones
+    with lock_folder(options.out):
+        return annotate(options, arguments, settings)
+
+
+def annotate(options, arguments, settings):
+    """What the command does once it has the folder for itself."""
+    names, bad = done_before(options.out, settings), {}
+    todo = [name for name in list_names(options.places) if name not in names]
+    if not todo and not names:
+        raise DataError(f"no photos in {', '.join(options.places)} (looked for {', '.join(IMAGE_ENDINGS)})")
+    print(f"{len(todo)} photos to do, {len(names)} done before")
+    size = options.chunk or chunk_size(len(todo), options.workers)
+    chunks, faces = chunks_of(todo, size), 0
+    finished = on_cluster(chunks, arguments, options.scheduler) if options.scheduler else here(
+        chunks, arguments, options.workers)
+    with tqdm(total=len(todo), unit="photo", disable=not sys.stderr.isatty()) as bar:
+        for chunk, rows, wrong in finished:
+            write_chunk(options.out, chunk, rows, wrong, settings)
+            bad |= wrong
+            faces += len(rows)
+            bar.update(len(chunk))
+            bar.set_postfix(faces=faces, bad=len(bad), refresh=False)
+    print(f"{faces} faces found in {len(todo)} photos, into {options.out}")
+    for name, reason in bad.items():
+        print(f"failed: {reason if name in reason else f'{name}: {reason}'}", file=sys.stderr)
+    if bad:
+        print(f"{len(bad)} photos have no answer; the next call tries them again", file=sys.stderr)
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,67 @@
+"""Functions mapped over a Dask cluster."""
+
+import itertools
+import sys
+from concurrent.futures import CancelledError
+from pathlib import Path
+
+from facial_keypoints.errors import DataError, import_optional
+
+HOME = Path(__file__).resolve().parents[1]
+
+
+def connect(address):
+    """A client of the cluster at `address` (tcp://HOST:PORT). Raises UsageError or DataError in one line.
+
+    The project has to lie in the same place on all workers, as on a shared disk.
+    """
+    distributed = import_optional("distributed", "a cluster", "'dask[distributed]'")
+    try:
+        return distributed.Client(address, timeout=10)
+    except (TimeoutError, OSError, ValueError) as error:
+        raise DataError(f"{address}: no Dask scheduler answers there ({str(error) or type(error).__name__})") from None
+
+
+def map_on_cluster(address, function, items, *arguments):
+    """(item, answer, '') as they come, or (item, None, what went wrong); items may be endless.
+
+    function: 'MODULE.NAME' of this project, called as function(item, *arguments). No more is sent at once than keeps the
+    workers busy. What a dead worker had is done again elsewhere; Dask gives up what took several workers with it.
+    """
+    def far(function, *words):  # a function of this function: it travels as it is, and nobody has to find it first
+        import importlib
+        import sys
+
+        if home not in sys.path:
+            sys.path.insert(0, home)
+        module, _, name = function.rpartition(".")
+        return getattr(importlib.import_module(module), name)(*words)
+
+    home, items, waiting = str(HOME), iter(items), {}
+    with connect(address) as client:
+        from distributed import as_completed
+
+        if not client.nthreads():
+            print(f"{address}: no workers yet; they come by `dask worker {address}`", file=sys.stderr)
+
+        def send(room):
+            for item in itertools.islice(items, room):
+                future = client.submit(far, function, item, *arguments, pure=False)
+                waiting[future.key] = item
+                yield future
+
+        def room():  # workers may have come or gone
+            return max(max(2 * sum(client.nthreads().values()), 1) - len(waiting), 0)
+
+        ready = as_completed(send(room()))
+        for future in ready:
+            item = waiting.pop(future.key)
+            try:
+                answer, problem = future.result(), ""
+            except CancelledError:
+                raise DataError(f"{address}: the Dask scheduler went away; call again, and what is done stays done") from None
+            except Exception as error:  # whatever the work, or Dask, has to say
+                answer, problem = None, f"{type(error).__name__}: {error}"
+            yield item, answer, problem
+            for more in send(room()):
+                ready.add(more)

@@ -1,0 +1,156 @@
+"""Training in several processes, on several GPUs and nodes, by Hugging Face accelerate."""
+
+import functools
+import os
+import signal
+import sys
+import threading
+import time
+
+import numpy as np
+import research.passive_threads  # noqa: F401 - before PyTorch
+import torch
+
+from facial_keypoints.errors import DataError, UsageError, import_optional
+from research.networks import best_device
+
+WHY = "training on several processes"  # needs accelerate
+
+
+def process_group(device="auto"):
+    """The processes that train together: `Alone`, or those that `accelerate launch` or a notebook launched."""
+    return MultiProcess(device) if int(os.environ.get("WORLD_SIZE", 1)) > 1 else SingleProcess(device)
+
+
+def print_rank_zero(*words):
+    """Print, in the first process alone."""
+    if int(os.environ.get("RANK", 0)) == 0:
+        print(*words)
+
+
+def launch(processes, train, *arguments, **named):
+    """Call `train` from a notebook in several processes, one a GPU; on a machine without GPUs there is one all the same.
+
+    There the kernel, whose libraries have threads by now, would have to be forked. `accelerate launch` begins afresh.
+    """
+    if processes == 1 or not torch.cuda.is_available():
+        return train(*arguments, **named)
+    import_optional("accelerate", WHY).notebook_launcher(functools.partial(train, *arguments, **named), num_processes=processes)
+
+
+class SingleProcess:
+    """One process."""
+
+    rank, world = 0, 1
+
+    def __init__(self, device):
+        self.device = best_device(device)
+
+    main = property(lambda self: self.rank == 0)
+
+    def batches(self, sampler, size):
+        """Lists of this process's rows: `size` rows a step, over all processes."""
+        return torch.utils.data.BatchSampler(sampler, size, drop_last=False)
+
+    def wrap(self, module):
+        """A module whose gradients are the mean over all processes."""
+        return module
+
+    def mean(self, value):
+        """The mean of a number over all processes."""
+        return value
+
+
+class MultiProcess(SingleProcess):
+    """Processes that accelerate launched. Each does its share of every batch; the first alone writes."""
+
+    def __init__(self, device):
+        cpu = device == "cpu" or not torch.cuda.is_available()
+        self.accelerator = import_optional("accelerate", WHY).Accelerator(  # train.py sees to precision and compiling
+            cpu=cpu, mixed_precision="no", dynamo_backend="no")
+        self.device = self.accelerator.device
+        self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
+
+    def batches(self, sampler, size):
+        return DistributedBatchSampler(sampler, size, self.rank, self.world)
+
+    def wrap(self, module):
+        return self.accelerator.prepare(module)
+
+    def mean(self, value):
+        return self.accelerator.reduce(torch.tensor([float(value)], device=self.device), "mean").item()
+
+
+class DistributedBatchSampler(torch.utils.data.Sampler):
+    """One process's rows of each batch: over all processes every row once, and none has a batch more than another.
+
+    A last batch with fewer rows than processes would leave some waiting for ever, so all batches are of even size.
+    """
+
+    def __init__(self, sampler, size, rank, world):
+        if size < world or len(sampler) < world:
+            raise UsageError(f"batches of {size} of {len(sampler)} frames cannot be shared by {world} processes")
+        self.sampler, self.size, self.rank, self.world = sampler, size, rank, world
+
+    def __len__(self):
+        return max(min(-(-len(self.sampler) // self.size), len(self.sampler) // self.world), 1)
+
+    def __iter__(self):
+        for batch in np.array_split(np.fromiter(self.sampler, int), len(self)):
+            yield batch[self.rank::self.world].tolist()
+
+
+class PeerFailureHandler:
+    """A context in which the end of another process becomes one line that says what to do.
+
+    A survivor learns of it by an error from its connection, or by the SIGTERM that the launcher sends to the rest. That is
+    answered by a thread, since the main one may be waiting in a library for what never comes.
+    """
+
+    def __init__(self, team, folder):
+        self.team, self.line = team, f"another process of this training ended; go on with --resume --out {folder}"
+
+    def __enter__(self):
+        if self.team.world > 1 and threading.current_thread() is threading.main_thread():
+            told, tell = os.pipe()
+            os.set_blocking(tell, False)
+            signal.signal(signal.SIGTERM, lambda *_: None)
+            signal.set_wakeup_fd(tell, warn_on_full_buffer=False)  # written to whatever the main thread is doing
+            threading.Thread(target=self.wait, args=(told,), daemon=True).start()
+        return self
+
+    def wait(self, told):
+        while os.read(told, 1)[0] != signal.SIGTERM:
+            pass
+        print(f"error: {self.line}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+    def __exit__(self, kind, error, trace):
+        if self.team.world > 1 and isinstance(error, RuntimeError) and any(
+                word in str(error) for word in ("onnection closed", "onnection reset", "Broken pipe", "imed out", "NCCL")):
+            raise DataError(self.line) from None
+
+
+class TimedLoader:
+    """The batches of a loader, and for how many seconds they were waited for."""
+
+    def __init__(self, loader):
+        self.loader, self.seconds = loader, 0.0
+
+    def __iter__(self):
+        batches, start = iter(self.loader), time.perf_counter()
+        for batch in batches:
+            self.seconds += time.perf_counter() - start
+            yield batch
+            start = time.perf_counter()
+
+
+class LossModule(torch.nn.Module):
+    """A network's loss as a module's answer, for that is where gradients of several processes meet."""
+
+    def __init__(self, net, loss):
+        super().__init__()
+        self.net, self.loss = net, loss
+
+    def forward(self, images, targets):
+        return self.loss(images, targets)

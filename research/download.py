@@ -1,0 +1,76 @@
+"""Resumable downloads with checks."""
+
+import hashlib
+import os
+from http.client import HTTPException
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+from filelock import FileLock
+from tqdm.auto import tqdm
+
+from facial_keypoints.errors import DataError
+
+
+def download(addresses, target, check, what, otherwise):
+    """Fetch `target` from the first address that answers; go on where a broken download stopped; check; rename.
+
+    Raises DataError that says what could not be had and what to do `otherwise`.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(target.with_name(f".{target.name}.lock"))
+        lock.acquire()  # one process fetches, the others wait for it
+    except OSError as error:
+        raise DataError(f"{target}: {what} cannot be written there ({error.strerror}). {otherwise}") from None
+    try:
+        if not target.exists():
+            fetch_one_of(addresses, target, check, what, otherwise)
+    finally:
+        lock.release()
+
+
+def fetch_one_of(addresses, target, check, what, otherwise):
+    """What `download` does once no other process does the same."""
+    told = []
+    for number, address in enumerate(addresses):
+        part = target.with_name(f"{target.name}.{hashlib.sha256(address.encode()).hexdigest()[:8]}.part")
+        try:
+            _fetch(address, part)
+            try:
+                check(part)
+            except DataError:
+                part.unlink(missing_ok=True)  # whole but wrong: going on with it would never mend it
+                raise
+            os.replace(part, target)
+            return
+        except (URLError, OSError, HTTPException, DataError) as error:
+            told.append(f"  {number + 1}. {address}\n     {error}")
+    raise DataError(f"{what} could not be downloaded:\n" + "\n".join(told) + f"\n{otherwise} "
+                    "What was fetched so far is kept and the next try goes on from there.")
+
+
+def _fetch(address, part, timeout=60):
+    have = part.stat().st_size if part.exists() else 0
+    headers = {"User-Agent": "facial-keypoints", **({"Range": f"bytes={have}-"} if have else {})}
+    try:
+        answer = urlopen(Request(address, headers=headers), timeout=timeout)
+    except URLError as error:
+        if getattr(error, "code", None) == 416:  # nothing is left to fetch: the part is whole
+            return
+        raise
+    with answer:
+        if have and answer.status != 206:  # the server does not resume: begin again
+            have = 0
+        length = answer.headers.get("Content-Length") or ""
+        total = have + int(length) if length.isdecimal() else 0  # 0: the server does not say
+        with open(part, "ab" if have else "wb") as file, tqdm(
+            total=total or None, initial=have, unit="B", unit_scale=True, desc=part.name.split(".zip")[0]
+        ) as bar:
+            while block := answer.read(1 << 16):
+                file.write(block)
+                bar.update(len(block))
+            file.flush()
+            os.fsync(file.fileno())  # or the name could outlive a power cut that the content does not
+    if total and part.stat().st_size < total:
+        raise DataError(f"broke off after {part.stat().st_size:,} of {total:,} bytes")

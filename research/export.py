@@ -1,0 +1,209 @@
+"""Networks in other runtimes: exported to ONNX files that describe themselves, or run in PyTorch."""
+
+import contextlib
+import copy
+import logging
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import research.passive_threads  # noqa: F401 - before PyTorch
+import torch
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from facial_keypoints import __version__
+from facial_keypoints.errors import UsageError, import_optional
+from facial_keypoints.files import atomic_write, refuse_overwriting
+from facial_keypoints.geometry import CROP_SCALE
+from facial_keypoints.model import Checkpoints, Model, choose_runtime, compile_onnx
+from facial_keypoints.onnx_file import FORMAT, digest, metadata_entry
+from research.labels import learned_shift
+from research.networks import (
+    best_device, find_weights, forward_with_confidence, has_bfloat16, input_size, load_checkpoint,
+)
+
+OPSET = 18
+EXPORTER = threading.Lock()  # PyTorch's exporter keeps its state in globals
+
+
+class Predictor(torch.nn.Module):
+    """`networks.predict` as one graph: crops (n, 1, side, side) -> targets (n, 68, 2), confidence (n, 68)."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, images):
+        return forward_with_confidence(self.net, images)
+
+
+def to_onnx(net, half=False):
+    """A network as an ONNX model (bytes): input 'images' (n, 1, side, side), outputs 'targets' and 'confidence'.
+
+    half: weights are stored as fp16, and computed with as float32. Raises UsageError where a package is missing.
+    """
+    for module in ("onnx", "onnxscript"):
+        import_optional(module, "exporting to ONNX")
+    example = torch.rand(2, 1, input_size(net), input_size(net), generator=torch.Generator().manual_seed(0))
+    with EXPORTER, quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            Predictor(net).eval(), (example,), dynamo=True, opset_version=OPSET, verbose=False,
+            input_names=["images"], output_names=["targets", "confidence"], dynamic_shapes=({0: torch.export.Dim("n")},))
+    model = program.model_proto
+    without_notes(model)
+    if half:
+        halve(model)
+    return model.SerializeToString()
+
+
+@contextlib.contextmanager
+def quiet():
+    """The exporter reports packages that it could use, and deprecations inside itself."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def without_notes(model):
+    """Remove what the exporter notes of Python's stack, in place: it names places of one machine."""
+    graph = model.graph
+    for part in (*graph.node, *graph.input, *graph.output, *graph.initializer, graph, model):
+        part.doc_string = ""
+        if hasattr(part, "metadata_props"):
+            del part.metadata_props[:]
+    del graph.value_info[:]
+
+
+def halve(model, smallest=256):
+    """Store the float32 weights of an ONNX model as fp16, each with a cast behind it, in place."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    casts = []
+    for weight in model.graph.initializer:
+        if weight.data_type == TensorProto.FLOAT and np.prod(weight.dims) >= smallest:
+            name, values = weight.name, numpy_helper.to_array(weight).astype(np.float16)
+            weight.CopyFrom(numpy_helper.from_array(values, f"{name}.half"))
+            casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def export_checkpoint(checkpoint, path):
+    """Write a trained network as an ONNX file that describes itself: fp16 weights, metadata, a checksum."""
+    source = find_weights(checkpoint)
+    refuse_overwriting([source], [path])
+    net, content = load_checkpoint(source)
+    data = to_onnx(net, half=True)
+    values = {
+        "format": FORMAT, "version": __version__, "net": content["net"], "side": input_size(net), "points": 68,
+        "layout": "ibug68", "crop_scale": CROP_SCALE, "shift": learned_shift(content["data"]),
+        "calibration": {name: getattr(net, name) for name in ("even_odds", "steepness") if hasattr(net, name)},
+        "trained_on": {key: content["data"].get(key, "") for key in ("data", "split", "labels")}, "sha256": digest(data)}
+    atomic_write(path, data + metadata_entry(values))
+
+
+def fused(net):
+    """A copy of a network in which batch norms are part of the convolutions directly before them."""
+    net = copy.deepcopy(net).eval()
+    for sequence in [module for module in net.modules() if isinstance(module, torch.nn.Sequential)]:
+        for place, (layer, following) in enumerate(zip(list(sequence), list(sequence)[1:], strict=False)):
+            if isinstance(layer, torch.nn.Conv2d) and isinstance(following, torch.nn.BatchNorm2d):
+                sequence[place] = fuse_conv_bn_eval(layer, following)
+                sequence[place + 1] = torch.nn.Identity()
+    return net
+
+
+class ThreadLimit:
+    """PyTorch's number of threads, lowered for some calls and put back after the last of them.
+
+    Calls from several threads overlap: the number to put back is the one before the first.
+    """
+
+    def __init__(self):
+        self.lock, self.calls, self.before = threading.Lock(), 0, 0
+
+    @contextlib.contextmanager
+    def limit(self, threads):
+        with self.lock:
+            self.before = self.before if self.calls else torch.get_num_threads()
+            self.calls += 1
+            torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.calls -= 1
+                torch.set_num_threads(self.before)
+
+
+TORCH_THREADS = ThreadLimit()
+
+
+def run_in_pytorch(net, device="cpu", threads=0, exact=False):
+    """A network as a function of crops, arrays in and out; threads: 0 for PyTorch's own number."""
+    device = torch.device(device)
+    graph = Predictor(fused(net).to(device, memory_format=torch.channels_last)).eval()
+    kind = None if exact else torch.bfloat16 if has_bfloat16(device.type) else torch.float16 if device.type == "cuda" else None
+
+    def run(images):
+        limit = TORCH_THREADS.limit(threads) if threads else contextlib.nullcontext()
+        precision = torch.autocast(device.type, kind) if kind else contextlib.nullcontext()
+        with limit, torch.inference_mode(), precision:
+            crops = torch.from_numpy(np.ascontiguousarray(images)).to(device, memory_format=torch.channels_last)
+            targets, confidence = graph(crops)
+        return targets.float().cpu().numpy(), confidence.float().cpu().numpy()
+    return run
+
+
+def compile_net(net, runtime="torch", device="cpu", threads=0, exact=False):
+    """A function of crops (n, 1, side, side), float32 arrays in [0, 1] -> targets (n, 68, 2), confidence (n, 68).
+
+    The function may be called from several threads. threads: for one call, 0 for as many as the runtime chooses. exact:
+    float32 throughout; else bfloat16 where the processor is fast at it, which moves points by hundredths of a pixel of
+    the crop.
+    """
+    if runtime == "torch":
+        return run_in_pytorch(net, device, threads, exact)
+    if torch.device(device).type != "cpu":
+        raise UsageError(f"runtime {runtime!r} runs on the CPU here, not on {device}; give --device cpu or runtime torch")
+    runtime = choose_runtime(runtime)
+    return compile_onnx(to_onnx(net), input_size(net), runtime, threads, exact=exact)
+
+
+def load_checkpoint_model(path, runtime="auto", device="auto", threads=1):
+    """A checkpoint as a model of the library: in PyTorch by default, else exported on the fly."""
+    device, runtime = best_device(device), "torch" if runtime == "auto" else choose_runtime(runtime)
+    net, content = load_checkpoint(path, device)
+    predict = compile_net(net, runtime, device, threads)
+    return Model(Path(path), input_size(net), predict, runtime, tuple(learned_shift(content["data"])))
+
+
+def milliseconds_per_face(*nets, runtime="torch", rounds=1, repeats=60):
+    """Median times (len(nets),) of one crop on one thread of the CPU, by a runtime.
+
+    Measurements are interleaved, `rounds` times: a slow moment of a shared machine affects all networks.
+    """
+    ready, rng = [], np.random.default_rng(0)
+    for net in nets:
+        side = input_size(net)
+        ready.append((compile_net(net, runtime, threads=1), rng.random((1, 1, side, side), np.float32)))
+    times = np.empty((rounds, len(nets), repeats))
+    for turn in times:
+        for (predict, image), row in zip(ready, turn, strict=True):
+            for i in range(repeats):
+                start = time.perf_counter()
+                predict(image)
+                row[i] = time.perf_counter() - start
+    return 1000 * np.median(np.median(times[..., repeats // 4:], -1), 0)
+
+
+Checkpoints.find, Checkpoints.load = find_weights, load_checkpoint_model  # from now on the library takes checkpoints

@@ -1,0 +1,70 @@
+"""What a network computes: its layers, feature maps, kernels, saliency."""
+
+import research.passive_threads  # noqa: F401 - before PyTorch
+import torch
+
+from research.networks import input_size, predict_targets
+
+
+def describe(net):
+    """Rows (layer, kind, output shape, parameters, multiply-adds) for one crop, by a pass with hooks."""
+    rows, handles = [], []
+
+    def note(name, layer):
+        def hook(layer, inputs, output):
+            weights = sum(p.numel() for p in layer.parameters())
+            each = layer.weight[0].numel() if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear)) else 0
+            rows.append((name, type(layer).__name__, tuple(output.shape[1:]), weights, each * output[0].numel()))
+        return layer.register_forward_hook(hook)
+
+    for name, layer in net.named_modules():
+        if not list(layer.children()):
+            handles.append(note(name, layer))
+    was, side = net.training, input_size(net)
+    try:
+        with torch.inference_mode():
+            net.eval()(torch.zeros(1, 1, side, side, device=next(net.parameters()).device))
+    finally:
+        net.train(was)
+        for handle in handles:
+            handle.remove()
+    return rows
+
+
+def feature_maps(net, image):
+    """What a network sees at each stage of one crop (1, side, side): {layer: (c, h, w)}, the last layer of each size."""
+    found, handles = {}, []
+
+    def note(name):
+        def hook(layer, inputs, output):
+            if isinstance(output, torch.Tensor) and output.ndim == 4:
+                found[tuple(output.shape[2:])] = (name, output[0].float().cpu())
+        return hook
+
+    for name, layer in net.named_modules():
+        if name:
+            handles.append(layer.register_forward_hook(note(name)))
+    try:
+        predict_targets(net, torch.as_tensor(image)[None])
+    finally:
+        for handle in handles:
+            handle.remove()
+    return dict(found.values())
+
+
+def first_kernels(net):
+    """Weights of a network's first convolution: (filters, height, width)."""
+    layer = next(m for m in net.modules() if isinstance(m, torch.nn.Conv2d))
+    return layer.weight.detach().float().cpu()[:, 0]
+
+
+def saliency(net, image, point):
+    """How much each pixel of a crop (1, side, side) moves one point: (side, side), the length of the gradient of x and y.
+
+    Simonyan, Vedaldi, Zisserman, ICLR workshop 2014.
+    """
+    pixels = image[None].detach().clone().requires_grad_()
+    with torch.enable_grad():
+        place = net.eval()(pixels).view(68, 2)[point]
+        slopes = [torch.autograd.grad(value, pixels, retain_graph=True)[0][0, 0] for value in place]
+    return torch.stack(slopes).norm(dim=0)

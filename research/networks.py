@@ -1,0 +1,200 @@
+"""Networks by name: built, checked, run, and loaded with their weights."""
+
+import contextlib
+import importlib
+import inspect
+import json
+import os
+import re
+import sys
+from functools import cache
+from pathlib import Path
+
+import research.passive_threads  # noqa: F401 - before PyTorch
+import torch
+
+from facial_keypoints.assets import SAVED_MODELS as WEIGHTS
+from facial_keypoints.errors import DataError, UsageError
+from facial_keypoints.files import short_message
+from facial_keypoints.geometry import FLIP_INDICES
+from research.checkpoints import load_weights, read_checkpoint
+
+NETS = Path(__file__).resolve().parents[1] / "models"
+RUNS = Path("runs")  # where train.py writes, below the folder it is called in
+INPUT_SIZE = 224  # side of a network's input when its file does not say
+
+
+def net_names():
+    """The networks present: names of files models/models#.py, in the order of their numbers."""
+    found = [file.stem for file in NETS.glob("models*.py")]
+    return sorted(found, key=lambda name: (int("".join(re.findall(r"\d+", name)) or 0), name))
+
+
+def net_class(name):
+    """Class Net of models/<name>.py. Raises UsageError for a name that is not present."""
+    if name not in net_names():
+        raise UsageError(f"no network {name!r}; present are {', '.join(net_names())} (files in models/)")
+    module = importlib.import_module(f"models.{name}")
+    if not hasattr(module, "Net"):
+        raise UsageError(f"models/{name}.py has no class Net")
+    return module.Net
+
+
+def load_net(name):
+    """An untrained network by name, e.g. 'models4'. Raises UsageError if the class does not follow the contract."""
+    try:
+        net = net_class(name)()
+    except TypeError as error:
+        raise UsageError(f"models/{name}.py: Net() cannot be made: {error}") from None
+    return checked_net(net, name)
+
+
+def checked_net(net, name):
+    """A network, after a forward pass on two black crops. Raises UsageError that says how it breaks the contract."""
+    if not isinstance(net, torch.nn.Module):
+        raise UsageError(f"models/{name}.py: class Net must inherit from torch.nn.Module")
+    side, was = input_size(net), net.training
+    try:
+        with torch.inference_mode():
+            output = net.eval()(torch.zeros(2, 1, side, side))
+    except Exception as error:  # whatever a layer raises for input it cannot take
+        raise UsageError(f"models/{name}.py: forward fails for images (2, 1, {side}, {side}), the size that "
+                         f"Net.input_size sets ({INPUT_SIZE} if absent): {short_message(error)}") from None
+    finally:
+        net.train(was)
+    as_points(output, net)
+    return net
+
+
+def as_points(output, net):
+    """The output of a network's forward, (n, 136) -> targets (n, 68, 2). Raises UsageError for another shape."""
+    if not isinstance(output, torch.Tensor) or output.ndim < 2 or output[0].numel() != 136:
+        found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        raise UsageError(f"{type(net).__module__.replace('.', '/')}.py: forward returns {found} for "
+                         "images (n, 1, side, side); (n, 136) is needed, x and y of 68 points")
+    return output.reshape(-1, 68, 2)
+
+
+def input_size(net):
+    """Side of the square gray input of a network."""
+    return getattr(net, "input_size", INPUT_SIZE)
+
+
+def best_device(wanted="auto"):
+    """'auto' -> the GPU if there is one, else the CPU; anything else as torch names it."""
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.zeros(1, device=wanted).cpu()
+        return torch.device(wanted)
+    except Exception as error:  # each kind of device has complaints of its own
+        raise UsageError(f"device {wanted!r} cannot be used here ({short_message(error)}); try auto or cpu") from None
+
+
+@cache
+def has_bfloat16(kind):
+    """True where bfloat16 is fast: GPUs since 2020, CPUs with AVX512-BF16 or AMX. Elsewhere it only loses digits."""
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return kind == "cpu" and any(getattr(torch.cpu, check, bool)() for check in checks)
+
+
+def autocast(device, on=True):
+    """A context for arithmetic in 16 bits: bfloat16 where the device is fast at it, else fp16 on GPUs; nothing elsewhere."""
+    kind = torch.device(device).type
+    if not on or not (has_bfloat16(kind) or kind == "cuda"):
+        return contextlib.nullcontext()
+    return torch.autocast(kind, torch.bfloat16 if has_bfloat16(kind) else torch.float16)
+
+
+def predict_targets(net, images):
+    """Crops (n, 1, side, side) float32 in [0, 1] -> targets (n, 68, 2) float32 on the CPU: the plain answer."""
+    with torch.inference_mode():
+        net.eval()
+        images = torch.as_tensor(images).to(next(net.parameters()).device)
+        targets = net.predict(images)[0] if hasattr(net, "predict") else net(images)
+        return as_points(targets, net).float().cpu()
+
+
+def predict(net, images):
+    """Crops (n, 1, side, side) float32 in [0, 1] -> targets (n, 68, 2) and confidence (n, 68) in 0…1, on the CPU."""
+    with torch.inference_mode():
+        net.eval()
+        targets, confidence = forward_with_confidence(net, torch.as_tensor(images).to(next(net.parameters()).device))
+        return targets.cpu(), confidence.cpu()
+
+
+def forward_with_confidence(net, images):
+    """What `predict` answers, as a graph that can be traced and exported.
+
+    A network without `predict` of its own is asked twice, the second time about the mirrored crop: where the two
+    answers differ it does not know. Confidence falls to 1/e at a difference of 10 % of the inter-ocular distance.
+    """
+    if hasattr(net, "predict"):
+        targets, confidence = net.predict(images)
+        return as_points(targets, net).float(), confidence.float()
+    targets = as_points(net(images), net).float()
+    mirrored = as_points(net(images.flip(-1)), net).float()[:, torch.from_numpy(FLIP_INDICES).to(images.device)]
+    mirrored = mirrored * torch.tensor([-1.0, 1.0], device=images.device)
+    inter_ocular = (targets[:, 36] - targets[:, 45]).norm(dim=-1)[:, None].clamp_min(1e-6)
+    return targets, torch.exp(-(targets - mirrored).norm(dim=-1) / (0.1 * inter_ocular))
+
+
+def load_checkpoint(path, device="cpu"):
+    """A trained network, ready to predict, and its checkpoint's dictionary."""
+    content = read_checkpoint(path)
+    if content["net"] not in net_names():
+        raise DataError(f"{path}: weights of network {content['net']!r}, which is not in models/")
+    net = load_net(content["net"])
+    load_weights(net, content["state_dict"], path)
+    return net.to(device).eval(), content
+
+
+def find_weights(wanted):
+    """A network's name (or models4-person, …) -> its file of weights; a path -> that path.
+
+    Shipped weights come first; for a network without them it is the newest run below runs/, which is said on standard
+    error. Raises DataError or UsageError that says what to do.
+    """
+    wanted = str(wanted)
+    if os.sep in wanted or "/" in wanted or wanted.endswith(".pt"):
+        return Path(wanted)
+    path = WEIGHTS / f"{wanted}.pt"
+    if path.exists():
+        return path
+    if wanted in net_names():
+        path = newest_run(wanted)
+        if path is None:
+            raise DataError(f"{wanted} has no weights in {WEIGHTS.name}/ and no run in {RUNS}/; "
+                            f"train it: python train.py --net {wanted}")
+        say_once(f"{wanted}: weights of the newest run, {path}")
+        return path
+    raise UsageError(f"no network {wanted!r}; present are {', '.join(net_names())}, or give the path of a checkpoint (.pt)")
+
+
+def newest_run(name, runs=None):
+    """The checkpoint that was written last of all training runs of a network below runs/, or None."""
+    found = []
+    for path in (runs or RUNS).glob("**/params.json"):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # not a run of ours
+            checkpoint = path.with_name("checkpoint.pt")
+            if json.loads(path.read_text()).get("net") == name:
+                found.append((checkpoint.stat().st_mtime_ns, checkpoint))
+    return max(found)[1] if found else None
+
+
+@cache
+def say_once(text):
+    """Print a line on standard error, the first time only."""
+    print(text, file=sys.stderr)
+
+
+def parameter_count(net):
+    """Number of trained parameters."""
+    return sum(p.numel() for p in net.parameters())
+
+
+def has_own_loss(net):
+    """True if a network brings a loss of its own."""
+    return inspect.ismethod(getattr(net, "loss", None))

@@ -1,0 +1,341 @@
+"""Every matplotlib figure of notebooks, benchmarks and documents."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator
+
+from facial_keypoints.drawing import BLACK, BLUE, GREEN, ORANGE, PARTS, PURPLE, RED, SKY, draw_faces
+
+
+
+def image_on(axis, image, title=None):
+    """An image without ticks."""
+    axis.imshow(image, cmap="gray" if np.ndim(image) == 2 else None, vmin=0, vmax=255 if image.dtype == np.uint8 else 1)
+    axis.set_xticks([])
+    axis.set_yticks([])
+    if title:
+        axis.set_title(title, fontsize=10)
+
+
+def points_on(axis, points, numbers=False, size=6, color=None, truth=None):
+    """Keypoints (68, 2) in pixels, colored by part; with `truth` (68, 2) predictions in one color, errors as lines."""
+    if truth is not None:
+        axis.plot(*np.stack([truth, points], 1).transpose(2, 1, 0), color=RED, linewidth=0.8)
+        axis.scatter(*truth.T, s=size, color=GREEN, linewidths=0)
+        color = color or ORANGE
+    size = 3 * size if numbers else size
+    for rows, _, part_color in PARTS.values():
+        rows = list(rows)
+        axis.scatter(*points[rows].T, s=size, color=color or part_color, linewidths=0.3, edgecolors="black")
+    if numbers:
+        for number, (x, y) in enumerate(points):
+            axis.annotate(str(number), (x, y), xytext=(2, 2), textcoords="offset points", fontsize=7, color="white")
+
+
+def contact_sheet(images, points=None, columns=5, numbers=False, titles=None, truth=None, width=10):
+    """A grid of images, each with its keypoints; nothing where there are none, as on a photo without faces.
+
+    truth: keypoints that `points` are compared with; a legend names both.
+    """
+    if not len(images):
+        return
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(width, width * rows / columns * 1.04), squeeze=False,
+                                layout="constrained")
+    for axis in axes.flat:
+        axis.axis("off")
+    for i, (axis, image) in enumerate(zip(axes.flat, images, strict=False)):
+        image_on(axis, image, titles[i] if titles is not None else None)
+        axis.set_xlim(-0.5, image.shape[1] - 0.5)
+        axis.set_ylim(image.shape[0] - 0.5, -0.5)
+        if points is not None:
+            points_on(axis, points[i], numbers, truth=None if truth is None else truth[i])
+    if truth is not None:
+        legend_of_errors(figure)
+    plt.show()
+
+
+def legend_of_errors(figure):
+    """A legend below a figure: ground truth, prediction, and the error between them."""
+    dots = {"marker": "o", "linestyle": "", "markersize": 5}
+    handles = [Line2D([], [], color=GREEN, label="ground truth", **dots),
+               Line2D([], [], color=ORANGE, markeredgecolor="black", markeredgewidth=0.3, label="prediction", **dots),
+               Line2D([], [], color=RED, label="error")]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+
+
+def numbered_points(shape, width=10):
+    """The order of the keypoints: a shape (68, 2) with numbers, and its lips enlarged beside it."""
+    figure, axes = plt.subplots(1, 2, figsize=(width, 0.62 * width), layout="constrained", width_ratios=(1.5, 1))
+    lips = {"outer lips", "inner lips"}
+    for axis, chosen, fontsize in ((axes[0], PARTS.keys() - {"inner lips"}, 10), (axes[1], lips, 12)):
+        for name, (rows, closed, color) in PARTS.items():
+            if axis is axes[1] and name not in lips:
+                continue
+            path = shape[[*rows, rows[0]] if closed else list(rows)]
+            axis.plot(*path.T, color=color, marker="o", markersize=5, markeredgecolor="black", markeredgewidth=0.4)
+            if name in chosen and not (axis is axes[0] and name in lips):
+                number_part(axis, shape, rows, name, fontsize)
+        axis.set_aspect("equal")
+        axis.invert_yaxis()
+        axis.axis("off")
+        axis.margins(0.08)
+    axes[0].set_title("0 to 47", fontsize=12)
+    axes[1].set_title("48 to 67, the lips", fontsize=12, pad=16)
+    plt.show()
+
+
+def number_part(axis, shape, rows, name, fontsize):
+    """Write the numbers of a part's points next to them, away from the part's center where there is room."""
+    center = shape[list(rows)].mean(0) if name not in ("jaw", "nose bridge") else shape[27:48].mean(0)
+    for row in rows:
+        away = (shape[row] - center) / max(np.linalg.norm(shape[row] - center), 1e-9)
+        if name in ("nose bridge", "nose"):
+            away = np.array({"nose bridge": (1.0, 0.0), "nose": (0.0, 1.1)}[name])
+        elif row in (60, 64):  # the corners of the inner lips: the outer lips' corners are next to them
+            away = -1.2 * away
+        axis.annotate(str(row), shape[row], xytext=(11 * away[0], -11 * away[1]), textcoords="offset points", fontsize=fontsize,
+                      horizontalalignment="center", verticalalignment="center")
+
+
+def histograms(columns):
+    """Side by side, one histogram for each name: values."""
+    figure, axes = plt.subplots(1, len(columns), figsize=(10, 2.6), layout="constrained", squeeze=False)
+    for axis, (name, values) in zip(axes.flat, columns.items(), strict=True):
+        axis.hist(values, bins=30, color=BLUE)
+        axis.set_xlabel(name)
+        tidy(axis)
+    axes.flat[0].set_ylabel("frames")
+    plt.show()
+
+
+def tidy(axis):
+    """Fewer lines around the data."""
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def curves(history, baseline=None, stages=()):
+    """Loss and validation NME over the epochs of one training run (rows of curves.csv).
+
+    baseline: NME in % of the mean shape. stages: pairs (epoch, name) of the augmentation from that epoch on.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3), layout="constrained")
+    epochs = [row["epoch"] for row in history]
+    left.plot(epochs, [row["training_loss"] for row in history], color=BLUE, label="training (augmented)")
+    left.plot(epochs, [row["validation_loss"] for row in history], color=ORANGE, label="validation")
+    left.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
+    for axis in (left, right):
+        for epoch, name in stages:
+            axis.axvline(epoch + 0.5, color="gray", linewidth=0.8, linestyle="--")
+            axis.text(epoch + 0.6, 0.98, f"{name} augmentation", rotation=90, fontsize=8, color="gray",
+                      transform=axis.get_xaxis_transform(), verticalalignment="top")
+    left.legend(frameon=False)
+    right.plot(epochs, [row["validation_nme"] for row in history], color=ORANGE, label="validation")
+    if baseline:
+        right.axhline(baseline, color="gray", linestyle=":", label="mean shape")
+        right.legend(frameon=False)
+    right.set(xlabel="epoch", ylabel="validation NME in %", ylim=(0, None))
+    tidy(left)
+    tidy(right)
+    plt.show()
+
+
+def curves_together(histories):
+    """Training loss and validation NME of several runs {name: rows of curves.csv}: the gap between them is overfitting."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3), layout="constrained")
+    for (name, rows), color in zip(histories.items(), (BLUE, ORANGE, GREEN, PURPLE), strict=False):
+        epochs = [int(row["epoch"]) for row in rows]
+        for axis, key in zip(axes, ("training_loss", "validation_nme"), strict=True):
+            axis.plot(epochs, [float(row[key]) for row in rows], color=color, label=name)
+    axes[0].set(xlabel="epoch", ylabel="training loss", yscale="log")
+    axes[1].set(xlabel="epoch", ylabel="validation NME in %", ylim=(0, None))
+    axes[1].legend(frameon=False)
+    for axis in axes:
+        tidy(axis)
+    plt.show()
+
+
+def error_curves(errors, limit=20):
+    """Cumulative error curves: {name: NME (n,)} on one axis."""
+    figure, axis = plt.subplots(figsize=(7, 3.6), layout="constrained")
+    for (name, nme), color in zip(errors.items(), (BLUE, ORANGE, GREEN, PURPLE, SKY, RED, BLACK) * 3, strict=False):
+        axis.step([0, *np.sort(nme)], np.linspace(0, 100, len(nme) + 1), where="post", color=color, label=name)
+    axis.axvline(8, color="gray", linewidth=0.8, linestyle=":")
+    axis.set(xlim=(0, limit), ylim=(0, 100), xlabel="NME in %", ylabel="faces at or below, in %")
+    axis.legend(frameon=False, loc="lower right")
+    tidy(axis)
+    plt.show()
+
+
+def errors_on_face(shape, errors):
+    """Mean error of each point (68,) as discs on a shape (68, 2), beside bars of the regions."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", width_ratios=(1, 1.3))
+    for rows, closed, _ in PARTS.values():
+        path = shape[[*rows, rows[0]] if closed else list(rows)]
+        left.plot(*path.T, color="lightgray", zorder=0)
+    discs = left.scatter(*shape.T, c=errors, s=30 * np.maximum(errors, 0.5), cmap="cividis_r", edgecolors="black",
+                         linewidths=0.3)
+    left.set_aspect("equal")
+    left.invert_yaxis()
+    left.axis("off")
+    figure.colorbar(discs, ax=left, label="mean error in % of the inter-ocular distance", shrink=0.8)
+    names = list(PARTS)
+    right.barh(names, [errors[list(PARTS[n][0])].mean() for n in names], color=BLUE)
+    right.invert_yaxis()
+    right.set_xlabel("mean error in %")
+    tidy(right)
+    plt.show()
+
+
+def error_against(columns, errors, bins=5):
+    """Median NME in `bins` equally full groups of each {name: values}."""
+    figure, axes = plt.subplots(1, len(columns), figsize=(10, 2.8), sharey=True, layout="constrained", squeeze=False)
+    for axis, (name, values) in zip(axes.flat, columns.items(), strict=True):
+        axis.scatter(values, errors, s=3, color="lightgray")
+        for group in np.array_split(np.argsort(values, kind="stable"), bins):
+            x, y = np.median(values[group]), np.percentile(errors[group], [25, 50, 75])
+            axis.errorbar(x, y[1], [[y[1] - y[0]], [y[2] - y[1]]], fmt="o", color=BLUE, capsize=2)
+        axis.set_xlabel(name)
+        tidy(axis)
+    axes.flat[0].set(ylabel="NME in %", ylim=(0, np.percentile(errors, 99)))
+    plt.show()
+
+
+def calibration(confidence, errors, right=10, bins=10):
+    """Confidence (m,) of points against the share of them within `right` %, and against their errors (m,) in %."""
+    figure, (left, middle) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    edges = np.quantile(confidence, np.linspace(0, 1, bins + 1))
+    group = np.clip(np.searchsorted(edges, confidence, side="right") - 1, 0, bins - 1)
+    groups = [group == g for g in range(bins) if (group == g).any()]
+    x = [confidence[rows].mean() for rows in groups]
+    left.plot([0, 1], [0, 1], color="gray", linestyle=":", label="calibrated")
+    left.plot(x, [np.mean(errors[rows] <= right) for rows in groups], color=BLUE, marker="o", label="measured")
+    left.set(xlabel="confidence", ylabel=f"share of points within {right} %", xlim=(0, 1), ylim=(0, 1.02))
+    left.legend(frameon=False)
+    low, half, high = np.array([np.percentile(errors[rows], [25, 50, 75]) for rows in groups]).T
+    middle.fill_between(x, low, high, color=SKY, alpha=0.4, linewidth=0, label="middle half")
+    middle.plot(x, half, color=BLUE, marker="o", label="median")
+    middle.set(xlabel="confidence", ylabel="error of a point in %", ylim=(0, None))
+    middle.legend(frameon=False)
+    tidy(left)
+    tidy(middle)
+    plt.show()
+
+
+def accuracy_against_time(points, title="", unit="NME in %"):
+    """Networks as points {name: (milliseconds, error, low, high)}: further down and to the left is better."""
+    figure, axis = plt.subplots(figsize=(7, 3.8), layout="constrained")
+    times, errors = np.array([point[:2] for point in points.values()], dtype=float).T
+    for (name, (time, error, low, high)), color in zip(points.items(), (BLUE, ORANGE, GREEN, PURPLE, SKY, RED) * 3,
+                                                        strict=False):
+        axis.errorbar(time, error, [[error - low], [high - error]], fmt="o", color=color, capsize=3)
+        beside = times[(times > time) & (abs(errors - error) < 0.1 * np.ptp(errors))]
+        room = beside.min(initial=np.inf) / time  # to the next point: a name goes to the left of a near one, below another
+        align, *offset = ("right", -7, 4) if room < 1.15 else ("left", 7, -12) if room < 1.25 else ("left", 7, 4)
+        axis.annotate(name, (time, error), xytext=offset, textcoords="offset points", horizontalalignment=align)
+    axis.set(xscale="log", xlabel="ms a face, one thread", ylabel=unit, title=title)
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.margins(x=0.2)
+    tidy(axis)
+    return figure
+
+
+def bars(rows, xlabel):
+    """Horizontal bars {name: (value, low, high)} with their intervals, zero marked."""
+    figure, axis = plt.subplots(figsize=(8, 0.32 * len(rows) + 0.9), layout="constrained")
+    for place, (value, low, high) in enumerate(rows.values()):
+        axis.barh(place, value, color=BLUE if low > 0 else RED if high < 0 else "lightgray",
+                  xerr=[[value - low], [high - value]], error_kw={"elinewidth": 1, "capsize": 2})
+    axis.set_yticks(range(len(rows)), list(rows))
+    axis.set_ylim(len(rows) - 0.4, -0.6)
+    axis.axvline(0, color="black", linewidth=0.8)
+    axis.set_xlabel(xlabel)
+    tidy(axis)
+    return figure
+
+
+def gray_tiles(tiles, columns=8, title=None, width=10, symmetric=False):
+    """A sheet of small gray pictures (n, h, w): kernels, feature maps. symmetric=True puts 0 at mid-gray."""
+    rows = -(-len(tiles) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(width, width * rows / columns + 0.3), squeeze=False,
+                                layout="constrained")
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, tile in zip(axes.flat, tiles, strict=False):
+        peak = np.abs(tile).max() or 1
+        limits = {"vmin": -peak, "vmax": peak} if symmetric else {}
+        axis.imshow(tile, cmap="gray", **limits)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    plt.show()
+
+
+def heat_on(images, heats, points, titles=None, width=10):
+    """Gray pictures (h, w) with a heat (h, w) over each and one point (2,) marked: what an answer looks at."""
+    figure, axes = plt.subplots(1, len(images), figsize=(width, width / len(images) + 0.4), layout="constrained", squeeze=False)
+    for axis, image, heat, point, title in zip(axes.flat, images, heats, points, titles or [None] * len(images), strict=True):
+        image_on(axis, image, title)
+        axis.imshow(heat, cmap="inferno", alpha=np.clip(heat / (np.percentile(heat, 99.5) or 1), 0, 1))
+        axis.plot(*point, marker="+", color=SKY, markersize=12, markeredgewidth=2)
+    plt.show()
+
+
+def label_shift(length, offset, fit, put_in=None, pixels=12):
+    """Offsets (n,) of labels against inter-ocular distances (n,), the line `fit` = (px, share), and the one put in."""
+    figure, axis = plt.subplots(figsize=(8, 3.4), layout="constrained")
+    axis.scatter(length, offset, s=4, color="lightgray", label="one face")
+    for group in np.array_split(np.argsort(length), 8):
+        axis.errorbar(np.median(length[group]), np.mean(offset[group]), 2 * np.std(offset[group]) / len(group) ** 0.5,
+                      fmt="o", color=BLUE, capsize=2)
+    ends = np.array([length.min(), length.max()])
+    axis.plot(ends, fit[0] + fit[1] * ends, color=BLUE, label=f"found: {fit[0]:.1f} px + {100 * fit[1]:.1f} %")
+    if put_in is not None:
+        axis.plot(ends, put_in[0] + put_in[1] * ends, color=RED, linestyle="--",
+                  label=f"put in: {put_in[0]:.1f} px + {100 * put_in[1]:.1f} %")
+    axis.axhline(0, color="gray", linewidth=0.8, linestyle=":")
+    axis.set(xlabel="inter-ocular distance in px", ylabel="label minus answer in x, px", ylim=(-pixels / 2, pixels))
+    axis.legend(frameon=False, loc="upper left")
+    tidy(axis)
+    plt.show()
+
+
+def periodograms(pitch, strengths):
+    """How strongly numbers lie on lattices of these pitches: {name: strength (m,)}."""
+    figure, axis = plt.subplots(figsize=(8, 2.8), layout="constrained")
+    for (name, strength), color in zip(strengths.items(), (SKY, ORANGE, GREEN), strict=False):
+        axis.plot(pitch, strength, color=color, label=name)
+    axis.set(xlabel="pitch of the lattice in px", ylabel="strength", ylim=(0, 1.05))
+    axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    tidy(axis)
+    plt.show()
+
+
+def boxes_on(axis, boxes, color=ORANGE, width=1.5):
+    """Boxes (n, 4): left, top, width, height in pixels."""
+    for left, top, w, h in boxes:
+        axis.add_patch(plt.Rectangle((left, top), w, h, fill=False, edgecolor=color, linewidth=width))
+
+
+def photo_with(image, boxes=(), faces=(), parts=(), width=7, title=None):
+    """A photo with detector boxes, faces with their keypoints, and smaller boxes of parts (eyes, smiles)."""
+    figure, axis = plt.subplots(figsize=(width, width * image.shape[0] / image.shape[1]), layout="constrained")
+    image_on(axis, draw_faces(image, faces), title)
+    boxes_on(axis, boxes)
+    boxes_on(axis, parts, SKY, 1)
+    plt.show()
+
+
+def boxes_and_faces(image, boxes, faces, width=11):
+    """Two panels: a photo with all boxes (n, 4) of a face detector, and with the accepted faces."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(width, width / 2 * image.shape[0] / image.shape[1] + 0.3),
+                                         layout="constrained")
+    image_on(left, image, f"boxes of the face detector: {len(boxes)}")
+    boxes_on(left, boxes)
+    image_on(right, draw_faces(image, faces), f"accepted faces: {len(faces)}")
+    for face in faces:
+        right.annotate(f"{face.confidence:.2f}", face.points.min(0), xytext=(0, 3), textcoords="offset points",
+                       fontsize=8, color="black", bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1})
+    plt.show()

@@ -1,0 +1,94 @@
+"""The rules of docs/architecture.md: one direction of imports, no cycles, a library without PyTorch, plug-ins."""
+
+import ast
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import HOME
+
+LAYERS = {"facial_keypoints": 0, "research": 1, "data_load": 2, "models": 2, "train": 3, "evaluate": 3, "pipeline": 3,
+          "batch": 3, "benchmarks": 4}
+HEAVY = {"torch", "pandas", "matplotlib", "IPython", "ipywidgets", "jupyter", "papermill", "nbformat"}
+MAX_ROOT_ENTRIES = 24
+
+
+def modules():
+    """{name: path} of the modules of this project; plug-ins and tests apart."""
+    found = {path.stem: path for path in HOME.glob("*.py")}
+    for folder in ("facial_keypoints", "research", "benchmarks"):
+        found |= {f"{folder}.{path.stem}": path for path in (HOME / folder).glob("*.py")}
+    return {name.removesuffix(".__init__"): path for name, path in found.items()}
+
+
+MODULES = modules()
+
+
+def imports_of(path):
+    """Names of all modules that a file imports, inside functions as well: `from a import b` gives a and a.b."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                found.add("." * node.level + (node.module or ""))
+            else:
+                found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def arrows():
+    """{module: modules of this project that it imports}."""
+    return {name: {other for other in imports_of(path) if other in MODULES} for name, path in MODULES.items()}
+
+
+def layer(name):
+    return LAYERS[name.partition(".")[0]]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_nothing_imports_upward(name):
+    for other in arrows()[name]:
+        assert layer(other) <= layer(name), f"{name} imports {other}"
+
+
+def test_there_are_no_cycles_also_none_inside_functions():
+    graph, done = arrows(), set()
+
+    def visit(name, path):
+        assert name not in path, " -> ".join([*path[path.index(name):], name])
+        if name not in done:
+            for other in graph[name] - {name}:
+                if other != name.partition(".")[0]:  # a module of a package may import the package's own names
+                    visit(other, [*path, name])
+            done.add(name)
+
+    for name in graph:
+        visit(name, [])
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("facial_keypoints")])
+def test_the_library_imports_nothing_heavy(name):
+    assert not {other.partition(".")[0] for other in imports_of(MODULES[name])} & HEAVY
+
+
+@pytest.mark.parametrize("path", sorted((HOME / "models").glob("*.py")), ids=lambda path: path.stem)
+def test_networks_import_nothing_else_of_ours(path):
+    ours = {name.partition(".")[0] for name in imports_of(path)} & {name.partition(".")[0] for name in MODULES}
+    assert not ours, f"a network imports PyTorch, and at most another network: from . import models5; {path.stem}: {ours}"
+
+
+@pytest.mark.parametrize("path", sorted((HOME / "detector_architectures").glob("*.py")), ids=lambda path: path.stem)
+def test_detectors_import_the_library_alone(path):
+    ours = {name.partition(".")[0] for name in imports_of(path)} & {name.partition(".")[0] for name in MODULES}
+    assert ours <= {"facial_keypoints"}, path.stem
+
+
+def test_the_root_is_short_and_keeps_the_names_of_the_original_project():
+    tracked = subprocess.run(["git", "-C", HOME, "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True).stdout
+    entries = {Path(line.strip('"')).parts[0] for line in tracked.splitlines() if (HOME / line.strip('"')).exists()}
+    visible = {name for name in entries or set(MODULES) if not name.startswith(".")}
+    assert len(visible) <= MAX_ROOT_ENTRIES, sorted(visible)
+    assert not entries or {"notebooks", "models", "data_load.py", "models.py", "saved_models", "detector_architectures",
+                           "requirements.txt", "README.md", "tests", "train.py", "evaluate.py", "pipeline.py", "batch.py"} <= visible

@@ -1,0 +1,164 @@
+"""Exported models describe themselves; what is damaged or not ours is refused with its name and a cure."""
+
+import json
+import random
+import subprocess
+import sys
+import venv
+
+import numpy as np
+import pytest
+from conftest import HOME, one_line_error
+
+from facial_keypoints import onnx_file
+from facial_keypoints.assets import SAVED_MODELS
+from facial_keypoints.detector import KeypointDetector
+from facial_keypoints.errors import DataError, UsageError
+from facial_keypoints.geometry import CROP_SCALE, inter_ocular
+from facial_keypoints.model import Checkpoints, Model, find_model, load_model
+from facial_keypoints.onnx_file import digest, encoded, metadata_entry, read_metadata, varint
+
+SHIPPED = SAVED_MODELS / "models5.onnx"
+
+
+def without_metadata(data):
+    kept = [data[start:end] for number, start, end in onnx_file.fields_of(data) if number != onnx_file.METADATA_FIELD]
+    return b"".join(kept)
+
+
+def test_a_shipped_model_says_what_its_user_needs():
+    values = read_metadata(SHIPPED.read_bytes())
+    assert values["net"] == "models5" and values["side"] == 128 and values["crop_scale"] == CROP_SCALE
+    assert values["points"] == 68 and values["layout"] == "ibug68" and values["version"] and values["shift"] == [0.0, 0.0]
+    assert set(values["calibration"]) == {"even_odds", "steepness"}
+
+
+def test_onnx_reads_the_same_metadata():
+    onnx = pytest.importorskip("onnx", reason="optional: pip install onnx")
+    entries = {entry.key: entry.value for entry in onnx.load(SHIPPED).metadata_props}
+    assert json.loads(entries[onnx_file.KEY]) == read_metadata(SHIPPED.read_bytes())
+    onnx.checker.check_model(onnx.load(SHIPPED))
+
+
+def test_integers_of_any_length_come_back():
+    for value in (0, 1, 127, 128, 300, 2**31, 2**63):
+        assert varint(encoded(value) + b"x", 0) == (value, len(encoded(value)))
+    for wrong in (b"", b"\x80", b"\xff" * 11):
+        with pytest.raises(ValueError):
+            varint(wrong, 0)
+
+
+def test_metadata_of_any_kind_comes_back():
+    values = {"a": "ü" * 300, "b": [1.5, None], "c": {"d": True}}
+    data = without_metadata(SHIPPED.read_bytes())
+    assert read_metadata(data) == {} and read_metadata(data + metadata_entry(values)) == values
+    assert digest(data + metadata_entry(values)) == digest(data)
+
+
+def test_every_flipped_bit_is_found(tmp_path):
+    data, path, chance = bytearray(SHIPPED.read_bytes()), tmp_path / "flipped.onnx", random.Random(0)
+    for _ in range(60):
+        place, bit = chance.randrange(len(data)), 1 << chance.randrange(8)
+        data[place] ^= bit
+        path.write_bytes(data)
+        try:
+            values = load_model(path).path and read_metadata(bytes(data))
+        except DataError as error:
+            assert "flipped.onnx" in str(error)
+        else:  # in a part of the metadata that says nothing about the numbers
+            before = read_metadata(SHIPPED.read_bytes())
+            assert all(values[key] == before[key] for key in ("side", "crop_scale", "points", "sha256"))
+        data[place] ^= bit
+
+
+@pytest.mark.parametrize("make, said", [
+    (lambda data: b"", "metadata"), (lambda data: b"not a model at all", "damaged or not an ONNX file"),
+    (lambda data: data[:1000], "damaged or not an ONNX file"), (without_metadata, "without the metadata"),
+    (lambda data: without_metadata(data) + metadata_entry({"format": 99}), "another version"),
+    (lambda data: without_metadata(data) + metadata_entry({"format": 1, "side": "128"}), "side"),
+    (lambda data: without_metadata(data) + metadata_entry({**read_metadata(data), "sha256": "0"}), "checksum"),
+    (lambda data: without_metadata(data) + metadata_entry({**read_metadata(data), "crop_scale": 2.0}), "made for crops"),
+    (lambda data: metadata_entry({**read_metadata(data), "sha256": digest(b"")}), "cannot load"),
+], ids=["empty", "text", "cut off", "no metadata", "version", "type", "checksum", "crop", "no graph"])
+def test_what_is_no_exported_model_is_refused(make, said, tmp_path):
+    path = tmp_path / "bad.onnx"
+    path.write_bytes(make(SHIPPED.read_bytes()))
+    with pytest.raises(DataError, match=r"bad\.onnx") as error:
+        load_model(path, "onnx")
+    assert said in str(error.value)
+
+
+def test_models_are_found_by_name_or_path(monkeypatch):
+    assert find_model("models5") == SHIPPED and find_model(SHIPPED) == SHIPPED
+    monkeypatch.setattr(Checkpoints, "find", None)
+    for net in ("models4", "runs/x.pt", "models77"):
+        with pytest.raises(UsageError, match=r"present are models5, models6"):
+            find_model(net)
+
+
+def test_predictions_that_are_not_finite_are_an_error_that_names_the_file():
+    broken = Model(SHIPPED, 128, lambda crops: (np.full((len(crops), 68, 2), np.nan), np.ones((len(crops), 68))), "onnx")
+    with pytest.raises(DataError, match=r"models5\.onnx: predictions that are not finite"):
+        KeypointDetector(broken).predict_boxes(np.zeros((50, 50, 3), np.uint8), [[5, 5, 30, 30]])
+
+
+def test_a_model_of_shifted_labels_gives_points_without_the_shift(tiny):
+    points = tiny.points[:3]
+    model = Model(SHIPPED, 128, None, "onnx", (0.5, 0.02))
+    length = inter_ocular(points)[:, None]
+    np.testing.assert_allclose(model.correct(points)[..., 1], points[..., 1] - 0.5 - 0.02 * length, atol=1e-4)
+    np.testing.assert_array_equal(model.correct(points)[..., 0], points[..., 0])
+
+
+LIBRARY_ALONE = """
+import sys
+before = set(sys.modules)
+from facial_keypoints import find_keypoints
+faces = find_keypoints(sys.argv[1])
+heavy = {"torch", "pandas", "matplotlib", "IPython", "papermill", "PIL", "research", "models"}
+assert not heavy & {name.partition(".")[0] for name in set(sys.modules) - before}, sorted(sys.modules)
+print(len(faces), faces[0].points.shape)
+"""
+
+
+def test_the_library_runs_without_pytorch_and_the_research_side(hopper, tmp_path):
+    done = subprocess.run([sys.executable, "-c", LIBRARY_ALONE, str(hopper[0])], capture_output=True, text=True, cwd=tmp_path,
+                          env={"PYTHONPATH": str(HOME), "PATH": ""})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "1 (68, 2)\n"
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    script = "import sys, facial_keypoints; print({'cv2', 'numpy', 'onnxruntime', 'torch'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=HOME)
+    assert done.stdout == "set()\n", done.stderr
+
+
+def test_the_wheel_finds_a_face_in_an_environment_without_pytorch(hopper, tmp_path):
+    """Built and installed as pip does; its four dependencies are borrowed from this environment, nothing else of it."""
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    done = subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path, HOME],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    wheel, = tmp_path.glob("facial_keypoints-*.whl")
+    assert wheel.stat().st_size < 4e6
+    venv.create(tmp_path / "env", with_pip=False, symlinks=True)
+    site, = (tmp_path / "env").glob("lib/python*/site-packages")
+    subprocess.run([*pip, "install", "--no-deps", "--target", site, wheel], check=True)
+    borrowed = tmp_path / "borrowed"
+    borrowed.mkdir()
+    for name in ("numpy", "numpy.libs", "cv2", "opencv_python.libs", "onnxruntime", "tqdm", "flatbuffers", "google",
+                 "packaging", "sympy", "mpmath", "coloredlogs", "humanfriendly"):
+        for folder in map(type(tmp_path), sys.path):
+            if folder.name == "site-packages" and (folder / name).exists():
+                (borrowed / name).symlink_to(folder / name)
+    (site / "borrowed.pth").write_text(f"{borrowed}\n")
+    python = tmp_path / "env" / "bin" / "python"
+    done = subprocess.run([python, "-m", "facial_keypoints", hopper[0], "--csv", "-"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0 and "grace_hopper.jpg,1" in done.stdout, done.stderr
+    script = "import facial_keypoints, sys; from facial_keypoints import find_keypoints; print(len(find_keypoints(sys.argv[1])))"
+    done = subprocess.run([python, "-c", script, hopper[0]], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout == "1\n", done.stderr
+    refused = subprocess.run([python, "-m", "facial_keypoints", hopper[0], "--net", "models4"], capture_output=True, text=True,
+                             cwd=tmp_path)
+    assert "present are models5, or give an .onnx file" in one_line_error(refused, 2)
