@@ -116,8 +116,11 @@ def main(arguments=None):
     parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT", help="a file of weights, or a network's name")
     parser.add_argument("--data", default="sample", help="sample, official, or a folder or zip (default: %(default)s)")
     parser.add_argument("--split", default="person", choices=SPLITS, help="(default: %(default)s)")
-    parser.add_argument("--part", choices=SPLIT_PARTS, help="(default: test; all for a data set without a training side that the "
-                        "network was not trained on)")
+    parser.add_argument(
+        "--part",
+        choices=SPLIT_PARTS,
+        help="(default: test; all for a data set without a training side that the network was not trained on)",
+    )
     parser.add_argument("--labels", default="corrected", choices=LABELS,
                         help="of the official set, its known shift taken out or left in (default: %(default)s)")
     parser.add_argument("--normalizer", default="outer-eyes", choices=NORMALIZERS, help="(default: %(default)s)")

@@ -83,7 +83,10 @@ OPTIMIZERS = {
     "adam": torch.optim.Adam,
     "sgd": lambda parameters, lr: torch.optim.SGD(parameters, lr, momentum=0.9, nesterov=True, weight_decay=1e-4),
 }
-AUGMENTATION_SCHEDULE = ((0.6, "gentle"), (0.8, "fine"))  # from these shares of the epochs on, augmentation is so: crops as in use
+AUGMENTATION_SCHEDULE = (
+    (0.6, "gentle"),
+    (0.8, "fine"),
+)  # from these shares of the epochs on, augmentation is so: crops as in use
 CURVE_COLUMNS = ("epoch", "lr", "training_loss", "validation_loss", "validation_nme", "seconds", "waited")
 
 
@@ -239,7 +242,9 @@ def run_epochs(team, net_name, training, validation, folder, params, workers, re
     if team.main:
         atomic_write(folder / "params.json", json.dumps({"net": net_name, **params}))
     if history and team.main:
-        atomic_write(folder / "curves.csv", csv_text(CURVE_COLUMNS, history))  # the run may have been killed between the two files
+        atomic_write(
+            folder / "curves.csv", csv_text(CURVE_COLUMNS, history)
+        )  # the run may have been killed between the two files
     losses = LossModule(net, lambda images, targets: loss_of(net, images, targets, loss))
     losses, board = team.wrap(torch.compile(losses) if compiled else losses), tensorboard_writer(folder) if team.main else None
     for epoch in range(len(history), epochs):
@@ -426,8 +431,10 @@ def main():
         torch.set_num_threads(options.threads)
     if options.resume and not (folder / "last.pt").exists():
         print_rank_zero(f"nothing to resume in {folder}: a new run begins")
-    print_rank_zero(f"{options.net} on {len(training)} frames, {len(validation or ())} for validation, labels {training.labels}; "
-                 f"writing to {folder}")
+    print_rank_zero(
+        f"{options.net} on {len(training)} frames, {len(validation or ())} for validation, labels {training.labels}; "
+        f"writing to {folder}"
+    )
     path, history = train(
         options.net, training, validation, folder, options.epochs, options.batch_size, options.lr, options.loss,
         options.optimizer, options.device, options.seed, options.workers, init=init, resume=options.resume,

@@ -68,7 +68,9 @@ def judged_boxes(detector, frames):
     for index in range(len(frames)):
         image = frames.image(index)
         boxes = to_tight(detector.detector.detect(image)[0], detector.detector.fit)
-        for face, share in zip(detector.predict_boxes(image, boxes), overlap(boxes, tight_box(frames.points[index])), strict=True):
+        for face, share in zip(
+            detector.predict_boxes(image, boxes), overlap(boxes, tight_box(frames.points[index])), strict=True
+        ):
             if share > 0.4 or share < 0.15:  # between them it is hard to say
                 (true if share > 0.4 else false).append(face.confidence)
     return np.array(true), np.array(false)

@@ -40,7 +40,9 @@ def main():
     parser.add_argument("--data", default="sample")
     parser.add_argument("--split", default="official", choices=SPLITS)
     parser.add_argument("--part", default="training", choices=SPLIT_PARTS)
-    parser.add_argument("--detector", nargs="+", default=[n for n in detector_names() if n.startswith("haar")], choices=detector_names())
+    parser.add_argument(
+        "--detector", nargs="+", default=[n for n in detector_names() if n.startswith("haar")], choices=detector_names()
+    )
     parser.add_argument("--fit", action="store_true", help="print each detector's fit and the evidence of its scores")
     options = parser.parse_args()
     cv2.setNumThreads(1)

@@ -22,7 +22,9 @@ IMAGE_KINDS = (".png", ".jpg", ".pdf", ".svg")  # what the gallery of doubtful l
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="official", help="sample, official, or a folder or zip (default: %(default)s)")
-    parser.add_argument("--epochs", type=bounded_number(int, 1), default=40, help="of the networks that measure (default: %(default)s)")
+    parser.add_argument(
+        "--epochs", type=bounded_number(int, 1), default=40, help="of the networks that measure (default: %(default)s)"
+    )
     parser.add_argument("--shift", type=bounded_number(float, -100, 100), nargs=2, metavar=("PX", "SHARE"),
                         help="put a known shift in x and y into the labels first, to see it come out")
     parser.add_argument("--doubtful", type=nonempty_path, metavar="FILE",
@@ -54,7 +56,9 @@ def main():
     print(f"lattice: pitch {pitch:.2f} % of the inter-ocular distance "
           f"(median {np.median(cells[:, 0] * length) / 100:.2f} px), "
           f"strength {np.median(cells[:, 1]):.2f}; whole pixels: {100 * np.mean(frames.points % 1 == 0):.0f} % of the numbers")
-    print("floor of the NME: " + ", ".join(f"{name} {value:.2f} %" for name, value in lower_bounds(frames.points, pitch).items()))
+    print(
+        "floor of the NME: " + ", ".join(f"{name} {value:.2f} %" for name, value in lower_bounds(frames.points, pitch).items())
+    )
     answers = answers + offset.mean(0)
     errors = point_errors(answers, frames.points).mean(1)
     worst = np.argsort(-errors)[:20]

@@ -158,8 +158,12 @@ def main():
     parser.add_argument("nets", nargs="*", help=f"of {', '.join(net_names())} (default: all)")
     parser.add_argument("--threads", type=bounded_number(int, 1), nargs="+", default=[1, 2], help="(default: %(default)s)")
     parser.add_argument("--batch", type=bounded_number(int, 1), default=1, help="faces at once (default: %(default)s)")
-    parser.add_argument("--seconds", type=bounded_number(float, 0.1), default=2.0, help="of each measurement (default: %(default)s)")
-    parser.add_argument("--busy", type=bounded_number(int, 1), metavar="N", help="compare with N busy processes on the machine instead")
+    parser.add_argument(
+        "--seconds", type=bounded_number(float, 0.1), default=2.0, help="of each measurement (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--busy", type=bounded_number(int, 1), metavar="N", help="compare with N busy processes on the machine instead"
+    )
     options = parser.parse_args()
     print(machine())
     if options.busy:

@@ -77,7 +77,9 @@ def fetch(addresses=ADDRESSES, path=WEIGHTS):
         check(path, data)
         atomic_write(path, data)
         return
-    raise DataError(f"YuNet's weights could not be fetched ({'; '.join(reasons)}). Fetch them by hand and place them as {path}.")
+    raise DataError(
+        f"YuNet's weights could not be fetched ({'; '.join(reasons)}). Fetch them by hand and place them as {path}."
+    )
 
 
 def main():

@@ -114,7 +114,9 @@ class KeypointDetector:
             points, confidence = self.predict_crops(gray, used, tilts)
             for _ in range(self.looks - 1):
                 better, level = level_boxes(points)
-                again = (boxes_differ(used, better) | (np.abs(tilts - level) > 10)) & (confidence.mean(1) > MIN_REFINE_CONFIDENCE)
+                again = (boxes_differ(used, better) | (np.abs(tilts - level) > 10)) & (
+                    confidence.mean(1) > MIN_REFINE_CONFIDENCE
+                )
                 if not again.any():
                     break
                 used[again], tilts[again] = better[again], level[again]

@@ -76,7 +76,9 @@ SEED = bounded_number(int, 0, 2**32 - 1)
 
 def run_command(main):
     """Call `main()` and leave the process with its exit code; users' mistakes become one clear line."""
-    sys.stdout, sys.stderr = (stream and PipeSafeStream(stream) for stream in (sys.stdout, sys.stderr))  # None where it is closed
+    sys.stdout, sys.stderr = (
+        stream and PipeSafeStream(stream) for stream in (sys.stdout, sys.stderr)
+    )  # None where it is closed
     try:
         code = main()
         if sys.stdout:

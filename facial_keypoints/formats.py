@@ -61,7 +61,9 @@ def read_json(path):
             row = json.loads(line)
             rows.append({**row, "box": finite_array(row["box"], 4), "points": finite_array(row["points"], 68, 2)})
         except PARSE_ERRORS as error:
-            raise DataError(f"{path}: line {number} is no face ({short_message(error)}); pipeline.py --json writes such lines") from None
+            raise DataError(
+                f"{path}: line {number} is no face ({short_message(error)}); pipeline.py --json writes such lines"
+            ) from None
     return rows
 
 
@@ -144,8 +146,9 @@ def read_coco(path):
             points = finite_array(row["keypoints"], 68, 3)[:, :2]
             faces[names[row["image_id"]]].append((finite_array(row["bbox"], 4), points, float(row.get("score", 1))))
     except PARSE_ERRORS as error:
-        raise DataError(f"{path}: not COCO keypoints of 68-point faces ({short_message(error)}); pipeline.py --coco writes such "
-                        "files") from None
+        raise DataError(
+            f"{path}: not COCO keypoints of 68-point faces ({short_message(error)}); pipeline.py --coco writes such files"
+        ) from None
     return faces
 
 

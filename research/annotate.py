@@ -287,13 +287,19 @@ def main():
     parser = argparse.ArgumentParser(description="Annotate photos with 68 keypoints a face, into Parquet files.")
     parser.add_argument("places", nargs="+", type=nonempty_path, metavar="PLACE",
                         help="folders, globs, photos, .txt lists, s3://, gs://, http://")
-    parser.add_argument("--out", type=nonempty_path, required=True, help="folder of the Parquet files; a second call goes on there")
+    parser.add_argument(
+        "--out", type=nonempty_path, required=True, help="folder of the Parquet files; a second call goes on there"
+    )
     parser.add_argument("--net", default=DEFAULT_NET, help="(default: %(default)s)")
     parser.add_argument("--detector", default=DEFAULT_DETECTOR, choices=detector_names())
-    parser.add_argument("--min-confidence", type=bounded_number(float, 0, 1), default=MIN_CONFIDENCE, help="(default: %(default)s)")
+    parser.add_argument(
+        "--min-confidence", type=bounded_number(float, 0, 1), default=MIN_CONFIDENCE, help="(default: %(default)s)"
+    )
     parser.add_argument("--chunk", type=bounded_number(int, 1),
                         help=f"photos a file (default: {CHUNKS} files a worker, of at most {CHUNK} photos)")
-    parser.add_argument("--workers", type=bounded_number(int, 1), default=os.cpu_count() or 1, help="processes (default: %(default)s)")
+    parser.add_argument(
+        "--workers", type=bounded_number(int, 1), default=os.cpu_count() or 1, help="processes (default: %(default)s)"
+    )
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, in place of local processes")
     options = parser.parse_args()
 

@@ -86,9 +86,28 @@ def test_detectors_import_the_library_alone(path):
 
 
 def test_the_root_is_short_and_keeps_the_names_of_the_original_project():
-    tracked = subprocess.run(["git", "-C", HOME, "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True).stdout
+    tracked = subprocess.run(
+        ["git", "-C", HOME, "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True
+    ).stdout
     entries = {Path(line.strip('"')).parts[0] for line in tracked.splitlines() if (HOME / line.strip('"')).exists()}
     visible = {name for name in entries or set(MODULES) if not name.startswith(".")}
     assert len(visible) <= MAX_ROOT_ENTRIES, sorted(visible)
-    assert not entries or {"notebooks", "models", "data_load.py", "models.py", "saved_models", "detector_architectures",
-                           "requirements.txt", "README.md", "tests", "train.py", "evaluate.py", "pipeline.py", "batch.py"} <= visible
+    assert (
+        not entries
+        or {
+            "notebooks",
+            "models",
+            "data_load.py",
+            "models.py",
+            "saved_models",
+            "detector_architectures",
+            "requirements.txt",
+            "README.md",
+            "tests",
+            "train.py",
+            "evaluate.py",
+            "pipeline.py",
+            "batch.py",
+        }
+        <= visible
+    )

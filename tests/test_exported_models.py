@@ -154,9 +154,13 @@ def test_the_wheel_finds_a_face_in_an_environment_without_pytorch(hopper, tmp_pa
                 (borrowed / name).symlink_to(folder / name)
     (site / "borrowed.pth").write_text(f"{borrowed}\n")
     python = tmp_path / "env" / "bin" / "python"
-    done = subprocess.run([python, "-m", "facial_keypoints", hopper[0], "--csv", "-"], capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run(
+        [python, "-m", "facial_keypoints", hopper[0], "--csv", "-"], capture_output=True, text=True, cwd=tmp_path
+    )
     assert done.returncode == 0 and "grace_hopper.jpg,1" in done.stdout, done.stderr
-    script = "import facial_keypoints, sys; from facial_keypoints import find_keypoints; print(len(find_keypoints(sys.argv[1])))"
+    script = (
+        "import facial_keypoints, sys; from facial_keypoints import find_keypoints; print(len(find_keypoints(sys.argv[1])))"
+    )
     done = subprocess.run([python, "-c", script, hopper[0]], capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout == "1\n", done.stderr
     refused = subprocess.run([python, "-m", "facial_keypoints", hopper[0], "--net", "models4"], capture_output=True, text=True,

@@ -261,7 +261,9 @@ def test_an_audit_asks_for_what_it_needs_before_it_trains(command, tmp_path):
         archive.writestr("test_frames_keypoints.csv", csv_of(POINTS[:1], ["B_00.jpg"]))
         for name, form in (("training/A_00.jpg", "JPEG"), ("training/A_01.jpg", "PNG"), ("test/B_00.jpg", "BMP")):
             archive.writestr(name, picture(form))
-    assert "too few people" in one_line_error(command("benchmarks/label_audit.py", "--data", tmp_path / "one.zip", "--epochs", 1), 1)
+    assert "too few people" in one_line_error(
+        command("benchmarks/label_audit.py", "--data", tmp_path / "one.zip", "--epochs", 1), 1
+    )
     assert "name ends in" in one_line_error(command("benchmarks/label_audit.py", "--doubtful", tmp_path / "x.xyz"), 2)
     assert "is not from" in one_line_error(command("benchmarks/label_audit.py", "--shift", "nan", "nan"), 2)
 

@@ -102,7 +102,7 @@ print("pip", *sys.argv[1:], "in", os.getcwd())
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem[:1])
 def test_on_colab_the_first_cell_fetches_and_installs_the_project(notebook, tmp_path):
-    """In a bare folder, with google.colab and pip faked and the address led to this very repository; twice, as after a restart."""
+    """In a bare folder, with google.colab and pip faked and the address led to this repository; twice, as after a restart."""
     cells = [cell.source for cell in nbformat.read(notebook, 4).cells if cell.cell_type == "code"][:1]
     assert len(cells[0].splitlines()) <= 6
     bare, fake, origin = tmp_path / "content", tmp_path / "fake", tmp_path / "origin"

@@ -90,7 +90,9 @@ def test_a_face_cut_by_the_border_keeps_its_points(detector, hopper, hopper_face
 
 def test_given_boxes_are_answered_one_by_one_in_order_and_as_in_training(detector, tiny):
     frames = split_frames(tiny, "official", "test")
-    points = np.array([detector.predict_boxes(frames.image(i), [tight_box(frames.points[i])])[0].points for i in range(len(frames))])
+    points = np.array(
+        [detector.predict_boxes(frames.image(i), [tight_box(frames.points[i])])[0].points for i in range(len(frames))]
+    )
     assert point_errors(points, frames.points).mean() < 6
     boxes = np.float32([[300, 300, 20, 20], [0, 0, 90, 90], [-500, 0, 30, 30]])
     assert [f.box.tolist() for f in detector.predict_boxes(frames.image(0), boxes)] == boxes.tolist()

@@ -74,7 +74,9 @@ def test_every_command_runs(clone, tiny_zip):
 def test_the_lines_of_python_run(clone, tiny_zip):
     block = next(block for kind, block in BLOCKS if kind == "python" and "find_keypoints" in block)
     assert not run(["python", "-c", block], clone, tiny_zip)
-    done = subprocess.run([sys.executable, "-c", block], cwd=clone, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(clone)})
+    done = subprocess.run(
+        [sys.executable, "-c", block], cwd=clone, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(clone)}
+    )
     assert "(68, 2)" in done.stdout
 
 

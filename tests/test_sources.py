@@ -404,9 +404,11 @@ def test_a_full_disk_leaves_a_part_that_is_gone_on_with(server, tmp_path):
     kind, address = server
     (tmp_path / "set.zip").write_bytes(np.random.default_rng(0).bytes(300_000))
     target = tmp_path / "data" / "set.zip"
-    text = (f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
-            f"from research.download import download\nfrom facial_keypoints.errors import run_command\nfrom pathlib import Path\n"
-            f"run_command(lambda: download([{address + 'set.zip'!r}], Path({str(target)!r}), lambda path: None, *{SAID!r}))")
+    text = (
+        f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        f"from research.download import download\nfrom facial_keypoints.errors import run_command\nfrom pathlib import Path\n"
+        f"run_command(lambda: download([{address + 'set.zip'!r}], Path({str(target)!r}), lambda path: None, *{SAID!r}))"
+    )
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, cwd=HOME)
     assert done.returncode == 1 and "Traceback" not in done.stderr and "Fetch it by hand" in done.stderr, done.stderr
     assert not target.exists()
