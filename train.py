@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import time
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -39,31 +40,6 @@ from research.networks import (
 )
 from research.transforms import AUGMENTATIONS, evaluation_transform, training_transform
 
-def small_net():
-    """A quarter of the default network: for label audits, where many passes over few frames matter most."""
-    return net_class("models5")(side=64, widths=(32, 64), features=64)
-
-
-def measure_shift(frames, epochs, folder, bar=True):
-    """Train with mirroring on labels as they are -> offsets (n, 2) of labels from answers, and the answers (n, 68, 2).
-
-    A network that sees every face mirrored as well, with mirrored labels, cannot tell a shift to the right from one to
-    the left: what it learns in x is the truth plus nothing, and the mean offset of labels from its answers is their shift.
-    One half of the people is answered for by the network of the other half: a face that was learned by heart is not
-    mirrored any more, it is recognized. Crops stay loose to the end: one that fits the labels shifts with them.
-    """
-    half = np.array([person_digit(person) % 2 for person in frames.people], bool)
-    if half.all() or not half.any():
-        raise DataError(f"{frames.data}: too few people to have two halves of them, one to learn from and one to measure on")
-    answers = np.empty_like(frames.points)
-    for side in (False, True):
-        path, _ = train("models5", frames.select(half == side), None, Path(folder) / f"half{side:d}", epochs=epochs,
-                        batch_size=16, augment="plain", build=small_net, bar=bar, finish=((0.6, "gentle"),))
-        net = small_net()
-        load_weights(net, read_checkpoint(path)["state_dict"], path)
-        answers[half != side] = predict_in_own_crops(net, frames.select(half != side))
-    return residual_shift(frames.points, answers), answers
-
 
 def wing(answers, targets, width=0.2, curvature=0.04):
     """Wing loss in units of targets: logarithmic up to `width`, then linear. Feng et al., CVPR 2018, equation 5."""
@@ -83,10 +59,8 @@ OPTIMIZERS = {
     "adam": torch.optim.Adam,
     "sgd": lambda parameters, lr: torch.optim.SGD(parameters, lr, momentum=0.9, nesterov=True, weight_decay=1e-4),
 }
-AUGMENTATION_SCHEDULE = (
-    (0.6, "gentle"),
-    (0.8, "fine"),
-)  # from these shares of the epochs on, augmentation is so: crops as in use
+# (share of the epochs, augmentation from there on): the last epochs train on crops like those at inference.
+AUGMENTATION_SCHEDULE = ((0.6, "gentle"), (0.8, "fine"))
 CURVE_COLUMNS = ("epoch", "lr", "training_loss", "validation_loss", "validation_nme", "seconds", "waited")
 
 
@@ -139,34 +113,191 @@ def ema_update(averaged, current, steps):
         torch._foreach_copy_(averaged, current)
 
 
-def train(net_name, training, validation, folder, epochs=60, batch_size=32, lr=0.002, loss="auto", optimizer="adamw",
-          device="auto", seed=0, workers=None, bfloat16=True, init=None, resume=False, bar=True, augment="hard",
-          build=None, teacher=None, finish=AUGMENTATION_SCHEDULE, compiled=False, overwrite=False):
+@dataclass(frozen=True)
+class TrainingConfig:
+    """All that the weights of a training run depend on, besides its frames. Raises UsageError for values without a meaning.
+
+    net: a file of models/; lr: the highest learning rate of the one-cycle schedule; loss: 'auto' (the network's own, else
+    wing) or one of LOSSES, for networks without their own; augment: one of AUGMENTATIONS; schedule: pairs (share of the
+    epochs, augmentation) that take its place from there on; bfloat16: where the processor is fast at it; init: a
+    checkpoint to start from; teacher: a checkpoint whose predictions refine the labels (`refine_labels`).
+    """
+
+    net: str = DEFAULT_NET
+    epochs: int = 60
+    batch_size: int = 32
+    lr: float = 0.002
+    loss: str = "auto"
+    optimizer: str = "adamw"
+    augment: str = "hard"
+    schedule: tuple = AUGMENTATION_SCHEDULE
+    seed: int = 0
+    bfloat16: bool = True
+    init: str = ""
+    teacher: str = ""
+
+    def __post_init__(self):
+        for name, kind in (("epochs", int), ("batch_size", int), ("lr", float)):
+            value, limit = getattr(self, name), 1e9 if kind is int else float("inf")
+            fits = isinstance(value, (kind, int)) and not isinstance(value, bool)
+            if not fits or not 0 < value < limit:
+                raise UsageError(f"{name} must be a number above 0 of type {kind.__name__}, not {str(value)[:40]!r}")
+        for name, known in (("loss", ("auto", *LOSSES)), ("optimizer", OPTIMIZERS), ("augment", AUGMENTATIONS)):
+            if getattr(self, name) not in known:
+                raise UsageError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
+
+    def record(self, loss):
+        """The configuration as it is stored with the weights; loss: the one that is used."""
+        schedule = ", ".join(f"{kind} from {share:.0%}" for share, kind in self.schedule)
+        return asdict(self) | {"loss": loss, "schedule": schedule, "init": str(self.init), "teacher": str(self.teacher)}
+
+
+def train(config, training, validation, folder, *, device="auto", workers=None, resume=False, overwrite=False, bar=True,
+          build=None, compiled=False):
     """Train a network on frames and keep the weights that are best on `validation`.
 
     Writes into `folder`: checkpoint.pt (the best averaged weights), last.pt (all that `resume=True` needs to go on to
     the same end as an unbroken run), curves.csv and params.json. A folder that holds an earlier run is refused unless
-    `resume` or `overwrite` is given. `loss` is 'auto' (the network's own loss, else wing) or one of LOSSES, for
-    networks without a loss of their own. `init` is a checkpoint to start from.
-    `validation=None` trains on to the last epoch and keeps that; `build` makes the network instead of that name's
-    file, for networks that are being tried out; `teacher` is a checkpoint whose answers refine the labels (`taught`);
-    `finish` are pairs (share of the epochs, augmentation): from there on that one takes the place of `augment`;
-    `compiled` puts the network through torch.compile, which pays on GPUs and needs a compiler; `workers` processes load
-    data, which pays where they have to be read all the time: by default one for frames in several archives, else none.
+    `resume` or `overwrite` is given. `validation=None` trains on to the last epoch and keeps that. `workers` processes
+    load data: by default one for frames in several archives, else none. `build` makes the network instead of the file
+    that `config.net` names. `compiled` puts it through torch.compile, which pays on GPUs and needs a compiler.
     Under `accelerate launch` the processes share each batch, and the first alone writes.
     Returns the path of checkpoint.pt and the rows of curves.csv.
     """
-    check_parameters(epochs=epochs, batch_size=batch_size, lr=lr, loss=loss, optimizer=optimizer, augment=augment)
-    params = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "loss": loss, "optimizer": optimizer, "seed": seed,
-              "bfloat16": bfloat16, "augment": augment, "init": str(init or ""), "teacher": str(teacher or ""),
-              "finish": ", ".join(f"{kind} from {share:.0%}" for share, kind in finish)}
-    refuse_overwriting([find_weights(given) for given in (init, teacher) if given], [Path(folder) / "checkpoint.pt"])
+    folder = Path(folder)
+    refuse_overwriting([find_weights(given) for given in (config.init, config.teacher) if given], [folder / "checkpoint.pt"])
     team = process_group(device)
     with PeerFailureHandler(team, folder), lock_folder(folder) if team.main else contextlib.nullcontext():
         if team.main and not (resume or overwrite):
             refuse_earlier_run(folder)
-        return run_epochs(team, net_name, training, validation, Path(folder), params, workers, resume, bar and team.main, build,
-                   finish, compiled)
+        torch.manual_seed(config.seed)
+        net = checked_net(build(), config.net) if build else load_net(config.net)
+        run = TrainingRun(team, config, net, training, validation, workers, compiled, bar and team.main)
+        last = folder / "last.pt"
+        history, best = run.load(last) if resume and last.exists() else ([], {"nme": float("inf")})
+        if team.mean(len(history)) != len(history):
+            raise UsageError(f"{folder} does not hold the same last.pt on all machines; copy it, or write to a shared disk")
+        return run.run_epochs(folder, history, best)
+
+
+class TrainingRun:
+    """A training run: the network with all that changes while it trains, its batches, and what is stored of it."""
+
+    def __init__(self, team, config, net, training, validation, workers, compiled, bar):
+        self.team, self.config, self.bar = team, config, bar
+        self.loss = chosen_loss(net, config.net, config.loss)
+        self.params = config.record(self.loss)
+        training, known = self.prepare(net, training)
+        self.data = {"data": training.data, "kind": training.kind, "split": training.split, "labels": training.labels,
+                     "frames": known}
+        self.names, side = training.names, input_size(net)
+        self.net = net.to(team.device, memory_format=torch.channels_last)
+        self.averaged = AveragedModel(self.net, multi_avg_fn=ema_update, use_buffers=True)
+        self.sampler = EpochSampler(len(training), config.seed, training.shards)
+        workers = int(training.shards.any()) if workers is None else workers
+        self.loader = DataLoader(training_dataset(config, training, net), num_workers=workers, persistent_workers=workers > 0,
+                                 batch_sampler=team.batches(self.sampler, config.batch_size))
+        self.validation = validation and validation_loader(validation, side, config.batch_size)
+        self.optimizer = OPTIMIZERS[config.optimizer](self.net.parameters(), config.lr)
+        steps = config.epochs * len(self.loader)
+        self.schedule = OneCycleLR(self.optimizer, config.lr, total_steps=steps, pct_start=max(0.2, min(2 / steps, 0.9)))
+        half = config.bfloat16 and team.device.type == "cuda" and not has_bfloat16("cuda")
+        self.scaler = torch.amp.GradScaler(team.device.type, enabled=half)
+        losses = LossModule(self.net, lambda images, targets: loss_of(self.net, images, targets, self.loss))
+        self.losses = team.wrap(torch.compile(losses) if compiled else losses)
+
+    def prepare(self, net, training):
+        """Weights to start from and refined labels -> the frames to train on; names of all frames that the weights know."""
+        known = training.names
+        if self.config.init:
+            first = read_checkpoint(self.config.init)
+            load_weights(net, first["state_dict"], self.config.init)
+            known = sorted({*(first["data"].get("frames") or []), *known})
+        if self.config.teacher:
+            training, seen = refine_labels(training, self.config.teacher)
+            known = sorted({*seen, *known})
+        return training, known
+
+    @property
+    def parts(self):
+        """What `resume` puts back."""
+        return {name: getattr(self, name) for name in ("net", "averaged", "optimizer", "schedule", "scaler")}
+
+    def load(self, path):
+        """Put the state of a broken run back -> its history and its best epoch."""
+        return load_training_state(path, self.parts, self.params, self.data)
+
+    def run_epochs(self, folder, history, best):
+        """Train from the epoch after `history` to the last -> the path of checkpoint.pt, and the history of all epochs."""
+        if self.team.main:
+            atomic_write(folder / "params.json", json.dumps(self.params))
+            if history:  # the run may have been killed between last.pt and curves.csv
+                atomic_write(folder / "curves.csv", csv_text(CURVE_COLUMNS, history))
+        board = tensorboard_writer(folder) if self.team.main else None
+        for epoch in range(len(history), self.config.epochs):
+            start = time.perf_counter()
+            loss, waited = train_one_epoch(self, epoch, folder)
+            row = {"epoch": epoch + 1, "lr": self.optimizer.param_groups[0]["lr"], "training_loss": loss}
+            if self.validation:
+                row["validation_loss"], row["validation_nme"] = validate(
+                    self.averaged.module, self.validation, self.loss, self.config.bfloat16)
+            row["seconds"] = time.perf_counter() - start
+            row["waited"] = waited / row["seconds"]
+            history.append(row)
+            if not self.validation or row["validation_nme"] < best["nme"]:
+                best = {"nme": row.get("validation_nme", float("nan")), "epoch": epoch + 1}
+                self.save(folder / "checkpoint.pt", best, history)
+            if self.team.main:
+                save_training_state(folder, self.parts, history, best, self.params, self.data)
+            report_epoch(row, self.config.epochs, self.bar, board)
+        return folder / "checkpoint.pt", history
+
+    def save(self, path, best, history):
+        """Write the averaged weights as a checkpoint, in the first process alone."""
+        if self.team.main:
+            minutes = sum(row["seconds"] for row in history) / 60
+            metrics = {"validation_nme": best["nme"], "epoch": best["epoch"], "minutes": minutes}
+            params = {name: value for name, value in self.params.items() if name != "net"}
+            save_checkpoint(path, self.config.net, self.averaged.module.state_dict(), params, metrics, self.data)
+
+
+def train_one_epoch(run, epoch, folder):
+    """One pass over the training frames -> the mean loss, and for how many seconds the loop waited for data.
+
+    Raises DataError when the loss or the weights are not finite any more, with the frames to look at.
+    """
+    config, device, total = run.config, run.team.device, 0.0
+    run.sampler.epoch = epoch
+    torch.manual_seed(config.seed * 100_003 + epoch)  # dropout: the same whether or not the run was broken here
+    run.net.train()
+    batches = TimedLoader(tqdm(run.loader, desc=f"epoch {epoch + 1}/{config.epochs}", unit="batch", leave=False,
+                               disable=not run.bar))
+    for batch in batches:
+        images = batch["image"].to(device, memory_format=torch.channels_last)
+        targets = batch["keypoints"].to(device)
+        with autocast(device, config.bfloat16):
+            loss = run.losses(images, targets)
+        if not torch.isfinite(loss):
+            wrong = nonfinite_samples(run.net, images, targets, run.loss)
+            names = run.names[batch["row"].numpy()[wrong]]
+            raise DataError(diverged(loss.item(), epoch, config.lr, folder, names))
+        run.optimizer.zero_grad()
+        run.scaler.scale(loss).backward()
+        run.scaler.step(run.optimizer)
+        run.scaler.update()
+        run.averaged.update_parameters(run.net)
+        run.schedule.step()
+        total += loss.item() * len(images)
+    if not all(torch.isfinite(weights).all() for weights in run.net.parameters()):  # by the epoch's very last step
+        raise DataError(diverged("not finite", epoch, config.lr, folder))
+    return run.team.mean(total * run.team.world) / len(run.loader.dataset), batches.seconds
+
+
+def training_dataset(config, training, net):
+    """Augmented crops of the training frames, with the schedule of augmentation."""
+    transform = partial(training_transform, input_size(net), empty=getattr(net, "empty", 0.0))
+    later = [(round(share * config.epochs), transform(kind)) for share, kind in config.schedule]
+    return FacialKeypointsDataset(training, transform(config.augment), gray=True, seed=config.seed, finish=later)
 
 
 def refuse_earlier_run(folder):
@@ -199,94 +330,30 @@ def holds_run(folder):
     return (folder / "params.json").exists()
 
 
-def run_epochs(team, net_name, training, validation, folder, params, workers, resume, bar, build, finish, compiled):
-    """What `train` does once it has the folder for itself."""
-    epochs, seed, lr, bfloat16 = (params[key] for key in ("epochs", "seed", "lr", "bfloat16"))
-    device, batch_size = team.device, params["batch_size"]
-    torch.manual_seed(seed)
-    net = checked_net(build(), net_name) if build else load_net(net_name)
-    loss = params["loss"] = chosen_loss(net, net_name, params["loss"])
-    seen = training.names  # frames that these weights know, those of the first training among them
-    if params["init"]:
-        first = read_checkpoint(params["init"])
-        load_weights(net, first["state_dict"], params["init"])
-        seen = sorted({*(first["data"].get("frames") or []), *seen})
-    if params["teacher"]:
-        training, known = refine_labels(training, params["teacher"])
-        seen = sorted({*known, *seen})
-    net = net.to(device, memory_format=torch.channels_last)
-    averaged = AveragedModel(net, multi_avg_fn=ema_update, use_buffers=True)
-    side = input_size(net)
+def small_net():
+    """A quarter of the default network: for label audits, where many passes over few frames matter most."""
+    return net_class("models5")(side=64, widths=(32, 64), features=64)
 
-    view = partial(training_transform, side, empty=getattr(net, "empty", 0.0))
-    later = [(round(share * epochs), view(kind)) for share, kind in finish]
-    dataset = FacialKeypointsDataset(training, view(params["augment"]), gray=True, seed=seed, finish=later)
-    sampler = EpochSampler(len(dataset), seed, training.shards)
-    workers = int(training.shards.any()) if workers is None else workers
-    loader = DataLoader(dataset, batch_sampler=team.batches(sampler, batch_size), num_workers=workers,
-                        persistent_workers=workers > 0)
-    held_out = validation and validation_loader(validation, side, batch_size)
-    optimizer = OPTIMIZERS[params["optimizer"]](net.parameters(), lr)
-    steps = epochs * len(loader)
-    schedule = OneCycleLR(optimizer, lr, total_steps=steps, pct_start=max(0.2, min(2 / steps, 0.9)))
-    scaler = torch.amp.GradScaler(device.type, enabled=bfloat16 and device.type == "cuda" and not has_bfloat16("cuda"))
-    parts = {"net": net, "averaged": averaged, "optimizer": optimizer, "schedule": schedule, "scaler": scaler}
-    data = {"data": training.data, "kind": training.kind, "split": training.split, "labels": training.labels,
-            "frames": seen}
 
-    history, best = [], {"nme": float("inf")}
-    if resume and (folder / "last.pt").exists():
-        history, best = load_training_state(folder / "last.pt", parts, {**params, "net": net_name}, data)
-    if team.mean(len(history)) != len(history):
-        raise UsageError(f"{folder} does not hold the same last.pt on all machines; copy it, or write to a shared disk")
-    if team.main:
-        atomic_write(folder / "params.json", json.dumps({"net": net_name, **params}))
-    if history and team.main:
-        atomic_write(
-            folder / "curves.csv", csv_text(CURVE_COLUMNS, history)
-        )  # the run may have been killed between the two files
-    losses = LossModule(net, lambda images, targets: loss_of(net, images, targets, loss))
-    losses, board = team.wrap(torch.compile(losses) if compiled else losses), tensorboard_writer(folder) if team.main else None
-    for epoch in range(len(history), epochs):
-        start, total = time.perf_counter(), 0.0
-        sampler.epoch = epoch
-        torch.manual_seed(seed * 100_003 + epoch)  # dropout: the same whether or not the run was broken here
-        net.train()
-        batches = TimedLoader(tqdm(loader, desc=f"epoch {epoch + 1}/{epochs}", unit="batch", leave=False, disable=not bar))
-        for batch in batches:
-            images = batch["image"].to(device, memory_format=torch.channels_last)
-            targets = batch["keypoints"].to(device)
-            with autocast(device, bfloat16):
-                value = losses(images, targets)
-            if not torch.isfinite(value):
-                wrong = nonfinite_samples(net, images, targets, loss)
-                raise DataError(diverged(value.item(), epoch, lr, folder, training.names[batch["row"].numpy()[wrong]]))
-            optimizer.zero_grad()
-            scaler.scale(value).backward()
-            scaler.step(optimizer)
-            scaler.update()
-            averaged.update_parameters(net)
-            schedule.step()
-            total += value.item() * len(images)
+def measure_shift(frames, epochs, folder, bar=True):
+    """Train with mirroring on labels as they are -> offsets (n, 2) of labels from answers, and the answers (n, 68, 2).
 
-        total = team.mean(total * team.world)
-        row = {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"], "training_loss": total / len(dataset)}
-        if held_out:
-            row["validation_loss"], row["validation_nme"] = validate(averaged.module, held_out, loss, bfloat16)
-        row["seconds"] = time.perf_counter() - start
-        row["waited"] = batches.seconds / row["seconds"]
-        history.append(row)
-        if not all(torch.isfinite(p).all() for p in net.parameters()):  # broken by the epoch's very last step
-            raise DataError(diverged("not finite", epoch, lr, folder))
-        if not held_out or row["validation_nme"] < best["nme"]:
-            best = {"nme": row.get("validation_nme", float("nan")), "epoch": epoch + 1}
-            metrics = {"validation_nme": best["nme"], "epoch": epoch + 1, "minutes": sum(r["seconds"] for r in history) / 60}
-            if team.main:
-                save_checkpoint(folder / "checkpoint.pt", net_name, averaged.module.state_dict(), params, metrics, data)
-        if team.main:
-            save_training_state(folder, parts, history, best, {**params, "net": net_name}, data)
-        report_epoch(row, epochs, bar, board)
-    return folder / "checkpoint.pt", history
+    A network that sees every face mirrored as well, with mirrored labels, cannot tell a shift to the right from one to
+    the left: what it learns in x is the truth plus nothing, and the mean offset of labels from its answers is their shift.
+    One half of the people is answered for by the network of the other half: a face that was learned by heart is not
+    mirrored any more, it is recognized. Crops stay loose to the end: one that fits the labels shifts with them.
+    """
+    half = np.array([person_digit(person) % 2 for person in frames.people], bool)
+    if half.all() or not half.any():
+        raise DataError(f"{frames.data}: too few people to have two halves of them, one to learn from and one to measure on")
+    config = TrainingConfig("models5", epochs, batch_size=16, augment="plain", schedule=((0.6, "gentle"),))
+    answers = np.empty_like(frames.points)
+    for side in (False, True):
+        path, _ = train(config, frames.select(half == side), None, Path(folder) / f"half{side:d}", build=small_net, bar=bar)
+        net = small_net()
+        load_weights(net, read_checkpoint(path)["state_dict"], path)
+        answers[half != side] = predict_in_own_crops(net, frames.select(half != side))
+    return residual_shift(frames.points, answers), answers
 
 
 def refine_labels(frames, teacher):
@@ -318,18 +385,6 @@ def diverged(value, epoch, lr, folder, names=()):
     return f"the loss is {value} in epoch {epoch + 1}: {cure}{kept}"
 
 
-def check_parameters(epochs, batch_size, lr, loss, optimizer, augment="hard"):
-    """Raise UsageError for parameters that cannot be trained with."""
-    numbers = (("epochs", epochs, int, 1e9), ("batch_size", batch_size, int, 1e9), ("lr", lr, float, float("inf")))
-    for name, value, kind, limit in numbers:
-        if isinstance(value, bool) or not isinstance(value, (kind, int)) or not 0 < value < limit:
-            raise UsageError(f"{name} must be a number above 0 of type {kind.__name__}, not {str(value)[:40]!r}")
-    for name, value, known in (("loss", loss, ("auto", *LOSSES)), ("optimizer", optimizer, OPTIMIZERS),
-                               ("augment", augment, AUGMENTATIONS)):
-        if value not in known:
-            raise UsageError(f"{name} must be one of {', '.join(known)}, not {value!r}")
-
-
 def save_training_state(folder, parts, history, best, params, data):
     """Write last.pt and curves.csv, each whole or not at all."""
     state = {name: part.state_dict() for name, part in parts.items()}
@@ -349,6 +404,7 @@ def load_training_state(path, parts, params, data):
         raise DataError(f"{path}: cannot be resumed from ({type(error).__name__}); delete it to begin again") from None
     if params.get("loss") == "own":  # earlier versions recorded a loss that such networks do not use
         before["loss"] = "own"
+    before.setdefault("schedule", before.get("finish"))  # its name in earlier versions
     changed = [k for k, v in to_builtins({**params, **data}).items() if before.get(k) != v]
     if changed:
         raise UsageError(f"{path} is of a run with another {', '.join(changed)}; give the same, or another --out")
@@ -395,13 +451,13 @@ def main():
     parser.add_argument("--data", default="sample", help="sample, official, or a folder or zip (default: %(default)s)")
     parser.add_argument("--split", default="person", choices=SPLITS, help="(default: %(default)s)")
     parser.add_argument("--labels", default="corrected", choices=LABELS, help="(default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=60, help="(default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=32, help="(default: %(default)s)")
-    parser.add_argument("--lr", type=float, default=0.002, help="highest learning rate (default: %(default)s)")
-    parser.add_argument("--loss", default="auto", choices=["auto", *LOSSES],
+    parser.add_argument("--epochs", type=int, default=TrainingConfig.epochs, help="(default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=TrainingConfig.batch_size, help="(default: %(default)s)")
+    parser.add_argument("--lr", type=float, default=TrainingConfig.lr, help="highest learning rate (default: %(default)s)")
+    parser.add_argument("--loss", default=TrainingConfig.loss, choices=["auto", *LOSSES],
                         help="auto: the network's own, else wing; the others are for networks without their own")
-    parser.add_argument("--optimizer", default="adamw", choices=OPTIMIZERS, help="(default: %(default)s)")
-    parser.add_argument("--augment", default="hard", choices=AUGMENTATIONS,
+    parser.add_argument("--optimizer", default=TrainingConfig.optimizer, choices=OPTIMIZERS, help="(default: %(default)s)")
+    parser.add_argument("--augment", default=TrainingConfig.augment, choices=AUGMENTATIONS,
                         help="hard: also tilted, dark, blurred, half hidden faces (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, … (default: %(default)s)")
     parser.add_argument("--seed", type=SEED, default=0, help="(default: %(default)s)")
@@ -417,9 +473,10 @@ def main():
     parser.add_argument("--out", help="folder to write to (default: runs/NET-DATA-SPLIT, then runs/NET-DATA-SPLIT-2, …)")
     options = parser.parse_args()
 
-    check_parameters(options.epochs, options.batch_size, options.lr, options.loss, options.optimizer)
+    config = TrainingConfig(
+        options.net, options.epochs, options.batch_size, options.lr, options.loss, options.optimizer, options.augment,
+        seed=options.seed, init=str(find_weights(options.init)) if options.init else "", teacher=options.teacher or "")
     net_class(options.net)
-    init = options.init and find_weights(options.init)
     frames = load_frames(options.data, options.labels)
     training = split_frames(frames, options.split, "all-training" if options.final else "training")
     validation = None if options.final else split_frames(frames, options.split, "validation")
@@ -435,10 +492,8 @@ def main():
         f"{options.net} on {len(training)} frames, {len(validation or ())} for validation, labels {training.labels}; "
         f"writing to {folder}"
     )
-    path, history = train(
-        options.net, training, validation, folder, options.epochs, options.batch_size, options.lr, options.loss,
-        options.optimizer, options.device, options.seed, options.workers, init=init, resume=options.resume,
-        augment=options.augment, teacher=options.teacher, compiled=options.compile, overwrite=options.overwrite)
+    path, history = train(config, training, validation, folder, device=options.device, workers=options.workers,
+                          resume=options.resume, overwrite=options.overwrite, compiled=options.compile)
     best = min((row["validation_nme"] for row in history if "validation_nme" in row), default=None)
     minutes = sum(row["seconds"] for row in history) / 60
     print_rank_zero(f"{minutes:.1f} minutes" + (f", best validation NME {best:.2f} %" if best else ""))

@@ -22,7 +22,7 @@ from research.networks import parameter_count
 from research.results import read_results
 from research.transforms import AUGMENTATIONS
 from models import models4, models5
-from train import train
+from train import TrainingConfig, train
 
 TABLE = Path(__file__).with_name("ablation.csv")
 COLUMNS = ("step", "seeds", "epochs", "nme", "gain", "gain_low", "gain_high", "gains", "nme_own", "nme_training", "parameters",
@@ -46,9 +46,9 @@ STEPS = {  # name: how the network is built, what else training is given
     "labels as published": (NET, {"labels": "published"}),
     "faces alone": (variants.FacesAlone, {}),
     "plain augmentation": (NET, {"augment": "plain"}),
-    "finish: none": (NET, {"finish": ()}),
-    "finish: gentle": (NET, {"finish": ((0.6, "gentle"),)}),
-    "finish: closest": (NET, {"finish": ((0.6, "gentle"), (0.8, "closest"))}),
+    "finish: none": (NET, {"schedule": ()}),
+    "finish: gentle": (NET, {"schedule": ((0.6, "gentle"),)}),
+    "finish: closest": (NET, {"schedule": ((0.6, "gentle"), (0.8, "closest"))}),
     "taught by models6": (NET, {"teacher": "models6-person"}),
     "batches of 16": (NET, {"batch_size": 16}),
     "batches of 64": (NET, {"batch_size": 64}),
@@ -85,8 +85,8 @@ def measure(step, seed, epochs, frames, folder):
     training = split_frames(frames[more.pop("labels", "corrected")], "person", "training")
     one_in = more.pop("people", 1)
     epochs *= more.pop("times", one_in)  # as many steps as the base, whatever the number of frames
-    path, history = train("models5", some_people(training, one_in), None, folder, epochs=epochs, seed=seed, build=build,
-                          resume=True, **more)
+    config = TrainingConfig("models5", epochs, seed=seed, **more)
+    path, history = train(config, some_people(training, one_in), None, folder, build=build, resume=True)
     net = build()
     content = read_checkpoint(path)
     state = content["state_dict"]

@@ -30,7 +30,7 @@ from research.frames import load_folder, read_table
 from research.metrics import point_errors
 from research.networks import find_weights, load_checkpoint
 from research.sweep import as_yaml, read_grid
-from train import train
+from train import TrainingConfig, train
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_answers_never_go_over_what_they_were_made_with(command, tmp_path, tiny_
     before = own.read_bytes()
     assert "one of the inputs" in one_line_error(command("pipeline.py", tmp_path / "a.jpg", "--net", own, "--csv", own), 2)
     with pytest.raises(UsageError, match="written over"):
-        train("models5", tiny, None, tmp_path, epochs=1, init=own)
+        train(TrainingConfig("models5", epochs=1, init=str(own)), tiny, None, tmp_path)
     assert "written over" in one_line_error(command("models.py", "export", own, "--onnx", own), 2)
     assert own.read_bytes() == before
 

@@ -1,6 +1,7 @@
 """Training learns, repeats itself, goes on where it was broken, and stops when numbers stop being numbers."""
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
@@ -16,9 +17,18 @@ from research.checkpoints import read_checkpoint
 from research.datasets import split_frames
 from research.networks import find_weights, load_checkpoint, load_net
 from train import (
-    LOSSES, diverged, ema_update, loss_of, nonfinite_samples, refine_labels, report_epoch,
+    LOSSES, TrainingConfig, diverged, ema_update, loss_of, nonfinite_samples, refine_labels, report_epoch,
     train, wing,
 )
+
+FIELDS = {field.name for field in dataclasses.fields(TrainingConfig)}
+
+
+def train_net(net, training, validation, folder, **options):
+    """`train` with the options of a configuration and of a run together."""
+    config = TrainingConfig(net, **{name: value for name, value in options.items() if name in FIELDS})
+    return train(config, training, validation, folder, **{k: v for k, v in options.items() if k not in FIELDS})
+
 
 OPTIONS = {"epochs": 2, "batch_size": 16, "bfloat16": False, "bar": False}
 
@@ -37,7 +47,7 @@ def equal(a, b):
 
 
 def test_training_brings_the_error_down_and_writes_what_it_says(parts, tmp_path):
-    path, history = train("models4", *parts, tmp_path, **{**OPTIONS, "epochs": 8})
+    path, history = train_net("models4", *parts, tmp_path, **{**OPTIONS, "epochs": 8})
     assert history[-1]["validation_nme"] < 0.7 * history[0]["validation_nme"]
     content = read_checkpoint(path)
     assert content["metrics"]["validation_nme"] == min(r["validation_nme"] for r in history)
@@ -47,48 +57,48 @@ def test_training_brings_the_error_down_and_writes_what_it_says(parts, tmp_path)
 
 
 def test_the_same_seed_gives_the_same_weights_for_any_number_of_workers(parts, tmp_path):
-    a, _ = train("models4", *parts, tmp_path / "a", **OPTIONS)
-    b, _ = train("models4", *parts, tmp_path / "b", workers=1, **OPTIONS)
-    c, _ = train("models4", *parts, tmp_path / "c", workers=2, **OPTIONS)
-    d, _ = train("models4", *parts, tmp_path / "d", seed=1, **OPTIONS)
+    a, _ = train_net("models4", *parts, tmp_path / "a", **OPTIONS)
+    b, _ = train_net("models4", *parts, tmp_path / "b", workers=1, **OPTIONS)
+    c, _ = train_net("models4", *parts, tmp_path / "c", workers=2, **OPTIONS)
+    d, _ = train_net("models4", *parts, tmp_path / "d", seed=1, **OPTIONS)
     assert equal(weights(a), weights(b)) and equal(weights(a), weights(c)) and not equal(weights(a), weights(d))
 
 
 def test_a_broken_run_goes_on_to_the_same_end(parts, tmp_path, monkeypatch):
     """models2 has dropout, so chance inside the network is put back as well."""
     options = {**OPTIONS, "epochs": 3, "resume": True}
-    whole, history = train("models2", *parts, tmp_path / "whole", **options)
+    whole, history = train_net("models2", *parts, tmp_path / "whole", **options)
     report = report_epoch
     monkeypatch.setattr(module, "report_epoch", lambda row, *rest: 1 / 0 if row["epoch"] == 2 else report(row, *rest))
     with pytest.raises(ZeroDivisionError):  # the plug is pulled after the second epoch
-        train("models2", *parts, tmp_path / "broken", **options)
+        train_net("models2", *parts, tmp_path / "broken", **options)
     monkeypatch.setattr(module, "report_epoch", report)
-    resumed, again = train("models2", *parts, tmp_path / "broken", **options)
+    resumed, again = train_net("models2", *parts, tmp_path / "broken", **options)
     assert equal(weights(whole), weights(resumed))
     assert [r["validation_nme"] for r in history] == [r["validation_nme"] for r in again]
     told = (tmp_path / "broken" / "params.json").read_bytes()
     with pytest.raises(UsageError, match="another lr"):
-        train("models2", *parts, tmp_path / "broken", lr=0.5, **options)
+        train_net("models2", *parts, tmp_path / "broken", lr=0.5, **options)
     assert (tmp_path / "broken" / "params.json").read_bytes() == told, "what is refused leaves no trace"
     with pytest.raises(DataError, match="of another network"):  # its file was changed since
-        train("models2", *parts, tmp_path / "broken", build=lambda: load_net("models4"), **options)
+        train_net("models2", *parts, tmp_path / "broken", build=lambda: load_net("models4"), **options)
     parts[0].labels = "corrected"
     with pytest.raises(UsageError, match="another labels"):
-        train("models2", *parts, tmp_path / "broken", **options)
+        train_net("models2", *parts, tmp_path / "broken", **options)
     (tmp_path / "broken" / "last.pt").write_bytes((tmp_path / "broken" / "checkpoint.pt").read_bytes())
     with pytest.raises((DataError, UsageError), match=r"last\.pt"):
-        train("models2", *parts, tmp_path / "broken", **options)
+        train_net("models2", *parts, tmp_path / "broken", **options)
 
 
 def test_training_goes_on_from_given_weights(parts, tmp_path):
-    _, start = train("models4", *parts, tmp_path / "a", **{**OPTIONS, "epochs": 1, "lr": 1e-6},
+    _, start = train_net("models4", *parts, tmp_path / "a", **{**OPTIONS, "epochs": 1, "lr": 1e-6},
                      init=find_weights("models4"))
     assert start[0]["validation_nme"] < 8  # the shipped weights know faces already
     seen = read_checkpoint(tmp_path / "a" / "checkpoint.pt")["data"]["frames"]
     first = read_checkpoint(find_weights("models4"))["data"]["frames"]
     assert set(seen) == set(first) | set(parts[0].names)  # what the first weights had seen is not forgotten
     with pytest.raises(DataError, match="another network"):
-        train("models2", *parts, tmp_path / "b", **OPTIONS, init=find_weights("models4"))
+        train_net("models2", *parts, tmp_path / "b", **OPTIONS, init=find_weights("models4"))
 
 
 def test_a_teacher_moves_labels_halfway_to_its_answers(parts):
@@ -101,7 +111,7 @@ def test_a_teacher_moves_labels_halfway_to_its_answers(parts):
 
 
 def test_what_a_teacher_saw_counts_as_seen(parts, tmp_path):
-    path, _ = train("models4", *parts, tmp_path, **{**OPTIONS, "epochs": 1, "teacher": "models4"})
+    path, _ = train_net("models4", *parts, tmp_path, **{**OPTIONS, "epochs": 1, "teacher": "models4"})
     content = read_checkpoint(path)
     assert set(read_checkpoint(find_weights("models4"))["data"]["frames"]) < set(content["data"]["frames"])
     assert content["params"]["teacher"] == "models4"
@@ -121,13 +131,13 @@ def test_a_network_learns_to_doubt_what_is_no_face():
 
 
 def test_without_validation_the_last_epoch_is_kept(parts, tmp_path):
-    path, history = train("models4", parts[0], None, tmp_path, **OPTIONS)
+    path, history = train_net("models4", parts[0], None, tmp_path, **OPTIONS)
     assert "validation_nme" not in history[0] and read_checkpoint(path)["metrics"]["epoch"] == 2
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_and_says_what_to_do(parts, tmp_path):
     with pytest.raises(DataError, match="lower --lr"):
-        train("models4", *parts, tmp_path, **OPTIONS, lr=1e30, optimizer="sgd")
+        train_net("models4", *parts, tmp_path, **OPTIONS, lr=1e30, optimizer="sgd")
 
 
 def test_the_sample_that_breaks_a_loss_is_named():
@@ -161,7 +171,7 @@ def test_a_training_that_meets_such_a_sample_names_it(parts, tmp_path):
     image, white = parts[0].image, 5
     parts[0].image = lambda row: 0 * image(row) + 255 if row == white else image(row)
     with pytest.raises(DataError, match=f"look at {parts[0].names[white]}"):
-        train("models4", parts[0], None, tmp_path, **OPTIONS, build=Net, augment="fine", finish=())
+        train_net("models4", parts[0], None, tmp_path, **OPTIONS, build=Net, augment="fine", schedule=())
 
 
 def test_a_network_may_bring_its_own_loss():
@@ -174,22 +184,22 @@ def test_a_network_may_bring_its_own_loss():
 
 def test_a_loss_without_effect_is_refused_and_params_record_the_one_used(parts, tmp_path):
     with pytest.raises(UsageError, match="has a loss of its own"):
-        train("models5", *parts, tmp_path / "a", **OPTIONS, loss="mse")
+        train_net("models5", *parts, tmp_path / "a", **OPTIONS, loss="mse")
     for net, loss, recorded in (("models5", "auto", "own"), ("models4", "auto", "wing"), ("models4", "l1", "l1")):
         folder = tmp_path / f"{net}-{loss}"
-        path, _ = train(net, *parts, folder, **{**OPTIONS, "epochs": 1}, loss=loss)
+        path, _ = train_net(net, *parts, folder, **{**OPTIONS, "epochs": 1}, loss=loss)
         assert json.loads((folder / "params.json").read_text())["loss"] == recorded
         assert read_checkpoint(path)["params"]["loss"] == recorded
 
 
 def test_an_earlier_run_is_never_replaced_unasked(parts, tmp_path):
     options = {**OPTIONS, "epochs": 1}
-    path, _ = train("models4", *parts, tmp_path, **options)
+    path, _ = train_net("models4", *parts, tmp_path, **options)
     before = path.read_bytes()
     with pytest.raises(UsageError, match="holds an earlier run"):
-        train("models4", *parts, tmp_path, **options, lr=0.01)
+        train_net("models4", *parts, tmp_path, **options, lr=0.01)
     assert path.read_bytes() == before
-    train("models4", *parts, tmp_path, **options, lr=0.01, overwrite=True)
+    train_net("models4", *parts, tmp_path, **options, lr=0.01, overwrite=True)
     assert path.read_bytes() != before
 
 
@@ -218,7 +228,7 @@ def test_losses_are_zero_at_the_truth_and_grow_with_the_error():
                                    {"lr": "0.1"}, {"loss": "best"}, {"optimizer": "magic"}])
 def test_parameters_that_make_no_sense_are_refused(wrong, parts, tmp_path):
     with pytest.raises(UsageError, match=next(iter(wrong))):
-        train("models4", *parts, tmp_path, **{**OPTIONS, **wrong})
+        train_net("models4", *parts, tmp_path, **{**OPTIONS, **wrong})
 
 
 def test_the_command_trains_resumes_and_refuses(command, tiny_zip, tmp_path):
