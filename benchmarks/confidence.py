@@ -6,6 +6,7 @@ import numpy as np
 import research.passive_threads  # noqa: F401 - before PyTorch
 import torch
 
+import models  # noqa: F401 - with it, KeypointDetector takes checkpoints
 from evaluate import check_leakage
 from facial_keypoints.detector import KeypointDetector
 from facial_keypoints.detectors import to_tight

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+import models  # noqa: F401 - with it, KeypointDetector takes checkpoints
 from evaluate import check_leakage
 from facial_keypoints.assets import DEFAULT_NET
 from facial_keypoints.detector import MIN_CONFIDENCE, KeypointDetector
@@ -20,6 +21,8 @@ from facial_keypoints.errors import run_command
 from facial_keypoints.geometry import overlap, tight_box
 from facial_keypoints.images import read_image
 from facial_keypoints.predict_files import list_photos
+from research.networks import find_weights
+from research.checkpoints import read_checkpoint
 from research.datasets import SPLITS, load_frames, split_frames
 from research.metrics import point_errors
 from research.synthetic_faces import draw_scene
@@ -113,7 +116,7 @@ def main():
     for name in options.detector:
         detector = KeypointDetector(options.net, name, "cpu", options.min_confidence, threads=options.threads,
                                     tilted=options.tilted)
-        print(f"{name}, {options.net} by {detector.predict.runtime}, confidence at least {options.min_confidence:g}, "
+        print(f"{name}, {options.net} by {detector.model.runtime}, confidence at least {options.min_confidence:g}, "
               f"{options.threads} thread(s)")
         print("  12 megapixels: {} of 8 drawn faces found, {:.0f} ms".format(*on_a_large_photo(detector)))
         for folder in options.photos:
@@ -121,7 +124,7 @@ def main():
         if options.data:
             frames = split_frames(load_frames(options.data), options.split, options.part)
             if not options.allow_leak:
-                check_leakage(detector.checkpoint, frames, options.net)
+                check_leakage(read_checkpoint(find_weights(options.net)), frames, options.net)
             found, other, times = on_frames(detector, frames)
             print(f"  {options.data}, {options.part}: {100 * found.mean():.1f} % of {len(frames)} faces found, {len(other)} "
                   f"others, {np.median(times):.1f} ms an image (90 % within {np.percentile(times, 90):.1f})")

@@ -15,6 +15,7 @@ import warnings
 from functools import partial
 from pathlib import Path
 
+import models  # noqa: F401 - with it, KeypointDetector takes checkpoints
 from facial_keypoints.assets import DEFAULT_NET
 from facial_keypoints.detector import KeypointDetector
 from facial_keypoints.errors import DataError, UsageError, bounded_number, run_command

@@ -7,6 +7,7 @@ import cv2
 import matplotlib.cbook
 import numpy as np
 
+import models  # noqa: F401 - with it, KeypointDetector takes checkpoints
 from facial_keypoints.assets import DEFAULT_NET
 from facial_keypoints.detector import KeypointDetector
 from facial_keypoints.errors import DataError, run_command

@@ -18,6 +18,7 @@ from facial_keypoints.model import find_model, load_model
 from facial_keypoints.pose import Pose
 
 DUPLICATE_OVERLAP = 0.57  # share of the smaller box inside another from which two faces are one: faces do not hold faces
+PHOTOS_AT_ONCE = 16  # of a list: so many are in memory, and their crops go through the network together
 MIN_REFINE_CONFIDENCE = 0.1  # below it nothing is gained by looking again
 
 
@@ -67,15 +68,28 @@ class KeypointDetector:
 
         Rejected are the faces at boxes of the face detector whose confidence is below `min_confidence`.
         """
-        image, faces, rejected, detector = as_image(photo), [], [], self.detector
-        while detector and not faces:
-            candidates = self.predict_boxes(image, *self.search(image, detector))
-            faces = self.filter_faces(candidates)
-            rejected += [face for face in candidates if face.confidence < self.min_confidence]
+        return self.detect_batch([photo])[0]
+
+    def detect_batch(self, photos):
+        """As `detect`, for a list of photos at once -> a list of pairs (accepted, rejected).
+
+        The crops of all photos go through the network together, which pays on GPUs and with several threads. All photos
+        are in memory at once.
+        """
+        images = [as_image(photo) for photo in photos]
+        found, todo, detector = [([], []) for _ in images], range(len(images)), self.detector
+        while detector and todo:
+            boxes = [self.search(images[index], detector) for index in todo]
+            candidates = self._predict([images[index] for index in todo], *map(list, zip(*boxes, strict=True)))
+            for index, faces in zip(todo, candidates, strict=True):
+                accepted, rejected = found[index]
+                accepted += self.filter_faces(faces)
+                rejected += [face for face in faces if face.confidence < self.min_confidence]
+            todo = [index for index in todo if not found[index][0]]
             detector = getattr(detector, "fallback", None)
             detector = load_detector(detector) if isinstance(detector, str) else detector
-        return (sorted(faces, key=lambda face: -face.box[2] * face.box[3]),
-                sorted(rejected, key=lambda face: -face.confidence))
+        return [(sorted(accepted, key=lambda face: -face.box[2] * face.box[3]),
+                 sorted(rejected, key=lambda face: -face.confidence)) for accepted, rejected in found]
 
     def filter_faces(self, faces):
         """The faces that the network is sure enough of, each once, the surest first."""
@@ -105,33 +119,45 @@ class KeypointDetector:
 
         angles (n,): how far the faces are tilted clockwise, in degrees; their crops are turned back.
         """
-        gray = cv2.cvtColor(as_image(photo), cv2.COLOR_RGB2GRAY)
         boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
-        faces, angles = [], np.zeros(len(boxes)) if angles is None else angles
+        angles = np.zeros(len(boxes)) if angles is None else np.asarray(angles, np.float64)
+        return self._predict([as_image(photo)], [boxes], [angles])[0]
+
+    def _predict(self, images, boxes, angles):
+        """Faces at the boxes (n, 4) and angles (n,) of each image, as `predict_boxes`: a list of Face for each image."""
+        grays = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images]
+        counts = [len(one) for one in boxes]
+        owners = np.repeat(np.arange(len(images)), counts)
+        boxes, angles, faces = np.concatenate(boxes), np.concatenate(angles), []
         for start in range(0, len(boxes), self.batch):
             some = slice(start, start + self.batch)
-            used, tilts = boxes[some].copy(), np.array(angles[some], np.float64)
-            points, confidence = self.predict_crops(gray, used, tilts)
-            for _ in range(self.looks - 1):
-                better, level = level_boxes(points)
-                again = (boxes_differ(used, better) | (np.abs(tilts - level) > 10)) & (
-                    confidence.mean(1) > MIN_REFINE_CONFIDENCE
-                )
-                if not again.any():
-                    break
-                used[again], tilts[again] = better[again], level[again]
-                points[again], confidence[again] = self.predict_crops(gray, used[again], tilts[again])
-            points = self.model.correct(points)
-            faces += [Face(b, p, float(c.mean() * like), c) for b, p, c, like in
+            points, confidence = self._refine([grays[owner] for owner in owners[some]], boxes[some].copy(), angles[some].copy())
+            faces += [Face(box, face, float(sure.mean() * score), sure) for box, face, sure, score in
                       zip(boxes[some], points, confidence, shape_score(points), strict=True)]
-        return faces
+        ends = np.cumsum(counts)
+        return [faces[end - count:end] for end, count in zip(ends, counts, strict=True)]
 
-    def predict_crops(self, gray, boxes, angles):
-        """The network's answers in crops of boxes (n, 4): points (n, 68, 2) in pixels, confidence (n, 68)."""
-        matrices = np.stack([crop_matrix(box, self.model.side, angle=a) for box, a in zip(boxes, angles, strict=True)])
-        crops = np.stack([crop_image(gray, matrix, self.model.side) for matrix in matrices])
+    def _refine(self, grays, boxes, angles):
+        """Keypoints (n, 68, 2) and confidence (n, 68) of one face each in n images, in crops that fit the prediction before."""
+        points, confidence = self.predict_crops(grays, boxes, angles)
+        for _ in range(self.looks - 1):
+            better, level = level_boxes(points)
+            again = boxes_differ(boxes, better) | (np.abs(angles - level) > 10)
+            again &= confidence.mean(1) > MIN_REFINE_CONFIDENCE
+            if not again.any():
+                break
+            boxes[again], angles[again] = better[again], level[again]
+            chosen = [grays[index] for index in np.flatnonzero(again)]
+            points[again], confidence[again] = self.predict_crops(chosen, boxes[again], angles[again])
+        return self.model.correct(points), confidence
+
+    def predict_crops(self, grays, boxes, angles):
+        """Predictions in the crop of one box (n, 4) in each of n gray images: points (n, 68, 2), confidence (n, 68)."""
+        side = self.model.side
+        matrices = np.stack([crop_matrix(box, side, angle=a) for box, a in zip(boxes, angles, strict=True)])
+        crops = np.stack([crop_image(gray, matrix, side) for gray, matrix in zip(grays, matrices, strict=True)])
         targets, confidence = self.model(crops[:, None].astype(np.float32) / 255)
-        return to_points(targets, matrices, self.model.side), confidence
+        return to_points(targets, matrices, side), confidence
 
 
 def find_keypoints(photo, **options):
@@ -143,7 +169,10 @@ def find_keypoints(photo, **options):
     path = find_model(net, options.get("runtime", "auto"), options.get("device", "auto")) if isinstance(net, str) else None
     changed = path.stat().st_mtime_ns if path and path.is_file() else None
     detector = _kept_detector(changed, **options)
-    return [detector(one) for one in photo] if isinstance(photo, (list, tuple)) else detector(photo)
+    if not isinstance(photo, (list, tuple)):
+        return detector(photo)
+    batches = (photo[start:start + PHOTOS_AT_ONCE] for start in range(0, len(photo), PHOTOS_AT_ONCE))
+    return [accepted for batch in batches for accepted, _ in detector.detect_batch(batch)]
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,1 @@
+"""What the root modules are built from: data sets, augmentation, metrics, export, sweeps, figures. Needs PyTorch."""

@@ -13,6 +13,11 @@ HOME = Path(__file__).resolve().parents[1]
 matplotlib.use("agg")  # not by the environment: kernels started by tests would show no pictures then
 
 
+def pytest_collection_modifyitems(items):
+    """Tests of minutes come first: parallel processes end at about the same time."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def contents(folder):
     """Files below a folder with the times of their last change."""
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}

@@ -16,6 +16,7 @@ def test_a_known_shift_is_read_off_its_residuals():
     assert abs(constant - 0.56) < 3 * spread[0] < 0.3 and abs(share - 0.014) < 3 * spread[1] < 0.01
 
 
+@pytest.mark.slow
 def test_a_shift_put_into_drawn_faces_comes_out(tmp_path):
     """The whole measurement: two trainings under mirroring, answers that settle, the fit."""
     frames = split_frames(load_frames("sample", "published"), "official", "all-training")

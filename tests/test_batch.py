@@ -70,6 +70,7 @@ def test_files_that_are_no_grid_are_named(text, said, tmp_path):
     assert "g.yaml" in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_grid_runs_resumes_and_tells_what_failed(command, tiny_zip, tmp_path):
     """Two seeds, and a network that does not exist; the second call does only what failed."""
     words = ["batch.py", "--data", tiny_zip, "--net", "models2", "models77", "--seed", "0", "1", "--epochs", "1",

@@ -83,6 +83,7 @@ def halves(number, *_):
     assert [problem for item, _, problem in ended if item == 6] == ["ValueError: six cannot be done"]
 
 
+@pytest.mark.slow
 def test_a_sweep_on_a_cluster_gives_the_table_it_gives_here(cluster_of_two, command, tiny_zip, tmp_path):
     """Two runs of notebook 2; a worker is killed while it does one of them."""
     address, workers = cluster_of_two

@@ -1,6 +1,7 @@
 """Exported models describe themselves; what is damaged or not ours is refused with its name and a cure."""
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -154,15 +155,16 @@ def test_the_wheel_finds_a_face_in_an_environment_without_pytorch(hopper, tmp_pa
                 (borrowed / name).symlink_to(folder / name)
     (site / "borrowed.pth").write_text(f"{borrowed}\n")
     python = tmp_path / "env" / "bin" / "python"
-    done = subprocess.run(
-        [python, "-m", "facial_keypoints", hopper[0], "--csv", "-"], capture_output=True, text=True, cwd=tmp_path
-    )
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+    def call(*words):
+        return subprocess.run([python, *words], capture_output=True, text=True, cwd=tmp_path, env=alone)
+
+    done = call("-m", "facial_keypoints", hopper[0], "--csv", "-")
     assert done.returncode == 0 and "grace_hopper.jpg,1" in done.stdout, done.stderr
-    script = (
-        "import facial_keypoints, sys; from facial_keypoints import find_keypoints; print(len(find_keypoints(sys.argv[1])))"
-    )
-    done = subprocess.run([python, "-c", script, hopper[0]], capture_output=True, text=True, cwd=tmp_path)
+    script = "import sys; from facial_keypoints import find_keypoints; print(len(find_keypoints(sys.argv[1])))"
+    done = call("-c", script, hopper[0])
     assert done.stdout == "1\n", done.stderr
-    refused = subprocess.run([python, "-m", "facial_keypoints", hopper[0], "--net", "models4"], capture_output=True, text=True,
-                             cwd=tmp_path)
+    refused = call("-m", "facial_keypoints", hopper[0], "--net", "models4")
     assert "present are models5, or give an .onnx file" in one_line_error(refused, 2)
+    assert call("-c", "import torch").returncode != 0

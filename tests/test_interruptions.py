@@ -43,6 +43,7 @@ def weights(folder):
     return read_checkpoint(folder / "checkpoint.pt")["state_dict"]
 
 
+@pytest.mark.slow
 def test_a_training_killed_at_any_moment_ends_with_the_same_weights(tiny_zip, tmp_path, command):
     begun = time.monotonic()
     assert command(*training(tiny_zip, tmp_path / "whole")).returncode == 0
@@ -81,6 +82,7 @@ def test_a_batch_killed_on_its_way_ends_with_the_same_table(tiny_zip, tmp_path, 
     assert tables[0] == tables[1] and len(tables[0]) == 2
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_a_grid_and_says_how_to_go_on(tiny_zip, tmp_path):
     """The first interrupt ends the running notebook and starts none of those that wait."""
     words = ["--net", "models2", "--data", tiny_zip, "--epochs", "1", "--batch_size", "32", "--seed", "0", "1", "2", "3",

@@ -52,6 +52,7 @@ def test_papermill_runs_on_the_official_data(notebook, official_path, tmp_path, 
     run_notebook(notebook, tmp_path, given, bar=False)
 
 
+@pytest.mark.slow
 def test_outputs_are_what_the_cells_print(tmp_path):
     """Strict nbval over the three committed notebooks, in a copy: notebook 2 writes below runs/."""
     home = copy_of_the_repository(tmp_path / "clone")

@@ -71,6 +71,7 @@ def test_two_processes_train_as_one_does(tiny_zip, tmp_path, command):
     assert len(one) == len(two) == 4 and abs(one[-1] - two[-1]) < 0.15 * one[-1]
 
 
+@pytest.mark.slow
 def test_a_lost_process_is_told_and_the_run_goes_on_from_its_last_epoch(tiny_zip, tmp_path):
     process = launched(tiny_zip, tmp_path / "run", 12)
     until = time.time() + 120

@@ -79,6 +79,21 @@ def test_no_face_one_face_many_faces(detector):
     assert len(find_keypoints([scene, scene[:50, :50]])) == 2
 
 
+def test_a_list_of_photos_gives_what_each_of_them_gives(detector, hopper):
+    """Their crops go through the network together; one photo has no face, some have several."""
+    photos = [hopper[1], np.full((90, 120, 3), 90, np.uint8), draw_scene(3, faces=6)[0], draw_scene(4, faces=2)[0]]
+    together = detector.detect_batch(photos)
+    assert [len(accepted) for accepted, _ in together] == [len(detector(photo)) for photo in photos]
+    for photo, (accepted, rejected) in zip(photos, together, strict=True):
+        alone = detector.detect(photo)
+        assert len(rejected) == len(alone[1])
+        for face, other in zip(accepted, alone[0], strict=True):
+            np.testing.assert_allclose(face.points, other.points, atol=0.05)
+            assert face.confidence == pytest.approx(other.confidence, abs=1e-3)
+    assert [len(faces) for faces in find_keypoints(photos * 6)] == [len(accepted) for accepted, _ in together] * 6
+    assert find_keypoints([]) == []
+
+
 def test_a_face_cut_by_the_border_keeps_its_points(detector, hopper, hopper_face):
     cut = hopper[1][:, 190:]
     face = detector.predict_boxes(cut, [hopper_face.box - np.float32([190, 0, 0, 0])])[0]

@@ -54,12 +54,22 @@ def run(words, clone, tiny_zip):
     return done.stdout[-500:] + done.stderr[-1500:] if done.returncode else ""
 
 
-def test_every_command_runs(clone, tiny_zip):
+def is_benchmark(command):
+    """True for commands that need nothing of what other commands leave behind."""
+    return "benchmarks/" in command and "publish.py" not in command
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("benchmarks", [False, True], ids=["commands", "benchmarks"])
+def test_every_command_runs(benchmarks, clone, tiny_zip):
     assert len(COMMANDS) >= 15
-    assert not run(["python", "train.py", "--data", "official", "--split", "official", "--epochs", "1"], clone, tiny_zip), (
-        "what make train does")
+    if not benchmarks:
+        words = ["python", "train.py", "--data", "official", "--split", "official", "--epochs", "1"]
+        assert not run(words, clone, tiny_zip), "what make train does"
     smaller = {}
     for command in COMMANDS:
+        if is_benchmark(command) != benchmarks:
+            continue
         if "--onnx" in command and importlib.util.find_spec("onnx") is None:
             continue  # optional; tests/test_runtimes.py says so
         words = command

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import HOME
 
+import models  # noqa: F401 - with it, the library takes checkpoints
 from facial_keypoints.assets import RUNTIMES
 from facial_keypoints.detector import KeypointDetector, find_keypoints
 from facial_keypoints.model import installed_runtimes
