@@ -21,12 +21,13 @@ SUBJECTS = {  # title: (file of tests, which of them, what one call of a test co
     "Killed runs, full disks, two runs at once": ("test_interruptions.py", "", "rounds"),
     "Pictures of every kind, archives, downloads": ("test_sources.py", "", ""),
     "Traps that were found by attacking the commands": ("test_hostile.py", "", ""),
-    "Checkpoints": ("test_models.py", "checkpoint or half or weights", ""),
+    "Checkpoints and exported models": ("test_models.py test_exported_models.py",
+                                        "checkpoint or half or weights or flipped or refused", ""),
     "Annotation of many photos": ("test_annotate.py", "", ""),
     "Clusters and several processes": ("test_cluster.py test_parallel.py", "", ""),
     "The same seed, the same end": ("test_train.py test_data_load.py test_sample_faces.py",
                                     "same_seed or any_number or same_end or not_a_number or gives_the_same", ""),
-    "Privacy, and nothing fetched unasked": ("test_uses.py test_video.py test_house.py",
+    "Privacy, and nothing fetched unasked": ("test_uses.py test_video.py test_repository.py",
                                              "be_found or found_again or fetched", ""),
 }
 

@@ -103,10 +103,11 @@ def read_model_file(path: Path):
             raise DataError(f"{path}: written by another version (format {values['format']!r}); {cure}")
         expected = {"side": int, "crop_scale": float, "points": int, "sha256": str, "shift": list, "net": str}
         wrong = [key for key, kind in expected.items() if not isinstance(values.get(key), kind)]
+        found = digest(data)
     except (IndexError, *PARSE_ERRORS) as error:
         raise DataError(f"{path}: damaged or not an ONNX file ({short_message(error)}); {cure}") from None
     if wrong:
         raise DataError(f"{path}: an ONNX file without the metadata of this project ({', '.join(wrong)}); {cure}")
-    if digest(data) != values["sha256"]:
+    if found != values["sha256"]:
         raise DataError(f"{path}: damaged, its checksum is another; {cure}")
     return data, values

@@ -7,16 +7,17 @@ from pathlib import Path
 import atheris
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parents[1])]
-OURS = ["sources", "pictures", "formats", "grid", "models", "face_model", "video", "batch", "train", "annotate"]
+OURS = ["facial_keypoints", "research", "models", "batch", "train"]
 with atheris.instrument_imports(include=OURS):
-    import pictures
     from test_fuzz import READERS, told
+
+    from facial_keypoints import images
 
 
 def main():
     name, runs = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 2000
     ending, files, read = READERS[name]
-    pictures.MAX_PIXELS = 300_000
+    images.MAX_PIXELS = 300_000
     folder = Path(tempfile.mkdtemp())
     path = folder / f"spoiled{ending}"
     (folder / "corpus").mkdir()

@@ -21,6 +21,7 @@ from facial_keypoints.detectors import detector_names, load_detector
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.formats import pts_text, read_boxes, read_coco, read_json, read_pts
 from facial_keypoints.images import read_image
+from facial_keypoints.onnx_file import FORMAT, digest, metadata_entry, read_model_file
 from facial_keypoints.video import VideoReader
 from research import download as download_module
 from research.annotate import footer_of, write_chunk
@@ -88,6 +89,13 @@ def state():
     return file.getvalue()
 
 
+def exported():
+    """A model file of a version number and the metadata alone."""
+    data = bytes([8, 10])
+    values = {"format": FORMAT, "net": "models5", "side": 128, "points": 68, "crop_scale": 1.25, "shift": [0.0, 0.0]}
+    return data + metadata_entry({**values, "sha256": digest(data)})
+
+
 def annotations():
     with tempfile.TemporaryDirectory() as folder:
         write_chunk(Path(folder), ["a.jpg"], [("a.jpg", 0, [0, 0, 1, 1], 0.9, [0.0] * 136, [1.0] * 68)], {}, {})
@@ -110,6 +118,7 @@ READERS = {  # name: (ending, files to spoil, what reads a path)
     "coco": (".json", [COCO], read_coco),
     "archive": (".zip", [archive()], every_image),
     "checkpoint": (".pt", [checkpoint()], load_checkpoint),
+    "exported model": (".onnx", [exported()], read_model_file),
     "broken run": (".pt", [state()], lambda path: load_training_state(path, {}, {}, {})),
     "grid": (".yaml", [b"net: [models4, models5]\nlr: [0.001, 0.01]\nseed: 3\n"], read_grid),
     "drawn model": (".npz", [drawn_model()], load_model.__wrapped__),
