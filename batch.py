@@ -1,4 +1,5 @@
-"""papermill runs of the three notebooks: in order, with parameters, as notebooks and as pages to read."""
+"""papermill runs of the three notebooks: in order, with parameters, as notebooks and as pages to
+read."""
 
 import argparse
 import ast
@@ -20,23 +21,28 @@ NOTEBOOKS = (
 )
 FIXED = {"folder", "resume", "progress"}  # of notebook 2: what a grid sets by itself
 PLACES = {"photo", "data", "net", "folder"}  # parameters that may be paths
-# Kernels warn of local TCP, and call the stop that ends them an error; what fails in a cell comes by the notebook.
+# Kernels warn of local TCP, and call the stop that ends them an error; what fails in a cell comes
+# by the notebook.
 QUIET = ["--log-level=CRITICAL"]
 
 
 def parameters_of(notebook):
-    """Names of a notebook's parameters -> their defaults, as papermill reads them. Raises DataError that names the file."""
+    """Names of a notebook's parameters -> their defaults, as papermill reads them. Raises DataError
+    that names the file."""
     import papermill
 
     try:
-        return {name: row["default"] for name, row in papermill.inspect_notebook(str(notebook)).items()}
+        return {name: row["default"] for name,
+                row in papermill.inspect_notebook(str(notebook)).items()}
     except Exception as error:  # JSON, nbformat and papermill have many kinds of complaint
-        raise DataError(f"{notebook}: not a notebook that papermill reads ({type(error).__name__}); "
+        raise DataError(f"{notebook}: not a notebook that papermill reads "
+                        f"({type(error).__name__}); "
                         f"git checkout brings it back") from None
 
 
 def run_notebook(notebook, folder, parameters, bar=True):
-    """Run one notebook into `folder`, as a notebook and as a page (HTML). Raises DataError that says what failed."""
+    """Run one notebook into `folder`, as a notebook and as a page (HTML). Raises DataError that
+    says what failed."""
     import papermill
     from jupyter_client.kernelspec import NoSuchKernel
     from nbclient.exceptions import DeadKernelError
@@ -44,18 +50,23 @@ def run_notebook(notebook, folder, parameters, bar=True):
 
     from facial_keypoints.files import atomic_write
 
-    target, part = folder / notebook.name, folder / f".{notebook.name}"  # the last good one stays until there is another
+    # the last good one stays until there is another
+    target, part = folder / notebook.name, folder / f".{notebook.name}"
     try:
-        papermill.execute_notebook(str(notebook), str(part), parameters, progress_bar=bar, cwd=str(HOME), kernel_name="python3",
+        papermill.execute_notebook(str(notebook), str(part), parameters, progress_bar=bar,
+                                   cwd=str(HOME), kernel_name="python3",
                                    extra_arguments=QUIET)
         os.replace(part, target)
     except papermill.PapermillExecutionError as error:
         os.replace(part, target)
-        raise DataError(f"{notebook.name}: {error.ename}: {error.evalue} (the notebook as far as it came: {target})") from None
+        raise DataError(f"{notebook.name}: {error.ename}: {error.evalue} (the notebook as far as "
+                        f"it came: {target})") from None
     except (DeadKernelError, NoSuchKernel) as error:
-        raise DataError(f"{notebook.name}: the kernel died or is not there ({error}); is memory short?") from None
+        raise DataError(f"{notebook.name}: the kernel died or is not there ({error}); is memory "
+                        "short?") from None
     except OSError as error:
-        raise DataError(f"{target}: cannot be written ({error.strerror or error}); is the disk full?") from None
+        raise DataError(f"{target}: cannot be written ({error.strerror or error}); is the disk "
+                        "full?") from None
     finally:
         part.unlink(missing_ok=True)
     page, _ = HTMLExporter().from_filename(str(target))
@@ -64,34 +75,41 @@ def run_notebook(notebook, folder, parameters, bar=True):
 
 
 def smaller(png):
-    """A base64 PNG with 256 colors at the most: a third of the size, and hard to tell apart on a page."""
+    """A base64 PNG with 256 colors at the most: a third of the size, and hard to tell apart on a
+    page."""
     from PIL import Image
 
     file = io.BytesIO()
-    Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB").quantize(256).save(file, "PNG", optimize=True)
+    Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB").quantize(256).save(
+        file, "PNG", optimize=True
+    )
     return base64.b64encode(file.getvalue()).decode()
 
 
 def refresh(notebook):
-    """Run a notebook at its defaults and put the outputs into it, without times and versions: what nbval compares."""
+    """Run a notebook at its defaults and put the outputs into it, without times and versions: what
+    nbval compares."""
     import nbformat
     from nbclient import NotebookClient
 
     from facial_keypoints.files import atomic_write
 
     content = nbformat.read(notebook, 4)
-    NotebookClient(content, kernel_name="python3", resources={"metadata": {"path": str(notebook.parent)}}).execute()
+    NotebookClient(content, kernel_name="python3",
+                   resources={"metadata": {"path": str(notebook.parent)}}).execute()
     for cell in content.cells:
         cell.metadata.pop("execution", None)
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
                 output["data"]["image/png"] = smaller(output["data"]["image/png"])
-    content.metadata = {"kernelspec": content.metadata["kernelspec"], "language_info": {"name": "python"}}
+    content.metadata = {"kernelspec": content.metadata["kernelspec"],
+                        "language_info": {"name": "python"}}
     atomic_write(notebook, nbformat.writes(content) + "\n")
 
 
 def parse(pairs):
-    """['name=value', …] -> a dictionary; values are read as Python literals where they are, else as text."""
+    """['name=value', …] -> a dictionary; values are read as Python literals where they are, else as
+    text."""
     parameters = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -99,7 +117,9 @@ def parse(pairs):
             raise UsageError(f"{pair!r} is not name=value")
         try:
             parameters[name] = {"true": True, "false": False}.get(value.lower())
-            parameters[name] = ast.literal_eval(value) if parameters[name] is None else parameters[name]
+            parameters[name] = (
+                ast.literal_eval(value) if parameters[name] is None else parameters[name]
+            )
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             parameters[name] = value
         if not isinstance(parameters[name], (bool, int, float, str)):
@@ -110,33 +130,44 @@ def parse(pairs):
 def main():
     parser = argparse.ArgumentParser(
         allow_abbrev=False,
-        description="Run the three notebooks in order by papermill; or notebook 2 over a grid of parameters.",
-        epilog="a grid: --NAME VALUE VALUE … for any parameters of notebook 2, e.g. --net models4 models5 --seed 0 1 2")
-    parser.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help="parameters of the notebooks, e.g. epochs=20; "
+        description="Run the three notebooks in order by papermill; or notebook 2 over a grid of "
+                    "parameters.",
+        epilog="a grid: --NAME VALUE VALUE … for any parameters of notebook 2, e.g. --net models4 "
+               "models5 --seed 0 1 2")
+    parser.add_argument("parameters", nargs="*", metavar="NAME=VALUE",
+                        help="parameters of the notebooks, e.g. epochs=20; "
                         "each goes to those notebooks that have it")
     parser.add_argument("--out", type=Path, help="(default: runs/latest; runs/grid for a grid)")
-    parser.add_argument("--grid", metavar="FILE", help="a YAML file of `name: value` or `name: [value, value]`")
-    parser.add_argument("--workers", type=bounded_number(int, 1), default=max((os.cpu_count() or 1) // 2, 1),
+    parser.add_argument("--grid", metavar="FILE",
+                        help="a YAML file of `name: value` or `name: [value, value]`")
+    parser.add_argument("--workers", type=bounded_number(int, 1),
+                        default=max((os.cpu_count() or 1) // 2, 1),
                         help="runs of a grid at once (default: %(default)s)")
-    parser.add_argument("--threads", type=bounded_number(int, 1), help="of each run of a grid (default: cores / workers)")
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that does the runs of a grid")
-    parser.add_argument("--refresh", action="store_true", help="renew the outputs in notebooks/ instead")
+    parser.add_argument("--threads", type=bounded_number(int, 1),
+                        help="of each run of a grid (default: cores / workers)")
+    parser.add_argument("--scheduler", metavar="ADDRESS",
+                        help="of a Dask cluster that does the runs of a grid")
+    parser.add_argument("--refresh", action="store_true",
+                        help="renew the outputs in notebooks/ instead")
     notebooks = [HOME / "notebooks" / name for name in NOTEBOOKS]
     known = {notebook: parameters_of(notebook) for notebook in notebooks}
     group = parser.add_argument_group("parameters of a grid")
     for name in filter(lambda name: name not in FIXED, known[notebooks[1]]):
-        group.add_argument(f"--{name}", nargs="+", metavar="VALUE", dest=f"grid {name}", help=argparse.SUPPRESS)
+        group.add_argument(f"--{name}", nargs="+", metavar="VALUE", dest=f"grid {name}",
+                           help=argparse.SUPPRESS)
     options = parser.parse_args()
 
     if options.refresh:
         for notebook in notebooks:
             refresh(notebook)
         return 0
-    lists = {name[5:]: words for name, words in vars(options).items() if name.startswith("grid ") and words}
+    lists = {name[5:]: words for name,
+             words in vars(options).items() if name.startswith("grid ") and words}
     for name, words in lists.items():
         for word in words:
             if "=" in word and word.partition("=")[0] in known[notebooks[1]]:
-                raise UsageError(f"{word!r} stands after --{name} and would be a value of it; put it first")
+                raise UsageError(f"{word!r} stands after --{name} and would be a value of it; put "
+                                 "it first")
         lists[name] = [parse([f"value={word}"])["value"] for word in words]
     given = parse(options.parameters)
     given = {name: placed(name, value) for name, value in given.items()}
@@ -146,13 +177,15 @@ def main():
 
 
 def placed(name, value):
-    """The value of a parameter, as a whole path if it is one: notebooks run in the repository, users may not."""
+    """The value of a parameter, as a whole path if it is one: notebooks run in the repository,
+    users may not."""
     path = name in PLACES and (name == "folder" or os.path.exists(str(value)))
     return os.path.abspath(str(value)) if path else value
 
 
 def run_in_order(known, given, out):
-    """The notebooks, {path: parameters}, one after another, each with those parameters that it has."""
+    """The notebooks, {path: parameters}, one after another, each with those parameters that it
+    has."""
     from research.locks import lock_folder
 
     refuse_unknown(given, sorted({name for names in known.values() for name in names}))
@@ -174,7 +207,8 @@ def run_each(known, given, out):
         print(f"  done in {seconds[target]:.0f} s", flush=True)
     row = HOME / str(given.get("folder", known[list(known)[1]]["folder"]).strip("\"'")) / "row.csv"
     own = row if row.exists() and row.stat().st_mtime >= begun else None
-    print(f"\nWhat came out, with links to the notebooks as pages: {write(out, seconds, given, own)}")
+    print("\nWhat came out, with links to the notebooks as pages: "
+          f"{write(out, seconds, given, own)}")
     return 0
 
 
@@ -183,30 +217,37 @@ def run_grid(notebook, known, given, lists, options):
     from research.sweep import combinations, compare, finished, read_grid, run_all
     from research.locks import lock_folder
 
-    chosen = {**(read_grid(options.grid) if options.grid else {}), **{k: [v] for k, v in given.items()}, **lists}
+    chosen = {**(read_grid(options.grid) if options.grid else {}),
+              **{k: [v] for k, v in given.items()}, **lists}
     refuse_unknown(chosen, sorted(known.keys() - FIXED))
     # in one order, for runs are found again by their titles
-    chosen = {name: [placed(name, value) for value in chosen[name]] for name in known if name in chosen}
+    chosen = {name: [placed(name, value) for value in chosen[name]] for name in known
+              if name in chosen}
     runs, out = combinations(chosen), options.out or Path("runs/grid")
     threads = options.threads or max((os.cpu_count() or 1) // options.workers, 1)
-    print(f"{len(runs)} runs, {options.scheduler or f'{options.workers} at once'}, into {out}", flush=True)
+    print(f"{len(runs)} runs, {options.scheduler or f'{options.workers} at once'}, into {out}",
+          flush=True)
     with lock_folder(out):
         try:
-            rows = run_all(notebook, runs, out.resolve(), options.workers, threads, sys.stderr.isatty(),
+            rows = run_all(notebook, runs, out.resolve(), options.workers, threads,
+                           sys.stderr.isatty(),
                                 options.scheduler)
         except KeyboardInterrupt:
             done = sum(finished(out / title, parameters) for title, parameters in runs.items())
-            print(f"stopped: {done} of {len(runs)} runs are done; the same command runs the others", file=sys.stderr)
+            print(f"stopped: {done} of {len(runs)} runs are done; the same command runs the others",
+                  file=sys.stderr)
             return 130
         good = [row for row in rows if "nme" in row]
         if good:
             compare(good, out)
     for row in sorted(good, key=lambda row: float(row["nme"])):
-        print(f"  {row['run']:<40} NME {float(row['nme']):6.2f} ({float(row['nme_low']):.2f}–{float(row['nme_high']):.2f})")
+        print(f"  {row['run']:<40} NME {float(row['nme']):6.2f} "
+              f"({float(row['nme_low']):.2f}–{float(row['nme_high']):.2f})")
     failed = {row["run"]: row["failed"] for row in rows if row["failed"]}
     for title, reason in failed.items():
         print(f"failed: {title}: {reason}", file=sys.stderr)
-    print(f"{len(runs) - len(failed)} of {len(runs)} runs ended well; the table: {out / 'table.csv'}")
+    print(f"{len(runs) - len(failed)} of {len(runs)} runs ended well; the table: "
+          f"{out / 'table.csv'}")
     return 1 if failed else 0
 
 

@@ -1,4 +1,5 @@
-"""Frames as samples: the dataset, the sampler, and the transforms by their names; the command prints the splits."""
+"""Frames as samples: the dataset, the sampler, and the transforms by their names; the command
+prints the splits."""
 
 import argparse
 from collections import defaultdict
@@ -15,33 +16,46 @@ from facial_keypoints.geometry import (
 from facial_keypoints.images import read_image
 from research.datasets import SPLITS, SPLIT_PARTS, load_frames, shared_between_sides, split_frames
 from research.transforms import (
-    Augment, Compose, FaceCrop, Normalize, RandomCrop, Rescale, ToTensor, data_transform, evaluation_transform,
+    Augment, Compose, FaceCrop, Normalize, RandomCrop, Rescale, ToTensor, data_transform,
+    evaluation_transform,
     training_transform,
 )
 
 __all__ = [
-    "Augment", "Compose", "EpochSampler", "FaceCrop", "FacialKeypointsDataset", "Normalize", "RandomCrop", "Rescale",
-    "ToTensor", "crop_image", "crop_matrix", "data_transform", "evaluation_transform", "inter_ocular", "load_frames",
-    "read_image", "split_frames", "tight_box", "to_points", "to_targets", "training_transform", "yaw_estimate",
+    "Augment", "Compose", "EpochSampler", "FaceCrop", "FacialKeypointsDataset", "Normalize",
+    "RandomCrop", "Rescale",
+    "ToTensor", "crop_image", "crop_matrix", "data_transform", "evaluation_transform",
+    "inter_ocular", "load_frames",
+    "read_image", "split_frames", "tight_box", "to_points", "to_targets", "training_transform",
+    "yaw_estimate",
 ]
 
-CACHE_BYTES = 300_000_000  # bytes of decoded gray frames that a dataset keeps in memory; what is beyond is decoded again
+# bytes of decoded gray frames that a dataset keeps in memory; what is beyond is decoded again
+CACHE_BYTES = 300_000_000
 SHUFFLE_ARCHIVES = 4  # archives of a sharded set that are shuffled together, and read at once
 
 
 
 class FacialKeypointsDataset(Dataset):
-    """Annotated frames as samples {'image', 'keypoints', 'row'}, put through `transform(sample, rng)`.
+    """Annotated frames as samples {'image', 'keypoints', 'row'}, put through `transform(sample,
+    rng)`.
 
-    image: uint8 RGB (h, w, 3), or gray (h, w) with `gray=True`, decoded once and kept in memory as far as KEPT goes.
-    keypoints: (68, 2) float32, pixels of the frame. boxes (n, 4) in pixels, if given, are what `FaceCrop` crops around
-    instead of the keypoints' own. row: which frame it is. `dataset[epoch * len(dataset) + index]` is frame `index` as
-    epoch `epoch` sees it: chance comes from (seed, epoch, index) alone, the same whatever the number of workers.
-    finish: pairs (epoch, transform), in order; from each epoch on that transform is used instead.
+    image: uint8 RGB (h, w, 3), or gray (h, w) with `gray=True`, decoded once and kept in memory as
+    far as KEPT goes. keypoints: (68, 2) float32, pixels of the frame. boxes (n, 4) in pixels, if
+    given, are what `FaceCrop` crops around instead of the keypoints' own. row: which frame it is.
+    `dataset[epoch * len(dataset) + index]` is frame `index` as epoch `epoch` sees it: chance comes
+    from (seed, epoch, index) alone, the same whatever the number of workers. finish: pairs (epoch,
+    transform), in order; from each epoch on that transform is used instead.
     """
 
     def __init__(self, frames, transform=None, gray=False, seed=0, boxes=None, finish=()):
-        self.frames, self.transform, self.seed, self.boxes, self.finish = frames, transform, seed, boxes, finish
+        self.frames, self.transform, self.seed, self.boxes, self.finish = (
+            frames,
+            transform,
+            seed,
+            boxes,
+            finish,
+        )
         self.gray, self.images, room = gray, [], CACHE_BYTES
         while gray and room > 0 and len(self.images) < len(frames):
             self.images.append(self.decoded(len(self.images)))
@@ -73,10 +87,11 @@ class FacialKeypointsDataset(Dataset):
 
 
 class EpochSampler(Sampler):
-    """All rows of a dataset of `length` in an order that depends on (seed, epoch) alone; set `epoch` before each.
+    """All rows of a dataset of `length` in an order that depends on (seed, epoch) alone; set
+    `epoch` before each.
 
-    shards: (length,) the archive of each row. With several, archives come in a random order, and rows are shuffled
-    within AT_ONCE of them, so that a set larger than memory is read as a stream.
+    shards: (length,) the archive of each row. With several, archives come in a random order, and
+    rows are shuffled within AT_ONCE of them, so that a set larger than memory is read as a stream.
     """
 
     def __init__(self, length, seed=0, shards=None):
@@ -90,7 +105,8 @@ class EpochSampler(Sampler):
         rng, kinds = np.random.default_rng((self.seed, self.epoch)), np.unique(self.shards)
         if len(kinds) > 1:
             kinds = rng.permutation(kinds)
-            windows = [np.isin(self.shards, kinds[i:i + SHUFFLE_ARCHIVES]) for i in range(0, len(kinds), SHUFFLE_ARCHIVES)]
+            windows = [np.isin(self.shards, kinds[i:i + SHUFFLE_ARCHIVES])
+                       for i in range(0, len(kinds), SHUFFLE_ARCHIVES)]
             order = np.concatenate([rng.permutation(np.flatnonzero(window)) for window in windows])
         else:
             order = rng.permutation(self.length)
@@ -98,8 +114,10 @@ class EpochSampler(Sampler):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Print the splits of a data set and what leaks between their sides.")
-    parser.add_argument("--data", default="sample", help="sample, official, or a folder or zip (default: %(default)s)")
+    parser = argparse.ArgumentParser(description="Print the splits of a data set and what leaks "
+                                                 "between their sides.")
+    parser.add_argument("--data", default="sample",
+                        help="sample, official, or a folder or zip (default: %(default)s)")
     frames = load_frames(parser.parse_args().data, "published")
     print(f"{frames.data}: {len(frames)} annotated frames")
     for split in SPLITS:
@@ -110,11 +128,13 @@ def main():
                 sizes[part] = f"{len(rows)} frames of {len(set(rows.people))} people"
             except DataError:
                 sizes[part] = "none"
-        print(f"\n{split} split\n" + "\n".join(f"  {part:<11} {size}" for part, size in sizes.items()))
+        print(f"\n{split} split\n"
+              + "\n".join(f"  {part:<11} {size}" for part, size in sizes.items()))
         if "none" in (sizes["test"], sizes["training"]):
             continue
         shared = shared_between_sides(frames, split)
-        print("  shared between test and the rest: " + ", ".join(f"{n} {what}" for what, n in shared.items()))
+        print("  shared between test and the rest: "
+              + ", ".join(f"{n} {what}" for what, n in shared.items()))
         if split == "person" and any(shared.values()):
             raise DataError("the person split leaks")
 

@@ -22,7 +22,8 @@ from research.transforms import evaluation_transform
 
 
 def predict_frames(net, frames, batch_size=64, bar=False, boxes=None, mirrored=False):
-    """Plain answers of a network in crops of `boxes` (n, 4), else of the annotated ones: points (n, 68, 2) in pixels.
+    """Plain answers of a network in crops of `boxes` (n, 4), else of the annotated ones: points (n,
+    68, 2) in pixels.
 
     mirrored: the mean of the answers for each crop and for its mirror image.
     """
@@ -30,7 +31,8 @@ def predict_frames(net, frames, batch_size=64, bar=False, boxes=None, mirrored=F
     from tqdm.auto import tqdm
 
     side = input_size(net)
-    loader = DataLoader(FacialKeypointsDataset(frames, evaluation_transform(side), boxes=boxes), batch_size)
+    loader = DataLoader(FacialKeypointsDataset(frames, evaluation_transform(side), boxes=boxes),
+                        batch_size)
     points = []
     for batch in tqdm(loader, desc="predicting", unit="batch", disable=not bar, leave=False):
         targets = predict_targets(net, batch["image"]).numpy()
@@ -42,10 +44,12 @@ def predict_frames(net, frames, batch_size=64, bar=False, boxes=None, mirrored=F
 
 
 def predict_in_own_crops(net, frames, looks=4, mirrored=False):
-    """Answers (n, 68, 2) in crops around the network's own answers, as in use, where no crop tells where the label is.
+    """Answers (n, 68, 2) in crops around the network's own answers, as in use, where no crop tells
+    where the label is.
 
-    The first crop is centerd on the labels, and a network that is unsure leans to the middle of its crop. After some
-    looks little is left of that: the crop is where the network itself sees the face.
+    The first crop is centerd on the labels, and a network that is unsure leans to the middle of its
+    crop. After some looks little is left of that: the crop is where the network itself sees the
+    face.
     """
     points = predict_frames(net, frames, mirrored=mirrored)
     for _ in range(looks - 1):
@@ -57,13 +61,17 @@ def check_leakage(content, frames, where):
     """Raise DataError if the checkpoint was trained on any of these frames."""
     seen = sorted({*(content["data"].get("frames") or [])} & {*frames.names.tolist()})
     if seen:
-        raise DataError(f"{where} was trained on {len(seen)} of these {len(frames)} frames ({seen[0]} is one): its "
-                        "score would not be honest. Choose the split it was trained with, or give --allow-leak")
+        raise DataError(f"{where} was trained on {len(seen)} of these {len(frames)} frames "
+                        f"({seen[0]} is one): its "
+                        "score would not be honest. Choose the split it was trained with, or give "
+                        "--allow-leak")
 
 
 def default_part(frames, contents):
-    """The part that is scored if none is given: all frames of a set without sides that no checkpoint was trained on."""
-    trained_here = any({*(content["data"].get("frames") or [])} & {*frames.names.tolist()} for content in contents)
+    """The part that is scored if none is given: all frames of a set without sides that no
+    checkpoint was trained on."""
+    trained_here = any({*(content["data"].get("frames") or [])} & {*frames.names.tolist()}
+                       for content in contents)
     return "test" if frames.has_sides or trained_here else "all"
 
 
@@ -74,7 +82,8 @@ def score(path, frames, normalizer="outer-eyes", allow_leak=False, bar=False):
         check_leakage(content, frames, path)
     points = predict_frames(net, frames, bar=bar)
     if not (inter_ocular(points) > 0).all():  # nor where they are no numbers
-        raise DataError(f"{path}: answers that are no faces; the weights are broken, train them again")
+        raise DataError(f"{path}: answers that are no faces; the weights are broken, train them "
+                        "again")
     points = match_label_convention(frames, points, content["data"])
     metrics = {"net": content["net"], **summarize(points, frames.points, frames.people, normalizer)}
     own = match_label_convention(frames, predict_in_own_crops(net, frames), content["data"])
@@ -86,12 +95,15 @@ def score(path, frames, normalizer="outer-eyes", allow_leak=False, bar=False):
 def text_table(rows):
     """Metrics of several models -> lines of text."""
     width = max(len(name) for name, _ in rows)
-    lines = [f"{'':<{width}}  {'NME':>6} {'95 % interval':>15} {'FR@8':>6} {'FR@10':>6} {'AUC@8':>6} {'debiased':>9} "
+    lines = [f"{'':<{width}}  {'NME':>6} {'95 % interval':>15} {'FR@8':>6} {'FR@10':>6} "
+             f"{'AUC@8':>6} {'debiased':>9} "
              f"{'own crops':>9} {'offset x, y':>14}  " + " ".join(f"{name:>6}" for name in REGIONS)]
     for name, m in rows:
-        lines.append(f"{name:<{width}}  {m['nme']:6.2f} {m['nme_low']:7.2f}–{m['nme_high']:<7.2f} {m['fr8']:6.1f} "
+        lines.append(f"{name:<{width}}  {m['nme']:6.2f} {m['nme_low']:7.2f}–{m['nme_high']:<7.2f} "
+                     f"{m['fr8']:6.1f} "
                      f"{m['fr10']:6.1f} {m['auc8']:6.1f} {m['nme_debiased']:9.2f} "
-                     f"{m.get('nme_own', float('nan')):9.2f} {m['offset'][0]:+7.2f}{m['offset'][1]:+7.2f}  "
+                     f"{m.get('nme_own', float('nan')):9.2f} "
+                     f"{m['offset'][0]:+7.2f}{m['offset'][1]:+7.2f}  "
                      + " ".join(f"{m['regions'][r]:6.2f}" for r in REGIONS))
     return "\n".join(lines)
 
@@ -104,50 +116,67 @@ def baselines(frames, everything, split, normalizer):
     except DataError:
         training = None
     if training is not None:
-        points = to_points(np.broadcast_to(mean_shape(training), frames.points.shape), crop_matrices(frames.points), 1)
+        points = to_points(np.broadcast_to(mean_shape(training), frames.points.shape),
+                           crop_matrices(frames.points), 1)
         rows.append(("mean shape", summarize(points, frames.points, frames.people, normalizer)))
     rows.append(("rounding floor",
-                 summarize(rounding_floor(frames.points), frames.points, frames.people, normalizer)))
+                 summarize(rounding_floor(frames.points), frames.points, frames.people,
+                           normalizer)))
     return rows
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description="Score checkpoints on a data set; two are also compared.")
-    parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT", help="a file of weights, or a network's name")
-    parser.add_argument("--data", default="sample", help="sample, official, or a folder or zip (default: %(default)s)")
+    parser = argparse.ArgumentParser(description="Score checkpoints on a data set; two are also "
+                                                 "compared.")
+    parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT",
+                        help="a file of weights, or a network's name")
+    parser.add_argument("--data", default="sample",
+                        help="sample, official, or a folder or zip (default: %(default)s)")
     parser.add_argument("--split", default="person", choices=SPLITS, help="(default: %(default)s)")
     parser.add_argument(
         "--part",
         choices=SPLIT_PARTS,
-        help="(default: test; all for a data set without a training side that the network was not trained on)",
+        help="(default: test; all for a data set without a training side that the network was not "
+             "trained on)",
     )
     parser.add_argument("--labels", default="corrected", choices=LABELS,
-                        help="of the official set, its known shift taken out or left in (default: %(default)s)")
-    parser.add_argument("--normalizer", default="outer-eyes", choices=NORMALIZERS, help="(default: %(default)s)")
-    parser.add_argument("--allow-leak", action="store_true", help="score on frames that the network was trained on")
-    parser.add_argument("--worst", type=bounded_number(int, 0), default=0, metavar="N", help="name the N worst frames")
+                        help="of the official set, its known shift taken out or left in (default: "
+                             "%(default)s)")
+    parser.add_argument("--normalizer", default="outer-eyes", choices=NORMALIZERS,
+                        help="(default: %(default)s)")
+    parser.add_argument("--allow-leak", action="store_true",
+                        help="score on frames that the network was trained on")
+    parser.add_argument("--worst", type=bounded_number(int, 0), default=0, metavar="N",
+                        help="name the N worst frames")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
 
     if len(options.checkpoints) > 2:
         raise UsageError("one checkpoint is scored, two are compared; call again for more")
     paths = [find_weights(name) for name in options.checkpoints]
-    contents = [read_checkpoint(path) for path in paths]  # a wrong file is an error before the data is loaded
+    # a wrong file is an error before the data is loaded
+    contents = [read_checkpoint(path) for path in paths]
     everything = load_frames(options.data, options.labels)
     options.part = options.part or default_part(everything, contents)
     frames = split_frames(everything, options.split, options.part)
-    named = {"data": options.data, "split": options.split, "part": options.part, "labels": frames.labels}
-    results = [score(path, frames, options.normalizer, options.allow_leak, sys.stderr.isatty()) for path in paths]
-    rows = [{"checkpoint": str(path), **metrics, **named} for path, (metrics, _, _) in zip(paths, results, strict=True)]
+    named = {"data": options.data, "split": options.split, "part": options.part,
+             "labels": frames.labels}
+    results = [score(path, frames, options.normalizer, options.allow_leak, sys.stderr.isatty())
+               for path in paths]
+    rows = [{"checkpoint": str(path), **metrics, **named} for path,
+            (metrics, _, _) in zip(paths, results, strict=True)]
     if len(results) == 2:
         difference = results[1][1] - results[0][1]
         low, high = bootstrap(difference, frames.people)
-        rows[0] |= {"other": rows[1], "difference": {"nme": float(difference.mean()), "nme_low": low, "nme_high": high}}
+        rows[0] |= {"other": rows[1],
+                    "difference": {"nme": float(difference.mean()), "nme_low": low,
+                                   "nme_high": high}}
     if options.json:
         print(json.dumps(rows[0]))
         return
     of_all = "" if len(frames) == len(everything) else f" of {len(everything)}"
-    print(f"{frames.data}, {options.split} split, {options.part}: {len(frames)}{of_all} frames of {len(set(frames.people))} "
+    print(f"{frames.data}, {options.split} split, {options.part}: {len(frames)}{of_all} frames of "
+          f"{len(set(frames.people))} "
           f"people, labels {frames.labels}; % of {options.normalizer}")
     shown = [(path.name if len(paths) < 2 else str(path), metrics)
              for path, (metrics, _, _) in zip(paths, results, strict=True)]
@@ -155,7 +184,8 @@ def main(arguments=None):
     if len(results) == 2:
         d = rows[0]["difference"]
         verdict = "within the noise" if d["nme_low"] <= 0 <= d["nme_high"] else "more than noise"
-        print(f"second minus first: {d['nme']:+.2f} ({d['nme_low']:+.2f} to {d['nme_high']:+.2f}), {verdict}")
+        print(f"second minus first: {d['nme']:+.2f} ({d['nme_low']:+.2f} to {d['nme_high']:+.2f}), "
+              f"{verdict}")
     for (path, (_, nme, _)) in zip(paths, results, strict=True):
         for row in np.argsort(-nme)[:options.worst]:
             print(f"{path.name}: {frames.names[row]} {nme[row]:.2f}")

@@ -1,4 +1,5 @@
-"""The networks by name: Net, load_net, load_checkpoint, predict; `import models.models4` works as well."""
+"""The networks by name: Net, load_net, load_checkpoint, predict; `import models.models4` works as
+well."""
 
 import argparse
 from pathlib import Path
@@ -8,16 +9,20 @@ from facial_keypoints.errors import run_command
 from research.checkpoints import read_checkpoint, save_checkpoint
 from research.export import export_checkpoint  # with it, KeypointDetector takes checkpoints
 from research.networks import (
-    WEIGHTS, best_device, find_weights, input_size, load_checkpoint, load_net, net_class, net_names, parameter_count,
+    WEIGHTS, best_device, find_weights, input_size, load_checkpoint, load_net, net_class, net_names,
+    parameter_count,
     predict, predict_targets,
 )
 
 __all__ = [
-    "DEFAULT_NET", "WEIGHTS", "best_device", "find_weights", "input_size", "load_checkpoint", "load_net", "net_class",
-    "net_names", "parameter_count", "predict", "predict_targets", "read_checkpoint", "save_checkpoint",
+    "DEFAULT_NET", "WEIGHTS", "best_device", "find_weights", "input_size", "load_checkpoint",
+    "load_net", "net_class",
+    "net_names", "parameter_count", "predict", "predict_targets", "read_checkpoint",
+    "save_checkpoint",
 ]
 
-# With a path of its own this module is a package too: `import models.models4` and `from models import Net` both work.
+# With a path of its own this module is a package too: `import models.models4` and `from models
+# import Net` both work.
 __path__ = [str(Path(__file__).with_suffix(""))]
 
 
@@ -30,7 +35,9 @@ def __getattr__(name):
 def main():
     parser = argparse.ArgumentParser(description="Write a trained network as an ONNX file.")
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("export", help="crops (n, 1, side, side) in [0, 1] -> targets (n, 68, 2), confidence (n, 68)")
+    command = commands.add_parser("export",
+                                  help="crops (n, 1, side, side) in [0, 1] -> targets (n, 68, 2), "
+                                       "confidence (n, 68)")
     command.add_argument("weights", help="name of a network, or a checkpoint")
     command.add_argument("--onnx", required=True, metavar="FILE", help="where to write it")
     options = parser.parse_args()

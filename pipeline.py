@@ -1,4 +1,5 @@
-"""The command `facial-keypoints` in a clone: photos, folders, videos, camera -> keypoints; with checkpoints as well."""
+"""The command `facial-keypoints` in a clone: photos, folders, videos, camera -> keypoints; with
+checkpoints as well."""
 
 from functools import partial
 

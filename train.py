@@ -42,7 +42,8 @@ from research.transforms import AUGMENTATIONS, evaluation_transform, training_tr
 
 
 def wing(answers, targets, width=0.2, curvature=0.04):
-    """Wing loss in units of targets: logarithmic up to `width`, then linear. Feng et al., CVPR 2018, equation 5."""
+    """Wing loss in units of targets: logarithmic up to `width`, then linear. Feng et al., CVPR
+    2018, equation 5."""
     error = (answers - targets).abs()
     offset = width - width * np.log1p(width / curvature)
     return torch.where(error < width, width * torch.log1p(error / curvature), error - offset).mean()
@@ -55,13 +56,17 @@ LOSSES = {
     "mse": F.mse_loss,
 }
 OPTIMIZERS = {
-    "adamw": lambda parameters, lr: torch.optim.AdamW(parameters, lr, weight_decay=0.05, fused=True),
+    "adamw": lambda parameters, lr: torch.optim.AdamW(parameters, lr, weight_decay=0.05,
+                                                      fused=True),
     "adam": torch.optim.Adam,
-    "sgd": lambda parameters, lr: torch.optim.SGD(parameters, lr, momentum=0.9, nesterov=True, weight_decay=1e-4),
+    "sgd": lambda parameters, lr: torch.optim.SGD(parameters, lr, momentum=0.9, nesterov=True,
+                                                  weight_decay=1e-4),
 }
-# (share of the epochs, augmentation from there on): the last epochs train on crops like those at inference.
+# (share of the epochs, augmentation from there on): the last epochs train on crops like those at
+# inference.
 AUGMENTATION_SCHEDULE = ((0.6, "gentle"), (0.8, "fine"))
-CURVE_COLUMNS = ("epoch", "lr", "training_loss", "validation_loss", "validation_nme", "seconds", "waited")
+CURVE_COLUMNS = ("epoch", "lr", "training_loss", "validation_loss", "validation_nme", "seconds",
+                 "waited")
 
 
 def loss_of(net, images, targets, loss):
@@ -71,7 +76,8 @@ def loss_of(net, images, targets, loss):
 
 
 def chosen_loss(net, net_name, loss):
-    """The loss that a network is trained with: 'auto' is the network's own, or wing for networks without one.
+    """The loss that a network is trained with: 'auto' is the network's own, or wing for networks
+    without one.
 
     Raises UsageError for another loss where the network has its own: it would have no effect.
     """
@@ -79,7 +85,8 @@ def chosen_loss(net, net_name, loss):
     if loss == "auto":
         return "own" if own else "wing"
     if own:
-        raise UsageError(f"{net_name} has a loss of its own (models/{net_name}.py), so loss {loss!r} has no effect; give "
+        raise UsageError(f"{net_name} has a loss of its own (models/{net_name}.py), so loss "
+                         f"{loss!r} has no effect; give "
                          "'auto', or a network without one: " + ", ".join(
                              name for name in net_names() if not hasattr(net_class(name), "loss")))
     return loss
@@ -88,11 +95,13 @@ def chosen_loss(net, net_name, loss):
 def validation_loader(frames, side, batch_size):
     """Batches of frames as evaluation sees them, made once if they fit in memory."""
     crops = FacialKeypointsDataset(frames, evaluation_transform(side))
-    return DataLoader(list(crops) if 4 * side * side * len(crops) <= CACHE_BYTES else crops, batch_size)
+    return DataLoader(list(crops) if 4 * side * side * len(crops) <= CACHE_BYTES else crops,
+                      batch_size)
 
 
 def validate(net, batches, loss, bfloat16=False):
-    """Loss and NME (%) of a network on batches of crops (n, 1, side, side) and targets (n, 68, 2)."""
+    """Loss and NME (%) of a network on batches of crops (n, 1, side, side) and targets (n, 68,
+    2)."""
     net.eval()
     total, errors, device = 0.0, [], next(net.parameters()).device
     with torch.inference_mode(), autocast(device, bfloat16):
@@ -105,7 +114,8 @@ def validate(net, batches, loss, bfloat16=False):
 
 
 def ema_update(averaged, current, steps):
-    """Exponential moving average of weights, quick at first: 0.998 would hold on to the random start of short runs."""
+    """Exponential moving average of weights, quick at first: 0.998 would hold on to the random
+    start of short runs."""
     keep = min(0.998, (1 + float(steps)) / (10 + float(steps)))
     if averaged[0].is_floating_point():
         torch._foreach_lerp_(averaged, current, 1 - keep)
@@ -115,12 +125,14 @@ def ema_update(averaged, current, steps):
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """All that the weights of a training run depend on, besides its frames. Raises UsageError for values without a meaning.
+    """All that the weights of a training run depend on, besides its frames. Raises UsageError for
+    values without a meaning.
 
-    net: a file of models/; lr: the highest learning rate of the one-cycle schedule; loss: 'auto' (the network's own, else
-    wing) or one of LOSSES, for networks without their own; augment: one of AUGMENTATIONS; schedule: pairs (share of the
-    epochs, augmentation) that take its place from there on; bfloat16: where the processor is fast at it; init: a
-    checkpoint to start from; teacher: a checkpoint whose predictions refine the labels (`refine_labels`).
+    net: a file of models/; lr: the highest learning rate of the one-cycle schedule; loss: 'auto'
+    (the network's own, else wing) or one of LOSSES, for networks without their own; augment: one of
+    AUGMENTATIONS; schedule: pairs (share of the epochs, augmentation) that take its place from
+    there on; bfloat16: where the processor is fast at it; init: a checkpoint to start from;
+    teacher: a checkpoint whose predictions refine the labels (`refine_labels`).
     """
 
     net: str = DEFAULT_NET
@@ -141,73 +153,88 @@ class TrainingConfig:
             value, limit = getattr(self, name), 1e9 if kind is int else float("inf")
             fits = isinstance(value, (kind, int)) and not isinstance(value, bool)
             if not fits or not 0 < value < limit:
-                raise UsageError(f"{name} must be a number above 0 of type {kind.__name__}, not {str(value)[:40]!r}")
-        for name, known in (("loss", ("auto", *LOSSES)), ("optimizer", OPTIMIZERS), ("augment", AUGMENTATIONS)):
+                raise UsageError(f"{name} must be a number above 0 of type {kind.__name__}, not "
+                                 f"{str(value)[:40]!r}")
+        for name, known in (("loss", ("auto", *LOSSES)), ("optimizer", OPTIMIZERS),
+                            ("augment", AUGMENTATIONS)):
             if getattr(self, name) not in known:
-                raise UsageError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
+                raise UsageError(f"{name} must be one of {', '.join(known)}, not "
+                                 f"{getattr(self, name)!r}")
 
     def record(self, loss):
         """The configuration as it is stored with the weights; loss: the one that is used."""
         schedule = ", ".join(f"{kind} from {share:.0%}" for share, kind in self.schedule)
-        return asdict(self) | {"loss": loss, "schedule": schedule, "init": str(self.init), "teacher": str(self.teacher)}
+        return asdict(self) | {"loss": loss, "schedule": schedule, "init": str(self.init),
+                               "teacher": str(self.teacher)}
 
 
-def train(config, training, validation, folder, *, device="auto", workers=None, resume=False, overwrite=False, bar=True,
-          build=None, compiled=False):
+def train(config, training, validation, folder, *, device="auto", workers=None, resume=False,
+          overwrite=False, bar=True, build=None, compiled=False):
     """Train a network on frames and keep the weights that are best on `validation`.
 
-    Writes into `folder`: checkpoint.pt (the best averaged weights), last.pt (all that `resume=True` needs to go on to
-    the same end as an unbroken run), curves.csv and params.json. A folder that holds an earlier run is refused unless
-    `resume` or `overwrite` is given. `validation=None` trains on to the last epoch and keeps that. `workers` processes
-    load data: by default one for frames in several archives, else none. `build` makes the network instead of the file
-    that `config.net` names. `compiled` puts it through torch.compile, which pays on GPUs and needs a compiler.
-    Under `accelerate launch` the processes share each batch, and the first alone writes.
+    Writes into `folder`: checkpoint.pt (the best averaged weights), last.pt (all that `resume=True`
+    needs to go on to the same end as an unbroken run), curves.csv and params.json. A folder that
+    holds an earlier run is refused unless `resume` or `overwrite` is given. `validation=None`
+    trains on to the last epoch and keeps that. `workers` processes load data: by default one for
+    frames in several archives, else none. `build` makes the network instead of the file that
+    `config.net` names. `compiled` puts it through torch.compile, which pays on GPUs and needs a
+    compiler. Under `accelerate launch` the processes share each batch, and the first alone writes.
     Returns the path of checkpoint.pt and the rows of curves.csv.
     """
     folder = Path(folder)
-    refuse_overwriting([find_weights(given) for given in (config.init, config.teacher) if given], [folder / "checkpoint.pt"])
+    refuse_overwriting([find_weights(given) for given in (config.init, config.teacher) if given],
+                       [folder / "checkpoint.pt"])
     team = process_group(device)
-    with PeerFailureHandler(team, folder), lock_folder(folder) if team.main else contextlib.nullcontext():
+    alone = lock_folder(folder) if team.main else contextlib.nullcontext()
+    with PeerFailureHandler(team, folder), alone:
         if team.main and not (resume or overwrite):
             refuse_earlier_run(folder)
         torch.manual_seed(config.seed)
         net = checked_net(build(), config.net) if build else load_net(config.net)
-        run = TrainingRun(team, config, net, training, validation, workers, compiled, bar and team.main)
+        run = TrainingRun(team, config, net, training, validation, workers, compiled,
+                          bar and team.main)
         last = folder / "last.pt"
         history, best = run.load(last) if resume and last.exists() else ([], {"nme": float("inf")})
         if team.mean(len(history)) != len(history):
-            raise UsageError(f"{folder} does not hold the same last.pt on all machines; copy it, or write to a shared disk")
+            raise UsageError(f"{folder} does not hold the same last.pt on all machines; copy it, "
+                             "or write to a shared disk")
         return run.run_epochs(folder, history, best)
 
 
 class TrainingRun:
-    """A training run: the network with all that changes while it trains, its batches, and what is stored of it."""
+    """A training run: the network with all that changes while it trains, its batches, and what is
+    stored of it."""
 
     def __init__(self, team, config, net, training, validation, workers, compiled, bar):
         self.team, self.config, self.bar = team, config, bar
         self.loss = chosen_loss(net, config.net, config.loss)
         self.params = config.record(self.loss)
         training, known = self.prepare(net, training)
-        self.data = {"data": training.data, "kind": training.kind, "split": training.split, "labels": training.labels,
+        self.data = {"data": training.data, "kind": training.kind, "split": training.split,
+                     "labels": training.labels,
                      "frames": known}
         self.names, side = training.names, input_size(net)
         self.net = net.to(team.device, memory_format=torch.channels_last)
         self.averaged = AveragedModel(self.net, multi_avg_fn=ema_update, use_buffers=True)
         self.sampler = EpochSampler(len(training), config.seed, training.shards)
         workers = int(training.shards.any()) if workers is None else workers
-        self.loader = DataLoader(training_dataset(config, training, net), num_workers=workers, persistent_workers=workers > 0,
+        self.loader = DataLoader(training_dataset(config, training, net), num_workers=workers,
+                                 persistent_workers=workers > 0,
                                  batch_sampler=team.batches(self.sampler, config.batch_size))
         self.validation = validation and validation_loader(validation, side, config.batch_size)
         self.optimizer = OPTIMIZERS[config.optimizer](self.net.parameters(), config.lr)
         steps = config.epochs * len(self.loader)
-        self.schedule = OneCycleLR(self.optimizer, config.lr, total_steps=steps, pct_start=max(0.2, min(2 / steps, 0.9)))
+        self.schedule = OneCycleLR(self.optimizer, config.lr, total_steps=steps,
+                                   pct_start=max(0.2, min(2 / steps, 0.9)))
         half = config.bfloat16 and team.device.type == "cuda" and not has_bfloat16("cuda")
         self.scaler = torch.amp.GradScaler(team.device.type, enabled=half)
-        losses = LossModule(self.net, lambda images, targets: loss_of(self.net, images, targets, self.loss))
+        losses = LossModule(self.net,
+                            lambda images, targets: loss_of(self.net, images, targets, self.loss))
         self.losses = team.wrap(torch.compile(losses) if compiled else losses)
 
     def prepare(self, net, training):
-        """Weights to start from and refined labels -> the frames to train on; names of all frames that the weights know."""
+        """Weights to start from and refined labels -> the frames to train on; names of all frames
+        that the weights know."""
         known = training.names
         if self.config.init:
             first = read_checkpoint(self.config.init)
@@ -221,14 +248,16 @@ class TrainingRun:
     @property
     def parts(self):
         """What `resume` puts back."""
-        return {name: getattr(self, name) for name in ("net", "averaged", "optimizer", "schedule", "scaler")}
+        return {name: getattr(self, name)
+                for name in ("net", "averaged", "optimizer", "schedule", "scaler")}
 
     def load(self, path):
         """Put the state of a broken run back -> its history and its best epoch."""
         return load_training_state(path, self.parts, self.params, self.data)
 
     def run_epochs(self, folder, history, best):
-        """Train from the epoch after `history` to the last -> the path of checkpoint.pt, and the history of all epochs."""
+        """Train from the epoch after `history` to the last -> the path of checkpoint.pt, and the
+        history of all epochs."""
         if self.team.main:
             atomic_write(folder / "params.json", json.dumps(self.params))
             if history:  # the run may have been killed between last.pt and curves.csv
@@ -237,7 +266,8 @@ class TrainingRun:
         for epoch in range(len(history), self.config.epochs):
             start = time.perf_counter()
             loss, waited = train_one_epoch(self, epoch, folder)
-            row = {"epoch": epoch + 1, "lr": self.optimizer.param_groups[0]["lr"], "training_loss": loss}
+            row = {"epoch": epoch + 1, "lr": self.optimizer.param_groups[0]["lr"],
+                   "training_loss": loss}
             if self.validation:
                 row["validation_loss"], row["validation_nme"] = validate(
                     self.averaged.module, self.validation, self.loss, self.config.bfloat16)
@@ -258,19 +288,24 @@ class TrainingRun:
             minutes = sum(row["seconds"] for row in history) / 60
             metrics = {"validation_nme": best["nme"], "epoch": best["epoch"], "minutes": minutes}
             params = {name: value for name, value in self.params.items() if name != "net"}
-            save_checkpoint(path, self.config.net, self.averaged.module.state_dict(), params, metrics, self.data)
+            save_checkpoint(path, self.config.net, self.averaged.module.state_dict(), params,
+                            metrics, self.data)
 
 
 def train_one_epoch(run, epoch, folder):
-    """One pass over the training frames -> the mean loss, and for how many seconds the loop waited for data.
+    """One pass over the training frames -> the mean loss, and for how many seconds the loop waited
+    for data.
 
-    Raises DataError when the loss or the weights are not finite any more, with the frames to look at.
+    Raises DataError when the loss or the weights are not finite any more, with the frames to look
+    at.
     """
     config, device, total = run.config, run.team.device, 0.0
     run.sampler.epoch = epoch
-    torch.manual_seed(config.seed * 100_003 + epoch)  # dropout: the same whether or not the run was broken here
+    # dropout: the same whether or not the run was broken here
+    torch.manual_seed(config.seed * 100_003 + epoch)
     run.net.train()
-    batches = TimedLoader(tqdm(run.loader, desc=f"epoch {epoch + 1}/{config.epochs}", unit="batch", leave=False,
+    batches = TimedLoader(tqdm(run.loader, desc=f"epoch {epoch + 1}/{config.epochs}", unit="batch",
+                               leave=False,
                                disable=not run.bar))
     for batch in batches:
         images = batch["image"].to(device, memory_format=torch.channels_last)
@@ -288,7 +323,8 @@ def train_one_epoch(run, epoch, folder):
         run.averaged.update_parameters(run.net)
         run.schedule.step()
         total += loss.item() * len(images)
-    if not all(torch.isfinite(weights).all() for weights in run.net.parameters()):  # by the epoch's very last step
+    # by the epoch's very last step
+    if not all(torch.isfinite(weights).all() for weights in run.net.parameters()):
         raise DataError(diverged("not finite", epoch, config.lr, folder))
     return run.team.mean(total * run.team.world) / len(run.loader.dataset), batches.seconds
 
@@ -297,14 +333,16 @@ def training_dataset(config, training, net):
     """Augmented crops of the training frames, with the schedule of augmentation."""
     transform = partial(training_transform, input_size(net), empty=getattr(net, "empty", 0.0))
     later = [(round(share * config.epochs), transform(kind)) for share, kind in config.schedule]
-    return FacialKeypointsDataset(training, transform(config.augment), gray=True, seed=config.seed, finish=later)
+    return FacialKeypointsDataset(training, transform(config.augment), gray=True, seed=config.seed,
+                                  finish=later)
 
 
 def refuse_earlier_run(folder):
     """Raise UsageError if a folder holds the weights of an earlier run."""
     for name in ("checkpoint.pt", "last.pt"):
         if (Path(folder) / name).exists():
-            raise UsageError(f"{folder} holds an earlier run ({name}): go on with it by --resume, write to another folder by "
+            raise UsageError(f"{folder} holds an earlier run ({name}): go on with it by --resume, "
+                             "write to another folder by "
                              "--out, or replace it by --overwrite")
 
 
@@ -331,25 +369,31 @@ def holds_run(folder):
 
 
 def small_net():
-    """A quarter of the default network: for label audits, where many passes over few frames matter most."""
+    """A quarter of the default network: for label audits, where many passes over few frames matter
+    most."""
     return net_class("models5")(side=64, widths=(32, 64), features=64)
 
 
 def measure_shift(frames, epochs, folder, bar=True):
-    """Train with mirroring on labels as they are -> offsets (n, 2) of labels from answers, and the answers (n, 68, 2).
+    """Train with mirroring on labels as they are -> offsets (n, 2) of labels from answers, and the
+    answers (n, 68, 2).
 
-    A network that sees every face mirrored as well, with mirrored labels, cannot tell a shift to the right from one to
-    the left: what it learns in x is the truth plus nothing, and the mean offset of labels from its answers is their shift.
-    One half of the people is answered for by the network of the other half: a face that was learned by heart is not
-    mirrored any more, it is recognized. Crops stay loose to the end: one that fits the labels shifts with them.
+    A network that sees every face mirrored as well, with mirrored labels, cannot tell a shift to
+    the right from one to the left: what it learns in x is the truth plus nothing, and the mean
+    offset of labels from its answers is their shift. One half of the people is answered for by the
+    network of the other half: a face that was learned by heart is not mirrored any more, it is
+    recognized. Crops stay loose to the end: one that fits the labels shifts with them.
     """
     half = np.array([person_digit(person) % 2 for person in frames.people], bool)
     if half.all() or not half.any():
-        raise DataError(f"{frames.data}: too few people to have two halves of them, one to learn from and one to measure on")
-    config = TrainingConfig("models5", epochs, batch_size=16, augment="plain", schedule=((0.6, "gentle"),))
+        raise DataError(f"{frames.data}: too few people to have two halves of them, one to learn "
+                        "from and one to measure on")
+    config = TrainingConfig("models5", epochs, batch_size=16, augment="plain",
+                            schedule=((0.6, "gentle"),))
     answers = np.empty_like(frames.points)
     for side in (False, True):
-        path, _ = train(config, frames.select(half == side), None, Path(folder) / f"half{side:d}", build=small_net, bar=bar)
+        path, _ = train(config, frames.select(half == side), None, Path(folder) / f"half{side:d}",
+                        build=small_net, bar=bar)
         net = small_net()
         load_weights(net, read_checkpoint(path)["state_dict"], path)
         answers[half != side] = predict_in_own_crops(net, frames.select(half != side))
@@ -357,23 +401,27 @@ def measure_shift(frames, epochs, folder, bar=True):
 
 
 def refine_labels(frames, teacher):
-    """Frames whose keypoints are halfway between their labels and a trained network's answers; and the frames it knows.
+    """Frames whose keypoints are halfway between their labels and a trained network's answers; and
+    the frames it knows.
 
-    Labels that are cells of a lattice are noisy; a larger network has averaged over many of them. Its answers come from
-    each crop and its mirror image, in the convention of these labels.
+    Labels that are cells of a lattice are noisy; a larger network has averaged over many of them.
+    Its answers come from each crop and its mirror image, in the convention of these labels.
     """
     net, content = load_checkpoint(find_weights(teacher))
-    answers = match_label_convention(frames, predict_frames(net, frames, mirrored=True), content["data"])
+    answers = match_label_convention(frames, predict_frames(net, frames, mirrored=True),
+                                     content["data"])
     frames = frames.select(np.arange(len(frames)))
     frames.points = (frames.points + answers.astype(np.float32)) / 2
     return frames, content["data"].get("frames") or []
 
 
 def nonfinite_samples(net, images, targets, loss):
-    """Rows of a batch whose own loss is no number; none if all are: then it is the weights, and no sample is to blame."""
+    """Rows of a batch whose own loss is no number; none if all are: then it is the weights, and no
+    sample is to blame."""
     with torch.inference_mode():
         net.eval()
-        values = [loss_of(net, images[i:i + 1], targets[i:i + 1], loss).item() for i in range(len(images))]
+        values = [loss_of(net, images[i:i + 1], targets[i:i + 1], loss).item()
+                  for i in range(len(images))]
     wrong = np.flatnonzero(~np.isfinite(values))
     return wrong if len(wrong) < len(values) or len(values) == 1 else wrong[:0]
 
@@ -381,7 +429,11 @@ def nonfinite_samples(net, images, targets, loss):
 def diverged(value, epoch, lr, folder, names=()):
     """The message for a loss or weights that are no numbers any more."""
     kept = f"; the last good state is {folder / 'last.pt'}" if (folder / "last.pt").exists() else ""
-    cure = f"look at {', '.join(names[:3])}" if len(names) else f"lower --lr (now {lr:g}) or look at the data"
+    cure = (
+        f"look at {', '.join(names[:3])}"
+        if len(names)
+        else f"lower --lr (now {lr:g}) or look at the data"
+    )
     return f"the loss is {value} in epoch {epoch + 1}: {cure}{kept}"
 
 
@@ -389,7 +441,8 @@ def save_training_state(folder, parts, history, best, params, data):
     """Write last.pt and curves.csv, each whole or not at all."""
     state = {name: part.state_dict() for name, part in parts.items()}
     buffer = io.BytesIO()
-    torch.save(to_builtins({"history": history, "best": best, "params": params, "data": data}) | {"state": state}, buffer)
+    torch.save(to_builtins({"history": history, "best": best, "params": params, "data": data})
+               | {"state": state}, buffer)
     atomic_write(folder / "last.pt", buffer.getvalue())
     atomic_write(folder / "curves.csv", csv_text(CURVE_COLUMNS, history))
 
@@ -398,21 +451,26 @@ def load_training_state(path, parts, params, data):
     """Put a broken run's state back; raises UsageError if it was another run's."""
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        before, states = {**saved["params"], **saved["data"]}, {name: saved["state"][name] for name in parts}
+        before, states = {**saved["params"],
+                          **saved["data"]}, {name: saved["state"][name] for name in parts}
         history, best = saved["history"], saved["best"]
     except Exception as error:
-        raise DataError(f"{path}: cannot be resumed from ({type(error).__name__}); delete it to begin again") from None
-    if params.get("loss") == "own":  # earlier versions recorded a loss that such networks do not use
+        raise DataError(f"{path}: cannot be resumed from ({type(error).__name__}); delete it to "
+                        "begin again") from None
+    # earlier versions recorded a loss that such networks do not use
+    if params.get("loss") == "own":
         before["loss"] = "own"
     before.setdefault("schedule", before.get("finish"))  # its name in earlier versions
     changed = [k for k, v in to_builtins({**params, **data}).items() if before.get(k) != v]
     if changed:
-        raise UsageError(f"{path} is of a run with another {', '.join(changed)}; give the same, or another --out")
+        raise UsageError(f"{path} is of a run with another {', '.join(changed)}; give the same, or "
+                         "another --out")
     try:
         for name, part in parts.items():
             part.load_state_dict(states[name])
     except Exception as error:  # each part complains in its own way
-        raise DataError(f"{path}: of another network or machine ({type(error).__name__}: {str(error)[:200]}); delete it to "
+        raise DataError(f"{path}: of another network or machine ({type(error).__name__}: "
+                        f"{str(error)[:200]}); delete it to "
                         "begin again") from None
     return history, best
 
@@ -420,7 +478,8 @@ def load_training_state(path, parts, params, data):
 def read_history(folder):
     """The rows of a run's curves.csv, as `train` returns them."""
     with open(Path(folder) / "curves.csv", newline="") as file:
-        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+        return [{name: float(value) for name, value in row.items() if value}
+                for row in csv.DictReader(file)]
 
 
 def tensorboard_writer(folder):
@@ -437,7 +496,8 @@ def report_epoch(row, epochs, bar, board):
     if bar:
         tqdm.write(f"epoch {row['epoch']:>3}/{epochs}  training loss {row['training_loss']:.4f}" + (
             f"  validation loss {row['validation_loss']:.4f}  NME {row['validation_nme']:5.2f} %"
-            if "validation_nme" in row else "") + f"  {row['seconds']:.0f} s, {100 * row['waited']:.0f} % of them for data")
+            if "validation_nme" in row else "")
+            + f"  {row['seconds']:.0f} s, {100 * row['waited']:.0f} % of them for data")
     for key in CURVE_COLUMNS[1:-2] if board else ():
         if key in row:
             board.add_scalar(key, row[key], row["epoch"])
@@ -446,57 +506,84 @@ def report_epoch(row, epochs, bar, board):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Train a network of models/ and keep the weights that validate best.")
-    parser.add_argument("--net", default=DEFAULT_NET, help="a file of models/ (default: %(default)s)")
-    parser.add_argument("--data", default="sample", help="sample, official, or a folder or zip (default: %(default)s)")
+    parser = argparse.ArgumentParser(description="Train a network of models/ and keep the weights "
+                                                 "that validate best.")
+    parser.add_argument("--net", default=DEFAULT_NET,
+                        help="a file of models/ (default: %(default)s)")
+    parser.add_argument("--data", default="sample",
+                        help="sample, official, or a folder or zip (default: %(default)s)")
     parser.add_argument("--split", default="person", choices=SPLITS, help="(default: %(default)s)")
-    parser.add_argument("--labels", default="corrected", choices=LABELS, help="(default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=TrainingConfig.epochs, help="(default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=TrainingConfig.batch_size, help="(default: %(default)s)")
-    parser.add_argument("--lr", type=float, default=TrainingConfig.lr, help="highest learning rate (default: %(default)s)")
+    parser.add_argument("--labels", default="corrected", choices=LABELS,
+                        help="(default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=TrainingConfig.epochs,
+                        help="(default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=TrainingConfig.batch_size,
+                        help="(default: %(default)s)")
+    parser.add_argument("--lr", type=float, default=TrainingConfig.lr,
+                        help="highest learning rate (default: %(default)s)")
     parser.add_argument("--loss", default=TrainingConfig.loss, choices=["auto", *LOSSES],
-                        help="auto: the network's own, else wing; the others are for networks without their own")
-    parser.add_argument("--optimizer", default=TrainingConfig.optimizer, choices=OPTIMIZERS, help="(default: %(default)s)")
+                        help="auto: the network's own, else wing; the others are for networks "
+                             "without their own")
+    parser.add_argument("--optimizer", default=TrainingConfig.optimizer, choices=OPTIMIZERS,
+                        help="(default: %(default)s)")
     parser.add_argument("--augment", default=TrainingConfig.augment, choices=AUGMENTATIONS,
-                        help="hard: also tilted, dark, blurred, half hidden faces (default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, … (default: %(default)s)")
+                        help="hard: also tilted, dark, blurred, half hidden faces (default: "
+                             "%(default)s)")
+    parser.add_argument("--device", default="auto",
+                        help="auto, cpu, cuda, … (default: %(default)s)")
     parser.add_argument("--seed", type=SEED, default=0, help="(default: %(default)s)")
     parser.add_argument("--workers", type=bounded_number(int, 0),
-                        help="processes that load data (default: 1 for a folder of archives, else 0)")
+                        help="processes that load data (default: 1 for a folder of archives, else "
+                             "0)")
     parser.add_argument("--init", metavar="CHECKPOINT", help="start from these weights")
-    parser.add_argument("--teacher", metavar="CHECKPOINT", help="a trained network whose answers refine the labels")
-    parser.add_argument("--compile", action="store_true", help="by torch.compile: pays on GPUs, needs a compiler")
-    parser.add_argument("--final", action="store_true", help="train on the validation frames too, keep the last epoch")
-    parser.add_argument("--threads", type=bounded_number(int, 1), help="of the processor (default: all cores)")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out, or with the newest of its kind")
+    parser.add_argument("--teacher", metavar="CHECKPOINT",
+                        help="a trained network whose answers refine the labels")
+    parser.add_argument("--compile", action="store_true",
+                        help="by torch.compile: pays on GPUs, needs a compiler")
+    parser.add_argument("--final", action="store_true",
+                        help="train on the validation frames too, keep the last epoch")
+    parser.add_argument("--threads", type=bounded_number(int, 1),
+                        help="of the processor (default: all cores)")
+    parser.add_argument("--resume", action="store_true",
+                        help="go on with the run in --out, or with the newest of its kind")
     parser.add_argument("--overwrite", action="store_true", help="replace the run in --out")
-    parser.add_argument("--out", help="folder to write to (default: runs/NET-DATA-SPLIT, then runs/NET-DATA-SPLIT-2, …)")
+    parser.add_argument("--out",
+                        help="folder to write to (default: runs/NET-DATA-SPLIT, then "
+                             "runs/NET-DATA-SPLIT-2, …)")
     options = parser.parse_args()
 
     config = TrainingConfig(
-        options.net, options.epochs, options.batch_size, options.lr, options.loss, options.optimizer, options.augment,
-        seed=options.seed, init=str(find_weights(options.init)) if options.init else "", teacher=options.teacher or "")
+        options.net, options.epochs, options.batch_size, options.lr, options.loss,
+        options.optimizer, options.augment,
+        seed=options.seed, init=str(find_weights(options.init)) if options.init else "",
+        teacher=options.teacher or "")
     net_class(options.net)
     frames = load_frames(options.data, options.labels)
     training = split_frames(frames, options.split, "all-training" if options.final else "training")
     validation = None if options.final else split_frames(frames, options.split, "validation")
-    kind = "".join(f"-{word}" for word, on in (("published", options.labels == "published"), ("final", options.final),
+    kind = "".join(f"-{word}" for word,
+                   on in (("published", options.labels == "published"), ("final", options.final),
                                                (f"seed{options.seed}", options.seed)) if on)
     base = f"runs/{options.net}-{Path(options.data).stem}-{options.split}{kind}"
-    folder = Path(options.out or (newest_folder if options.resume or options.overwrite else new_folder)(base))
+    folder = Path(options.out
+                  or (newest_folder if options.resume or options.overwrite else new_folder)(base))
     if options.threads:
         torch.set_num_threads(options.threads)
     if options.resume and not (folder / "last.pt").exists():
         print_rank_zero(f"nothing to resume in {folder}: a new run begins")
     print_rank_zero(
-        f"{options.net} on {len(training)} frames, {len(validation or ())} for validation, labels {training.labels}; "
+        f"{options.net} on {len(training)} frames, {len(validation or ())} for validation, labels "
+        f"{training.labels}; "
         f"writing to {folder}"
     )
-    path, history = train(config, training, validation, folder, device=options.device, workers=options.workers,
-                          resume=options.resume, overwrite=options.overwrite, compiled=options.compile)
+    path, history = train(config, training, validation, folder, device=options.device,
+                          workers=options.workers,
+                          resume=options.resume, overwrite=options.overwrite,
+                          compiled=options.compile)
     best = min((row["validation_nme"] for row in history if "validation_nme" in row), default=None)
     minutes = sum(row["seconds"] for row in history) / 60
-    print_rank_zero(f"{minutes:.1f} minutes" + (f", best validation NME {best:.2f} %" if best else ""))
+    print_rank_zero(f"{minutes:.1f} minutes"
+                    + (f", best validation NME {best:.2f} %" if best else ""))
     print_rank_zero("score it once you are done choosing: "
                  f"python evaluate.py {path} --data {options.data} --split {options.split}")
 

@@ -1,4 +1,5 @@
-"""What each step of the flagship is worth: short trainings on the person split, compared face by face on validation people."""
+"""What each step of the flagship is worth: short trainings on the person split, compared face by
+face on validation people."""
 
 import argparse
 from functools import partial
@@ -25,9 +26,11 @@ from models import models4, models5
 from train import TrainingConfig, train
 
 TABLE = Path(__file__).with_name("ablation.csv")
-COLUMNS = ("step", "seeds", "epochs", "nme", "gain", "gain_low", "gain_high", "gains", "nme_own", "nme_training", "parameters",
+COLUMNS = ("step", "seeds", "epochs", "nme", "gain", "gain_low", "gain_high", "gains", "nme_own",
+           "nme_training", "parameters",
            "multiply_adds", "ms_per_face", "minutes")
-CLOSEST = (0.1, 0.25, 0.25, 0.0)  # an augmentation for a step alone: what crops tell that fit the label to a hair
+# an augmentation for a step alone: what crops tell that fit the label to a hair
+CLOSEST = (0.1, 0.25, 0.25, 0.0)
 
 NET = variants.Base
 STEPS = {  # name: how the network is built, what else training is given
@@ -74,19 +77,23 @@ def some_people(frames, one_in):
 
 
 def nme_of(net, frames, trained, answers=predict_frames, mirrored=False):
-    """NME (n,) of a network on frames with corrected labels; `trained`: the `data` of its checkpoint."""
-    return point_errors(match_label_convention(frames, answers(net, frames, mirrored=mirrored), trained), frames.points).mean(1)
+    """NME (n,) of a network on frames with corrected labels; `trained`: the `data` of its
+    checkpoint."""
+    return point_errors(match_label_convention(frames, answers(net, frames, mirrored=mirrored),
+                                               trained), frames.points).mean(1)
 
 
 def measure(step, seed, epochs, frames, folder):
-    """Train one step, or take what an earlier call left -> the network, its checkpoint's `data`, minutes of training."""
+    """Train one step, or take what an earlier call left -> the network, its checkpoint's `data`,
+    minutes of training."""
     build, more = STEPS["base" if step in ASKED else step]
     more = dict(more)
     training = split_frames(frames[more.pop("labels", "corrected")], "person", "training")
     one_in = more.pop("people", 1)
     epochs *= more.pop("times", one_in)  # as many steps as the base, whatever the number of frames
     config = TrainingConfig("models5", epochs, seed=seed, **more)
-    path, history = train(config, some_people(training, one_in), None, folder, build=build, resume=True)
+    path, history = train(config, some_people(training, one_in), None, folder, build=build,
+                          resume=True)
     net = build()
     content = read_checkpoint(path)
     state = content["state_dict"]
@@ -103,12 +110,17 @@ def write_table(path, kept):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("steps", nargs="*", metavar="STEP", help=f"of {', '.join((*STEPS, *ASKED))} (default: all)")
+    parser.add_argument("steps", nargs="*", metavar="STEP",
+                        help=f"of {', '.join((*STEPS, *ASKED))} (default: all)")
     parser.add_argument("--data", default="official", help="(default: %(default)s)")
-    parser.add_argument("--epochs", type=bounded_number(int, 1), default=20, help="(default: %(default)s)")
-    parser.add_argument("--seeds", type=bounded_number(int, 0), nargs="+", default=[0], help="(default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("runs/ablation"), help="keeps trainings (default: %(default)s)")
-    parser.add_argument("--table", type=Path, default=TABLE, help="rows of other steps are kept (default: %(default)s)")
+    parser.add_argument("--epochs", type=bounded_number(int, 1), default=20,
+                        help="(default: %(default)s)")
+    parser.add_argument("--seeds", type=bounded_number(int, 0), nargs="+", default=[0],
+                        help="(default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("runs/ablation"),
+                        help="keeps trainings (default: %(default)s)")
+    parser.add_argument("--table", type=Path, default=TABLE,
+                        help="rows of other steps are kept (default: %(default)s)")
     options = parser.parse_args()
     AUGMENTATIONS["closest"] = CLOSEST
     unknown = set(options.steps) - {*STEPS, *ASKED}
@@ -120,13 +132,18 @@ def main():
     kept = read_results(options.table) if options.table.exists() else []
     kept = {row["step"]: row for row in kept if row["step"] in (*STEPS, *ASKED)}
     if any(int(row["epochs"]) != options.epochs for row in kept.values()):
-        raise UsageError(f"the rows of {options.table} are not of {options.epochs} epochs; give another --table")
+        raise UsageError(f"the rows of {options.table} are not of {options.epochs} epochs; give "
+                         "another --table")
     base = {}
     for step in dict.fromkeys(["base", *(options.steps or [*STEPS, *ASKED])]):
         mirrored = step == ASKED[1]
         errors, own, learnt, minutes = [], [], [], []
         for seed in options.seeds:
-            folder = options.out / f"{'base' if step in ASKED else step.replace('/', '-')} {options.epochs} epochs seed {seed}"
+            folder = (
+                options.out
+                / f"{'base' if step in ASKED else step.replace('/', '-')} {options.epochs} epochs "
+                  f"seed {seed}"
+            )
             net, trained, spent = measure(step, seed, options.epochs, frames, folder)
             errors.append(nme_of(net, validation, trained, mirrored=mirrored))
             own.append(nme_of(net, validation, trained, predict_in_own_crops, mirrored).mean())
@@ -136,7 +153,8 @@ def main():
         each = [base[seed] - nme for seed, nme in zip(options.seeds, errors, strict=True)]
         gains = np.mean(each, axis=0)
         low, high = bootstrap(gains, validation.people)
-        figures = {"nme": np.mean(errors), "gain": gains.mean(), "gain_low": low, "gain_high": high, "nme_own": np.mean(own),
+        figures = {"nme": np.mean(errors), "gain": gains.mean(), "gain_low": low, "gain_high": high,
+                   "nme_own": np.mean(own),
                    "nme_training": np.mean(learnt)}
         if step in kept and int(kept[step]["seeds"]) > len(errors):
             continue  # of more seeds, from an earlier call
@@ -144,15 +162,22 @@ def main():
             "step": step, "seeds": len(errors), "epochs": options.epochs,
             **{name: round(float(value), 3) for name, value in figures.items()},
             "gains": " ".join(f"{gain.mean():.3f}" for gain in each),  # of each seed
-            "parameters": parameter_count(net), "multiply_adds": sum(row[-1] for row in describe(net)),
+            "parameters": parameter_count(net),
+            "multiply_adds": sum(row[-1] for row in describe(net)),
             "minutes": round(float(np.mean(minutes)), 1)}
-        print(f"{step:<36} NME {kept[step]['nme']:.2f}  gain {gains.mean():+.2f} ({low:+.2f} to {high:+.2f})  in its own crops "
-              f"{np.mean(own):.2f}  on training faces {np.mean(learnt):.2f}  {np.mean(minutes):.1f} minutes", flush=True)
+        print(f"{step:<36} NME {kept[step]['nme']:.2f}  gain {gains.mean():+.2f} ({low:+.2f} to "
+              f"{high:+.2f})  in its own crops "
+              f"{np.mean(own):.2f}  on training faces {np.mean(learnt):.2f}  "
+              f"{np.mean(minutes):.1f} minutes", flush=True)
         write_table(options.table, kept)
-    shapes = {int(kept[step]["multiply_adds"]): build().eval() for step, (build, _) in STEPS.items() if step in kept}
+    shapes = {int(kept[step]["multiply_adds"]): build().eval() for step,
+              (build, _) in STEPS.items() if step in kept}
     times = dict(zip(shapes, milliseconds_per_face(*shapes.values(), rounds=7), strict=True))
-    for step, row in kept.items():  # all in turn, also those of earlier calls: times of other hours and machines differ
-        row["ms_per_face"] = round(float(times[int(row["multiply_adds"])]) * (2 if step == ASKED[1] else 1), 2)
+    # all in turn, also those of earlier calls: times of other hours and machines differ
+    for step, row in kept.items():
+        row["ms_per_face"] = round(
+            float(times[int(row["multiply_adds"])]) * (2 if step == ASKED[1] else 1), 2
+        )
     write_table(options.table, kept)
 
 

@@ -1,4 +1,5 @@
-"""Does confidence mean something? Calibration of each point's on hard photographs, and faces told from what is none."""
+"""Does confidence mean something? Calibration of each point's on hard photographs, and faces told
+from what is none."""
 
 import argparse
 
@@ -29,7 +30,8 @@ def points_under(conditions, net, trained, frames):
         crops, matrices, truth = crops_under(condition, frames, input_size(net))
         parts = [predict(net, part) for part in crops.split(64)]
         targets, confidence = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
-        points = match_label_convention(frames, to_points(targets, matrices, input_size(net)), trained)
+        points = match_label_convention(frames, to_points(targets, matrices, input_size(net)),
+                                        trained)
         confidences.append(confidence.ravel())
         errors.append(point_errors(points, truth).ravel())
     return np.concatenate(confidences), np.concatenate(errors)
@@ -42,7 +44,8 @@ def logit(chance):
 
 
 def logistic_regression(x, right, steps=50, ridge=1e-3):
-    """(a, b) of right (n,) ~ logistic(a · x + b) for x (n,), by Newton's method; `ridge` holds them where nothing else does."""
+    """(a, b) of right (n,) ~ logistic(a · x + b) for x (n,), by Newton's method; `ridge` holds them
+    where nothing else does."""
     design, weights = np.column_stack([x, np.ones(len(x))]), np.zeros(2)
     for _ in range(steps):
         chance = 1 / (1 + np.exp(-design @ weights))
@@ -57,20 +60,24 @@ def recalibrated(confidence, right):
 
 
 def calibration(confidence, error, bins=10):
-    """Rows (mean confidence, share of right points, mean error %, count) of equal steps of confidence."""
+    """Rows (mean confidence, share of right points, mean error %, count) of equal steps of
+    confidence."""
     group = np.minimum((confidence * bins).astype(int), bins - 1)
-    return [(confidence[group == g].mean(), np.mean(error[group == g] <= RIGHT), error[group == g].mean(), np.sum(group == g))
+    return [(confidence[group == g].mean(), np.mean(error[group == g] <= RIGHT),
+             error[group == g].mean(), np.sum(group == g))
             for g in range(bins) if (group == g).any()]
 
 
 def judged_boxes(detector, frames):
-    """The network's confidence (n,) in the faces at a detector's true boxes, and at its false ones."""
+    """The network's confidence (n,) in the faces at a detector's true boxes, and at its false
+    ones."""
     true, false = [], []
     for index in range(len(frames)):
         image = frames.image(index)
         boxes = to_tight(detector.detector.detect(image)[0], detector.detector.fit)
         for face, share in zip(
-            detector.predict_boxes(image, boxes), overlap(boxes, tight_box(frames.points[index])), strict=True
+            detector.predict_boxes(image, boxes), overlap(boxes, tight_box(frames.points[index])),
+            strict=True
         ):
             if share > 0.4 or share < 0.15:  # between them it is hard to say
                 (true if share > 0.4 else false).append(face.confidence)
@@ -82,8 +89,10 @@ def main():
     parser.add_argument("checkpoint")
     parser.add_argument("--data", default="official", help="(default: %(default)s)")
     parser.add_argument("--split", default="person", choices=SPLITS, help="(default: %(default)s)")
-    parser.add_argument("--part", default="validation", choices=SPLIT_PARTS, help="(default: %(default)s)")
-    parser.add_argument("--allow-leak", action="store_true", help="measure on frames that the network was trained on")
+    parser.add_argument("--part", default="validation", choices=SPLIT_PARTS,
+                        help="(default: %(default)s)")
+    parser.add_argument("--allow-leak", action="store_true",
+                        help="measure on frames that the network was trained on")
     options = parser.parse_args()
     net, content = load_checkpoint(find_weights(options.checkpoint))
     frames = split_frames(load_frames(options.data), options.split, options.part)
@@ -91,22 +100,28 @@ def main():
         check_leakage(content, frames, options.checkpoint)
     confidence, error = points_under(CONDITIONS, net, content["data"], frames)
     a, b = recalibrated(confidence, error <= RIGHT)
-    print(f"{len(frames)} frames under {len(CONDITIONS)} conditions; right is within {RIGHT} % of the inter-ocular distance\n"
-          f"right points ~ logistic({a:.2f} · logit(confidence) {b:+.2f}); calibrated would be 1 and 0\n\n"
+    print(f"{len(frames)} frames under {len(CONDITIONS)} conditions; right is within {RIGHT} % of "
+          "the inter-ocular distance\n"
+          f"right points ~ logistic({a:.2f} · logit(confidence) {b:+.2f}); calibrated would be 1 "
+          "and 0\n\n"
           f"{'confidence':>10} {'right':>7} {'error %':>8} {'points':>8}")
     for row in calibration(confidence, error):
         print(f"{row[0]:>10.2f} {row[1]:>7.2f} {row[2]:>8.1f} {row[3]:>8}")
     rank = np.argsort(np.argsort(confidence))
     wrong = error > RIGHT
-    area = 1 - (rank[wrong].sum() - wrong.sum() * (wrong.sum() - 1) / 2) / (wrong.sum() * (~wrong).sum())
+    area = 1 - (rank[wrong].sum() - wrong.sum() * (wrong.sum() - 1) / 2) / (
+        wrong.sum() * (~wrong).sum()
+    )
     print(f"a right point is more confident than a wrong one in {100 * area:.1f} % of the pairs")
 
-    detector = KeypointDetector(options.checkpoint, haar.Detector(1.05, 1, portraits=False), "cpu", 0)
+    detector = KeypointDetector(options.checkpoint, haar.Detector(1.05, 1, portraits=False), "cpu",
+                                0)
     true, false = judged_boxes(detector, frames)
     print(f"\nHaar at its most eager: {len(true)} true boxes, {len(false)} false ones\n"
           f"{'at least':>10} {'true kept':>10} {'false kept':>11}")
     for limit in np.arange(0.1, 0.95, 0.1):
-        kept = [100 * np.mean(values >= limit) if len(values) else float("nan") for values in (true, false)]
+        kept = [100 * np.mean(values >= limit) if len(values) else float("nan")
+                for values in (true, false)]
         print(f"{limit:>10.1f} {kept[0]:>10.1f} {kept[1]:>11.1f}")
 
 

@@ -1,4 +1,5 @@
-"""Detectors on annotated frames: how many faces each finds, how many it invents, how long it takes; and their fits."""
+"""Detectors on annotated frames: how many faces each finds, how many it invents, how long it takes;
+and their fits."""
 
 import argparse
 import time
@@ -24,7 +25,8 @@ def run_over(detector, frames, images):
 
 
 def fit(answers, truth):
-    """Median place and size of the tight box in a detector's box, over frames where one box holds the face's center."""
+    """Median place and size of the tight box in a detector's box, over frames where one box holds
+    the face's center."""
     rows = []
     for (boxes, _), box in zip(answers, truth, strict=True):
         center = box[:2] + box[2:] / 2
@@ -41,31 +43,39 @@ def main():
     parser.add_argument("--split", default="official", choices=SPLITS)
     parser.add_argument("--part", default="training", choices=SPLIT_PARTS)
     parser.add_argument(
-        "--detector", nargs="+", default=[n for n in detector_names() if n.startswith("haar")], choices=detector_names()
+        "--detector", nargs="+", default=[n for n in detector_names() if n.startswith("haar")],
+        choices=detector_names()
     )
-    parser.add_argument("--fit", action="store_true", help="print each detector's fit and the evidence of its scores")
+    parser.add_argument("--fit", action="store_true",
+                        help="print each detector's fit and the evidence of its scores")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     frames = split_frames(load_frames(options.data), options.split, options.part)
     images, truth = [frames.image(i) for i in range(len(frames))], tight_box(frames.points)
-    print(f"{options.data}, {options.split} split, {options.part}: {len(frames)} frames, one thread")
+    print(
+        f"{options.data}, {options.split} split, {options.part}: {len(frames)} frames, one thread"
+    )
     for name in options.detector:
         detector = load_detector(name)
         answers, times = run_over(detector, frames, images)
-        overlaps = [overlap(to_tight(boxes, detector.fit), box) for (boxes, _), box in zip(answers, truth, strict=True)]
+        overlaps = [overlap(to_tight(boxes, detector.fit), box) for (boxes, _),
+                    box in zip(answers, truth, strict=True)]
         found = np.mean([(o >= 0.5).any() for o in overlaps])
         false = sum((o < 0.3).sum() for o in overlaps)
-        print(f"{name:<13} found {100 * found:5.1f} %   false boxes {100 * false / len(frames):5.1f} in 100 frames   "
+        print(f"{name:<13} found {100 * found:5.1f} %   false boxes "
+              f"{100 * false / len(frames):5.1f} in 100 frames   "
               f"{np.median(times):5.1f} ms")
         if options.fit:
             rows = fit(answers, truth)
             scores = np.concatenate([s for _, s in answers])
             middle, spread = detector.evidence
             weights = middle - spread * np.log(1 / np.clip(scores, 1e-12, 1 - 1e-12) - 1)
-            print(f"  fit = ({', '.join(f'{v:.3f}' for v in np.median(rows, 0))})   on {len(rows)} frames, spread "
+            print(f"  fit = ({', '.join(f'{v:.3f}' for v in np.median(rows, 0))})   on {len(rows)} "
+                  "frames, spread "
                   f"({', '.join(f'{v:.3f}' for v in rows.std(0))})")
             slope, rest = logistic_regression(weights, np.concatenate(overlaps) >= 0.3)
-            print(f"  evidence = ({-rest / slope:.2f}, {1 / slope:.2f})")  # middle and spread of the curve
+            # middle and spread of the curve
+            print(f"  evidence = ({-rest / slope:.2f}, {1 / slope:.2f})")
 
 
 if __name__ == "__main__":

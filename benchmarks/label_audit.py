@@ -1,4 +1,5 @@
-"""What the labels of a data set are: shift, quantization, lower bounds of the NME, doubtful ones."""
+"""What the labels of a data set are: shift, quantization, lower bounds of the NME, doubtful
+ones."""
 
 import argparse
 import sys
@@ -21,54 +22,70 @@ IMAGE_KINDS = (".png", ".jpg", ".pdf", ".svg")  # what the gallery of doubtful l
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", default="official", help="sample, official, or a folder or zip (default: %(default)s)")
+    parser.add_argument("--data", default="official",
+                        help="sample, official, or a folder or zip (default: %(default)s)")
     parser.add_argument(
-        "--epochs", type=bounded_number(int, 1), default=40, help="of the networks that measure (default: %(default)s)"
+        "--epochs", type=bounded_number(int, 1), default=40,
+        help="of the networks that measure (default: %(default)s)"
     )
-    parser.add_argument("--shift", type=bounded_number(float, -100, 100), nargs=2, metavar=("PX", "SHARE"),
-                        help="put a known shift in x and y into the labels first, to see it come out")
+    parser.add_argument("--shift", type=bounded_number(float, -100, 100), nargs=2,
+                        metavar=("PX", "SHARE"),
+                        help="put a known shift in x and y into the labels first, to see it come "
+                             "out")
     parser.add_argument("--doubtful", type=nonempty_path, metavar="FILE",
-                        help="draw the most doubtful labels into this picture (.png, .jpg, .pdf or .svg)")
+                        help="draw the most doubtful labels into this picture (.png, .jpg, .pdf or "
+                             ".svg)")
     options = parser.parse_args()
     if options.doubtful and Path(options.doubtful).suffix.lower() not in IMAGE_KINDS:
-        raise UsageError(f"--doubtful {options.doubtful}: a picture's name ends in {', '.join(IMAGE_KINDS)}")
+        raise UsageError(f"--doubtful {options.doubtful}: a picture's name ends in "
+                         f"{', '.join(IMAGE_KINDS)}")
 
     everything = load_frames(options.data, "published")
     frames = split_frames(everything, "official", "all-training")
     if options.shift:
         unit = inter_ocular(frames.points)[:, None, None]
-        frames.points = frames.points + (options.shift[0] + options.shift[1] * unit).astype(np.float32)
+        frames.points = frames.points + (options.shift[0]
+                                         + options.shift[1] * unit).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
         offset, answers = measure_shift(frames, options.epochs, folder, bar=sys.stderr.isatty())
     length = inter_ocular(frames.points)
     known = trusted(frames, offset, answers)
     (constant, share), spread = fit_shift(offset[known, 0], length[known])
-    print(f"{frames.data}: {len(frames)} training frames, two halves of the people, {options.epochs} epochs under mirroring; "
+    print(f"{frames.data}: {len(frames)} training frames, two halves of the people, "
+          f"{options.epochs} epochs under mirroring; "
           f"{100 * known.mean():.0f} % of the faces are known well enough")
-    print(f"shift in x: {constant:.2f} ± {spread[0]:.2f} px + {100 * share:.2f} ± {100 * spread[1]:.2f} % of the inter-ocular "
-          f"distance (in use for the official set: {SHIFT_PIXELS} px + {100 * SHIFT_INTER_OCULAR:.2f} %)")
+    print(f"shift in x: {constant:.2f} ± {spread[0]:.2f} px + {100 * share:.2f} ± "
+          f"{100 * spread[1]:.2f} % of the inter-ocular "
+          f"distance (in use for the official set: {SHIFT_PIXELS} px + "
+          f"{100 * SHIFT_INTER_OCULAR:.2f} %)")
     for group in np.array_split(np.flatnonzero(known)[np.argsort(length[known])], 4):
         x, y = offset[group].mean(0)
-        print(f"  faces of {length[group].min():5.1f} to {length[group].max():5.1f} px: {x:+.2f} px in x, {y:+.2f} in y "
+        print(f"  faces of {length[group].min():5.1f} to {length[group].max():5.1f} px: {x:+.2f} "
+              f"px in x, {y:+.2f} in y "
               "(a shift in y is learned: mirroring cannot show it)")
     cells = quantization_grid(frames.points)
     pitch = np.median(cells[:, 0])
     print(f"lattice: pitch {pitch:.2f} % of the inter-ocular distance "
           f"(median {np.median(cells[:, 0] * length) / 100:.2f} px), "
-          f"strength {np.median(cells[:, 1]):.2f}; whole pixels: {100 * np.mean(frames.points % 1 == 0):.0f} % of the numbers")
+          f"strength {np.median(cells[:, 1]):.2f}; whole pixels: "
+          f"{100 * np.mean(frames.points % 1 == 0):.0f} % of the numbers")
     print(
-        "floor of the NME: " + ", ".join(f"{name} {value:.2f} %" for name, value in lower_bounds(frames.points, pitch).items())
+        "floor of the NME: "
+        + ", ".join(f"{name} {value:.2f} %" for name,
+                    value in lower_bounds(frames.points, pitch).items())
     )
     answers = answers + offset.mean(0)
     errors = point_errors(answers, frames.points).mean(1)
     worst = np.argsort(-errors)[:20]
-    print("most doubtful: " + ", ".join(f"{frames.names[i]} ({errors[i]:.0f} %)" for i in worst[:5]))
+    print("most doubtful: "
+          + ", ".join(f"{frames.names[i]} ({errors[i]:.0f} %)" for i in worst[:5]))
     if options.doubtful:
         gallery(frames, answers, worst, errors, options.doubtful)
 
 
 def gallery(frames, answers, rows, errors, path):
-    """Draw labels (green) and answers (n, 68, 2) in pixels (colored) of doubtful frames. Never commit it: it shows people.
+    """Draw labels (green) and answers (n, 68, 2) in pixels (colored) of doubtful frames. Never
+    commit it: it shows people.
 
     rows: up to 20 indices of frames; errors: NME (n,) in %, for their titles; path: of the picture.
     """

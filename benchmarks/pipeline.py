@@ -1,4 +1,5 @@
-"""Photos with known faces and photos without any: how many faces the pipeline finds, how many it invents."""
+"""Photos with known faces and photos without any: how many faces the pipeline finds, how many it
+invents."""
 
 import argparse
 import csv
@@ -29,20 +30,28 @@ from research.synthetic_faces import draw_scene
 
 
 def holds(points, box):
-    """True if the center of keypoints (68, 2) lies in a box and their size is like its own: a hit on loosely drawn boxes."""
+    """True if the center of keypoints (68, 2) lies in a box and their size is like its own: a hit
+    on loosely drawn boxes."""
     tight = tight_box(points)
     center = tight[:2] + tight[2:] / 2
-    return (box[:2] < center).all() and (center < box[:2] + box[2:]).all() and 1 / 3 < tight[2:].max() / box[2:].max() < 3
+    return (
+        (box[:2] < center).all()
+        and (center < box[:2] + box[2:]).all()
+        and 1 / 3 < tight[2:].max() / box[2:].max() < 3
+    )
 
 
 def on_photos(detector, folder):
-    """Lines on a folder: photos in its boxes.csv (name, left, top, width, height), then all others by their folder."""
+    """Lines on a folder: photos in its boxes.csv (name, left, top, width, height), then all others
+    by their folder."""
     truth = defaultdict(list)
     with open(folder / "boxes.csv", newline="") as file:
         for row in csv.DictReader(file):
-            truth[row["name"]].append(np.array([float(row[k]) for k in ("left", "top", "width", "height")]))
+            truth[row["name"]].append(np.array([float(row[k])
+                                                for k in ("left", "top", "width", "height")]))
     known, others = np.zeros(3, int), defaultdict(int)
-    for name, path in tqdm(list_photos([folder]), unit="photo", leave=False, disable=not sys.stderr.isatty()):
+    for name, path in tqdm(list_photos([folder]), unit="photo", leave=False,
+                           disable=not sys.stderr.isatty()):
         faces = detector(read_image(path))
         if name in truth:
             found = sum(any(holds(face.points, box) for face in faces) for box in truth[name])
@@ -55,35 +64,46 @@ def on_photos(detector, folder):
 
 
 def on_frames(detector, frames):
-    """Found (IoU of tight boxes at least 0.5), names of frames with other faces, and the milliseconds of each image."""
+    """Found (IoU of tight boxes at least 0.5), names of frames with other faces, and the
+    milliseconds of each image."""
     found, other, times = [], [], []
-    for index in tqdm(range(len(frames)), unit="frame", leave=False, disable=not sys.stderr.isatty()):
+    for index in tqdm(range(len(frames)), unit="frame", leave=False,
+                      disable=not sys.stderr.isatty()):
         image = frames.image(index)
         start = time.perf_counter()
         faces = detector(image)
         times.append(1000 * (time.perf_counter() - start))
-        shares = overlap(np.array([tight_box(face.points) for face in faces]).reshape(-1, 4), tight_box(frames.points[index]))
+        shares = overlap(np.array([tight_box(face.points) for face in faces]).reshape(-1, 4),
+                         tight_box(frames.points[index]))
         found.append((shares >= 0.5).any())
         other += [frames.names[index]] * int((shares < 0.3).sum())
     return np.array(found), other, np.array(times)
 
 
 def under_moved_boxes(detector, frames, each=6, away=0.2, scale=1.25):
-    """How far points move, % of the inter-ocular distance, when boxes are moved by `away` sides and scaled up or down."""
+    """How far points move, % of the inter-ocular distance, when boxes are moved by `away` sides and
+    scaled up or down."""
     rng, moved = np.random.default_rng(0), []
     for index in range(0, len(frames), 8):
         image, box = frames.image(index), tight_box(frames.points[index])
         kept = detector.predict_boxes(image, box[None])[0].points
-        for angle, zoom in zip(rng.uniform(0, 2 * np.pi, each), scale ** rng.uniform(-1, 1, each), strict=True):
-            center = box[:2] + box[2:] / 2 + away * box[2:].max() * np.array([np.cos(angle), np.sin(angle)])
+        for angle, zoom in zip(rng.uniform(0, 2 * np.pi, each), scale ** rng.uniform(-1, 1, each),
+                               strict=True):
+            center = (
+                box[:2]
+                + box[2:] / 2
+                + away * box[2:].max() * np.array([np.cos(angle), np.sin(angle)])
+            )
             other = np.concatenate([center - box[2:] * zoom / 2, box[2:] * zoom])
-            moved.append(point_errors(detector.predict_boxes(image, other[None])[0].points[None], kept[None]).mean())
+            moved.append(point_errors(detector.predict_boxes(image, other[None])[0].points[None],
+                                      kept[None]).mean())
     return np.array(moved)
 
 
 def on_a_large_photo(detector, calls=5):
     """Faces found in a drawn crowd of 8 on 12 megapixels, and the median milliseconds of a call."""
-    crowd = cv2.resize(draw_scene(5, faces=8, width=1000, height=750)[0], (4000, 3000), interpolation=cv2.INTER_CUBIC)
+    crowd = cv2.resize(draw_scene(5, faces=8, width=1000, height=750)[0], (4000, 3000),
+                       interpolation=cv2.INTER_CUBIC)
     times = []
     for _ in range(calls):
         start = time.perf_counter()
@@ -100,25 +120,36 @@ def listed(names, most=20):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("photos", nargs="*", type=Path, help="folders with boxes.csv")
-    parser.add_argument("--data", help="annotated frames as well: sample, official, or a folder or zip")
-    parser.add_argument("--split", default="official", choices=SPLITS, help="(default: %(default)s)")
+    parser.add_argument("--data",
+                        help="annotated frames as well: sample, official, or a folder or zip")
+    parser.add_argument("--split", default="official", choices=SPLITS,
+                        help="(default: %(default)s)")
     parser.add_argument("--part", default="validation", help="(default: %(default)s)")
     parser.add_argument("--net", default=DEFAULT_NET, help="(default: %(default)s)")
     parser.add_argument("--detector", nargs="+", default=["haar"], choices=detector_names())
-    parser.add_argument("--min-confidence", type=float, default=MIN_CONFIDENCE, help="(default: %(default)s)")
+    parser.add_argument("--min-confidence", type=float, default=MIN_CONFIDENCE,
+                        help="(default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="(default: %(default)s)")
     parser.add_argument("--tilted", action="store_true")
-    parser.add_argument("--allow-leak", action="store_true", help="measure on frames that the network was trained on")
+    parser.add_argument("--allow-leak", action="store_true",
+                        help="measure on frames that the network was trained on")
     options = parser.parse_args()
     cv2.setNumThreads(options.threads)
-    if hasattr(os, "sched_setaffinity"):  # threads that libraries start all the same have no core of their own
+    # threads that libraries start all the same have no core of their own
+    if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:options.threads])
     for name in options.detector:
-        detector = KeypointDetector(options.net, name, "cpu", options.min_confidence, threads=options.threads,
+        detector = KeypointDetector(options.net, name, "cpu", options.min_confidence,
+                                    threads=options.threads,
                                     tilted=options.tilted)
-        print(f"{name}, {options.net} by {detector.model.runtime}, confidence at least {options.min_confidence:g}, "
+        print(f"{name}, {options.net} by {detector.model.runtime}, confidence at least "
+              f"{options.min_confidence:g}, "
               f"{options.threads} thread(s)")
-        print("  12 megapixels: {} of 8 drawn faces found, {:.0f} ms".format(*on_a_large_photo(detector)))
+        print(
+            "  12 megapixels: {} of 8 drawn faces found, {:.0f} ms".format(
+                *on_a_large_photo(detector)
+            )
+        )
         for folder in options.photos:
             print("\n".join("  " + line for line in on_photos(detector, folder)))
         if options.data:
@@ -126,10 +157,13 @@ def main():
             if not options.allow_leak:
                 check_leakage(read_checkpoint(find_weights(options.net)), frames, options.net)
             found, other, times = on_frames(detector, frames)
-            print(f"  {options.data}, {options.part}: {100 * found.mean():.1f} % of {len(frames)} faces found, {len(other)} "
-                  f"others, {np.median(times):.1f} ms an image (90 % within {np.percentile(times, 90):.1f})")
+            print(f"  {options.data}, {options.part}: {100 * found.mean():.1f} % of {len(frames)} "
+                  f"faces found, {len(other)} "
+                  f"others, {np.median(times):.1f} ms an image (90 % within "
+                  f"{np.percentile(times, 90):.1f})")
             moved = under_moved_boxes(detector, frames)
-            print(f"  boxes 20 % off and scaled by 0.8 to 1.25 move points by {np.median(moved):.2f} % in the median "
+            print("  boxes 20 % off and scaled by 0.8 to 1.25 move points by "
+                  f"{np.median(moved):.2f} % in the median "
                   f"(90 % within {np.percentile(moved, 90):.2f})")
             print(f"  not found: {listed(frames.names[~found])}\n  others: {listed(other)}")
 

@@ -1,4 +1,5 @@
-"""Publish weights: ship a checkpoint, score all shipped weights, write their cards and the tables."""
+"""Publish weights: ship a checkpoint, score all shipped weights, write their cards and the
+tables."""
 
 import argparse
 import inspect
@@ -32,13 +33,14 @@ CARD = """# {weights}
 | trained on | {count:,} frames of the {data} data set, {split} split, labels {labels} |
 | training | {params}; {minutes:.0f} minutes |
 | file | {size:.1f} MB, fp16, a plain dictionary for `torch.load(weights_only=True)` |
-| license of the weights | MIT, as the code; the frames they were learned from were published for research |
+| license of the weights | MIT, as the code; the training frames were published for research |
 
 {table}
 
-**Limits.** Learned from {people} people in news videos of the early 2000s, most of them men and politicians, at low
-resolution. Not tested on children, on people with facial differences, on masks, or on profiles beyond about 60 degrees.
-It places 68 points and says nothing of who somebody is or feels; do not use it to decide about people.
+**Limits.** Learned from {people} people in news videos of the early 2000s, most of them men and
+politicians, at low resolution. Not tested on children, on people with facial differences, on masks,
+or on profiles beyond about 60 degrees. It places 68 points and says nothing of who somebody is or
+feels; do not use it to decide about people.
 """
 
 
@@ -56,47 +58,59 @@ def write_card(weights, rows):
     names = [name.rsplit("/", 1)[-1].rsplit("_", 1)[0] for name in data["frames"]]
     atomic_write(path.with_suffix(".md"), CARD.format(
         weights=weights, line=line, net=content["net"], parameters=parameter_count(net),
-        side=input_size(net), count=len(names), people=len(set(names)), data=data["data"], split=data["split"],
-        labels=data["labels"], params=", ".join(f"{k.replace('_', ' ')} {v}" for k, v in params.items()),
-        minutes=content["metrics"].get("minutes", float("nan")), size=path.stat().st_size / 1e6, table=markdown_table(rows)))
+        side=input_size(net), count=len(names), people=len(set(names)), data=data["data"],
+        split=data["split"],
+        labels=data["labels"],
+        params=", ".join(f"{k.replace('_', ' ')} {v}" for k, v in params.items()),
+        minutes=content["metrics"].get("minutes", float("nan")), size=path.stat().st_size / 1e6,
+        table=markdown_table(rows)))
 
 
 def ship(checkpoint, weights):
-    """Store a checkpoint under saved_models/ as fp16, and as the ONNX file that the library runs."""
+    """Store a checkpoint under saved_models/ as fp16, and as the ONNX file that the library
+    runs."""
     if not re.fullmatch(r"models\d+(-\w+)?", weights):
-        raise UsageError(f"weights are named after their network, models4 or models4-person say, not {weights!r}")
+        raise UsageError("weights are named after their network, models4 or models4-person say, "
+                         f"not {weights!r}")
     _, content = load_checkpoint(checkpoint)
-    save_checkpoint(WEIGHTS / f"{weights}.pt", content["net"], content["state_dict"], content["params"],
+    save_checkpoint(WEIGHTS / f"{weights}.pt", content["net"], content["state_dict"],
+                    content["params"],
                     content["metrics"], content["data"], half=True)
     if "-" not in weights:  # what the library runs; others are for comparison
         export_checkpoint(WEIGHTS / f"{weights}.pt", WEIGHTS / f"{weights}.onnx")
 
 
 def scored(path, weights, data, milliseconds=None):
-    """The rows of one checkpoint on the test part of the split it was trained with: published labels, then corrected."""
+    """The rows of one checkpoint on the test part of the split it was trained with: published
+    labels, then corrected."""
     net, content = load_checkpoint(path)
     minutes = content["metrics"].get("minutes", 0.0)
     if content["data"].get("split") not in SPLITS or not isinstance(minutes, (int, float)):
-        raise DataError(f"{path}: does not say on which split it was trained, or for how long; train.py writes such")
+        raise DataError(f"{path}: does not say on which split it was trained, or for how long; "
+                        "train.py writes such")
     rows, milliseconds = [], milliseconds or milliseconds_per_face(net, runtime="onnx")[0]
     for labels in LABELS[::-1]:
         frames = split_frames(load_frames(data, labels), content["data"]["split"], "test")
         rows.append(result_row(weights, net, content, frames, score(path, frames)[0], milliseconds))
-        print(f"{weights}, {frames.split} split, labels {frames.labels}: NME {rows[-1]['nme']:.2f} %")
+        print(f"{weights}, {frames.split} split, labels {frames.labels}: NME {rows[-1]['nme']:.2f} "
+              "%")
     return rows
 
 
 def record(checkpoint, data):
-    """Keep the rows and the curves of a network whose weights are not shipped; later ones of its kind take their place."""
+    """Keep the rows and the curves of a network whose weights are not shipped; later ones of its
+    kind take their place."""
     content = read_checkpoint(checkpoint)
     name = f"{content['net']} (no weights)"
     kept = read_results(UNSHIPPED) if UNSHIPPED.exists() else []
     rows = scored(checkpoint, name, data)
-    kept = [row for row in kept if (row["weights"], row["split"]) != (name, content["data"]["split"])]
+    kept = [row for row in kept
+            if (row["weights"], row["split"]) != (name, content["data"]["split"])]
     atomic_write(UNSHIPPED, results_csv(kept + rows))
     curves = checkpoint.with_name("curves.csv")
     if curves.exists():
-        atomic_write(WEIGHTS / f"curves-{content['net']}-{content['data']['split']}.csv", curves.read_bytes())
+        atomic_write(WEIGHTS / f"curves-{content['net']}-{content['data']['split']}.csv",
+                     curves.read_bytes())
 
 
 def write(data):
@@ -120,12 +134,19 @@ def write(data):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("write", help="score all shipped weights: results.csv, their cards, README's table")
+    command = commands.add_parser("write",
+                                  help="score all shipped weights: results.csv, their cards, "
+                                       "README's table")
     command.add_argument("--data", default="official", help="(default: %(default)s)")
-    command = commands.add_parser("ship", help="store a trained checkpoint under saved_models/ in half precision")
+    command = commands.add_parser("ship",
+                                  help="store a trained checkpoint under saved_models/ in half "
+                                       "precision")
     command.add_argument("checkpoint", type=Path)
-    command.add_argument("weights", help="name of the file without .pt, e.g. models4 or models4-person")
-    command = commands.add_parser("record", help="keep the rows and curves of a network too large to ship, without weights")
+    command.add_argument("weights",
+                         help="name of the file without .pt, e.g. models4 or models4-person")
+    command = commands.add_parser("record",
+                                  help="keep the rows and curves of a network too large to ship, "
+                                       "without weights")
     command.add_argument("checkpoint", type=Path)
     command.add_argument("--data", default="official", help="(default: %(default)s)")
     options = parser.parse_args()

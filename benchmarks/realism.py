@@ -1,4 +1,5 @@
-"""How real the drawn faces are: what a cascade finds, and how networks carry over between drawn and official frames."""
+"""How real the drawn faces are: what a cascade finds, and how networks carry over between drawn and
+official frames."""
 
 import argparse
 
@@ -12,19 +13,22 @@ from detector_architectures.haar import Detector
 
 
 def found_by_haar(frames):
-    """Share in % of frames in which the cascade (scaleFactor 1.1, minNeighbors 5) has a box around the face's center."""
+    """Share in % of frames in which the cascade (scaleFactor 1.1, minNeighbors 5) has a box around
+    the face's center."""
     detector = Detector(scale_factor=1.1, min_neighbors=5, portraits=False)
     hits = 0
     for row in range(len(frames)):
         boxes, _ = detector.detect(frames.image(row))
         center = frames.points[row].mean(0)
-        hits += bool(((boxes[:, :2] < center) & (center < boxes[:, :2] + boxes[:, 2:])).all(1).any())
+        hits += bool(((boxes[:, :2] < center) & (center < boxes[:, :2]
+                                                 + boxes[:, 2:])).all(1).any())
     return 100 * hits / len(frames)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--on-official", default="models4", metavar="CHECKPOINT", help="trained on official frames")
+    parser.add_argument("--on-official", default="models4", metavar="CHECKPOINT",
+                        help="trained on official frames")
     parser.add_argument("--on-drawn", metavar="CHECKPOINT", help="trained on drawn frames alone")
     options = parser.parse_args()
     drawn = split_frames(load_frames("sample"), "official", "test")
@@ -32,10 +36,12 @@ def main():
     official = split_frames(load_frames("official", "published"), "official", "test")
     if options.on_drawn:
         nme = score(find_weights(options.on_drawn), official)[0]["nme"]
-        print(f"trained on drawn faces alone, NME on official test frames, published labels: {nme:.2f} %")
+        print("trained on drawn faces alone, NME on official test frames, published labels: "
+              f"{nme:.2f} %")
     path = find_weights(options.on_official)
     a, b = score(path, official)[0]["nme"], score(path, drawn)[0]["nme"]
-    print(f"trained on official frames, NME on official test frames {a:.2f} %, on drawn ones {b:.2f} %: "
+    print(f"trained on official frames, NME on official test frames {a:.2f} %, on drawn ones "
+          f"{b:.2f} %: "
           f"{np.abs(a - b):.2f} apart")
 
 

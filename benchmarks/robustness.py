@@ -1,4 +1,5 @@
-"""NME on photographs unlike the training frames: dark, blurred, compressed, tilted, half hidden, in boxes that miss."""
+"""NME on photographs unlike the training frames: dark, blurred, compressed, tilted, half hidden, in
+boxes that miss."""
 
 import argparse
 from pathlib import Path
@@ -17,7 +18,8 @@ from research.metrics import point_errors
 from research.networks import find_weights, input_size, load_checkpoint, predict_targets
 
 
-# Each takes a gray image, its keypoints and a random generator -> image, keypoints; sizes go by the face.
+# Each takes a gray image, its keypoints and a random generator -> image, keypoints; sizes go by the
+# face.
 
 def dark(image, points, rng):
     """An eighth of the light, with a camera's noise."""
@@ -32,7 +34,8 @@ def blurred(image, points, rng):
 
 def compressed(image, points, rng):
     """JPEG of quality 10."""
-    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 10])[1], cv2.IMREAD_GRAYSCALE), points
+    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 10])[1],
+                        cv2.IMREAD_GRAYSCALE), points
 
 
 def few_pixels(image, points, rng):
@@ -46,9 +49,12 @@ def few_pixels(image, points, rng):
 def tilted(image, points, rng):
     """By 45 degrees to one side or the other, on a canvas that holds the whole picture."""
     side = int(np.ceil(np.hypot(*image.shape)))
-    matrix = cv2.getRotationMatrix2D(tuple((np.array(image.shape[1::-1]) - 1) / 2), 45 * rng.choice([-1, 1]), 1)
+    matrix = cv2.getRotationMatrix2D(tuple((np.array(image.shape[1::-1]) - 1) / 2),
+                                     45 * rng.choice([-1, 1]), 1)
     matrix[:, 2] += (side - np.array(image.shape[1::-1])) / 2
-    return cv2.warpAffine(image, matrix, (side, side)), (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+    return cv2.warpAffine(image, matrix,
+                          (side, side)), (points @ matrix[:, :2].T
+                                          + matrix[:, 2]).astype(np.float32)
 
 
 def half_hidden(image, points, rng):
@@ -61,7 +67,8 @@ def half_hidden(image, points, rng):
 
 
 def sharp_and_large(image, points, rng):
-    """Four times as many pixels a side, every edge made steep again: as a good camera would have it, halos and all."""
+    """Four times as many pixels a side, every edge made steep again: as a good camera would have
+    it, halos and all."""
     large = cv2.resize(image, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
     return cv2.addWeighted(large, 3, cv2.GaussianBlur(large, (0, 0), 4), -2, 0), 4 * points + 1.5
 
@@ -71,13 +78,15 @@ def as_they_are(image, points, rng):
     return image, points
 
 
-CONDITIONS = {"as they are": as_they_are, "sharp and large": sharp_and_large, "dark": dark, "blurred": blurred,
+CONDITIONS = {"as they are": as_they_are, "sharp and large": sharp_and_large, "dark": dark,
+              "blurred": blurred,
               "compressed": compressed, "few pixels": few_pixels,
               "tilted 45°": tilted, "half hidden": half_hidden, "boxes 15 % off": as_they_are}
 
 
 def crops_under(condition, frames, side, seed=0):
-    """Frames under a condition -> crops (n, 1, side, side), matrices (n, 2, 3), keypoints (n, 68, 2)."""
+    """Frames under a condition -> crops (n, 1, side, side), matrices (n, 2, 3), keypoints (n, 68,
+    2)."""
     crops, matrices, truth = [], [], []
     for index in range(len(frames)):
         rng = np.random.default_rng((seed, index))
@@ -91,7 +100,11 @@ def crops_under(condition, frames, side, seed=0):
         crops.append(crop_image(gray, matrix, side))
         matrices.append(matrix)
         truth.append(points)
-    return torch.from_numpy(np.stack(crops)[:, None]).float() / 255, np.stack(matrices), np.stack(truth)
+    return (
+        torch.from_numpy(np.stack(crops)[:, None]).float() / 255,
+        np.stack(matrices),
+        np.stack(truth),
+    )
 
 
 def errors_under(condition, net, trained, frames):
@@ -107,16 +120,20 @@ def main():
     parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT")
     parser.add_argument("--data", default="official", help="(default: %(default)s)")
     parser.add_argument("--split", default="person", choices=SPLITS, help="(default: %(default)s)")
-    parser.add_argument("--part", default="validation", choices=SPLIT_PARTS, help="(default: %(default)s)")
-    parser.add_argument("--labels", default="corrected", choices=LABELS, help="(default: %(default)s)")
-    parser.add_argument("--allow-leak", action="store_true", help="measure on frames that the network was trained on")
+    parser.add_argument("--part", default="validation", choices=SPLIT_PARTS,
+                        help="(default: %(default)s)")
+    parser.add_argument("--labels", default="corrected", choices=LABELS,
+                        help="(default: %(default)s)")
+    parser.add_argument("--allow-leak", action="store_true",
+                        help="measure on frames that the network was trained on")
     options = parser.parse_args()
     nets = [load_checkpoint(find_weights(name)) for name in options.checkpoints]
     frames = split_frames(load_frames(options.data, options.labels), options.split, options.part)
     for name, (_, content) in zip(options.checkpoints, nets, strict=True):
         if not options.allow_leak:
             check_leakage(content, frames, name)
-    print(f"{frames.data}, {options.split} split, {options.part}: {len(frames)} frames, labels {frames.labels}; "
+    print(f"{frames.data}, {options.split} split, {options.part}: {len(frames)} frames, labels "
+          f"{frames.labels}; "
           "mean NME % (share above 10 %)")
     print(f"{'':<16}" + "".join(f"{Path(name).stem:>18}" for name in options.checkpoints))
     for condition in CONDITIONS:

@@ -1,4 +1,5 @@
-"""Beyond one machine: processes that train together, sets larger than memory, photos by the thousand; rows to compare."""
+"""Beyond one machine: processes that train together, sets larger than memory, photos by the
+thousand; rows to compare."""
 
 import argparse
 import contextlib
@@ -36,11 +37,13 @@ class Rows:
 
     def __init__(self, table):
         self.table = table
-        self.about = {"date": datetime.date.today().isoformat(), "commit": current_commit(), "machine": machine()}
+        self.about = {"date": datetime.date.today().isoformat(), "commit": current_commit(),
+                      "machine": machine()}
 
     def add(self, what, setting, figure, value, unit):
         """One row; an earlier one of the same machine and day gives way to it."""
-        row = {"what": what, "setting": setting, "figure": figure, "value": f"{value:.4g}", "unit": unit, **self.about}
+        row = {"what": what, "setting": setting, "figure": figure, "value": f"{value:.4g}",
+               "unit": unit, **self.about}
         print(f"{what:<12} {setting:<28} {figure:<32} {value:>10.4g} {unit}", flush=True)
         kept = read_results(self.table) if self.table.exists() else []
         same = ("what", "setting", "figure", "date", "machine")
@@ -51,18 +54,23 @@ class Rows:
         """The table in docs/scaling.md: the newest row of each figure."""
         newest = {tuple(row[key] for key in COLUMNS[:3]): row for row in read_results(self.table)}
         lines = ["| what | setting | figure | | on |", "| --- | --- | --- | ---: | --- |"]
-        lines += [f"| {r['what']} | {r['setting']} | {r['figure']} | {r['value']} {r['unit']} | {r['date']} |" for r in
+        lines += [f"| {r['what']} | {r['setting']} | {r['figure']} | {r['value']} {r['unit']} | "
+                  f"{r['date']} |" for r in
                   newest.values()]
-        put_tables(PAGE, scaling="\n".join([*lines, "", f"The newest on: {list(newest.values())[-1]['machine']}."]))
+        put_tables(PAGE,
+                   scaling="\n".join([*lines, "",
+                                      f"The newest on: {list(newest.values())[-1]['machine']}."]))
 
 
 def call(*words, every=None, **environment):
-    """Run a command of the project -> (seconds, resident bytes of it and its children, looked at `every` so many seconds).
+    """Run a command of the project -> (seconds, resident bytes of it and its children, looked at
+    `every` so many seconds).
 
     Looking costs the command a little time: it is done where memory is the question.
     """
     start, seen, done = time.perf_counter(), [], threading.Event()
-    process = subprocess.Popen([sys.executable, *map(str, words)], cwd=HOME, env={**os.environ, **environment},
+    process = subprocess.Popen([sys.executable, *map(str, words)], cwd=HOME,
+                               env={**os.environ, **environment},
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def watch():
@@ -74,12 +82,14 @@ def call(*words, every=None, **environment):
     done.set()
     watcher.join()
     if process.returncode:
-        raise DataError(f"{' '.join(map(str, words))} ended with {process.returncode}:\n{told[-2000:]}")
+        raise DataError(f"{' '.join(map(str, words))} ended with "
+                        f"{process.returncode}:\n{told[-2000:]}")
     return time.perf_counter() - start, np.array(seen)
 
 
 def resident(pid):
-    """Bytes that a process and its children keep, memory that they share counted once a process (PSS)."""
+    """Bytes that a process and its children keep, memory that they share counted once a process
+    (PSS)."""
     total = 0
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
@@ -91,23 +101,29 @@ def resident(pid):
 
 
 def training(rows, options):
-    """One process and two with the same global batch: validation NME, frames a second, share of the time without data."""
+    """One process and two with the same global batch: validation NME, frames a second, share of the
+    time without data."""
     count = len(split_frames(load_frames(options.data, "corrected"), "person", "training"))
-    several = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
+    several = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
+               "--num_machines", "1",
                "--mixed_precision", "no", "--dynamo_backend", "no")
     cores = os.cpu_count() or 1
-    for setting, words, threads in (("one process", (), cores), ("one process, a loader", (), cores),
+    for setting, words, threads in (("one process", (), cores),
+                                    ("one process, a loader", (), cores),
                                     ("two processes", several, max(cores // 2, 1))):
         out = options.out / setting.replace(" ", "-").replace(",", "")
         loaders = ("--workers", "1") if "loader" in setting else ()
         epochs = options.epochs if not loaders else 3
         shutil.rmtree(out, ignore_errors=True)
-        call(*words, "train.py", "--net", options.net, "--data", options.data, "--epochs", epochs, "--out", out,
+        call(*words, "train.py", "--net", options.net, "--data", options.data, "--epochs", epochs,
+             "--out", out,
              "--device", options.device, *loaders, OMP_NUM_THREADS=str(threads))
         history = read_history(out)
         setting = f"{options.net}, {setting}"
-        rows.add("training", setting, "frames a second", count / np.median([row["seconds"] for row in history]), "1/s")
-        rows.add("training", setting, "waited for data", 100 * np.mean([row["waited"] for row in history]), "%")
+        rows.add("training", setting, "frames a second",
+                 count / np.median([row["seconds"] for row in history]), "1/s")
+        rows.add("training", setting, "waited for data",
+                 100 * np.mean([row["waited"] for row in history]), "%")
         if not loaders:
             best = min(row["validation_nme"] for row in history)
             rows.add("training", setting, f"validation NME, {epochs} epochs", best, "%")
@@ -121,67 +137,86 @@ def archives(rows, options):
         start, there = time.perf_counter(), folder.exists()
         draw_shards(folder, people)
         if not there:
-            rows.add("archives", f"{people * each} drawn frames", "drawing", time.perf_counter() - start, "s")
+            rows.add("archives", f"{people * each} drawn frames", "drawing",
+                     time.perf_counter() - start, "s")
         for workers, loader in enumerate(("no loader", "a loader")):
             out = options.out / f"run-{people}-{workers}"
             shutil.rmtree(out, ignore_errors=True)
-            _, seen = call("train.py", "--net", options.net, "--data", folder, "--epochs", 1, "--out", out, "--device", "cpu",
+            _, seen = call("train.py", "--net", options.net, "--data", folder, "--epochs", 1,
+                           "--out", out, "--device", "cpu",
                            "--workers", workers, every=2)
-            setting, most, epoch = f"{people * each} drawn frames, {loader}", seen.max() / 1e6, read_history(out)[0]
+            setting, most, epoch = (
+                f"{people * each} drawn frames, {loader}",
+                seen.max() / 1e6,
+                read_history(out)[0],
+            )
             rows.add("archives", setting, "most resident memory", most, "MB")
             rows.add("archives", setting, "waited for data", 100 * epoch["waited"], "%")
             rows.add("archives", setting, "one epoch", epoch["seconds"], "s")
             if workers in few:
-                rows.add("archives", setting, "more than for 3000 frames", most - few[workers], "MB")
+                rows.add("archives", setting, "more than for 3000 frames", most - few[workers],
+                         "MB")
             few[workers] = most
 
 
 def make_photos(folder, count, scenes=200, side=300):
-    """Photos of a face each, unlike one another in place and light, a thousand a folder; those that are there stay."""
+    """Photos of a face each, unlike one another in place and light, a thousand a folder; those that
+    are there stay."""
     drawn = None
-    for i in tqdm(range(count), desc="drawing photos", unit="photo", disable=not sys.stderr.isatty()):
+    for i in tqdm(range(count), desc="drawing photos", unit="photo",
+                  disable=not sys.stderr.isatty()):
         path = folder / f"{i // 1000:03d}" / f"{i:06d}.jpg"
         if path.exists():
             continue
         if drawn is None:
-            drawn = [draw_scene(seed, faces=1, width=side + 20, height=side + 20)[0] for seed in range(min(scenes, count))]
+            drawn = [draw_scene(seed, faces=1, width=side + 20, height=side + 20)[0]
+                     for seed in range(min(scenes, count))]
         rng = np.random.default_rng(i)
         x, y = rng.integers(0, 21, 2)
-        image = cv2.convertScaleAbs(drawn[i % len(drawn)][y:y + side, x:x + side], alpha=rng.uniform(0.6, 1.3))
+        image = cv2.convertScaleAbs(drawn[i % len(drawn)][y:y + side, x:x + side],
+                                    alpha=rng.uniform(0.6, 1.3))
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, cv2.imencode(".jpg", image[..., ::-1])[1].tobytes())
     return sorted(path for path in folder.iterdir() if path.is_dir())
 
 
 def photos(rows, options):
-    """Photos a second on one process and on all cores, memory over many photos, and what a million would take."""
+    """Photos a second on one process and on all cores, memory over many photos, and what a million
+    would take."""
     folders = make_photos(options.out / "photos", options.count)
     cores, speeds, starts = os.cpu_count() or 1, {}, {}
     few = folders[:max(len(folders) // 12, 1)]
     count, spent = sum(1 for folder in few for _ in folder.iterdir()), {}
     for _ in range(3):
         for workers in (1, cores):  # in turn, for others compute here too
-            for kind, places, chunk in (("start", sorted(few[0].iterdir())[:cores], 1), ("all", few, 100)):
+            for kind, places, chunk in (("start", sorted(few[0].iterdir())[:cores], 1),
+                                        ("all", few, 100)):
                 shutil.rmtree(out := options.out / "few", ignore_errors=True)
-                seconds = call("-m", "research.annotate", *places, "--out", out, "--workers", workers, "--chunk", chunk)[0]
+                seconds = call("-m", "research.annotate", *places, "--out", out, "--workers",
+                               workers, "--chunk", chunk)[0]
                 spent.setdefault((workers, kind), []).append(seconds)
     for workers in (1, cores):
         starts[workers], whole = (np.median(spent[workers, kind]) for kind in ("start", "all"))
         speeds[workers] = (count - cores) / (whole - starts[workers])
         rows.add("photos", f"{workers} processes", "photos a second", speeds[workers], "1/s")
         rows.add("photos", f"{workers} processes", "start", starts[workers], "s")
-    rows.add("photos", f"{cores} processes", "speed over one process's", speeds[cores] / speeds[1], "times")
+    rows.add("photos", f"{cores} processes", "speed over one process's", speeds[cores] / speeds[1],
+             "times")
     out = options.out / "all"
     shutil.rmtree(out, ignore_errors=True)
-    seconds, seen = call("-m", "research.annotate", *folders, "--out", out, "--workers", cores, every=2)
+    seconds, seen = call("-m", "research.annotate", *folders, "--out", out, "--workers", cores,
+                         every=2)
     setting = f"{options.count} photos"
     rows.add("photos", setting, "photos a second", options.count / seconds, "1/s")
-    rows.add("photos", setting, "speed over one process's", options.count / (seconds - starts[cores]) / speeds[1], "times")
+    rows.add("photos", setting, "speed over one process's",
+             options.count / (seconds - starts[cores]) / speeds[1], "times")
     for share in (0.2, 0.6, 1.0):
         part = seen[int(len(seen) * (share - 0.1)):max(int(len(seen) * share) - 1, 1)]
         rows.add("photos", setting, f"resident memory at {share:.0%}", np.median(part) / 1e6, "MB")
-    rows.add("photos", setting, "a million photos here", 1e6 * seconds / options.count / 3600, "hours")
-    rows.add("photos", setting, "a million photos, work", 1e6 * seconds / options.count / 3600 * cores, "core hours")
+    rows.add("photos", setting, "a million photos here", 1e6 * seconds / options.count / 3600,
+             "hours")
+    rows.add("photos", setting, "a million photos, work",
+             1e6 * seconds / options.count / 3600 * cores, "core hours")
 
 
 def main():
@@ -190,12 +225,16 @@ def main():
     parser.add_argument("--net", default="models5", help="(default: %(default)s)")
     parser.add_argument("--data", default="official", help="of training (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="of training (default: %(default)s)")
-    parser.add_argument("--epochs", type=bounded_number(int, 1), default=20, help="of training (default: %(default)s)")
+    parser.add_argument("--epochs", type=bounded_number(int, 1), default=20,
+                        help="of training (default: %(default)s)")
     parser.add_argument("--people", type=bounded_number(int, 1), default=12_500,
                         help=f"in archives, {VIDEOS * FRAMES} frames each (default: %(default)s)")
-    parser.add_argument("--count", type=bounded_number(int, 1), default=50_000, help="photos (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("runs/scaling"), help="(default: %(default)s)")
-    parser.add_argument("--table", type=Path, default=TABLE, help="rows of other days are kept (default: %(default)s)")
+    parser.add_argument("--count", type=bounded_number(int, 1), default=50_000,
+                        help="photos (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("runs/scaling"),
+                        help="(default: %(default)s)")
+    parser.add_argument("--table", type=Path, default=TABLE,
+                        help="rows of other days are kept (default: %(default)s)")
     options = parser.parse_args()
     options.out = options.out.resolve()
     rows = Rows(options.table)

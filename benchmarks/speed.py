@@ -1,6 +1,8 @@
-"""Milliseconds a face, given its box, crop included: every network in every runtime present, beside dlib and MediaPipe.
+"""Milliseconds a face, given its box, crop included: every network in every runtime present, beside
+dlib and MediaPipe.
 
-With --busy: milliseconds a photo and a training step, on an idle machine and next to processes that use a core each.
+With --busy: milliseconds a photo and a training step, on an idle machine and next to processes that
+use a core each.
 """
 
 import argparse
@@ -43,21 +45,25 @@ def machine():
     """The processor and the versions that timed."""
     told = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     name = re.search(r"model name\s*: (.*)", told)
-    return (f"{name[1] if name else platform.processor() or platform.machine()}, {os.cpu_count()} cores; "
-            f"Python {platform.python_version()}, torch {torch.__version__}, OpenCV {cv2.__version__}")
+    return (f"{name[1] if name else platform.processor() or platform.machine()}, {os.cpu_count()} "
+            "cores; "
+            f"Python {platform.python_version()}, torch {torch.__version__}, OpenCV "
+            f"{cv2.__version__}")
 
 
 def ours(run, side):
     """A function of gray photos and boxes -> keypoints, by a compiled network."""
     def predict(grays, boxes):
         matrices = np.stack([crop_matrix(box, side) for box in boxes])
-        crops = np.stack([crop_image(gray, matrix, side) for gray, matrix in zip(grays, matrices, strict=True)])
+        crops = np.stack([crop_image(gray, matrix, side) for gray,
+                          matrix in zip(grays, matrices, strict=True)])
         return to_points(run(crops[:, None].astype(np.float32) / 255)[0], matrices, side)
     return predict
 
 
 def dlib_predictor():
-    """dlib's regression trees (Kazemi and Sullivan, CVPR 2014) on a box; ImportError if it is not installed."""
+    """dlib's regression trees (Kazemi and Sullivan, CVPR 2014) on a box; ImportError if it is not
+    installed."""
     import dlib
 
     with warnings.catch_warnings():
@@ -72,7 +78,8 @@ def dlib_predictor():
 
 
 def mediapipe_predictor():
-    """MediaPipe's face mesh, following the face in one crop, so that its own detector does not run again."""
+    """MediaPipe's face mesh, following the face in one crop, so that its own detector does not run
+    again."""
     import mediapipe
 
     if not hasattr(mediapipe, "solutions"):
@@ -80,13 +87,15 @@ def mediapipe_predictor():
     mesh = mediapipe.solutions.face_mesh.FaceMesh(static_image_mode=False, max_num_faces=1)
 
     def predict(grays, boxes):
-        return [mesh.process(cv2.cvtColor(crop_image(gray, crop_matrix(box, 192), 192), cv2.COLOR_GRAY2RGB))
+        return [mesh.process(cv2.cvtColor(crop_image(gray, crop_matrix(box, 192), 192),
+                                          cv2.COLOR_GRAY2RGB))
                 for gray, box in zip(grays, boxes, strict=True)]
     return predict
 
 
 def median_ms(predict, grays, boxes, batch, seconds):
-    """Median time of a face over calls with `batch` faces each, for some seconds; the first quarter warms up."""
+    """Median time of a face over calls with `batch` faces each, for some seconds; the first quarter
+    warms up."""
     times, begun, i = [], time.perf_counter(), 0
     while time.perf_counter() < begun + seconds or len(times) < 8:
         rows = [(i + k) % len(grays) for k in range(batch)]
@@ -126,17 +135,23 @@ def training_step(name, threads):
 
 
 def compare_busy(net, count, threads, seconds):
-    """Print the milliseconds of a photo and of a training step, alone and next to `count` busy processes."""
+    """Print the milliseconds of a photo and of a training step, alone and next to `count` busy
+    processes."""
     photo = draw_scene(0, faces=1, width=512, height=512)[0]
-    work = {f"a photo of 512² pixels, {n} thread{'s' * (n > 1)}": partial(KeypointDetector(net, threads=n), photo)
-            for n in threads}
+    work = {
+        f"a photo of 512² pixels, {n} thread{'s' * (n > 1)}": partial(
+            KeypointDetector(net, threads=n), photo
+        )
+        for n in threads
+    }
     work |= {f"a training step, {n} thread{'s' * (n > 1)}": training_step(net, n) for n in threads}
     times = {}
     for processes in (0, count) * 3:  # alternating, since the speed of a shared machine changes
         with busy_processes(processes):
             for name, call in work.items():
                 times.setdefault((name, processes), []).append(median_seconds(call, seconds / 3))
-    print(f"\n{net}, waiting threads {os.environ.get('OMP_WAIT_POLICY', '')}; milliseconds, median\n"
+    print(f"\n{net}, waiting threads {os.environ.get('OMP_WAIT_POLICY', '')}; milliseconds, "
+          "median\n"
           f"{'':<36} {'alone':>8} {f'next to {count} busy':>16} {'ratio':>6}")
     for name in work:
         alone, busy = (1000 * float(np.median(times[name, n])) for n in (0, count))
@@ -144,7 +159,8 @@ def compare_busy(net, count, threads, seconds):
 
 
 def median_seconds(call, seconds):
-    """Median time of a call, over some seconds and at least three calls after a first one that warms up."""
+    """Median time of a call, over some seconds and at least three calls after a first one that
+    warms up."""
     call()
     times, begun = [], time.perf_counter()
     while time.perf_counter() < begun + seconds or len(times) < 3:
@@ -157,13 +173,17 @@ def median_seconds(call, seconds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("nets", nargs="*", help=f"of {', '.join(net_names())} (default: all)")
-    parser.add_argument("--threads", type=bounded_number(int, 1), nargs="+", default=[1, 2], help="(default: %(default)s)")
-    parser.add_argument("--batch", type=bounded_number(int, 1), default=1, help="faces at once (default: %(default)s)")
+    parser.add_argument("--threads", type=bounded_number(int, 1), nargs="+", default=[1, 2],
+                        help="(default: %(default)s)")
+    parser.add_argument("--batch", type=bounded_number(int, 1), default=1,
+                        help="faces at once (default: %(default)s)")
     parser.add_argument(
-        "--seconds", type=bounded_number(float, 0.1), default=2.0, help="of each measurement (default: %(default)s)"
+        "--seconds", type=bounded_number(float, 0.1), default=2.0,
+        help="of each measurement (default: %(default)s)"
     )
     parser.add_argument(
-        "--busy", type=bounded_number(int, 1), metavar="N", help="compare with N busy processes on the machine instead"
+        "--busy", type=bounded_number(int, 1), metavar="N",
+        help="compare with N busy processes on the machine instead"
     )
     options = parser.parse_args()
     print(machine())
@@ -191,15 +211,18 @@ def main():
         try:
             rows.append((name, "its own", 1, make()))
         except ImportError as error:
-            print(f"{name} is left out: {error}; pip install dlib-bin face_recognition_models mediapipe==0.10.21")
-    print(f"\n{'':<20} {'runtime':<10} {'threads':>7} {'ms a face':>10} {'of dlib':>8}   (median, batches of {options.batch})")
+            print(f"{name} is left out: {error}; pip install dlib-bin face_recognition_models "
+                  "mediapipe==0.10.21")
+    print(f"\n{'':<20} {'runtime':<10} {'threads':>7} {'ms a face':>10} {'of dlib':>8}   (median, "
+          f"batches of {options.batch})")
     rounds = []
     for _ in range(ROUNDS):
         rounds.append([])
         for _, _, threads, predict in rows:
             torch.set_num_threads(threads)
             cv2.setNumThreads(threads)
-            rounds[-1].append(median_ms(predict, grays, boxes, options.batch, options.seconds / ROUNDS))
+            rounds[-1].append(median_ms(predict, grays, boxes, options.batch,
+                                        options.seconds / ROUNDS))
     timed = [(*row[:3], ms) for row, ms in zip(rows, np.median(rounds, axis=0), strict=True)]
     unit = next((ms for name, *_, ms in timed if name == "dlib"), float("nan"))
     for name, runtime, threads, ms in timed:

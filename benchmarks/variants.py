@@ -1,4 +1,5 @@
-"""What the ablation puts in the place of parts of models5: losses, labels and heads of the literature."""
+"""What the ablation puts in the place of parts of models5: losses, labels and heads of the
+literature."""
 
 import research.passive_threads  # noqa: F401 - before PyTorch
 import torch
@@ -9,7 +10,8 @@ from models import models5
 
 
 class Base(models5.Net):
-    """models5 before its last step: a distance counts the same for a sure point and for a doubtful one."""
+    """models5 before its last step: a distance counts the same for a sure point and for a doubtful
+    one."""
 
     def scale(self, variance):
         """What distances count for."""
@@ -17,7 +19,8 @@ class Base(models5.Net):
 
 
 class Star(models5.Net):
-    """Distances in units of the spread, as STAR has them (Zhou et al., CVPR 2023), here along x and y."""
+    """Distances in units of the spread, as STAR has them (Zhou et al., CVPR 2023), here along x and
+    y."""
 
     def scale(self, variance):
         """What distances count for."""
@@ -33,7 +36,8 @@ class Logarithm(Base):
 
 
 class Flat(Base):
-    """Nothing to pay within 0.02 in targets, three quarters of half a cell of the lattice, logarithmic from there on."""
+    """Nothing to pay within 0.02 in targets, three quarters of half a cell of the lattice,
+    logarithmic from there on."""
 
     def penalty(self, distance):
         """Cost of distances in targets."""
@@ -41,7 +45,8 @@ class Flat(Base):
 
 
 class Wing(Base):
-    """Logarithmic up to a tenth of the crop, then linear: Feng et al., CVPR 2018, equation 5, over its width."""
+    """Logarithmic up to a tenth of the crop, then linear: Feng et al., CVPR 2018, equation 5, over
+    its width."""
 
     def penalty(self, distance):
         """Cost of distances in targets."""
@@ -51,13 +56,15 @@ class Wing(Base):
 
 
 class SoftWing(Base):
-    """Linear within two pixels of 256, then logarithmic: Lin et al., TIP 2021, over the second of its widths."""
+    """Linear within two pixels of 256, then logarithmic: Lin et al., TIP 2021, over the second of
+    its widths."""
 
     def penalty(self, distance):
         """Cost of distances in targets."""
         near, width, curvature = (pixels / 128 for pixels in (2, 20, 0.5))
         jump = near / width - torch.log1p(torch.tensor(near / curvature))
-        return torch.where(distance < near, distance / width, torch.log1p(distance / curvature) + jump)
+        return torch.where(distance < near, distance / width,
+                           torch.log1p(distance / curvature) + jump)
 
 
 class FacesAlone(Base):
@@ -79,9 +86,11 @@ class Blunter(Base):
 
 
 class HeatMaps(Base):
-    """A map of 32×32 places for each point, with labels that know parts of places (DARK, Zhang et al., CVPR 2020).
+    """A map of 32×32 places for each point, with labels that know parts of places (DARK, Zhang et
+    al., CVPR 2020).
 
-    The mean is the answer (Sun et al., ECCV 2018). Rows and columns of a map are summed, so that all else is as in models5.
+    The mean is the answer (Sun et al., ECCV 2018). Rows and columns of a map are summed, so that
+    all else is as in models5.
     """
 
     label_width = 2 / 32
@@ -90,8 +99,10 @@ class HeatMaps(Base):
         super().__init__()
         del self.maps, self.mix, self.points, self.axes
         self.heat = nn.Sequential(
-            nn.Upsample(scale_factor=2), nn.Conv2d(128, 96, 3, padding=1), nn.ReLU(inplace=True),  # 8 -> 16
-            nn.Upsample(scale_factor=2), nn.Conv2d(96, 64, 3, padding=1), nn.ReLU(inplace=True),  # 16 -> 32
+            # 8 -> 16
+            nn.Upsample(scale_factor=2), nn.Conv2d(128, 96, 3, padding=1), nn.ReLU(inplace=True),
+            # 16 -> 32
+            nn.Upsample(scale_factor=2), nn.Conv2d(96, 64, 3, padding=1), nn.ReLU(inplace=True),
             nn.Conv2d(64, 68, 1))
         self.places = torch.linspace(-1, 1, 65)[1::2]
 
@@ -102,8 +113,8 @@ class HeatMaps(Base):
 
 
 class Cells(Base):
-    """For each point the cell of 8×8 that it lies in, and where in that cell: PIPNet without its neighbours (Jin, Liao,
-    Shao, IJCV 2021).
+    """For each point the cell of 8×8 that it lies in, and where in that cell: PIPNet without its
+    neighbours (Jin, Liao, Shao, IJCV 2021).
     """
 
     def __init__(self):
@@ -111,15 +122,21 @@ class Cells(Base):
         del self.mix, self.points, self.axes
         self.maps = nn.Conv2d(128, 3 * 68, 1)
         grid = torch.linspace(-1, 1, 17)[1::2]
-        self.register_buffer("centers", torch.stack(torch.meshgrid(grid, grid, indexing="xy"), -1).reshape(64, 2))
+        self.register_buffer(
+            "centers", torch.stack(torch.meshgrid(grid, grid, indexing="xy"), -1).reshape(64, 2)
+        )
 
     def cells(self, images):
-        """Scores (n, 68, 64) of the cells, and for each cell where its point would lie (n, 68, 64, 2)."""
-        scores, x, y = self.maps(self.stages(self.stem(images))).float().reshape(-1, 3, 68, 64).unbind(1)
+        """Scores (n, 68, 64) of the cells, and for each cell where its point would lie (n, 68, 64,
+        2)."""
+        scores, x, y = (
+            self.maps(self.stages(self.stem(images))).float().reshape(-1, 3, 68, 64).unbind(1)
+        )
         return scores, self.centers + torch.stack([x, y], -1) / 8  # in halves of cells
 
     def loss(self, images, targets):
-        """Cross-entropy of the cells, and the distance of what the true cell says. Crops without a face teach nothing."""
+        """Cross-entropy of the cells, and the distance of what the true cell says. Crops without a
+        face teach nothing."""
         face = ~targets.isnan().flatten(1).any(1)
         scores, places = self.cells(images)
         scores, places, targets = scores[face], places[face], targets[face]

@@ -1,4 +1,5 @@
-"""How calm points are in clips and how late they come: synthetic clips with sensor noise, one still and one moving."""
+"""How calm points are in clips and how late they come: synthetic clips with sensor noise, one still
+and one moving."""
 
 import argparse
 import time
@@ -20,7 +21,8 @@ RATE, SETTLED = 25, 30  # frames a second; frames until the filter has come to r
 
 
 def clip(photo, frames, noise, moving, seed=0):
-    """Frames of a photo behind a noisy sensor and how far each is moved (frames, 2): two slow sines, or nothing."""
+    """Frames of a photo behind a noisy sensor and how far each is moved (frames, 2): two slow
+    sines, or nothing."""
     rng, steps = np.random.default_rng(seed), np.arange(frames)
     places = np.stack([40 * np.sin(steps / 12), 20 * np.sin(steps / 9)], 1) * moving
     for place in places:
@@ -30,7 +32,8 @@ def clip(photo, frames, noise, moving, seed=0):
 
 
 def followed(detector, photo, frames, noise, moving, smooth):
-    """Answers (frames, 68, 2), the true moves (frames, 2), and the median milliseconds of a frame."""
+    """Answers (frames, 68, 2), the true moves (frames, 2), and the median milliseconds of a
+    frame."""
     tracker, answers, places, times = Tracker(detector, smooth=smooth), [], [], []
     for number, (frame, place) in enumerate(clip(photo, frames, noise, moving)):
         start = time.perf_counter()
@@ -49,19 +52,24 @@ def main():
     detector = KeypointDetector(options.net)
     faces = detector(photo)
     if not faces:
-        raise DataError(f"{options.net} finds no face in the photo of Grace Hopper: it has not learned enough")
+        raise DataError(f"{options.net} finds no face in the photo of Grace Hopper: it has not "
+                        "learned enough")
     start = faces[0].points
     unit = 100 / inter_ocular(start)
-    print(f"{options.net}, a face with {inter_ocular(start):.0f} px between the outer eye corners, {RATE} frames a second; "
+    print(f"{options.net}, a face with {inter_ocular(start):.0f} px between the outer eye corners, "
+          f"{RATE} frames a second; "
           f"% of that distance\n{'noise':>6} {'jitter raw':>11} {'smoothed':>9} {'times less':>11}"
           f"{'moving: error raw':>19} {'smoothed':>9} {'late by frames':>15} {'ms a frame':>11}")
     for noise in (3, 6, 12):
-        still, moving = ([followed(detector, photo, frames, noise, moves, smooth) for smooth in (False, True)]
+        still, moving = ([followed(detector, photo, frames, noise, moves, smooth)
+                          for smooth in (False, True)]
                          for frames, moves in ((90, 0), (75, 1)))
         calm = [jitter(answers[SETTLED:]) * unit for answers, _, _ in still]
-        errors = [unit * np.linalg.norm(answers - start - places[:, None], axis=-1).mean() for answers, places, _ in moving]
+        errors = [unit * np.linalg.norm(answers - start - places[:, None], axis=-1).mean()
+                  for answers, places, _ in moving]
         answers, places, milliseconds = moving[1]
-        print(f"{noise:>6} {calm[0]:>11.2f} {calm[1]:>9.2f} {calm[0] / calm[1]:>11.1f}{errors[0]:>19.2f} {errors[1]:>9.2f} "
+        print(f"{noise:>6} {calm[0]:>11.2f} {calm[1]:>9.2f} "
+              f"{calm[0] / calm[1]:>11.1f}{errors[0]:>19.2f} {errors[1]:>9.2f} "
               f"{lag(answers, start + places[:, None]):>15.2f} {milliseconds:>11.1f}")
 
 

@@ -1,4 +1,5 @@
-"""OpenCV's frontal Haar cascade (Viola, Jones, CVPR 2001; Lienhart, Maydt, ICIP 2002), the default detector."""
+"""OpenCV's frontal Haar cascade (Viola, Jones, CVPR 2001; Lienhart, Maydt, ICIP 2002), the default
+detector."""
 
 import threading
 from pathlib import Path
@@ -9,8 +10,10 @@ import numpy as np
 from facial_keypoints.errors import DataError
 
 WINDOW = 24  # side of the smallest window that the cascades know
-SMALLEST, SHARE = 24, 1 / 80  # tight boxes that are found: 24 px and larger, in large photos 1/80 of the longer side
-PORTRAIT, PORTRAIT_SHARE, PORTRAIT_FACTOR = 320, 0.25, 1.25  # photos up to this side are first searched in large steps of
+# tight boxes that are found: 24 px and larger, in large photos 1/80 of the longer side
+SMALLEST, SHARE = 24, 1 / 80
+# photos up to this side are first searched in large steps of
+PORTRAIT, PORTRAIT_SHARE, PORTRAIT_FACTOR = 320, 0.25, 1.25
 # size, for faces of this share of it alone: who is not found so is looked for again
 
 
@@ -36,7 +39,8 @@ def read_cascade(file):
                         'install an earlier one: pip install "opencv-python>=4.10,<5"')
     cascade = cv2.CascadeClassifier(str(folder / file))
     if cascade.empty():  # OpenCV says nothing when a file does not load
-        raise DataError(f"{folder / file} does not load; install OpenCV again: pip install --force-reinstall opencv-python")
+        raise DataError(f"{folder / file} does not load; install OpenCV again: pip install "
+                        "--force-reinstall opencv-python")
     return cascade
 
 
@@ -46,51 +50,68 @@ def to_gray(image):
 
 
 class Detector:
-    """`detect(image)`: uint8 RGB or gray -> boxes (n, 4) float32 left, top, width, height in pixels, scores (n,).
+    """`detect(image)`: uint8 RGB or gray -> boxes (n, 4) float32 left, top, width, height in
+    pixels, scores (n,).
 
     May be shared by threads.
     """
 
     file = "haarcascade_frontalface_default.xml"
     fit = (0.0, 0.145, 0.865, 0.832)
-    evidence = (0.03, 1.24)  # stage weight at which half of the boxes are faces, and the spread around it
+    # stage weight at which half of the boxes are faces, and the spread around it
+    evidence = (0.03, 1.24)
 
     def __init__(self, scale_factor=1.2, min_neighbors=1, portraits=True):
-        self.scale_factor, self.min_neighbors, self.portraits = scale_factor, min_neighbors, portraits
+        self.scale_factor, self.min_neighbors, self.portraits = (
+            scale_factor,
+            min_neighbors,
+            portraits,
+        )
         load_cascade(self.file)  # a missing file is an error now, not at the first photo
 
     @property
     def fallback(self):
-        """What is asked where this one finds no face that is believed: the small faces of a small photo, then profiles."""
-        return type(self)(self.scale_factor, self.min_neighbors, False) if self.portraits else "haar_profile"
+        """What is asked where this one finds no face that is believed: the small faces of a small
+        photo, then profiles."""
+        return type(self)(self.scale_factor, self.min_neighbors,
+                          False) if self.portraits else "haar_profile"
 
     def detect(self, image):
-        """Search on a copy in which the smallest face that counts just fills the smallest window: no pixel too many."""
+        """Search on a copy in which the smallest face that counts just fills the smallest window:
+        no pixel too many."""
         gray = to_gray(image)
         portrait = self.portraits and max(gray.shape) <= PORTRAIT
-        ratio = min(WINDOW * self.fit[2] / max(SMALLEST, (PORTRAIT_SHARE if portrait else SHARE) * max(gray.shape)), 1.0)
+        ratio = min(WINDOW * self.fit[2] / max(SMALLEST,
+                                               (PORTRAIT_SHARE if portrait
+                                                else SHARE) * max(gray.shape)), 1.0)
         if ratio < 1:
             size = [max(round(n * ratio), 1) for n in gray.shape[::-1]]
             gray = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
         border = 0 if portrait else WINDOW // 2  # faces that the photo's edge cuts off
         boxes, weights = self.search(cv2.copyMakeBorder(gray, *[border] * 4, cv2.BORDER_REPLICATE),
-                                     max(self.scale_factor, PORTRAIT_FACTOR) if portrait else self.scale_factor)
+                                     max(self.scale_factor, PORTRAIT_FACTOR) if portrait
+                                     else self.scale_factor)
         boxes[:, :2] -= border
         middle, spread = self.evidence
         return boxes / np.float32(ratio), 1 / (1 + np.exp((middle - weights) / spread))
 
     def search(self, gray, scale_factor):
         boxes, _, weights = load_cascade(self.file).detectMultiScale3(
-            gray, scale_factor, self.min_neighbors, minSize=(WINDOW, WINDOW), outputRejectLevels=True)
-        return np.asarray(boxes, np.float32).reshape(-1, 4), np.asarray(weights, np.float64).reshape(-1)
+            gray, scale_factor, self.min_neighbors, minSize=(WINDOW, WINDOW),
+            outputRejectLevels=True)
+        return np.asarray(boxes, np.float32).reshape(-1, 4), np.asarray(
+            weights, np.float64
+        ).reshape(-1)
 
 
 def find_parts(image, box, file="haarcascade_eye.xml", min_neighbors=2):
-    """Boxes (n, 4) of eyes or smiles inside a face box, in pixels of the image, by one of OpenCV's cascades."""
+    """Boxes (n, 4) of eyes or smiles inside a face box, in pixels of the image, by one of OpenCV's
+    cascades."""
     left, top, width, height = (round(float(v)) for v in box)
     left, top = max(left, 0), max(top, 0)
     face = to_gray(image)[top:top + height, left:left + width]
     if not face.size:
         return np.zeros((0, 4), np.float32)
-    found = load_cascade(file).detectMultiScale(face, 1.1, min_neighbors, minSize=(max(width // 8, 8),) * 2)
+    found = load_cascade(file).detectMultiScale(face, 1.1, min_neighbors,
+                                                minSize=(max(width // 8, 8),) * 2)
     return np.asarray(found, np.float32).reshape(-1, 4) + np.array([left, top, 0, 0], np.float32)

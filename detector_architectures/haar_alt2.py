@@ -1,4 +1,5 @@
-"""OpenCV's second alternative frontal cascade: tighter, with fewer false boxes and fewer faces found."""
+"""OpenCV's second alternative frontal cascade: tighter, with fewer false boxes and fewer faces
+found."""
 
 from . import haar
 

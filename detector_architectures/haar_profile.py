@@ -25,5 +25,6 @@ class Detector(haar.Detector):
         if not len(boxes):
             return boxes, weights
         above = weights - weights.min()  # OpenCV takes no negative scores here
-        kept = cv2.dnn.NMSBoxes(boxes.tolist(), above.tolist(), 0, 0.3)  # a face found from both sides is one face
+        # a face found from both sides is one face
+        kept = cv2.dnn.NMSBoxes(boxes.tolist(), above.tolist(), 0, 0.3)
         return boxes[kept], weights[kept]

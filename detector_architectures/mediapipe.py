@@ -1,4 +1,5 @@
-"""MediaPipe's face detector (BlazeFace, Bazarevsky et al., 2019), where the package is installed."""
+"""MediaPipe's face detector (BlazeFace, Bazarevsky et al., 2019), where the package is
+installed."""
 
 import threading
 
@@ -9,7 +10,8 @@ from facial_keypoints.errors import DataError
 
 
 class Detector:
-    """`detect(image)`: uint8 RGB or gray -> tight boxes (n, 4) float32 in pixels, scores (n,) in 0…1."""
+    """`detect(image)`: uint8 RGB or gray -> tight boxes (n, 4) float32 in pixels, scores (n,) in
+    0…1."""
 
     fit = (0.0, 0.0, 1.0, 1.0)  # boxes are made from its landmarks: tight already
 
@@ -17,10 +19,12 @@ class Detector:
         try:
             from mediapipe.python.solutions import face_detection
         except ImportError:
-            raise DataError("detector 'mediapipe' needs what is not installed: pip install mediapipe==0.10.21 "
+            raise DataError("detector 'mediapipe' needs what is not installed: pip install "
+                            "mediapipe==0.10.21 "
                             "(later releases come without their models)") from None
         self.lock = threading.Lock()  # the graph handles one image at a time
-        self.net = face_detection.FaceDetection(model_selection=1, min_detection_confidence=min_score)
+        self.net = face_detection.FaceDetection(model_selection=1,
+                                                min_detection_confidence=min_score)
 
     def detect(self, image):
         image = np.dstack([image] * 3) if image.ndim == 2 else image
@@ -30,7 +34,9 @@ class Detector:
             return np.zeros((0, 4), np.float32), np.zeros(0)
         scores = np.clip([one.score[0] for one in found], 0, 1)
         size = np.array(image.shape[1::-1])
-        marks = np.array([[(p.x, p.y) for p in one.location_data.relative_keypoints] for one in found]) * size - 0.5
-        eyes, nose, mouth = marks[:, :2], marks[:, 2:3], marks[:, 3:4]  # one point for the mouth: its middle
+        marks = np.array([[(p.x, p.y) for p in one.location_data.relative_keypoints]
+                          for one in found]) * size - 0.5
+        # one point for the mouth: its middle
+        eyes, nose, mouth = marks[:, :2], marks[:, 2:3], marks[:, 3:4]
         half = (eyes[:, 1:] - eyes[:, :1]) * 0.4
         return from_landmarks(np.concatenate([eyes, nose, mouth - half, mouth + half], 1)), scores

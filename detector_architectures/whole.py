@@ -4,7 +4,8 @@ import numpy as np
 
 
 class Detector:
-    """`detect(image)` -> one box, the picture's own; the face is taken to fill it as it fills the training crops."""
+    """`detect(image)` -> one box, the picture's own; the face is taken to fill it as it fills the
+    training crops."""
 
     fit = (0.0, 0.0, 0.8, 0.8)  # the tight box is 1 / CROP_SCALE of the crop
 

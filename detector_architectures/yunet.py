@@ -1,4 +1,5 @@
-"""YuNet (Wu, Peng, Yu, MIR 2023) by OpenCV's FaceDetectorYN; its weights, 227 kB, are fetched once when asked for."""
+"""YuNet (Wu, Peng, Yu, MIR 2023) by OpenCV's FaceDetectorYN; its weights, 227 kB, are fetched once
+when asked for."""
 
 import hashlib
 import os
@@ -16,18 +17,21 @@ from facial_keypoints.files import atomic_write
 WEIGHTS = Path(__file__).resolve().parents[1] / "data" / "face_detection_yunet_2023mar.onnx"
 SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 ADDRESSES = [
-    f"https://media.githubusercontent.com/media/opencv/opencv_zoo/main/models/face_detection_yunet/{WEIGHTS.name}",
-    f"https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet/{WEIGHTS.name}",
+    f"https://{place}/models/face_detection_yunet/{WEIGHTS.name}"
+    for place in ("media.githubusercontent.com/media/opencv/opencv_zoo/main",
+                  "github.com/opencv/opencv_zoo/raw/main")
 ]
 LONG_SIDE = 1280  # larger photos are searched on a copy of this size
 
 
 def find_weights():
-    """The ONNX file: what YUNET_ONNX names, or the one that was fetched. Raises DataError that says how to get it."""
+    """The ONNX file: what YUNET_ONNX names, or the one that was fetched. Raises DataError that says
+    how to get it."""
     given = os.environ.get("YUNET_ONNX")
     path = Path(given) if given else WEIGHTS
     if not path.is_file():
-        raise DataError(f"{path}: no such file; YuNet's weights are fetched by `python -m detector_architectures.yunet`, "
+        raise DataError(f"{path}: no such file; YuNet's weights are fetched by `python -m "
+                        "detector_architectures.yunet`, "
                         "or set YUNET_ONNX to where they are")
     return path
 
@@ -36,12 +40,14 @@ def check(path, data):
     """Raise DataError unless the bytes of a file are the ones that are meant."""
     found = hashlib.sha256(data).hexdigest()
     if found != SHA256:
-        raise DataError(f"{path}: sha256 {found[:12]}…, expected {SHA256[:12]}…: not YuNet's weights of March 2023; "
+        raise DataError(f"{path}: sha256 {found[:12]}…, expected {SHA256[:12]}…: not YuNet's "
+                        "weights of March 2023; "
                         "delete it, or set YUNET_ONNX to where they are")
 
 
 class Detector:
-    """`detect(image)`: uint8 RGB or gray -> tight boxes (n, 4) float32 in pixels, scores (n,) in 0…1."""
+    """`detect(image)`: uint8 RGB or gray -> tight boxes (n, 4) float32 in pixels, scores (n,) in
+    0…1."""
 
     fit = (0.0, 0.0, 1.0, 1.0)  # boxes are made from its five landmarks: tight already
 
@@ -61,7 +67,9 @@ class Detector:
             _, rows = self.net.detect(small)
         if rows is None:
             return np.zeros((0, 4), np.float32), np.zeros(0)
-        return from_landmarks(rows[:, 4:14].reshape(-1, 5, 2)) / np.float32(ratio), rows[:, 14].clip(0, 1).astype(float)
+        return from_landmarks(rows[:, 4:14].reshape(-1, 5, 2)) / np.float32(ratio), rows[
+            :, 14
+        ].clip(0, 1).astype(float)
 
 
 def fetch(addresses=ADDRESSES, path=WEIGHTS):
@@ -78,7 +86,8 @@ def fetch(addresses=ADDRESSES, path=WEIGHTS):
         atomic_write(path, data)
         return
     raise DataError(
-        f"YuNet's weights could not be fetched ({'; '.join(reasons)}). Fetch them by hand and place them as {path}."
+        f"YuNet's weights could not be fetched ({'; '.join(reasons)}). Fetch them by hand and "
+        f"place them as {path}."
     )
 
 

@@ -11,12 +11,14 @@ import importlib
 __version__ = "0.2.0"
 __all__ = ["DataError", "Face", "KeypointDetector", "UsageError", "find_keypoints"]
 
-_MODULES = {"DataError": "errors", "UsageError": "errors", "Face": "detector", "KeypointDetector": "detector",
+_MODULES = {"DataError": "errors", "UsageError": "errors", "Face": "detector",
+            "KeypointDetector": "detector",
             "find_keypoints": "detector"}
 
 
 def __getattr__(name):
-    """Import what is asked for only then: `facial-keypoints --help` needs neither OpenCV nor ONNX Runtime."""
+    """Import what is asked for only then: `facial-keypoints --help` needs neither OpenCV nor ONNX
+    Runtime."""
     if name in _MODULES:
         return getattr(importlib.import_module(f"facial_keypoints.{_MODULES[name]}"), name)
     raise AttributeError(f"module 'facial_keypoints' has no attribute {name!r}")

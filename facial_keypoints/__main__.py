@@ -14,30 +14,43 @@ from facial_keypoints.errors import bounded_number, nonempty_path, run_command
 
 def read_options(arguments=None):
     """The options of the command, checked."""
-    parser = argparse.ArgumentParser(description="Find faces and 68 keypoints on each, in photos and clips.")
+    parser = argparse.ArgumentParser(description="Find faces and 68 keypoints on each, in photos "
+                                                 "and clips.")
     parser.add_argument("photos", nargs="*", type=nonempty_path, metavar="PHOTO|FOLDER|CLIP")
-    parser.add_argument("--camera", type=bounded_number(int, 0), metavar="N", help="follow faces before a camera until Ctrl-C")
-    parser.add_argument("--net", default=DEFAULT_NET, help="a network or a checkpoint (default: %(default)s)")
+    parser.add_argument("--camera", type=bounded_number(int, 0), metavar="N",
+                        help="follow faces before a camera until Ctrl-C")
+    parser.add_argument("--net", default=DEFAULT_NET,
+                        help="a network or a checkpoint (default: %(default)s)")
     parser.add_argument("--detector", default=DEFAULT_DETECTOR,
                         choices=detector_names(), help="(default: %(default)s)")
-    parser.add_argument("--tilted", action="store_true", help="find faces tilted up to 45 degrees too; five times slower")
+    parser.add_argument("--tilted", action="store_true",
+                        help="find faces tilted up to 45 degrees too; five times slower")
     parser.add_argument("--boxes", type=nonempty_path, metavar="CSV",
                         help="name,left,top,width,height: tight boxes instead of a detector")
-    parser.add_argument("--csv", type=nonempty_path, metavar="OUT", help="one row a face; '-' for standard output")
+    parser.add_argument("--csv", type=nonempty_path, metavar="OUT",
+                        help="one row a face; '-' for standard output")
     parser.add_argument("--json", type=nonempty_path, metavar="OUT",
-                        help="one JSON object a line and face, with its pose; '-' for standard output")
-    parser.add_argument("--coco", type=nonempty_path, metavar="OUT", help="COCO keypoints JSON; '-' for standard output")
-    parser.add_argument("--pts", type=nonempty_path, metavar="FOLDER", help="a .pts file a face, named after its photo")
-    parser.add_argument("--draw", type=nonempty_path, metavar="FOLDER|FILE", help="draw on copies of the photos and clips")
+                        help="one JSON object a line and face, with its pose; '-' for standard "
+                             "output")
+    parser.add_argument("--coco", type=nonempty_path, metavar="OUT",
+                        help="COCO keypoints JSON; '-' for standard output")
+    parser.add_argument("--pts", type=nonempty_path, metavar="FOLDER",
+                        help="a .pts file a face, named after its photo")
+    parser.add_argument("--draw", type=nonempty_path, metavar="FOLDER|FILE",
+                        help="draw on copies of the photos and clips")
     parser.add_argument("--style", default="points", choices=["points", *STYLES],
                         help="of --draw; blur makes faces unrecognizable (default: %(default)s)")
-    parser.add_argument("--min-confidence", type=bounded_number(float, 0, 1), default=MIN_CONFIDENCE,
+    parser.add_argument("--min-confidence", type=bounded_number(float, 0, 1),
+                        default=MIN_CONFIDENCE,
                         help="leave out faces below (default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, … (default: %(default)s)")
+    parser.add_argument("--device", default="auto",
+                        help="auto, cpu, cuda, … (default: %(default)s)")
     parser.add_argument("--runtime", default="auto", choices=["auto", *RUNTIMES],
-                        help="what runs the network; auto: the quickest installed (default: %(default)s)")
+                        help="what runs the network; auto: the quickest installed (default: "
+                             "%(default)s)")
     parser.add_argument("--threads", type=bounded_number(int, 0), default=1,
-                        help="of the network; 0: as many as the runtime chooses (default: %(default)s)")
+                        help="of the network; 0: as many as the runtime chooses (default: "
+                             "%(default)s)")
     parser.add_argument("--without-faces", type=nonempty_path, metavar="OUT",
                         help="write the names of photos in which no face was accepted, one a line")
     options = parser.parse_args(arguments)
@@ -47,28 +60,40 @@ def read_options(arguments=None):
 
 
 def main(arguments=None, checkpoints=None):
-    """Run the command; checkpoints: the module that is imported where a network needs PyTorch, see `model.Checkpoints`."""
+    """Run the command; checkpoints: the module that is imported where a network needs PyTorch, see
+    `model.Checkpoints`."""
     options = read_options(arguments)
     from facial_keypoints.detector import KeypointDetector  # OpenCV and a runtime: not for --help
     from facial_keypoints.files import atomic_open, refuse_overwriting
     from facial_keypoints.formats import WRITERS, PtsWriter
     from facial_keypoints.model import needs_pytorch
-    from facial_keypoints.predict_files import drawing_path, follow_video, jobs, predict_files, refuse_beside
+    from facial_keypoints.predict_files import (
+        drawing_path,
+        follow_video,
+        jobs,
+        predict_files,
+        refuse_beside,
+    )
 
     if checkpoints and needs_pytorch(options.net, options.runtime, options.device):
         importlib.import_module(checkpoints)
-    detector = KeypointDetector(options.net, options.detector, options.device, options.min_confidence, options.runtime,
+    detector = KeypointDetector(options.net, options.detector, options.device,
+                                options.min_confidence, options.runtime,
                                 options.threads, options.tilted)
     work = jobs(options) if options.photos else []
     several = len({path for _, path, _ in work}) > 1
-    drawings = {path: drawing_path(options.draw, name, several) for name, path, _ in work if options.draw and path}
+    drawings = {path: drawing_path(options.draw, name, several) for name, path,
+                _ in work if options.draw and path}
     targets = {kind: getattr(options, kind) for kind in WRITERS if getattr(options, kind)}
-    refuse_overwriting([*(path for _, path, _ in work if path), *filter(None, [options.boxes]), detector.model.path],
-                       [*drawings.values(), *(Path(target) for target in targets.values() if target != "-")])
+    refuse_overwriting([*(path for _, path, _ in work if path), *filter(None, [options.boxes]),
+                        detector.model.path],
+                       [*drawings.values(),
+                        *(Path(target) for target in targets.values() if target != "-")])
     if options.pts:
         refuse_beside(options.pts, work)
     with contextlib.ExitStack() as stack:
-        answers = [WRITERS[kind](sys.stdout.buffer if target == "-" else stack.enter_context(atomic_open(target)))
+        answers = [WRITERS[kind](sys.stdout.buffer if target == "-"
+                                 else stack.enter_context(atomic_open(target)))
                    for kind, target in targets.items()]
         if options.pts:
             answers.append(PtsWriter(options.pts))
@@ -76,7 +101,8 @@ def main(arguments=None, checkpoints=None):
             failed = predict_files(detector, work, answers, drawings, options)
         else:
             failed = []
-            follow_video(detector, options.camera, f"camera{options.camera}", answers, options.draw, options, sys.stderr)
+            follow_video(detector, options.camera, f"camera{options.camera}", answers, options.draw,
+                         options, sys.stderr)
         for file in answers:
             file.close()
     for message in failed:

@@ -1,19 +1,26 @@
-"""Where the files that come with the library lie, and the names of its defaults; imports nothing heavy."""
+"""Where the files that come with the library lie, and the names of its defaults; imports nothing
+heavy."""
 
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
-_INSTALLED = (_PACKAGE / "saved_models").is_dir()  # a wheel carries them inside; in a clone they lie next to the package
+# a wheel carries them inside; in a clone they lie next to the package
+_INSTALLED = (_PACKAGE / "saved_models").is_dir()
 
 SAVED_MODELS = (_PACKAGE if _INSTALLED else _PACKAGE.parent) / "saved_models"
 DETECTORS = (_PACKAGE if _INSTALLED else _PACKAGE.parent) / "detector_architectures"
-DETECTORS_MODULE = "facial_keypoints.detector_architectures" if _INSTALLED else "detector_architectures"
+DETECTORS_MODULE = (
+    "facial_keypoints.detector_architectures" if _INSTALLED else "detector_architectures"
+)
 
 DEFAULT_NET = "models5"
 DEFAULT_DETECTOR = "haar"
-MIN_CONFIDENCE = 0.5  # keeps all true boxes of an eager Haar cascade on validation frames: python benchmarks/confidence.py
+# keeps all true boxes of an eager Haar cascade on validation frames: python
+# benchmarks/confidence.py
+MIN_CONFIDENCE = 0.5
 STYLES = ("pose", "glasses", "blur")  # of drawings, besides points
-RUNTIMES = {"openvino": ("openvino",), "onnx": ("onnxruntime",), "torch": ("torch",)}  # the fastest first
+# the fastest first
+RUNTIMES = {"openvino": ("openvino",), "onnx": ("onnxruntime",), "torch": ("torch",)}
 
 
 def detector_names() -> list[str]:

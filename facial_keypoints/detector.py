@@ -17,14 +17,17 @@ from facial_keypoints.images import as_image
 from facial_keypoints.model import find_model, load_model
 from facial_keypoints.pose import Pose
 
-DUPLICATE_OVERLAP = 0.57  # share of the smaller box inside another from which two faces are one: faces do not hold faces
-PHOTOS_AT_ONCE = 16  # of a list: so many are in memory, and their crops go through the network together
+# share of the smaller box inside another from which two faces are one: faces do not hold faces
+DUPLICATE_OVERLAP = 0.57
+# of a list: so many are in memory, and their crops go through the network together
+PHOTOS_AT_ONCE = 16
 MIN_REFINE_CONFIDENCE = 0.1  # below it nothing is gained by looking again
 
 
 @dataclass
 class Face:
-    """One face: points (68, 2) and their tight box (4,), left, top, width, height, in pixels; confidence in 0…1.
+    """One face: points (68, 2) and their tight box (4,), left, top, width, height, in pixels;
+    confidence in 0…1.
 
     Where boxes were given, `box` is the given one.
     """
@@ -38,25 +41,33 @@ class Face:
 
 
 class KeypointDetector:
-    """Finds faces and their keypoints: `KeypointDetector()(photo)` -> list of Face, the largest first.
+    """Finds faces and their keypoints: `KeypointDetector()(photo)` -> list of Face, the largest
+    first.
 
-    net: the name of a model, the path of an .onnx file, or (after `import models`, with PyTorch) of a checkpoint;
-    detector: a detector's name, or an object with its `detect`; runtime: openvino, onnx or torch, 'auto' for the fastest
-    that is installed; threads: of the network for one call (0: as many as the runtime chooses; a single face gains
-    nothing from a second one);
+    net: the name of a model, the path of an .onnx file, or (after `import models`, with PyTorch) of
+    a checkpoint; detector: a detector's name, or an object with its `detect`; runtime: openvino,
+    onnx or torch, 'auto' for the fastest that is installed; threads: of the network for one call
+    (0: as many as the runtime chooses; a single face gains nothing from a second one);
     tilted: look for faces tilted up to 45 degrees as well, on turned copies of the photo.
-    Faces whose confidence (the network's, over all points, times their likeness to a head) is below `min_confidence` are
-    left out, and so is the less confident of two that lie on one another. Where none is left, the detector's `fallback`
-    is asked, if it has one.
-    One KeypointDetector may be shared by any number of threads, if its detector may be (all of detector_architectures/ may).
+    Faces whose confidence (the network's, over all points, times their likeness to a head) is below
+    `min_confidence` are left out, and so is the less confident of two that lie on one another.
+    Where none is left, the detector's `fallback` is asked, if it has one.
+    One KeypointDetector may be shared by any number of threads, if its detector may be (all of
+    detector_architectures/ may).
     """
 
-    looks = 3  # at the most: crops around the answers in the one before, until crop and answers fit; boxes need not
+    # at the most: crops around the answers in the one before, until crop and answers fit; boxes
+    # need not
+    looks = 3
     batch = 64  # faces at once
 
     def __init__(self, net=DEFAULT_NET, detector=DEFAULT_DETECTOR, device="auto",
                  min_confidence=MIN_CONFIDENCE, runtime="auto", threads=1, tilted=False):
-        self.model = load_model(net, runtime, device, threads) if isinstance(net, (str, os.PathLike)) else net
+        self.model = (
+            load_model(net, runtime, device, threads)
+            if isinstance(net, (str, os.PathLike))
+            else net
+        )
         self.detector = load_detector(detector) if isinstance(detector, str) else detector
         self.min_confidence, self.tilted = min_confidence, tilted
 
@@ -64,23 +75,26 @@ class KeypointDetector:
         return self.detect(photo)[0]
 
     def detect(self, photo):
-        """All faces of a photo: those accepted, the largest first, and the rejected ones, the most confident first.
+        """All faces of a photo: those accepted, the largest first, and the rejected ones, the most
+        confident first.
 
-        Rejected are the faces at boxes of the face detector whose confidence is below `min_confidence`.
+        Rejected are the faces at boxes of the face detector whose confidence is below
+        `min_confidence`.
         """
         return self.detect_batch([photo])[0]
 
     def detect_batch(self, photos):
         """As `detect`, for a list of photos at once -> a list of pairs (accepted, rejected).
 
-        The crops of all photos go through the network together, which pays on GPUs and with several threads. All photos
-        are in memory at once.
+        The crops of all photos go through the network together, which pays on GPUs and with several
+        threads. All photos are in memory at once.
         """
         images = [as_image(photo) for photo in photos]
         found, todo, detector = [([], []) for _ in images], range(len(images)), self.detector
         while detector and todo:
             boxes = [self.search(images[index], detector) for index in todo]
-            candidates = self._predict([images[index] for index in todo], *map(list, zip(*boxes, strict=True)))
+            candidates = self._predict([images[index] for index in todo],
+                                       *map(list, zip(*boxes, strict=True)))
             for index, faces in zip(todo, candidates, strict=True):
                 accepted, rejected = found[index]
                 accepted += self.filter_faces(faces)
@@ -89,56 +103,67 @@ class KeypointDetector:
             detector = getattr(detector, "fallback", None)
             detector = load_detector(detector) if isinstance(detector, str) else detector
         return [(sorted(accepted, key=lambda face: -face.box[2] * face.box[3]),
-                 sorted(rejected, key=lambda face: -face.confidence)) for accepted, rejected in found]
+                 sorted(rejected, key=lambda face: -face.confidence)) for accepted,
+                 rejected in found]
 
     def filter_faces(self, faces):
         """The faces that the network is sure enough of, each once, the surest first."""
         kept = []
         for face in sorted(faces, key=lambda face: -face.confidence):
             box = tight_box(face.points)
-            double = kept and overlap(np.stack([other.box for other in kept]), box, of_smaller=True).max() > DUPLICATE_OVERLAP
+            double = kept and overlap(np.stack([other.box for other in kept]), box,
+                                      of_smaller=True).max() > DUPLICATE_OVERLAP
             if face.confidence >= self.min_confidence and not double:
                 face.box = box
                 kept.append(face)
         return kept
 
     def search(self, image, detector):
-        """Tight boxes (n, 4) of what a detector finds, and how far each is tilted (n,) in degrees."""
-        found, fit = [], getattr(detector, "fit", (0, 0, 1, 1))  # boxes of a detector without one are tight already
+        """Tight boxes (n, 4) of what a detector finds, and how far each is tilted (n,) in
+        degrees."""
+        # boxes of a detector without one are tight already
+        found, fit = [], getattr(detector, "fit", (0, 0, 1, 1))
         for angle in (0, -30, 30, -55, 55) if self.tilted else (0,):
             matrix, size = rotated_copy(image.shape[:2], angle)
             copy = image if angle == 0 else cv2.warpAffine(image, matrix, size)
             boxes = to_tight(detector.detect(copy)[0], fit)
-            middles = (boxes[:, :2] + boxes[:, 2:] / 2 - matrix[:, 2]) @ matrix[:, :2]  # back, by a rotation's inverse
+            # back, by a rotation's inverse
+            middles = (boxes[:, :2] + boxes[:, 2:] / 2 - matrix[:, 2]) @ matrix[:, :2]
             boxes[:, :2] = middles - boxes[:, 2:] / 2
             found.append((boxes, np.full(len(boxes), float(angle))))
         return tuple(np.concatenate(column) for column in zip(*found, strict=True))
 
     def predict_boxes(self, photo, boxes, angles=None):
-        """Keypoints at given tight boxes (n, 4): one Face a box, in their order, whatever the confidence.
+        """Keypoints at given tight boxes (n, 4): one Face a box, in their order, whatever the
+        confidence.
 
-        angles (n,): how far the faces are tilted clockwise, in degrees; their crops are turned back.
+        angles (n,): how far the faces are tilted clockwise, in degrees; their crops are turned
+        back.
         """
         boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
         angles = np.zeros(len(boxes)) if angles is None else np.asarray(angles, np.float64)
         return self._predict([as_image(photo)], [boxes], [angles])[0]
 
     def _predict(self, images, boxes, angles):
-        """Faces at the boxes (n, 4) and angles (n,) of each image, as `predict_boxes`: a list of Face for each image."""
+        """Faces at the boxes (n, 4) and angles (n,) of each image, as `predict_boxes`: a list of
+        Face for each image."""
         grays = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images]
         counts = [len(one) for one in boxes]
         owners = np.repeat(np.arange(len(images)), counts)
         boxes, angles, faces = np.concatenate(boxes), np.concatenate(angles), []
         for start in range(0, len(boxes), self.batch):
             some = slice(start, start + self.batch)
-            points, confidence = self._refine([grays[owner] for owner in owners[some]], boxes[some].copy(), angles[some].copy())
-            faces += [Face(box, face, float(sure.mean() * score), sure) for box, face, sure, score in
+            points, confidence = self._refine([grays[owner] for owner in owners[some]],
+                                              boxes[some].copy(), angles[some].copy())
+            faces += [Face(box, face, float(sure.mean() * score), sure) for box, face, sure,
+                      score in
                       zip(boxes[some], points, confidence, shape_score(points), strict=True)]
         ends = np.cumsum(counts)
         return [faces[end - count:end] for end, count in zip(ends, counts, strict=True)]
 
     def _refine(self, grays, boxes, angles):
-        """Keypoints (n, 68, 2) and confidence (n, 68) of one face each in n images, in crops that fit the prediction before."""
+        """Keypoints (n, 68, 2) and confidence (n, 68) of one face each in n images, in crops that
+        fit the prediction before."""
         points, confidence = self.predict_crops(grays, boxes, angles)
         for _ in range(self.looks - 1):
             better, level = level_boxes(points)
@@ -148,14 +173,19 @@ class KeypointDetector:
                 break
             boxes[again], angles[again] = better[again], level[again]
             chosen = [grays[index] for index in np.flatnonzero(again)]
-            points[again], confidence[again] = self.predict_crops(chosen, boxes[again], angles[again])
+            points[again], confidence[again] = self.predict_crops(
+                chosen, boxes[again], angles[again]
+            )
         return self.model.correct(points), confidence
 
     def predict_crops(self, grays, boxes, angles):
-        """Predictions in the crop of one box (n, 4) in each of n gray images: points (n, 68, 2), confidence (n, 68)."""
+        """Predictions in the crop of one box (n, 4) in each of n gray images: points (n, 68, 2),
+        confidence (n, 68)."""
         side = self.model.side
-        matrices = np.stack([crop_matrix(box, side, angle=a) for box, a in zip(boxes, angles, strict=True)])
-        crops = np.stack([crop_image(gray, matrix, side) for gray, matrix in zip(grays, matrices, strict=True)])
+        matrices = np.stack([crop_matrix(box, side, angle=a) for box,
+                             a in zip(boxes, angles, strict=True)])
+        crops = np.stack([crop_image(gray, matrix, side) for gray,
+                          matrix in zip(grays, matrices, strict=True)])
         targets, confidence = self.model(crops[:, None].astype(np.float32) / 255)
         return to_points(targets, matrices, side), confidence
 
@@ -163,19 +193,23 @@ class KeypointDetector:
 def find_keypoints(photo, **options):
     """Faces of one photo (path, array or PIL image), or a list of such lists for a list of photos.
 
-    `options` are those of KeypointDetector. The detector of the last call is kept: a loop over photos loads it once.
+    `options` are those of KeypointDetector. The detector of the last call is kept: a loop over
+    photos loads it once.
     """
     net = options.get("net", DEFAULT_NET)
-    path = find_model(net, options.get("runtime", "auto"), options.get("device", "auto")) if isinstance(net, str) else None
+    path = find_model(net, options.get("runtime", "auto"),
+                      options.get("device", "auto")) if isinstance(net, str) else None
     changed = path.stat().st_mtime_ns if path and path.is_file() else None
     detector = _kept_detector(changed, **options)
     if not isinstance(photo, (list, tuple)):
         return detector(photo)
-    batches = (photo[start:start + PHOTOS_AT_ONCE] for start in range(0, len(photo), PHOTOS_AT_ONCE))
+    batches = (photo[start:start + PHOTOS_AT_ONCE]
+               for start in range(0, len(photo), PHOTOS_AT_ONCE))
     return [accepted for batch in batches for accepted, _ in detector.detect_batch(batch)]
 
 
 @lru_cache(maxsize=1)
 def _kept_detector(changed, **options):
-    """The detector of `find_keypoints`, made anew for other options or when the file of weights has `changed`."""
+    """The detector of `find_keypoints`, made anew for other options or when the file of weights has
+    `changed`."""
     return KeypointDetector(**options)

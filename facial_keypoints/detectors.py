@@ -14,15 +14,18 @@ __all__ = ["DEFAULT_DETECTOR", "detector_names", "from_landmarks", "load_detecto
 def load_detector(name):
     """A detector by name. Raises UsageError for a name that is not present."""
     if name not in detector_names():
-        raise UsageError(f"no detector {name!r}; present are {', '.join(detector_names())} (files in detector_architectures/)")
+        raise UsageError(f"no detector {name!r}; present are {', '.join(detector_names())} (files "
+                         "in detector_architectures/)")
     return importlib.import_module(f"{DETECTORS_MODULE}.{name}").Detector()
 
 
 def to_tight(boxes, fit):
-    """A detector's boxes (n, 4) -> tight boxes of the 68 points (n, 4), by its `fit` (x, y, width, height).
+    """A detector's boxes (n, 4) -> tight boxes of the 68 points (n, 4), by its `fit` (x, y, width,
+    height).
 
-    x, y: from the detector's center to that of the tight box; width, height: of the tight box; all as shares of the
-    detector's width and height. Measured on training frames: python benchmarks/detectors.py --fit.
+    x, y: from the detector's center to that of the tight box; width, height: of the tight box; all
+    as shares of the detector's width and height. Measured on training frames: python
+    benchmarks/detectors.py --fit.
     """
     size = boxes[:, 2:]
     center, tight = boxes[:, :2] + size * (0.5 + np.array(fit[:2])), size * np.array(fit[2:])
@@ -30,14 +33,18 @@ def to_tight(boxes, fit):
 
 
 def from_landmarks(landmarks):
-    """Eyes, nose tip and mouth corners (n, 5, 2), viewer's left first, in pixels -> tight boxes of the 68 points (n, 4).
+    """Eyes, nose tip and mouth corners (n, 5, 2), viewer's left first, in pixels -> tight boxes of
+    the 68 points (n, 4).
 
     The mean head is laid over the five by the similarity that fits best.
     """
     head = mean_head()[:, :2]
     five = np.stack([head[36:42].mean(0), head[42:48].mean(0), head[30], head[48], head[54]])
-    model, seen = ((points - points.mean(-2, keepdims=True)) @ [1, 1j] for points in (five, np.asarray(landmarks, float)))
+    model, seen = ((points - points.mean(-2, keepdims=True)) @ [1, 1j]
+                   for points in (five, np.asarray(landmarks, float)))
     turns = seen @ model.conj() / np.square(np.abs(model)).sum()  # (n,) complex: scale and angle
     whole = turns[:, None] * ((head - five.mean(0)) @ [1, 1j])
-    points = np.stack([whole.real, whole.imag], -1) + np.asarray(landmarks, float).mean(1, keepdims=True)
+    points = np.stack([whole.real, whole.imag], -1) + np.asarray(landmarks, float).mean(
+        1, keepdims=True
+    )
     return tight_box(points)

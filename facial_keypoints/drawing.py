@@ -9,15 +9,19 @@ AXIS_COLORS = ((213, 94, 0), (0, 158, 115), (0, 114, 178))  # of the axes x, y, 
 
 
 def draw_axes(image, pose, thickness=None):
-    """Draw x (orange), y (green), z (blue, towards the viewer) of a head at its nose, into a uint8 RGB image."""
+    """Draw x (orange), y (green), z (blue, towards the viewer) of a head at its nose, into a uint8
+    RGB image."""
     start = mean_head()[30]
     ends = np.stack([start, *(start + 0.9 * np.diag([1.0, 1.0, -1.0]))])
-    pixels = cv2.projectPoints(ends, cv2.Rodrigues(pose.rotation)[0], pose.translation, pose.camera, None)[0][:, 0]
+    pixels = cv2.projectPoints(ends, cv2.Rodrigues(pose.rotation)[0], pose.translation, pose.camera,
+                               None)[0][:, 0]
     if not np.abs(pixels).max() < 1e5:
         return
-    width = thickness or max(round(float(np.linalg.norm(pixels[1:] - pixels[0], axis=1).max()) / 30), 1)
+    width = thickness or max(round(float(np.linalg.norm(pixels[1:] - pixels[0],
+                                                        axis=1).max()) / 30), 1)
     for end, color in zip(pixels[1:], AXIS_COLORS, strict=True):
-        cv2.line(image, *(tuple(round(float(v)) for v in p) for p in (pixels[0], end)), color, width, cv2.LINE_AA)
+        cv2.line(image, *(tuple(round(float(v)) for v in p) for p in (pixels[0], end)), color,
+                 width, cv2.LINE_AA)
 
 
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, BLACK = (
@@ -37,7 +41,8 @@ def rgb(color):
 
 
 def draw_faces(image, faces):
-    """A copy of a uint8 RGB photo (h, w, 3) with the keypoints of its faces drawn, sized to each face."""
+    """A copy of a uint8 RGB photo (h, w, 3) with the keypoints of its faces drawn, sized to each
+    face."""
     canvas = image.copy()
     for face in faces:
         size = max(float(np.ptp(face.points, axis=0).max()), 1.0)
@@ -47,5 +52,6 @@ def draw_faces(image, faces):
             cv2.polylines(canvas, [path], closed, rgb(color), line, cv2.LINE_AA, shift=4)
         for x, y in face.points:
             center = (round(float(x) * 16), round(float(y) * 16))
-            cv2.circle(canvas, center, round(radius * 16), (255, 255, 255), -1, cv2.LINE_AA, shift=4)
+            cv2.circle(canvas, center, round(radius * 16), (255, 255, 255), -1, cv2.LINE_AA,
+                       shift=4)
     return canvas

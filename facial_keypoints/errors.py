@@ -11,7 +11,8 @@ class DataError(ValueError):
 
 
 class UsageError(ValueError):
-    """Something was asked for that does not exist: a network, a detector, an option. Exit code 2."""
+    """Something was asked for that does not exist: a network, a detector, an option. Exit code
+    2."""
 
 
 def bounded_number(kind, low=None, high=None):
@@ -30,25 +31,31 @@ def bounded_number(kind, low=None, high=None):
 
 
 def import_optional(module, why, package=None):
-    """An optional module, or UsageError in one line that says what to install: `package`, if that has another name."""
+    """An optional module, or UsageError in one line that says what to install: `package`, if that
+    has another name."""
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise UsageError(f"{why} needs what is not installed: pip install {package or module}") from None
+        raise UsageError(
+            f"{why} needs what is not installed: pip install {package or module}"
+        ) from None
 
 
 def nonempty_path(text):
-    """An argparse type: the name of a file or folder, which is not empty, as that of a variable without a value would be."""
+    """An argparse type: the name of a file or folder, which is not empty, as that of a variable
+    without a value would be."""
     if not text:
         raise argparse.ArgumentTypeError("an empty name; is a variable of the shell not set?")
     return text
 
 
 class PipeSafeStream:
-    """A stream of text that takes words when nobody reads them any more (`… | head -1`): the work goes on to its end."""
+    """A stream of text that takes words when nobody reads them any more (`… | head -1`): the work
+    goes on to its end."""
 
     def __init__(self, stream):
-        stream.reconfigure(errors="backslashreplace")  # names of files need not be what the terminal can show
+        # names of files need not be what the terminal can show
+        stream.reconfigure(errors="backslashreplace")
         self.stream = stream
 
     def __getattr__(self, name):
@@ -75,7 +82,8 @@ SEED = bounded_number(int, 0, 2**32 - 1)
 
 
 def run_command(main):
-    """Call `main()` and leave the process with its exit code; users' mistakes become one clear line."""
+    """Call `main()` and leave the process with its exit code; users' mistakes become one clear
+    line."""
     sys.stdout, sys.stderr = (
         stream and PipeSafeStream(stream) for stream in (sys.stdout, sys.stderr)
     )  # None where it is closed
@@ -93,6 +101,7 @@ def run_command(main):
         sys.stdout.silence()
         code = 0
     except OSError as error:  # a name too long, a folder that may not be read, a full disk
-        print(f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}", file=sys.stderr)
+        print(f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}",
+              file=sys.stderr)
         code = 1
     sys.exit(code)

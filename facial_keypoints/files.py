@@ -18,9 +18,11 @@ MAX_COORDINATE = 1e6  # pixels: what is said to be farther away, or wider, is a 
 
 @contextmanager
 def atomic_open(path):
-    """A binary file to write to that takes its name only when all is written: readers see the old file or the new."""
+    """A binary file to write to that takes its name only when all is written: readers see the old
+    file or the new."""
     path = Path(os.path.realpath(path))  # a link stays a link, to the new file
-    if path.exists() and not path.is_file() and not path.is_dir():  # a pipe or a terminal is written to as it is
+    # a pipe or a terminal is written to as it is
+    if path.exists() and not path.is_file() and not path.is_dir():
         with open(path, "wb") as file:
             yield file
         return
@@ -42,23 +44,30 @@ def atomic_open(path):
         os.replace(name, path)
     except BaseException as error:
         os.unlink(name)
-        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):  # that is of standard output
+        # that is of standard output
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
             raise DataError(f"{path}: cannot be written ({error.strerror})") from None
         raise
 
 
 def refuse_overwriting(inputs, outputs):
     """Raise UsageError if an output would replace an input or another output."""
-    taken, places = {os.path.realpath(path) for path in inputs}, Counter(os.path.realpath(path) for path in outputs)
+    taken, places = (
+        {os.path.realpath(path) for path in inputs},
+        Counter(os.path.realpath(path) for path in outputs),
+    )
     for path in outputs:
         if os.path.realpath(path) in taken:
-            raise UsageError(f"{path} would be written over, but it is one of the inputs; give another folder or name")
+            raise UsageError(f"{path} would be written over, but it is one of the inputs; give "
+                             "another folder or name")
         if places[os.path.realpath(path)] > 1:
-            raise UsageError(f"two outputs would go to {path}; give photos of different names, or another place")
+            raise UsageError(f"two outputs would go to {path}; give photos of different names, or "
+                             "another place")
 
 
 def atomic_write(path, data):
-    """Write `data` (str or bytes) to `path`, whole or not at all. Raises DataError where it cannot be written."""
+    """Write `data` (str or bytes) to `path`, whole or not at all. Raises DataError where it cannot
+    be written."""
     with atomic_open(path) as file:
         file.write(data.encode() if isinstance(data, str) else data)
 
@@ -73,7 +82,8 @@ def csv_text(columns, rows, header=True):
     return text.getvalue()
 
 
-PARSE_ERRORS = (ValueError, KeyError, TypeError, OverflowError, RecursionError)  # what spoiled JSON can end in
+# what spoiled JSON can end in
+PARSE_ERRORS = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
 
 
 def finite_array(values, *shape):
@@ -91,7 +101,8 @@ def short_message(error):
 
 
 def read_text(path):
-    """The text of a file; bytes in it that are no UTF-8 come back as they were when it is written. Raises DataError."""
+    """The text of a file; bytes in it that are no UTF-8 come back as they were when it is written.
+    Raises DataError."""
     return read_bytes(path).decode("utf-8-sig", "surrogateescape").replace("\r\n", "\n")
 
 

@@ -16,7 +16,8 @@ from facial_keypoints.files import (
     short_message,
 )
 
-CSV_COLUMNS = ["name", "left", "top", "width", "height", "confidence", *(f"{axis}{i}" for i in range(68) for axis in "xy"),
+CSV_COLUMNS = ["name", "left", "top", "width", "height", "confidence",
+               *(f"{axis}{i}" for i in range(68) for axis in "xy"),
            "identity"]
 
 
@@ -26,10 +27,14 @@ def csv_header():
 
 
 def csv_line(name, face):
-    """A line of the CSV: name, box, confidence, x0, y0, … x67, y67 in pixels of the photo; identity in clips, else empty."""
+    """A line of the CSV: name, box, confidence, x0, y0, … x67, y67 in pixels of the photo; identity
+    in clips, else empty."""
     text = io.StringIO()
-    numbers = [*(f"{v:.2f}" for v in face.box), f"{face.confidence:.4f}", *(f"{v:.2f}" for v in face.points.ravel())]
-    csv.writer(text, lineterminator="\n").writerow([name, *numbers, "" if face.identity is None else face.identity])
+    numbers = [*(f"{v:.2f}" for v in face.box), f"{face.confidence:.4f}",
+               *(f"{v:.2f}" for v in face.points.ravel())]
+    csv.writer(text,
+               lineterminator="\n").writerow([name, *numbers,
+                                              "" if face.identity is None else face.identity])
     return text.getvalue()
 
 
@@ -39,30 +44,36 @@ def rounded(rows, digits=2):
 
 
 def json_line(name, face):
-    """A line of JSON: name, box, confidence, points as 68 pairs; what else is known: of each point, pose, identity."""
+    """A line of JSON: name, box, confidence, points as 68 pairs; what else is known: of each point,
+    pose, identity."""
     row = {"name": name, "box": rounded(face.box), "confidence": round(float(face.confidence), 4),
            "points": rounded(face.points)}
     if face.point_confidence is not None:
         row["point_confidence"] = rounded(face.point_confidence, 3)
     if face.pose is not None:
-        row["pose"] = {angle: round(getattr(face.pose, angle), 1) for angle in ("yaw", "pitch", "roll")}
+        row["pose"] = {angle: round(getattr(face.pose, angle), 1)
+                       for angle in ("yaw", "pitch", "roll")}
     if face.identity is not None:
         row["identity"] = face.identity
     return json.dumps(row, ensure_ascii=False) + "\n"
 
 
 def read_json(path):
-    """The rows of a file of JSON lines as dictionaries, with arrays box (4,) and points (68, 2). Raises DataError."""
+    """The rows of a file of JSON lines as dictionaries, with arrays box (4,) and points (68, 2).
+    Raises DataError."""
     rows = []
-    for number, line in enumerate(read_text(path).split("\n"), start=1):  # no other sign ends a line of JSON
+    # no other sign ends a line of JSON
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line:
             continue
         try:
             row = json.loads(line)
-            rows.append({**row, "box": finite_array(row["box"], 4), "points": finite_array(row["points"], 68, 2)})
+            rows.append({**row, "box": finite_array(row["box"], 4),
+                         "points": finite_array(row["points"], 68, 2)})
         except PARSE_ERRORS as error:
             raise DataError(
-                f"{path}: line {number} is no face ({short_message(error)}); pipeline.py --json writes such lines"
+                f"{path}: line {number} is no face ({short_message(error)}); pipeline.py --json "
+                "writes such lines"
             ) from None
     return rows
 
@@ -76,7 +87,9 @@ class CsvWriter:
         file.write(csv_header().encode())
 
     def write(self, name, size, faces):
-        self.file.write("".join(csv_line(name, face) for face in faces).encode("utf-8", "surrogateescape"))
+        self.file.write(
+            "".join(csv_line(name, face) for face in faces).encode("utf-8", "surrogateescape")
+        )
 
     def close(self):
         """Nothing more to write."""
@@ -89,33 +102,46 @@ class JsonWriter(CsvWriter):
         self.file = file
 
     def write(self, name, size, faces):
-        self.file.write("".join(json_line(name, face) for face in faces).encode("utf-8", "surrogateescape"))
+        self.file.write(
+            "".join(json_line(name, face) for face in faces).encode("utf-8", "surrogateescape")
+        )
 
 
 class CocoWriter:
-    """COCO keypoints JSON in an open binary file: faces are written as they come, the list of images at the end.
+    """COCO keypoints JSON in an open binary file: faces are written as they come, the list of
+    images at the end.
 
-    keypoints are x, y, v for each point: pixels of the photo, 0-based centers; v is 2 where the network is sure of the
-    point (confidence at least 0.5), else 1.
+    keypoints are x, y, v for each point: pixels of the photo, 0-based centers; v is 2 where the
+    network is sure of the point (confidence at least 0.5), else 1.
     """
 
     def __init__(self, file):
         self.file, self.images, self.count = file, [], 0
-        category = {"id": 1, "name": "face", "supercategory": "person", "keypoints": [str(i) for i in range(68)],
+        category = {"id": 1, "name": "face", "supercategory": "person",
+                    "keypoints": [str(i) for i in range(68)],
                     "skeleton": []}
         info = {"description": "faces found by Facial Keypoint Detection",
                 "date_created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
-        file.write(f'{{"info": {json.dumps(info)}, "categories": {json.dumps([category])}, "annotations": ['.encode())
+        file.write(f'{{"info": {json.dumps(info)}, "categories": {json.dumps([category])}, '
+                   '"annotations": ['.encode())
 
     def write(self, name, size, faces):
-        self.images.append({"id": len(self.images) + 1, "file_name": name, "height": int(size[0]), "width": int(size[1])})
+        self.images.append({"id": len(self.images) + 1, "file_name": name, "height": int(size[0]),
+                            "width": int(size[1])})
         for face in faces:
-            sure = np.full(68, 2) if face.point_confidence is None else 1 + (np.asarray(face.point_confidence) >= 0.5)
-            row = {"id": self.count + 1, "image_id": len(self.images), "category_id": 1, "iscrowd": 0, "num_keypoints": 68,
+            sure = (
+                np.full(68, 2)
+                if face.point_confidence is None
+                else 1 + (np.asarray(face.point_confidence) >= 0.5)
+            )
+            row = {"id": self.count + 1, "image_id": len(self.images), "category_id": 1,
+                   "iscrowd": 0, "num_keypoints": 68,
                    "bbox": rounded(face.box), "area": round(float(face.box[2] * face.box[3]), 2),
                    "segmentation": [rounded(box_polygon(face.box))],
                    "score": round(float(face.confidence), 4),
-                   "keypoints": [v for point, s in zip(rounded(face.points), sure.tolist(), strict=True) for v in (*point, s)]}
+                   "keypoints": [v for point,
+                                 s in zip(rounded(face.points), sure.tolist(), strict=True)
+                                 for v in (*point, s)]}
             if face.identity is not None:
                 row["track_id"] = face.identity
             text = (", " if self.count else "") + json.dumps(row)
@@ -137,24 +163,28 @@ WRITERS = {"csv": CsvWriter, "json": JsonWriter, "coco": CocoWriter}
 
 
 def read_coco(path):
-    """COCO keypoints JSON -> {file name: list of (box (4,), points (68, 2), score)}. Raises DataError."""
+    """COCO keypoints JSON -> {file name: list of (box (4,), points (68, 2), score)}. Raises
+    DataError."""
     try:
         content = json.loads(read_text(path))
         names = {image["id"]: image["file_name"] for image in content["images"]}
         faces = {name: [] for name in names.values()}
         for row in content["annotations"]:
             points = finite_array(row["keypoints"], 68, 3)[:, :2]
-            faces[names[row["image_id"]]].append((finite_array(row["bbox"], 4), points, float(row.get("score", 1))))
+            faces[names[row["image_id"]]].append((finite_array(row["bbox"], 4), points,
+                                                  float(row.get("score", 1))))
     except PARSE_ERRORS as error:
         raise DataError(
-            f"{path}: not COCO keypoints of 68-point faces ({short_message(error)}); pipeline.py --coco writes such files"
+            f"{path}: not COCO keypoints of 68-point faces ({short_message(error)}); pipeline.py "
+            "--coco writes such files"
         ) from None
     return faces
 
 
 
 class PtsWriter:
-    """A .pts file a face in a folder: NAME.pts for the first face of a photo, NAME-2.pts for the next."""
+    """A .pts file a face in a folder: NAME.pts for the first face of a photo, NAME-2.pts for the
+    next."""
 
     def __init__(self, folder):
         self.folder, self.faces, self.owners = Path(folder), Counter(), {}
@@ -164,10 +194,12 @@ class PtsWriter:
             self.faces[name] += 1
             number = f"-{self.faces[name]}" if self.faces[name] > 1 else ""
             inside = safe_relative_path(name)
-            stems = itertools.chain((inside.stem, inside.name), (f"{inside.name}~{i}" for i in itertools.count(2)))
+            stems = itertools.chain((inside.stem, inside.name),
+                                    (f"{inside.name}~{i}" for i in itertools.count(2)))
             paths = (self.folder / inside.with_name(f"{stem}{number}.pts") for stem in stems)
             # a.jpg and a.png: the second keeps its ending
-            atomic_write(next(path for path in paths if self.owners.setdefault(path, name) == name), pts_text(face.points))
+            atomic_write(next(path for path in paths if self.owners.setdefault(path, name) == name),
+                         pts_text(face.points))
 
     def close(self):
         pass
@@ -180,7 +212,8 @@ def pts_text(points):
 
 
 def read_pts(text, where=".pts"):
-    """Text of a .pts file (1-based) -> keypoints (68, 2) float32, 0-based. Raises DataError naming `where`."""
+    """Text of a .pts file (1-based) -> keypoints (68, 2) float32, 0-based. Raises DataError naming
+    `where`."""
     text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
     inside = text.partition("{")[2].partition("}")[0].split()
     try:
@@ -188,7 +221,8 @@ def read_pts(text, where=".pts"):
     except ValueError as error:
         raise DataError(f"{where}: {error}; between the braces stand 68 pairs of numbers") from None
     if points.size != 136:
-        raise DataError(f"{where}: {points.size / 2:g} points between the braces, expected 68 pairs of numbers")
+        raise DataError(f"{where}: {points.size / 2:g} points between the braces, expected 68 "
+                        "pairs of numbers")
     points = points.reshape(68, 2)
     if np.linalg.norm(points[36] - points[45]) < 1e-3:
         raise DataError(f"{where}: outer eye corners coincide; look at points 37 and 46")
@@ -196,7 +230,8 @@ def read_pts(text, where=".pts"):
 
 
 def read_boxes(path):
-    """A CSV with columns name, left, top, width, height (tight boxes, pixels) -> list of (name, (4,) float32)."""
+    """A CSV with columns name, left, top, width, height (tight boxes, pixels) -> list of (name,
+    (4,) float32)."""
     try:
         table = csv.DictReader(io.StringIO(read_text(path)))
         heads, table = table.fieldnames or [], list(table)
@@ -204,16 +239,21 @@ def read_boxes(path):
         raise DataError(f"{path}: not a table of comma-separated values ({error})") from None
     missing = [c for c in CSV_COLUMNS[:5] if c not in heads]
     if missing:
-        raise DataError(f"{path}: column {', '.join(missing)} missing; expected name,left,top,width,height")
+        raise DataError(f"{path}: column {', '.join(missing)} missing; expected "
+                        "name,left,top,width,height")
     rows = []
     for line, row in enumerate(table, start=2):
         try:
             box = np.array([float(row[c]) for c in CSV_COLUMNS[1:5]], np.float32)
         except (TypeError, ValueError):
-            raise DataError(f"{path}: line {line}: left, top, width, height must be numbers") from None
+            raise DataError(
+                f"{path}: line {line}: left, top, width, height must be numbers"
+            ) from None
         if not np.isfinite(box).all() or box[2] <= 0 or box[3] <= 0:
-            raise DataError(f"{path}: line {line}: width and height must be above 0, all four finite")
+            raise DataError(f"{path}: line {line}: width and height must be above 0, all four "
+                            "finite")
         if np.abs(box).max() > MAX_COORDINATE or box[2:].max() < 1:
-            raise DataError(f"{path}: line {line}: a box a million pixels away or wide, or less than one, is a mistake")
+            raise DataError(f"{path}: line {line}: a box a million pixels away or wide, or less "
+                            "than one, is a mistake")
         rows.append((row["name"], box))
     return rows

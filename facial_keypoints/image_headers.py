@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 
 class Header(NamedTuple):
-    """What a header says: the format's name, the size in pixels, and whether pixels are 32-bit numbers."""
+    """What a header says: the format's name, the size in pixels, and whether pixels are 32-bit
+    numbers."""
 
     format: str
     width: int
@@ -19,7 +20,8 @@ def read_header(data: bytes) -> Header | None:
     for reader in (png, jpeg, gif, webp, bmp, tiff, ppm):
         try:
             header = reader(data)
-        except (struct.error, IndexError, ValueError, OverflowError):  # cut off, or numbers that make no sense
+        except (struct.error, IndexError, ValueError, OverflowError):
+            # cut off, or numbers that make no sense
             continue
         if header is not None and header.width > 0 and header.height > 0:
             return header
@@ -34,7 +36,8 @@ def png(data):
 
 
 def jpeg(data):
-    """ITU-T T.81, B.2.2: the frame header is the first marker SOF0 to SOF15 but DHT, JPG and DAC."""
+    """ITU-T T.81, B.2.2: the frame header is the first marker SOF0 to SOF15 but DHT, JPG and
+    DAC."""
     if data[:2] != b"\xff\xd8":
         return None
     place = 2
@@ -62,7 +65,8 @@ def gif(data):
 
 
 def webp(data):
-    """WebP container specification: lossy (VP8, RFC 6386, 9.1), lossless (VP8L) and extended (VP8X) files."""
+    """WebP container specification: lossy (VP8, RFC 6386, 9.1), lossless (VP8L) and extended (VP8X)
+    files."""
     if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
         return None
     if data[12:16] == b"VP8 ":
@@ -72,7 +76,8 @@ def webp(data):
         bits = struct.unpack("<I", data[21:25])[0]
         return Header("WEBP", (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
     if data[12:16] == b"VP8X" and len(data) >= 30:
-        return Header("WEBP", int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1)
+        return Header("WEBP", int.from_bytes(data[24:27], "little") + 1,
+                      int.from_bytes(data[27:30], "little") + 1)
     return None
 
 
@@ -81,7 +86,9 @@ def bmp(data):
     if data[:2] != b"BM":
         return None
     size = struct.unpack("<I", data[14:18])[0]
-    width, height = struct.unpack("<HH", data[18:22]) if size == 12 else struct.unpack("<ii", data[18:26])
+    width, height = (
+        struct.unpack("<HH", data[18:22]) if size == 12 else struct.unpack("<ii", data[18:26])
+    )
     return Header("BMP", width, abs(height))  # a negative height: the first row is the top one
 
 
@@ -92,9 +99,21 @@ def tiff(data):
     if version not in (42, 43):
         return None
     if version == 43:
-        start, count_kind, count_size, entry, value = struct.unpack(f"{order}Q", data[8:16])[0], "Q", 8, 20, 12
+        start, count_kind, count_size, entry, value = (
+            struct.unpack(f"{order}Q", data[8:16])[0],
+            "Q",
+            8,
+            20,
+            12,
+        )
     else:
-        start, count_kind, count_size, entry, value = struct.unpack(f"{order}I", data[4:8])[0], "H", 2, 12, 8
+        start, count_kind, count_size, entry, value = (
+            struct.unpack(f"{order}I", data[4:8])[0],
+            "H",
+            2,
+            12,
+            8,
+        )
     count = struct.unpack(f"{order}{count_kind}", data[start:start + count_size])[0]
     tags = {}
     for number in range(min(count, 4096)):
@@ -103,20 +122,27 @@ def tiff(data):
         if tag in (256, 257, 258, 339):  # width, height, bits of a sample, kind of a sample
             tags[tag] = tiff_value(data, order, kind, place, entry, value)
     bits, sample = tags.get(258, 1), tags.get(339, 1)
-    return Header("TIFF", tags[256], tags[257], bits > 16 or sample == 3) if {256, 257} <= tags.keys() else None
+    return (
+        Header("TIFF", tags[256], tags[257], bits > 16 or sample == 3)
+        if {256, 257} <= tags.keys()
+        else None
+    )
 
 
 def tiff_value(data, order, kind, place, entry, value):
     """The first number of an entry: in the entry itself, or at the place that it names."""
     code, size = {3: ("H", 2), 4: ("I", 4), 16: ("Q", 8)}.get(kind, ("H", 2))
     room, offset = entry - value, place + value
-    number = struct.unpack(f"{order}{'Q' if entry == 20 else 'I'}", data[place + 4:place + value])[0]
+    number = struct.unpack(f"{order}{'Q' if entry == 20 else 'I'}",
+                           data[place + 4:place + value])[0]
     if number * size > room:
-        offset = struct.unpack(f"{order}{'Q' if entry == 20 else 'I'}", data[offset:offset + room])[0]
+        offset = struct.unpack(f"{order}{'Q' if entry == 20 else 'I'}",
+                               data[offset:offset + room])[0]
     return struct.unpack(f"{order}{code}", data[offset:offset + size])[0]
 
 
 def ppm(data):
     """Netpbm: P1 to P6, with comments; Pf and PF hold floats."""
-    found = re.match(rb"P([1-6fF])((?:\s+|#[^\n]*\n)+)(\d{1,9})((?:\s+|#[^\n]*\n)+)(\d{1,9})\s", data[:4096])
+    found = re.match(rb"P([1-6fF])((?:\s+|#[^\n]*\n)+)(\d{1,9})((?:\s+|#[^\n]*\n)+)(\d{1,9})\s",
+                     data[:4096])
     return Header("PPM", int(found[3]), int(found[5]), found[1] in b"fF") if found else None

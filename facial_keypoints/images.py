@@ -12,37 +12,45 @@ from facial_keypoints.image_headers import read_header
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 # Images that this reader cannot decode. In a folder they are skipped, and reported.
-UNREADABLE_ENDINGS = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf")
+UNREADABLE_ENDINGS = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg", ".dng", ".cr2",
+                      ".cr3", ".nef", ".arw", ".raf")
 # What is larger is refused before it is decoded: a mistake, or an attack on the memory.
-MAX_PIXELS = 200_000_000  # of one picture: 600 MB; FACIAL_KEYPOINTS_MAX_PIXELS in the environment sets another limit
+# of one picture: 600 MB; FACIAL_KEYPOINTS_MAX_PIXELS in the environment sets another limit
+MAX_PIXELS = 200_000_000
 MAX_BYTES = 1_000_000_000  # of one file
 
 
 def read_image(source):
-    """Read one picture: path or encoded bytes -> uint8 RGB (h, w, 3), turned upright by its EXIF tag.
+    """Read one picture: path or encoded bytes -> uint8 RGB (h, w, 3), turned upright by its EXIF
+    tag.
 
-    PNG, JPEG, WebP, BMP, TIFF, GIF, PPM; gray, palette, CMYK and 16-bit files become 8-bit RGB, alpha is dropped.
-    Of an animation the first picture. Raises DataError that names the file when it is missing, no picture, damaged,
-    above MAX_PIXELS (or what FACIAL_KEYPOINTS_MAX_PIXELS says instead), or made of 32-bit numbers without a white.
+    PNG, JPEG, WebP, BMP, TIFF, GIF, PPM; gray, palette, CMYK and 16-bit files become 8-bit RGB,
+    alpha is dropped. Of an animation the first picture. Raises DataError that names the file when
+    it is missing, no picture, damaged, above MAX_PIXELS (or what FACIAL_KEYPOINTS_MAX_PIXELS says
+    instead), or made of 32-bit numbers without a white.
     """
     is_path = isinstance(source, (str, os.PathLike))
     name = str(source) if is_path else "picture"
     data, limit = read_bytes(source) if is_path else bytes(source), pixel_limit()
     header = read_header(data)
     if header is None:
-        raise DataError(f"{name}: not a picture in a known format; save it as PNG, JPEG, WebP, BMP, TIFF, GIF or PPM")
+        raise DataError(f"{name}: not a picture in a known format; save it as PNG, JPEG, WebP, "
+                        "BMP, TIFF, GIF or PPM")
     if header.width * header.height > limit:
-        raise DataError(f"{name}: {header.width}×{header.height} pixels, at most {limit:,} are read; shrink it first, or set "
+        raise DataError(f"{name}: {header.width}×{header.height} pixels, at most {limit:,} are "
+                        "read; shrink it first, or set "
                         "FACIAL_KEYPOINTS_MAX_PIXELS")
     if header.is_32_bit:
-        raise DataError(f"{name}: 32-bit pixels have no defined white level; convert it to 8 or 16 bits")
+        raise DataError(f"{name}: 32-bit pixels have no defined white level; convert it to 8 or 16 "
+                        "bits")
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
         image = None
     if image is None:
         large = header.width * header.height > 1 << 30 or max(header.width, header.height) > 1 << 20
-        raise DataError(f"{name}: {'larger than OpenCV decodes; shrink it' if large else 'damaged, it does not decode'}")
+        reason = "larger than OpenCV decodes; shrink it" if large else "damaged, it does not decode"
+        raise DataError(f"{name}: {reason}")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
@@ -76,7 +84,8 @@ def size_of(path):
 
 
 def files_below(folder, endings=IMAGE_ENDINGS):
-    """Paths of what lies in a folder and its folders and ends so, in order. Raises DataError for one that cannot be listed.
+    """Paths of what lies in a folder and its folders and ends so, in order. Raises DataError for
+    one that cannot be listed.
 
     Links to nowhere and pipes are among them: whoever reads them is told.
     """
@@ -85,11 +94,13 @@ def files_below(folder, endings=IMAGE_ENDINGS):
 
     for inside, folders, files in os.walk(folder, onerror=refuse):
         folders.sort()
-        yield from (os.path.join(inside, name) for name in sorted(files) if Path(name).suffix.lower() in endings)
+        yield from (os.path.join(inside, name) for name in sorted(files)
+                    if Path(name).suffix.lower() in endings)
 
 
 def as_image(photo):
-    """A path, encoded bytes, PIL image or array (h, w), (h, w, 1), (h, w, 3), (h, w, 4) -> uint8 RGB (h, w, 3)."""
+    """A path, encoded bytes, PIL image or array (h, w), (h, w, 1), (h, w, 3), (h, w, 4) -> uint8
+    RGB (h, w, 3)."""
     if isinstance(photo, (str, os.PathLike, bytes)):
         return read_image(photo)
     if hasattr(photo, "convert"):  # PIL

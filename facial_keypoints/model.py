@@ -23,18 +23,26 @@ Predict = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 class Model:
     """A model that is ready to run: `model(crops)`; may be shared by threads.
 
-    crops: (n, 1, side, side) float32 in [0, 1] -> targets (n, 68, 2) and confidence (n, 68) in 0…1, float32.
-    path: its file; side: of its input; runtime: what runs it; shift: (pixels, share of the inter-ocular distance) by which
-    its points lie too low, where it learned labels that do.
+    crops: (n, 1, side, side) float32 in [0, 1] -> targets (n, 68, 2) and confidence (n, 68) in 0…1,
+    float32. path: its file; side: of its input; runtime: what runs it; shift: (pixels, share of the
+    inter-ocular distance) by which its points lie too low, where it learned labels that do.
     """
 
-    def __init__(self, path: Path, side: int, predict: Predict, runtime: str, shift: tuple[float, float] = (0.0, 0.0)):
-        self.path, self.side, self.predict, self.runtime, self.shift = path, side, predict, runtime, shift
+    def __init__(self, path: Path, side: int, predict: Predict, runtime: str,
+                 shift: tuple[float, float] = (0.0, 0.0)):
+        self.path, self.side, self.predict, self.runtime, self.shift = (
+            path,
+            side,
+            predict,
+            runtime,
+            shift,
+        )
 
     def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         targets, confidence = self.predict(crops)
         if not np.isfinite(targets).all() or not np.isfinite(confidence).all():
-            raise DataError(f"{self.path}: predictions that are not finite; the weights are broken, train them again")
+            raise DataError(f"{self.path}: predictions that are not finite; the weights are "
+                            "broken, train them again")
         return targets, confidence
 
     def correct(self, points: np.ndarray) -> np.ndarray:
@@ -42,11 +50,14 @@ class Model:
         pixels, share = self.shift
         if not (pixels or share):
             return points
-        return points - np.float32([0, 1]) * (pixels + share * inter_ocular(points))[:, None, None].astype(np.float32)
+        return points - np.float32([0, 1]) * (pixels + share * inter_ocular(points))[
+            :, None, None
+        ].astype(np.float32)
 
 
 class Checkpoints:
-    """How PyTorch checkpoints are found and loaded: set when `models` or `research.export` is imported."""
+    """How PyTorch checkpoints are found and loaded: set when `models` or `research.export` is
+    imported."""
 
     find: Callable | None = None  # name or path -> path of a checkpoint
     load: Callable | None = None  # (path, runtime, device, threads) -> Model
@@ -67,7 +78,8 @@ def exported_file(net) -> Path | None:
 
 def is_path(net) -> bool:
     """True for a path, False for a name."""
-    return isinstance(net, os.PathLike) or "/" in net or os.sep in net or net.endswith((".pt", ".onnx"))
+    return isinstance(net,
+                      os.PathLike) or "/" in net or os.sep in net or net.endswith((".pt", ".onnx"))
 
 
 def find_model(net=DEFAULT_NET, runtime: str = "auto", device: str = "auto") -> Path:
@@ -77,8 +89,10 @@ def find_model(net=DEFAULT_NET, runtime: str = "auto", device: str = "auto") -> 
     if Checkpoints.find is not None:
         return Checkpoints.find(net)
     present = ", ".join(sorted(path.stem for path in SAVED_MODELS.glob("*.onnx")))
-    raise UsageError(f"no exported model {str(net)!r}; present are {present}, or give an .onnx file. Checkpoints and runtime "
-                     "torch work in a clone of the repository with PyTorch: python pipeline.py, or import models first")
+    raise UsageError(f"no exported model {str(net)!r}; present are {present}, or give an .onnx "
+                     "file. Checkpoints and runtime "
+                     "torch work in a clone of the repository with PyTorch: python pipeline.py, or "
+                     "import models first")
 
 
 def installed_runtimes() -> list[str]:
@@ -87,63 +101,80 @@ def installed_runtimes() -> list[str]:
 
 
 def choose_runtime(wanted: str) -> str:
-    """'auto' -> the fastest installed runtime for exported models. Raises UsageError for one that is not installed."""
+    """'auto' -> the fastest installed runtime for exported models. Raises UsageError for one that
+    is not installed."""
     if wanted == "auto":
         return next(name for name in installed_runtimes() if name != "torch")
     if wanted not in RUNTIMES:
         raise UsageError(f"runtime must be auto or one of {', '.join(RUNTIMES)}, not {wanted!r}")
     if wanted not in installed_runtimes():
-        raise UsageError(f"runtime {wanted!r} requires a package: pip install {' '.join(RUNTIMES[wanted])}")
+        raise UsageError(f"runtime {wanted!r} requires a package: pip install "
+                         f"{' '.join(RUNTIMES[wanted])}")
     return wanted
 
 
-def load_model(net=DEFAULT_NET, runtime: str = "auto", device: str = "auto", threads: int = 1) -> Model:
+def load_model(net=DEFAULT_NET, runtime: str = "auto", device: str = "auto",
+               threads: int = 1) -> Model:
     """A model by name, path of an .onnx file, or (where `models` is imported) checkpoint.
 
-    runtime: openvino, onnx or torch, 'auto' for the fastest installed; threads: for one call, 0 for as many as the
-    runtime chooses. Raises UsageError or DataError.
+    runtime: openvino, onnx or torch, 'auto' for the fastest installed; threads: for one call, 0 for
+    as many as the runtime chooses. Raises UsageError or DataError.
     """
     path = find_model(net, runtime, device)
     if needs_pytorch(net, runtime, device):
         return Checkpoints.load(path, runtime, device, threads)
     data, values = read_model_file(path)
     if values["crop_scale"] != CROP_SCALE:
-        raise DataError(f"{path}: made for crops of {values['crop_scale']} times the box; this version makes {CROP_SCALE}")
+        raise DataError(f"{path}: made for crops of {values['crop_scale']} times the box; this "
+                        f"version makes {CROP_SCALE}")
     runtime = choose_runtime(runtime)
-    return Model(path, values["side"], compile_onnx(data, values["side"], runtime, threads, path), runtime,
+    return Model(path, values["side"], compile_onnx(data, values["side"], runtime, threads, path),
+                 runtime,
                  tuple(map(float, values["shift"])))
 
 
-def compile_onnx(data: bytes, side: int, runtime: str, threads: int = 1, where="model", exact: bool = False) -> Predict:
-    """An ONNX model (bytes) as a function of crops; exact: float32 throughout, else bfloat16 where that is fast."""
+def compile_onnx(data: bytes, side: int, runtime: str, threads: int = 1, where="model",
+                 exact: bool = False) -> Predict:
+    """An ONNX model (bytes) as a function of crops; exact: float32 throughout, else bfloat16 where
+    that is fast."""
     make = {"onnx": _onnxruntime, "openvino": _openvino}[runtime]
     try:
         return make(data, side, threads, exact)
     except Exception as error:  # each runtime has errors of its own
-        raise DataError(f"{where}: {runtime} cannot load it ({' '.join(str(error).split())[:200]})") from None
+        raise DataError(
+            f"{where}: {runtime} cannot load it ({' '.join(str(error).split())[:200]})"
+        ) from None
 
 
 def _onnxruntime(data, side, threads, exact):
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads sleep
+    options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = (
+        threads,
+        1,
+        3,
+    )
+    # waiting threads sleep
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    return lambda images: tuple(session.run(["targets", "confidence"], {"images": np.ascontiguousarray(images)}))
+    return lambda images: tuple(session.run(["targets", "confidence"],
+                                            {"images": np.ascontiguousarray(images)}))
 
 
 @contextlib.contextmanager
 def _signals_as_before():
-    """Keep the thread's stack for signals: OpenVINO sets one of its own with each network, and the former when that goes.
+    """Keep the thread's stack for signals: OpenVINO sets one of its own with each network, and the
+    former when that goes.
 
-    Networks that go in the order they came leave a stack that is not there any more, and the next signal, Ctrl-C or the
-    end of another process, ends Python.
+    Networks that go in the order they came leave a stack that is not there any more, and the next
+    signal, Ctrl-C or the end of another process, ends Python.
     """
     if os.name != "posix":
         yield
         return
-    stack, change = ctypes.create_string_buffer(64), ctypes.CDLL(None).sigaltstack  # larger than any system's stack_t
+    # larger than any system's stack_t
+    stack, change = ctypes.create_string_buffer(64), ctypes.CDLL(None).sigaltstack
     change(None, stack)
     try:
         yield
@@ -156,7 +187,8 @@ def _openvino(data, side, threads, exact):
     import openvino
 
     model = openvino.Core().read_model(data)
-    settings = {"PERFORMANCE_HINT": "LATENCY"} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
+    settings = {"PERFORMANCE_HINT": "LATENCY"} | ({"INFERENCE_NUM_THREADS": threads} if threads
+                                                  else {})
     settings["ENABLE_CPU_PINNING"] = False  # several processes would all take the first core
     if exact:
         settings["INFERENCE_PRECISION_HINT"] = "f32"
@@ -164,7 +196,8 @@ def _openvino(data, side, threads, exact):
 
     @functools.cache
     def compiled(single):
-        """A model for single faces, the commonest call, is a tenth faster than one for any number."""
+        """A model for single faces, the commonest call, is a tenth faster than one for any
+        number."""
         model.reshape([1 if single else -1, 1, side, side])
         return openvino.Core().compile_model(model, "CPU", settings)
 

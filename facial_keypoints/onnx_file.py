@@ -1,4 +1,5 @@
-"""What an exported model says of itself: the metadata in its ONNX file, read without any runtime, and its checksum."""
+"""What an exported model says of itself: the metadata in its ONNX file, read without any runtime,
+and its checksum."""
 
 import hashlib
 import json
@@ -14,7 +15,8 @@ FORMAT = 1
 
 
 def fields_of(data: bytes):
-    """Pairs (field number, start, end) of the top-level fields of a protocol buffer. Raises ValueError."""
+    """Pairs (field number, start, end) of the top-level fields of a protocol buffer. Raises
+    ValueError."""
     place = 0
     while place < len(data):
         start = place
@@ -35,7 +37,8 @@ def fields_of(data: bytes):
 
 
 def varint(data: bytes, place: int):
-    """A variable-length integer at a place -> its value and the place after it. Raises ValueError."""
+    """A variable-length integer at a place -> its value and the place after it. Raises
+    ValueError."""
     value = shift = 0
     while shift < 64:
         if place >= len(data):
@@ -83,7 +86,8 @@ def encoded(value: int) -> bytes:
 
 
 def read_metadata(data: bytes) -> dict:
-    """The metadata of an ONNX file's bytes; {} if it has none of ours. Raises ValueError for what is no such file."""
+    """The metadata of an ONNX file's bytes; {} if it has none of ours. Raises ValueError for what
+    is no such file."""
     for number, start, end in fields_of(data):
         if number == METADATA_FIELD:
             entry = content(data, start, end)
@@ -94,20 +98,26 @@ def read_metadata(data: bytes) -> dict:
 
 
 def read_model_file(path: Path):
-    """The bytes and the metadata of an exported model. Raises DataError if it is damaged or not one of ours."""
+    """The bytes and the metadata of an exported model. Raises DataError if it is damaged or not one
+    of ours."""
     data = read_bytes(path)
     cure = "export it again: python models.py export CHECKPOINT FILE.onnx"
     try:
         values = read_metadata(data)
         if values and values["format"] != FORMAT:
-            raise DataError(f"{path}: written by another version (format {values['format']!r}); {cure}")
-        expected = {"side": int, "crop_scale": float, "points": int, "sha256": str, "shift": list, "net": str}
+            raise DataError(f"{path}: written by another version (format {values['format']!r}); "
+                            f"{cure}")
+        expected = {"side": int, "crop_scale": float, "points": int, "sha256": str, "shift": list,
+                    "net": str}
         wrong = [key for key, kind in expected.items() if not isinstance(values.get(key), kind)]
         found = digest(data)
     except (IndexError, *PARSE_ERRORS) as error:
-        raise DataError(f"{path}: damaged or not an ONNX file ({short_message(error)}); {cure}") from None
+        raise DataError(
+            f"{path}: damaged or not an ONNX file ({short_message(error)}); {cure}"
+        ) from None
     if wrong:
-        raise DataError(f"{path}: an ONNX file without the metadata of this project ({', '.join(wrong)}); {cure}")
+        raise DataError(f"{path}: an ONNX file without the metadata of this project "
+                        f"({', '.join(wrong)}); {cure}")
     if found != values["sha256"]:
         raise DataError(f"{path}: damaged, its checksum is another; {cure}")
     return data, values

@@ -7,17 +7,21 @@ import numpy as np
 
 from facial_keypoints.geometry import mean_head
 
-RIGID = [0, 1, 2, 14, 15, 16, *range(17, 48), 48, 50, 51, 52, 54]  # not the lower lip and the chin, which talk
-DISTANCE = 10  # of the camera from the head, in inter-ocular distances, where no focal length is known: about 1 m
+# not the lower lip and the chin, which talk
+RIGID = [0, 1, 2, 14, 15, 16, *range(17, 48), 48, 50, 51, 52, 54]
+# of the camera from the head, in inter-ocular distances, where no focal length is known: about 1 m
+DISTANCE = 10
 
 
 @dataclass
 class Pose:
-    """Angles in degrees: yaw > 0 looks to the viewer's right, pitch > 0 down, roll > 0 tilts clockwise.
+    """Angles in degrees: yaw > 0 looks to the viewer's right, pitch > 0 down, roll > 0 tilts
+    clockwise.
 
-    All are 0 for a level head that looks into the camera, wherever it is in the photo: they are relative to the line of
-    sight from the camera to the head.
-    rotation (3, 3) and translation (3,), in inter-ocular distances, take `head` to the camera; camera (3, 3) to pixels.
+    All are 0 for a level head that looks into the camera, wherever it is in the photo: they are
+    relative to the line of sight from the camera to the head.
+    rotation (3, 3) and translation (3,), in inter-ocular distances, take `head` to the camera;
+    camera (3, 3) to pixels.
     """
 
     yaw: float
@@ -30,9 +34,13 @@ class Pose:
 
 def rotation_of(yaw, pitch, roll):
     """Angles in degrees -> rotation (3, 3): pitch first, then yaw, then roll."""
-    (sy, cy), (sp, cp), (sr, cr) = ((np.sin(np.radians(a)), np.cos(np.radians(a))) for a in (yaw, pitch, roll))
-    return (np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]]) @ np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])
-            @ np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]]))
+    (sy, cy), (sp, cp), (sr, cr) = ((np.sin(np.radians(a)), np.cos(np.radians(a)))
+                                for a in (yaw, pitch, roll))
+    return (
+        np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
+        @ np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])
+        @ np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
+    )
 
 
 def angles_of(rotation):
@@ -45,11 +53,15 @@ def angles_of(rotation):
 def head_pose(points, size=None, focal=None, model=None):
     """Keypoints (68, 2) in pixels -> Pose.
 
-    size (height, width) and focal in pixels: of a calibrated camera, whose axis meets the middle of the photo. Without
-    a focal length the camera is taken to look at the head, from a distance of DISTANCE inter-ocular distances: then
-    place and size of the face in the photo do not matter. model (68, 3): another head than the mean one.
+    size (height, width) and focal in pixels: of a calibrated camera, whose axis meets the middle of
+    the photo. Without a focal length the camera is taken to look at the head, from a distance of
+    DISTANCE inter-ocular distances: then place and size of the face in the photo do not matter.
+    model (68, 3): another head than the mean one.
     """
-    model, seen = (mean_head() if model is None else model)[RIGID], np.asarray(points, np.float64)[RIGID]
+    model, seen = (
+        (mean_head() if model is None else model)[RIGID],
+        np.asarray(points, np.float64)[RIGID],
+    )
     if focal is None:
         focal, center = DISTANCE * weak_perspective_scale(model, seen), seen.mean(0)
     else:
@@ -62,7 +74,8 @@ def head_pose(points, size=None, focal=None, model=None):
 
 
 def weak_perspective_scale(model, seen):
-    """Pixels for each unit of a model (k, 3) that is seen as points (k, 2) from far away, in whatever rotation."""
+    """Pixels for each unit of a model (k, 3) that is seen as points (k, 2) from far away, in
+    whatever rotation."""
     camera = np.linalg.lstsq(model - model.mean(0), seen - seen.mean(0), rcond=None)[0]
     return max(np.sqrt(np.square(np.linalg.svd(camera, compute_uv=False)).mean()), 1e-9)
 
@@ -82,14 +95,17 @@ def openness(points, corners, above, below):
 
 
 def eye_openness(points):
-    """Keypoints (…, 68, 2) -> (…, 2), the viewer's left and right eye: some 0.3 open, below 0.15 shut.
+    """Keypoints (…, 68, 2) -> (…, 2), the viewer's left and right eye: some 0.3 open, below 0.15
+    shut.
 
     The eye aspect ratio of Soukupová and Čech, Computer Vision Winter Workshop 2016.
     """
     points = np.asarray(points)
-    return np.stack([openness(points, (36, 39), [37, 38], [41, 40]), openness(points, (42, 45), [43, 44], [47, 46])], -1)
+    return np.stack([openness(points, (36, 39), [37, 38], [41, 40]),
+                     openness(points, (42, 45), [43, 44], [47, 46])], -1)
 
 
 def mouth_openness(points):
-    """Keypoints (…, 68, 2) -> (…): height of the gap between the lips / its width; 0 shut, above 0.3 open."""
+    """Keypoints (…, 68, 2) -> (…): height of the gap between the lips / its width; 0 shut, above
+    0.3 open."""
     return openness(np.asarray(points), (60, 64), [61, 62, 63], [67, 66, 65])

@@ -8,15 +8,22 @@ from facial_keypoints.geometry import boxes_differ, inter_ocular, overlap, tight
 
 
 class OneEuroFilter:
-    """The 1€ filter (Casiez, Roussel, Vogel, CHI 2012) on keypoints: calm when a face is still, quick when it moves.
+    """The 1€ filter (Casiez, Roussel, Vogel, CHI 2012) on keypoints: calm when a face is still,
+    quick when it moves.
 
-    A low-pass whose cutoff grows with speed, here in inter-ocular distances a second, so that large and small faces are
-    treated alike. The speed that counts is the face's, the mean over its points, in which their noise cancels; what a
-    point moves beyond that counts less. cutoff: in Hz, at rest; slope: Hz for each inter-ocular distance a second.
+    A low-pass whose cutoff grows with speed, here in inter-ocular distances a second, so that large
+    and small faces are treated alike. The speed that counts is the face's, the mean over its
+    points, in which their noise cancels; what a point moves beyond that counts less. cutoff: in Hz,
+    at rest; slope: Hz for each inter-ocular distance a second.
     """
 
     def __init__(self, cutoff=0.2, slope=12.0, own_slope=0.5, derivative_cutoff=2.0):
-        self.cutoff, self.slope, self.own_slope, self.derivative_cutoff = cutoff, slope, own_slope, derivative_cutoff
+        self.cutoff, self.slope, self.own_slope, self.derivative_cutoff = (
+            cutoff,
+            slope,
+            own_slope,
+            derivative_cutoff,
+        )
         self.points = self.raw = self.speed = self.seconds = None
         self.count = 0
 
@@ -24,42 +31,55 @@ class OneEuroFilter:
         """Raw keypoints (68, 2) at a time -> smoothed ones."""
         points = np.asarray(points, np.float64)
         if self.points is None or seconds <= self.seconds:
-            self.points, self.raw, self.speed, self.seconds = points, points, np.zeros_like(points), seconds
+            self.points, self.raw, self.speed, self.seconds = (
+                points,
+                points,
+                np.zeros_like(points),
+                seconds,
+            )
             return points.astype(np.float32)
         passed = seconds - self.seconds
         speed = (points - self.raw) / passed / max(float(inter_ocular(points)), 1e-6)
-        self.speed = self.speed + lowpass_weight(self.derivative_cutoff, passed) * (speed - self.speed)
+        share = lowpass_weight(self.derivative_cutoff, passed)
+        self.speed = self.speed + share * (speed - self.speed)
         common = self.speed.mean(0)
         own = np.linalg.norm(self.speed - common, axis=1, keepdims=True)
         cutoff = self.cutoff + self.slope * np.linalg.norm(common) + self.own_slope * own
-        self.count += 1  # a mean at first, of late frames more: the first one's error is not to be held for a second
-        self.points = self.points + np.maximum(lowpass_weight(cutoff, passed), 2 / (self.count + 2)) * (points - self.points)
+        # a mean at first, of late frames more: the first one's error is not to be held for a second
+        self.count += 1
+        self.points = self.points + np.maximum(lowpass_weight(cutoff, passed),
+                                               2 / (self.count + 2)) * (points - self.points)
         self.raw, self.seconds = points, seconds
         return self.points.astype(np.float32)
 
 
 def lowpass_weight(cutoff, passed):
-    """Weight of a new value in a low-pass of `cutoff` Hz after `passed` seconds; equation 3 of the 1€ paper."""
+    """Weight of a new value in a low-pass of `cutoff` Hz after `passed` seconds; equation 3 of the
+    1€ paper."""
     return 1 / (1 + 1 / (2 * np.pi * np.asarray(cutoff) * passed))
 
 
 @dataclass
 class Track:
-    """A face that is followed: who, where last, how it is smoothed, for how many frames it has been missed."""
+    """A face that is followed: who, where last, how it is smoothed, for how many frames it has been
+    missed."""
 
     identity: int
     face: object
     filter: OneEuroFilter = field(default_factory=OneEuroFilter)
     missed: int = 0
-    box: np.ndarray = None  # where the next look begins; it stays while it fits, else answers would drift with their crops
+    # where the next look begins; it stays while it fits, else answers would drift with their crops
+    box: np.ndarray = None
 
 
 class Tracker:
-    """Follows faces: `Tracker(KeypointDetector())(frame, seconds)` -> list of Face with identities, smoothed.
+    """Follows faces: `Tracker(KeypointDetector())(frame, seconds)` -> list of Face with identities,
+    smoothed.
 
-    A face is looked for where its last points were; the detector is asked for the first frame, when a face was lost,
-    and every `every` frames. A face that comes back within `patience` frames near its place keeps its identity.
-    A Tracker follows one clip and belongs to one thread; trackers in several threads may share a KeypointDetector.
+    A face is looked for where its last points were; the detector is asked for the first frame, when
+    a face was lost, and every `every` frames. A face that comes back within `patience` frames near
+    its place keeps its identity. A Tracker follows one clip and belongs to one thread; trackers in
+    several threads may share a KeypointDetector.
     """
 
     def __init__(self, detector, every=15, patience=15, smooth=True):
@@ -69,7 +89,8 @@ class Tracker:
 
     def __call__(self, frame, seconds):
         seen = [track for track in self.tracks if not track.missed]
-        faces = self.detector.predict_boxes(frame, np.array([track.box for track in seen])) if seen else []
+        faces = self.detector.predict_boxes(frame,
+                                            np.array([track.box for track in seen])) if seen else []
         for track, face in zip(seen, faces, strict=True):
             if face.confidence >= self.detector.min_confidence and not self.doubled(face, track):
                 track.face, tight = face, tight_box(face.points)
@@ -91,12 +112,14 @@ class Tracker:
 
     def doubled(self, face, track):
         """True if an older track has come to lie on this face."""
-        older = [other for other in self.tracks if other.identity < track.identity and not other.missed]
+        older = [other for other in self.tracks if other.identity < track.identity
+                 and not other.missed]
         boxes = np.array([tight_box(other.face.points) for other in older])
         return len(older) > 0 and overlap(boxes, tight_box(face.points)).max() > 0.5
 
     def search(self, frame):
-        """Ask the detector; faces it finds where a track is, or was, go on with it, the others begin one."""
+        """Ask the detector; faces it finds where a track is, or was, go on with it, the others
+        begin one."""
         self.searches += 1
         faces, rejected = self.detector.detect(frame)
         self.rejected += rejected[:1]
@@ -106,7 +129,12 @@ class Tracker:
             if shares.max() > 0.2:
                 track = self.tracks[int(shares.argmax())]
                 if track.missed:
-                    track.face, track.box, track.missed, track.filter = face, face.box, 0, OneEuroFilter()
+                    track.face, track.box, track.missed, track.filter = (
+                        face,
+                        face.box,
+                        0,
+                        OneEuroFilter(),
+                    )
             else:
                 self.count += 1
                 self.tracks.append(Track(self.count, face, box=face.box))

@@ -13,13 +13,15 @@ from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.images import size_of
 
 VIDEO_ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # one line for a damaged video, not one a frame
+# one line for a damaged video, not one a frame
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
 
 
 
 class VideoReader:
-    """The frames of a video file, or of a camera by its number, as uint8 RGB, with their times in seconds."""
+    """The frames of a video file, or of a camera by its number, as uint8 RGB, with their times in
+    seconds."""
 
     def __init__(self, place):
         self.live, self.name, self.count = isinstance(place, int), str(place), 0
@@ -29,11 +31,13 @@ class VideoReader:
             size_of(place)
         self.capture = cv2.VideoCapture(place if self.live else utf8_name(self.name))
         if not self.capture.isOpened():
-            raise DataError(f"{self.name}: " + ("no such camera, or another program has it" if self.live else
+            raise DataError(f"{self.name}: "
+                            + ("no such camera, or another program has it" if self.live else
                                                 "no video that can be read"))
         rate = self.capture.get(cv2.CAP_PROP_FPS)
         self.rate = rate if 1 <= rate <= 1000 else 25.0
-        self.length = None if self.live else max(int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0) or None
+        self.length = None if self.live else max(int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT)),
+                                                 0) or None
 
     def __iter__(self):
         begun, self.count = time.perf_counter(), 0
@@ -49,7 +53,8 @@ class VideoReader:
 
     @property
     def cut(self):
-        """True if clearly fewer frames came than the file says it has; some kinds of files only estimate their number."""
+        """True if clearly fewer frames came than the file says it has; some kinds of files only
+        estimate their number."""
         return self.length is not None and self.count < 0.9 * self.length - 1
 
     def close(self):
@@ -57,11 +62,14 @@ class VideoReader:
 
 
 def utf8_name(name):
-    """A name that OpenCV can be given: it ends the process for one that is not UTF-8. Raises DataError."""
+    """A name that OpenCV can be given: it ends the process for one that is not UTF-8. Raises
+    DataError."""
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise DataError(f"{name}: OpenCV opens no clips whose names are not UTF-8; rename it") from None
+        raise DataError(
+            f"{name}: OpenCV opens no clips whose names are not UTF-8; rename it"
+        ) from None
     return name
 
 
@@ -75,7 +83,8 @@ class VideoWriter:
         utf8_name(str(path))
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=".", suffix=self.path.suffix)
+            handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=".",
+                                            suffix=self.path.suffix)
         except OSError as error:
             raise DataError(f"{path}: cannot be written ({error.strerror})") from None
         os.close(handle)
@@ -100,7 +109,8 @@ class VideoWriter:
             if kind is None and self.writer is not None:
                 written = count_frames(self.part)
                 if written < self.count:  # OpenCV does not tell of a full disk
-                    raise DataError(f"{self.path}: {written} of {self.count} frames could be written; is the disk full?")
+                    raise DataError(f"{self.path}: {written} of {self.count} frames could be "
+                                    "written; is the disk full?")
                 self.part.chmod(0o644)
                 os.replace(self.part, self.path)
         finally:
@@ -116,7 +126,8 @@ def count_frames(path):
 
 
 def track_video(tracker, clip, each, bar=True):
-    """Follow the faces of a Clip to its end, or of a camera until Ctrl-C -> how many faces were seen.
+    """Follow the faces of a Clip to its end, or of a camera until Ctrl-C -> how many faces were
+    seen.
 
     each(index, frame, faces) is called for every frame: uint8 RGB, list of Face.
     """

@@ -1,4 +1,5 @@
-"""The original network: four convolutions and three fully connected layers, without dropout. 54 million parameters."""
+"""The original network: four convolutions and three fully connected layers, without dropout. 54
+million parameters."""
 
 import torch
 from torch import nn
@@ -13,7 +14,8 @@ class Net(nn.Module):
         super().__init__()
         layers, channels = [], 1
         for width in (32, 64, 128, 256):  # 224 -> 110 -> 53 -> 24 -> 10
-            layers += [nn.Conv2d(channels, width, 5), nn.ReLU(), nn.MaxPool2d(2), nn.BatchNorm2d(width)]
+            layers += [nn.Conv2d(channels, width, 5), nn.ReLU(), nn.MaxPool2d(2),
+                       nn.BatchNorm2d(width)]
             channels = width
         self.features = nn.Sequential(*layers)
         self.head = nn.Sequential(

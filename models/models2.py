@@ -1,11 +1,13 @@
-"""NaimishNet: one small network for all keypoints. Agarwal, Krohn-Grimberghe, Vyas, arXiv 1710.00977."""
+"""NaimishNet: one small network for all keypoints. Agarwal, Krohn-Grimberghe, Vyas, arXiv
+1710.00977."""
 
 import torch
 from torch import nn
 
 
 class Net(nn.Module):
-    """Gray (n, 1, 96, 96) in [0, 1] -> targets (n, 136). Layers and dropout as in table I of the paper."""
+    """Gray (n, 1, 96, 96) in [0, 1] -> targets (n, 136). Layers and dropout as in table I of the
+    paper."""
 
     input_size = 96
 
@@ -13,7 +15,8 @@ class Net(nn.Module):
         super().__init__()
         layers, channels = [], 1
         for width, kernel, dropout in ((32, 4, 0.1), (64, 3, 0.2), (128, 2, 0.3), (256, 1, 0.4)):
-            layers += [nn.Conv2d(channels, width, kernel), nn.ELU(), nn.MaxPool2d(2), nn.Dropout(dropout)]
+            layers += [nn.Conv2d(channels, width, kernel), nn.ELU(), nn.MaxPool2d(2),
+                       nn.Dropout(dropout)]
             channels = width
         self.features = nn.Sequential(*layers)  # 96 -> 46 -> 22 -> 10 -> 5
         self.head = nn.Sequential(

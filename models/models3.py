@@ -1,4 +1,5 @@
-"""The original network with dropout: each block and each hidden layer drops out, from 10 % rising to 60 %."""
+"""The original network with dropout: each block and each hidden layer drops out, from 10 % rising
+to 60 %."""
 
 import torch
 from torch import nn
@@ -12,8 +13,10 @@ class Net(nn.Module):
     def __init__(self):
         super().__init__()
         layers, channels = [], 1
-        for width, dropout in ((32, 0.1), (64, 0.2), (128, 0.3), (256, 0.4)):  # 224 -> 110 -> 53 -> 24 -> 10
-            layers += [nn.Conv2d(channels, width, 5), nn.ReLU(), nn.MaxPool2d(2), nn.BatchNorm2d(width),
+        # 224 -> 110 -> 53 -> 24 -> 10
+        for width, dropout in ((32, 0.1), (64, 0.2), (128, 0.3), (256, 0.4)):
+            layers += [nn.Conv2d(channels, width, 5), nn.ReLU(), nn.MaxPool2d(2),
+                       nn.BatchNorm2d(width),
                        nn.Dropout(dropout)]
             channels = width
         self.features = nn.Sequential(*layers)

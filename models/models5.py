@@ -1,10 +1,12 @@
-"""The quick network, and the default: residual blocks, and for each point one distribution over x and one over y (SimCC)."""
+"""The quick network, and the default: residual blocks, and for each point one distribution over x
+and one over y (SimCC)."""
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-BINS, REACH = 144, 1.3  # places on each axis, and how far they reach: beyond the crop's edges at -1 and 1
+# places on each axis, and how far they reach: beyond the crop's edges at -1 and 1
+BINS, REACH = 144, 1.3
 LEAST = 0.042  # the spread of a point that is certain
 
 
@@ -14,7 +16,8 @@ class Block(nn.Module):
     def __init__(self, inputs, outputs, stride):
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True),
+            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
             nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs),
         )
         self.shortcut = nn.Identity() if stride == 1 and inputs == outputs else nn.Sequential(
@@ -28,33 +31,42 @@ class Block(nn.Module):
 class Net(nn.Module):
     """Gray (n, 1, side, side) in [0, 1] -> targets (n, 136): the means of the distributions."""
 
-    empty = 0.06  # share of training crops without a face, from which the distributions learn to say so
-    label_width = 0.03  # standard deviation of a label in targets: about half a cell of the lattice that labels lie on
-    # The spread above the least at which confidence is a half, and how sharply it falls; by benchmarks/confidence.py.
+    # share of training crops without a face, from which the distributions learn to say so
+    empty = 0.06
+    # standard deviation of a label in targets: about half a cell of the lattice that labels lie on
+    label_width = 0.03
+    # The spread above the least at which confidence is a half, and how sharply it falls; by
+    # benchmarks/confidence.py.
     even_odds, steepness = 0.118, 1.63
 
     def __init__(self, side=128, widths=(64, 128), depth=2, features=128):
         super().__init__()
         self.input_size, grid, stride = side, side // 16, 16 // 2 ** len(widths)
-        self.stem = nn.Sequential(  # large steps at once: pixels are cheap to look at and dear to keep
-            nn.Conv2d(1, widths[0] // 2, 2 * stride, stride, stride // 2, bias=False), nn.BatchNorm2d(widths[0] // 2),
+        # large steps at once: pixels are cheap to look at and dear to keep
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, widths[0] // 2, 2 * stride, stride, stride // 2, bias=False),
+            nn.BatchNorm2d(widths[0] // 2),
             nn.ReLU(inplace=True),
         )
         stages, inputs = [], widths[0] // 2
         for outputs in widths:  # 32 -> 16 -> 8 pixels a side
-            stages += [Block(inputs, outputs, 2)] + [Block(outputs, outputs, 1) for _ in range(depth - 1)]
+            stages += [Block(inputs, outputs, 2)] + [Block(outputs, outputs, 1)
+                                                     for _ in range(depth - 1)]
             inputs = outputs
         self.stages = nn.Sequential(*stages)
         self.maps = nn.Conv2d(inputs, 4 * 68, 1)  # four maps a point
         self.mix = nn.Sequential(nn.Linear(4 * grid * grid, features), nn.ReLU(inplace=True))
-        self.points = nn.Linear(68, 68)  # each point hears the others: a hidden one is told by the rest
+        # each point hears the others: a hidden one is told by the rest
+        self.points = nn.Linear(68, 68)
         self.axes = nn.Linear(features, 2 * BINS)
         self.register_buffer("places", torch.linspace(-REACH, REACH, BINS), persistent=False)
 
     def distributions(self, images):
-        """Logits (n, 68, 2, BINS): for each point one distribution over x and one over y (Li et al., ECCV 2022)."""
+        """Logits (n, 68, 2, BINS): for each point one distribution over x and one over y (Li et
+        al., ECCV 2022)."""
         x = self.maps(self.stages(self.stem(images)))
-        x = self.mix(x.reshape(-1, 68, self.mix[0].in_features))  # (n, 4 × 68, 8, 8) -> (n, 68, features)
+        # (n, 4 × 68, 8, 8) -> (n, 68, features)
+        x = self.mix(x.reshape(-1, 68, self.mix[0].in_features))
         x = x + self.points(x.transpose(1, 2)).transpose(1, 2)
         return self.axes(x).view(-1, 68, 2, BINS)
 
@@ -62,16 +74,20 @@ class Net(nn.Module):
         return (self.distributions(images).float().softmax(-1) @ self.places).flatten(1)
 
     def loss(self, images, targets):
-        """Cross-entropy with labels as wide as what is known of them, and the cost of the means' distances.
+        """Cross-entropy with labels as wide as what is known of them, and the cost of the means'
+        distances.
 
-        Distances count less where the spread is large, after STAR (Zhou et al., CVPR 2023): no point is asked for more
-        exactness than its surroundings allow. Crops without a face have targets NaN: every place is as likely as any other.
+        Distances count less where the spread is large, after STAR (Zhou et al., CVPR 2023): no
+        point is asked for more exactness than its surroundings allow. Crops without a face have
+        targets NaN: every place is as likely as any other.
         """
         logits = self.distributions(images).float()
         face = ~targets.isnan().flatten(1).any(1)
         mean, variance = self.moments(logits[face])
         distance = (mean - targets[face]).abs() * self.scale(variance.detach())
-        return 0.1 * self.surprise(logits, targets) + self.penalty(distance).sum() / max(distance.numel(), 1)
+        return 0.1 * self.surprise(logits, targets) + self.penalty(distance).sum() / max(
+            distance.numel(), 1
+        )
 
     def moments(self, logits):
         """Means and variances of the distributions, in targets."""
@@ -80,7 +96,8 @@ class Net(nn.Module):
         return mean, (chance @ self.places.square() - mean.square()).clamp_min(0)
 
     def scale(self, variance):
-        """What distances count for: the root of a label's width in spreads, which are learned by the cross-entropy alone.
+        """What distances count for: the root of a label's width in spreads, which are learned by
+        the cross-entropy alone.
 
         In units of the spread itself clear faces are placed better still, and hidden ones worse.
         """
@@ -88,17 +105,21 @@ class Net(nn.Module):
 
     def surprise(self, logits, targets):
         """Cross-entropy of the distributions with labels of `label_width`."""
-        wanted = (-0.5 * ((targets[..., None] - self.places) / self.label_width).square()).softmax(-1)
+        wanted = (-0.5 * ((targets[...,
+                                   None] - self.places) / self.label_width).square()).softmax(-1)
         return -(wanted.nan_to_num(1 / len(self.places)) * F.log_softmax(logits, -1)).sum(-1).mean()
 
     def penalty(self, distance):
-        """Quadratic near the label, for inside a cell nothing says where the truth lies; logarithmic far from it."""
+        """Quadratic near the label, for inside a cell nothing says where the truth lies;
+        logarithmic far from it."""
         return 0.5 * torch.log1p((distance / 0.03).square())
 
     def predict(self, images):
-        """Targets (n, 68, 2) and confidence (n, 68): the chance that a point is within 10 % of the inter-ocular distance.
+        """Targets (n, 68, 2) and confidence (n, 68): the chance that a point is within 10 % of the
+        inter-ocular distance.
 
-        It falls with the spread of the point's distributions; python benchmarks/confidence.py shows how well it is met.
+        It falls with the spread of the point's distributions; python benchmarks/confidence.py shows
+        how well it is met.
         """
         mean, variance = self.moments(self.distributions(images))
         spread = variance.sum(-1).sqrt()

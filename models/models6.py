@@ -1,4 +1,5 @@
-"""The accurate network: models5 twice as wide and on 160² pixels, with nearly four times the weights."""
+"""The accurate network: models5 twice as wide and on 160² pixels, with nearly four times the
+weights."""
 
 from . import models5
 

@@ -1,1 +1,2 @@
-"""What the root modules are built from: data sets, augmentation, metrics, export, sweeps, figures. Needs PyTorch."""
+"""What the root modules are built from: data sets, augmentation, metrics, export, sweeps, figures.
+Needs PyTorch."""

@@ -31,16 +31,19 @@ from facial_keypoints.images import IMAGE_ENDINGS, MAX_BYTES, files_below, read_
 from facial_keypoints.model import find_model, needs_pytorch
 from research.locks import lock_folder
 
-CHUNK, CHUNKS = 500, 16  # at most so many photos a file; at least so many files a worker, for small jobs
+# at most so many photos a file; at least so many files a worker, for small jobs
+CHUNK, CHUNKS = 500, 16
 DIED = "the process that read it died; is it too large for the memory?"
 LOCK = threading.Lock()  # cascades and compiled networks do one thing at a time
 
 
 
 def list_names(places):
-    """Folders, globs, photos, .txt lists of those, and addresses (s3://, gs://, http://) -> names, each once.
+    """Folders, globs, photos, .txt lists of those, and addresses (s3://, gs://, http://) -> names,
+    each once.
 
-    Files are told by their whole path, so that a second call, from another folder or another machine, knows them again.
+    Files are told by their whole path, so that a second call, from another folder or another
+    machine, knows them again.
     """
     seen = set()
     for place in places:
@@ -51,11 +54,13 @@ def list_names(places):
 
 
 def names_in(place, listed=False):
-    """The photos of one place, sorted. What a list names and is not there is told when it is read."""
+    """The photos of one place, sorted. What a list names and is not there is told when it is
+    read."""
     if "://" in place:
         yield from names_at(place, listed)
     elif place.endswith(".txt") and Path(place).is_file() and not listed:
-        for line in read_text(place).split("\n"):  # other signs that end lines of text may be in names
+        # other signs that end lines of text may be in names
+        for line in read_text(place).split("\n"):
             if line.strip():
                 yield from names_in(line if os.path.lexists(line) else line.strip(), listed=True)
     elif Path(place).is_dir():
@@ -77,7 +82,8 @@ def is_photo(name):
 
 
 def names_at(address, listed=False):
-    """The photos at an address that fsspec knows; what a list names is one, whatever it is called, if it is no folder."""
+    """The photos at an address that fsspec knows; what a list names is one, whatever it is called,
+    if it is no folder."""
     if "*" not in address and (is_photo(address) or (listed and not address.endswith("/"))):
         yield address
         return
@@ -127,15 +133,18 @@ def read(name):
 
 
 def annotate_chunk(names, net, detector, min_confidence):
-    """Photos by name -> (rows, bad): a tuple (name, face, box, confidence, points, point confidence) a face; reasons."""
+    """Photos by name -> (rows, bad): a tuple (name, face, box, confidence, points, point
+    confidence) a face; reasons."""
     rows, bad, detect = [], {}, detector_of(net, detector, min_confidence)
     for name in names:
         try:
             image = read(name)
             with LOCK:
                 faces = detect(image)
-        except Exception as error:  # one photo must not stop a million, whatever a library makes of it
-            bad[name] = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
+        except Exception as error:
+            # one photo must not stop a million, whatever a library makes of it
+            bad[name] = str(error) if isinstance(error,
+                                                 DataError) else f"{type(error).__name__}: {error}"
             continue
         rows += [(name, number, face.box.tolist(), face.confidence, face.points.ravel().tolist(),
                   face.point_confidence.tolist()) for number, face in enumerate(faces)]
@@ -146,12 +155,14 @@ def annotate_chunk(names, net, detector, min_confidence):
 def schema(pyarrow):
     """Columns of the files."""
     single, vector = pyarrow.float32(), lambda n: pyarrow.list_(pyarrow.float32(), n)
-    return pyarrow.schema([("name", pyarrow.string()), ("face", pyarrow.int32()), ("box", vector(4)), ("confidence", single),
+    return pyarrow.schema([("name", pyarrow.string()), ("face", pyarrow.int32()),
+                           ("box", vector(4)), ("confidence", single),
                            ("points", vector(136)), ("point_confidence", vector(68))])
 
 
 def write_chunk(out, names, rows, bad, settings):
-    """Write a chunk's file whole or not at all; in its footer: which photos it is of, and which could not be read."""
+    """Write a chunk's file whole or not at all; in its footer: which photos it is of, and which
+    could not be read."""
     import pyarrow
     import pyarrow.parquet
 
@@ -171,7 +182,8 @@ def legible(name):
 
 
 def done_before(out, settings):
-    """Names of the photos that the files in a folder have an answer for. Raises UsageError for other settings.
+    """Names of the photos that the files in a folder have an answer for. Raises UsageError for
+    other settings.
 
     Photos that could not be read are tried again: a disk or a network may have been away.
     """
@@ -179,13 +191,15 @@ def done_before(out, settings):
     for path in sorted(out.glob("part-*.parquet")):
         before, answered = footer_of(path)
         if before != settings:
-            raise UsageError(f"{path} was made with {json.dumps(before)}; give the same, or another --out")
+            raise UsageError(f"{path} was made with {json.dumps(before)}; give the same, or "
+                             "another --out")
         names |= answered
     return names
 
 
 def footer_of(path):
-    """What a file says of itself: the settings it was made with, and the names that it has an answer for. Raises DataError."""
+    """What a file says of itself: the settings it was made with, and the names that it has an
+    answer for. Raises DataError."""
     import pyarrow
     import pyarrow.parquet
 
@@ -193,13 +207,16 @@ def footer_of(path):
         footer = pyarrow.parquet.read_schema(path).metadata
         settings, known, bad = (json.loads(footer[key]) for key in (b"settings", b"names", b"bad"))
         return settings, set(known) - set(bad)
-    except (pyarrow.ArrowException, KeyError, TypeError, OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not a file of this command ({type(error).__name__}); delete it and call again") from None
+    except (pyarrow.ArrowException, KeyError, TypeError, OSError, ValueError,
+            RecursionError) as error:
+        raise DataError(f"{path}: not a file of this command ({type(error).__name__}); delete it "
+                        "and call again") from None
 
 
 
 def chunk_size(photos, workers):
-    """Photos a file: small jobs are divided so that all workers share them and a stop loses little."""
+    """Photos a file: small jobs are divided so that all workers share them and a stop loses
+    little."""
     return min(max(math.ceil(photos / (CHUNKS * workers)), 1), CHUNK)
 
 
@@ -211,7 +228,8 @@ def chunks_of(names, size):
 
 
 def pool(workers):
-    """Processes that begin afresh, for forked ones would share the threads of the networks' libraries."""
+    """Processes that begin afresh, for forked ones would share the threads of the networks'
+    libraries."""
     os.environ["OMP_NUM_THREADS"] = "1"  # a worker takes one core
     return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=follow)
 
@@ -228,7 +246,8 @@ def here(chunks, arguments, workers):
     try:
         while True:
             lost = []
-            for chunk in itertools.islice(chunks, 2 * workers - len(waiting)):  # no more at once: memory stays flat
+            # no more at once: memory stays flat
+            for chunk in itertools.islice(chunks, 2 * workers - len(waiting)):
                 try:
                     waiting[executor.submit(annotate_chunk, chunk, *arguments)] = chunk
                 except BrokenProcessPool:
@@ -254,7 +273,8 @@ def here(chunks, arguments, workers):
 
 
 def alone(chunk, arguments):
-    """A chunk that a process may have died of, again in one of its own; halved until it is known which photo it was."""
+    """A chunk that a process may have died of, again in one of its own; halved until it is known
+    which photo it was."""
     try:
         with pool(1) as executor:
             yield (chunk, *executor.submit(annotate_chunk, chunk, *arguments).result())
@@ -267,50 +287,62 @@ def alone(chunk, arguments):
 
 
 def on_cluster(chunks, arguments, scheduler):
-    """(names, rows, bad) of chunks as a Dask cluster finishes them; it does again what a dead worker had."""
+    """(names, rows, bad) of chunks as a Dask cluster finishes them; it does again what a dead
+    worker had."""
     from research.dask_cluster import map_on_cluster
 
     given_up = []
-    for chunk, answer, problem in map_on_cluster(scheduler, "research.annotate.annotate_chunk", chunks, *arguments):
+    for chunk, answer, problem in map_on_cluster(scheduler, "research.annotate.annotate_chunk",
+                                                 chunks, *arguments):
         if problem and not problem.startswith("KilledWorker"):
             raise DataError(f"{scheduler}: a worker could not begin: {problem}")
         if problem:
             given_up.append(chunk)
         else:
             yield (chunk, *answer)
-    for name in itertools.chain.from_iterable(given_up):  # one by one: a death counts against all that its worker had
-        for chunk, answer, _ in map_on_cluster(scheduler, "research.annotate.annotate_chunk", [[name]], *arguments):
+    # one by one: a death counts against all that its worker had
+    for name in itertools.chain.from_iterable(given_up):
+        for chunk, answer, _ in map_on_cluster(scheduler, "research.annotate.annotate_chunk",
+                                               [[name]], *arguments):
             yield (chunk, *(answer or ([], {name: DIED})))
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Annotate photos with 68 keypoints a face, into Parquet files.")
+    parser = argparse.ArgumentParser(description="Annotate photos with 68 keypoints a face, into "
+                                                 "Parquet files.")
     parser.add_argument("places", nargs="+", type=nonempty_path, metavar="PLACE",
                         help="folders, globs, photos, .txt lists, s3://, gs://, http://")
     parser.add_argument(
-        "--out", type=nonempty_path, required=True, help="folder of the Parquet files; a second call goes on there"
+        "--out", type=nonempty_path, required=True,
+        help="folder of the Parquet files; a second call goes on there"
     )
     parser.add_argument("--net", default=DEFAULT_NET, help="(default: %(default)s)")
     parser.add_argument("--detector", default=DEFAULT_DETECTOR, choices=detector_names())
     parser.add_argument(
-        "--min-confidence", type=bounded_number(float, 0, 1), default=MIN_CONFIDENCE, help="(default: %(default)s)"
+        "--min-confidence", type=bounded_number(float, 0, 1), default=MIN_CONFIDENCE,
+        help="(default: %(default)s)"
     )
     parser.add_argument("--chunk", type=bounded_number(int, 1),
-                        help=f"photos a file (default: {CHUNKS} files a worker, of at most {CHUNK} photos)")
+                        help=f"photos a file (default: {CHUNKS} files a worker, of at most {CHUNK} "
+                             "photos)")
     parser.add_argument(
-        "--workers", type=bounded_number(int, 1), default=os.cpu_count() or 1, help="processes (default: %(default)s)"
+        "--workers", type=bounded_number(int, 1), default=os.cpu_count() or 1,
+        help="processes (default: %(default)s)"
     )
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, in place of local processes")
+    parser.add_argument("--scheduler", metavar="ADDRESS",
+                        help="of a Dask cluster, in place of local processes")
     options = parser.parse_args()
 
     options.out = Path(options.out)
     import_optional("pyarrow", "writing Parquet")
     weights = model_file(options.net)
     net = options.net if weights.parent == SAVED_MODELS else os.path.abspath(weights)
-    settings = {"net": str(net), "detector": options.detector, "min_confidence": options.min_confidence}
+    settings = {"net": str(net), "detector": options.detector,
+                "min_confidence": options.min_confidence}
     arguments = tuple(settings.values())
     detector_of(*arguments)  # a wrong name is told now
-    settings["weights"] = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]  # a name may get new ones
+    # a name may get new ones
+    settings["weights"] = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
     with lock_folder(options.out):
         return annotate(options, arguments, settings)
 
@@ -320,7 +352,8 @@ def annotate(options, arguments, settings):
     names, bad = done_before(options.out, settings), {}
     todo = [name for name in list_names(options.places) if name not in names]
     if not todo and not names:
-        raise DataError(f"no photos in {', '.join(options.places)} (looked for {', '.join(IMAGE_ENDINGS)})")
+        raise DataError(f"no photos in {', '.join(options.places)} (looked for "
+                        f"{', '.join(IMAGE_ENDINGS)})")
     print(f"{len(todo)} photos to do, {len(names)} done before")
     size = options.chunk or chunk_size(len(todo), options.workers)
     chunks, faces = chunks_of(todo, size), 0

@@ -16,13 +16,15 @@ from facial_keypoints.geometry import FLIP_INDICES
 
 MODEL = SAVED_MODELS / "sample_faces.npz"
 SIDE, CHROMA = 144, 32  # of the mean-shape frame: luminance, and each of the two color channels
-FACE = 0.46  # share of that frame that the mean shape takes; the rest is hair, neck and what is behind
+# share of that frame that the mean shape takes; the rest is hair, neck and what is behind
+FACE = 0.46
 SHAPE_MODES, TEXTURE_MODES = 30, 190
 
 
 
 def align(shapes, mean):
-    """Similarity (n, 2, 2) and (n, 2) that bring shapes (n, k, 2) closest to `mean`: shape @ linear + offset."""
+    """Similarity (n, 2, 2) and (n, 2) that bring shapes (n, k, 2) closest to `mean`: shape @ linear
+    + offset."""
     center, origin = shapes.mean(1), mean.mean(0)
     x, y = shapes - center[:, None], mean - origin
     square = (x ** 2).sum((1, 2))
@@ -33,7 +35,8 @@ def align(shapes, mean):
 
 
 def mean_shape(shapes):
-    """Generalized Procrustes analysis -> mean (68, 2) in the mean-shape frame, symmetric if the shapes are."""
+    """Generalized Procrustes analysis -> mean (68, 2) in the mean-shape frame, symmetric if the
+    shapes are."""
     mean = shapes[0] - shapes[0].mean(0)
     for _ in range(10):
         linear, offset = align(shapes, mean)
@@ -48,15 +51,21 @@ def mean_shape(shapes):
 
 
 def frame_points():
-    """16 points on the border of the mean-shape frame: they move with pose alone and hold hair and background."""
+    """16 points on the border of the mean-shape frame: they move with pose alone and hold hair and
+    background."""
     t, far = np.linspace(0, SIDE - 1, 5)[:4], SIDE - 1
     zero = np.zeros(4)
-    return np.concatenate([np.column_stack(s) for s in ((t, zero), (zero + far, t), (far - t, zero + far), (zero, far - t))])
+    return np.concatenate([np.column_stack(s)
+                           for s in ((t, zero), (zero + far, t), (far - t, zero + far),
+                                     (zero, far - t))])
 
 
 def barycentric(points, triangles, side=SIDE):
-    """For each pixel of a square frame: its triangle's corners (side², 3) and their weights (side², 3)."""
-    pixels = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).reshape(-1, 2).astype(float)
+    """For each pixel of a square frame: its triangle's corners (side², 3) and their weights (side²,
+    3)."""
+    pixels = (
+        np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).reshape(-1, 2).astype(float)
+    )
     corners, weights = np.zeros((len(pixels), 3), int), np.zeros((len(pixels), 3))
     closest = np.full(len(pixels), -np.inf)
     for triangle in triangles:
@@ -71,12 +80,14 @@ def barycentric(points, triangles, side=SIDE):
 
 
 def build(frames, bar=True):
-    """Learn the model from the training side of annotated frames -> dictionary of arrays (float32)."""
+    """Learn the model from the training side of annotated frames -> dictionary of arrays
+    (float32)."""
     from matplotlib.tri import Triangulation
 
     rows = np.flatnonzero(frames.sides == "training")
     if len(rows) <= TEXTURE_MODES:
-        raise DataError(f"{frames.data}: {len(rows)} training frames; more than {TEXTURE_MODES} are needed to learn from")
+        raise DataError(f"{frames.data}: {len(rows)} training frames; more than {TEXTURE_MODES} "
+                        "are needed to learn from")
     shapes = frames.points[rows].astype(np.float64)
     sizes = np.zeros((len(rows), 2))
     mirrored = shapes[:, FLIP_INDICES] * [-1, 1]
@@ -88,22 +99,29 @@ def build(frames, bar=True):
     luminance = np.zeros((len(rows), SIDE, SIDE), np.float32)
     chroma = np.zeros((len(rows), 2, CHROMA, CHROMA), np.float32)
     light = np.zeros((len(rows), 2))
-    face = hull_mask(mean)  # the modes are to spend themselves on faces, not on what is behind: weighed below
+    # the modes are to spend themselves on faces, not on what is behind: weighed below
+    face = hull_mask(mean)
     linear, offset = align(shapes, mean)
-    for i, row in enumerate(tqdm(rows, desc="warping to the mean shape", unit="frame", disable=not bar)):
+    for i, row in enumerate(tqdm(rows, desc="warping to the mean shape", unit="frame",
+                                 disable=not bar)):
         image = frames.image(row)
         sizes[i] = image.shape[1::-1]
         points = np.concatenate([shapes[i], (ring - offset[i]) @ np.linalg.inv(linear[i])])
-        place = (points[corners] * weights[..., None]).sum(1).reshape(SIDE, SIDE, 2).astype(np.float32)
-        texture = cv2.cvtColor(cv2.remap(image, place, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE),
+        place = (
+            (points[corners] * weights[..., None]).sum(1).reshape(SIDE, SIDE, 2).astype(np.float32)
+        )
+        texture = cv2.cvtColor(cv2.remap(image, place, None, cv2.INTER_LINEAR,
+                                         borderMode=cv2.BORDER_REPLICATE),
                                cv2.COLOR_RGB2YCrCb).astype(np.float32)
         light[i] = texture[..., 0][face].mean(), texture[..., 0][face].std() + 1
         luminance[i] = (texture[..., 0] - light[i, 0]) / light[i, 1]
-        chroma[i] = cv2.resize(texture[..., 1:], (CHROMA, CHROMA), interpolation=cv2.INTER_AREA).transpose(2, 0, 1) - 128
+        chroma[i] = cv2.resize(texture[..., 1:], (CHROMA, CHROMA),
+                               interpolation=cv2.INTER_AREA).transpose(2, 0, 1) - 128
 
     # Mirrored frames count as other people: a face and its mirror image are rarely alike.
     weight = cv2.GaussianBlur(np.where(face, 1, 0.4).astype(np.float32), (0, 0), SIDE / 30)
-    textures = np.concatenate([pack(luminance * weight, chroma), pack((luminance * weight)[..., ::-1], chroma[..., ::-1])])
+    textures = np.concatenate([pack(luminance * weight, chroma),
+                               pack((luminance * weight)[..., ::-1], chroma[..., ::-1])])
     people = np.concatenate([frames.people[rows], [p + "*" for p in frames.people[rows]]])
     videos = np.concatenate([frames.videos[rows], [v + "*" for v in frames.videos[rows]]])
     both = np.concatenate([shapes, mirrored])
@@ -120,10 +138,12 @@ def build(frames, bar=True):
     size = np.linalg.norm(linear[: len(rows), 0], axis=1)  # mean-shape pixels per image pixel
     angle = np.degrees(np.arctan2(linear[: len(rows), 0, 1], linear[: len(rows), 0, 0]))
     center = (mean.mean(0) - offset[: len(rows)])[:, None] @ np.linalg.inv(linear[: len(rows)])
-    layout = np.column_stack([np.log(sizes[:, 0]), np.log(sizes[:, 1] / sizes[:, 0]), -np.log(size) - np.log(sizes[:, 0]),
+    layout = np.column_stack([np.log(sizes[:, 0]), np.log(sizes[:, 1] / sizes[:, 0]),
+                              -np.log(size) - np.log(sizes[:, 0]),
                               center[:, 0] / sizes, angle, light[:, 0], np.log(light[:, 1])])
     return {
-        "mean": mean, "ring": ring, "triangles": triangles, "weight": weight, "texture_mean": texture_mean,
+        "mean": mean, "ring": ring, "triangles": triangles, "weight": weight,
+        "texture_mean": texture_mean,
         "shape_modes": shape_modes, "shape_scale": shape_scale, "texture_modes": texture_modes,
         "texture_scale": texture_scale, "person": person, "video": video, "frame": frame,
         "layout_quantiles": np.quantile(layout, np.linspace(0.01, 0.99, 33), axis=0),
@@ -139,16 +159,24 @@ def hull_mask(mean):
 
 
 def pack(luminance, chroma):
-    """Luminance (n, SIDE, SIDE) and color (n, 2, CHROMA, CHROMA) -> textures (n, d); color counts for less."""
-    return np.concatenate([luminance.reshape(len(luminance), -1), chroma.reshape(len(chroma), -1) / 16], 1)
+    """Luminance (n, SIDE, SIDE) and color (n, 2, CHROMA, CHROMA) -> textures (n, d); color counts
+    for less."""
+    return np.concatenate([luminance.reshape(len(luminance), -1),
+                           chroma.reshape(len(chroma), -1) / 16], 1)
 
 
 def components(data, count, rounds=4, seed=0):
-    """Principal components of centerd rows (n, d) -> modes (count, d), their standard deviations, whitened coefficients.
+    """Principal components of centerd rows (n, d) -> modes (count, d), their standard deviations,
+    whitened coefficients.
 
-    Randomized range finder with power iterations: Halko, Martinsson, Tropp, SIAM Review 2011, algorithm 4.4.
+    Randomized range finder with power iterations: Halko, Martinsson, Tropp, SIAM Review 2011,
+    algorithm 4.4.
     """
-    basis = np.random.default_rng(seed).standard_normal((data.shape[1], min(count + 10, data.shape[1]))).astype(data.dtype)
+    basis = (
+        np.random.default_rng(seed)
+        .standard_normal((data.shape[1], min(count + 10, data.shape[1])))
+        .astype(data.dtype)
+    )
     for _ in range(rounds):
         basis, _ = np.linalg.qr(data.T @ (data @ basis))
     _, scale, modes = np.linalg.svd(data @ basis, full_matrices=False)
@@ -157,7 +185,8 @@ def components(data, count, rounds=4, seed=0):
 
 
 def levels(coefficients, people, videos):
-    """Split the covariance of coefficients into people, videos of a person, frames of a video -> three square roots."""
+    """Split the covariance of coefficients into people, videos of a person, frames of a video ->
+    three square roots."""
     def centerd(values, groups):
         _, index = np.unique(groups, return_inverse=True)
         means = np.stack([np.bincount(index, v) for v in values.T], 1) / np.bincount(index)[:, None]
@@ -189,9 +218,13 @@ def save_model(path, model):
     for key, value in model.items():
         if key.endswith("_modes"):
             peak = np.abs(value).max(1, keepdims=True)
-            stored[key], stored[key + "_peak"] = np.round(value / peak * 127).astype(np.int8), peak.astype(np.float32)
+            stored[key], stored[key + "_peak"] = (
+                np.round(value / peak * 127).astype(np.int8),
+                peak.astype(np.float32),
+            )
         else:
-            stored[key] = value.astype(np.uint8 if key == "triangles" else np.float16 if value.size > 5000 else np.float32)
+            stored[key] = value.astype(np.uint8 if key == "triangles" else np.float16
+                                       if value.size > 5000 else np.float32)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **stored)
     atomic_write(path, buffer.getvalue())
@@ -206,22 +239,28 @@ def load_model(path=MODEL):
     try:
         with np.load(path) as stored:
             arrays = {key: stored[key] for key in stored.files}
-        model = {key: value.astype(np.float32) for key, value in arrays.items() if key != "triangles"}
+        model = {key: value.astype(np.float32) for key,
+                 value in arrays.items() if key != "triangles"}
         for key in ("shape_modes", "texture_modes"):
             model[key] *= model.pop(key + "_peak") / 127
         return {**model, "triangles": arrays["triangles"].astype(int)}
-    except Exception as error:  # a damaged archive of arrays can raise anything; it is never unpickled
-        raise DataError(f"{path}: not a model of drawn faces ({type(error).__name__}); {cure}") from None
+    except Exception as error:
+        # a damaged archive of arrays can raise anything; it is never unpickled
+        raise DataError(
+            f"{path}: not a model of drawn faces ({type(error).__name__}); {cure}"
+        ) from None
 
 
 def limited(coefficients, limit=3.0):
-    """Draw in coefficients beyond `limit` standard deviations: the tails of a Gaussian are not faces."""
+    """Draw in coefficients beyond `limit` standard deviations: the tails of a Gaussian are not
+    faces."""
     return limit * np.tanh(coefficients / limit)
 
 
 
 def nearest(a, b, same=None, block=500):
-    """Distance from each row of `a` to the nearest row of `b` that `same(i)` (a mask) does not exclude."""
+    """Distance from each row of `a` to the nearest row of `b` that `same(i)` (a mask) does not
+    exclude."""
     square, result = (b ** 2).sum(1), []
     for start in range(0, len(a), block):
         part = a[start:start + block]
@@ -233,13 +272,17 @@ def nearest(a, b, same=None, block=500):
 
 
 def privacy(model, coefficients, people, draws=4000, seed=0):
-    """Print how far drawn faces stay from training faces, against how far people are from one another."""
+    """Print how far drawn faces stay from training faces, against how far people are from one
+    another."""
     rng = np.random.default_rng(seed)
-    drawn = limited(sum(rng.standard_normal((draws, len(model[k]))) @ model[k].T for k in ("person", "video", "frame")))
+    drawn = limited(sum(rng.standard_normal((draws, len(model[k]))) @ model[k].T
+                        for k in ("person", "video", "frame")))
     names = np.array([p.rstrip("*") for p in people])
     to_training = np.percentile(nearest(drawn, coefficients), 1)
-    to_others = np.percentile(nearest(coefficients, coefficients, lambda i: names[i][:, None] == names[None]), 1)
-    print(f"first percentile of the distance, in standard deviations of the {coefficients.shape[1]} coefficients:\n"
+    to_others = np.percentile(nearest(coefficients, coefficients,
+                                      lambda i: names[i][:, None] == names[None]), 1)
+    print("first percentile of the distance, in standard deviations of the "
+          f"{coefficients.shape[1]} coefficients:\n"
           f"  drawn face to the nearest training face         {to_training:.2f}\n"
           f"  training face to the nearest of another person  {to_others:.2f}")
     if to_training < to_others:

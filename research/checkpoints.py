@@ -16,7 +16,8 @@ KEYS = {"net": str, "state_dict": dict, "params": dict, "metrics": dict, "data":
 
 
 def to_builtins(value):
-    """Reduce to what `torch.load(weights_only=True)` reads: tensors, dict, list, str, int, float, bool, None."""
+    """Reduce to what `torch.load(weights_only=True)` reads: tensors, dict, list, str, int, float,
+    bool, None."""
     if isinstance(value, dict):
         return {str(k): to_builtins(v) for k, v in value.items()}
     if isinstance(value, (list, tuple, set)):
@@ -29,16 +30,20 @@ def to_builtins(value):
 
 
 def save_checkpoint(path, net, state_dict, params, metrics, data, half=False, **more):
-    """Write a checkpoint whole or not at all. `half=True` stores weights as fp16, for files that are shipped."""
-    state = {k: (v.half() if half and v.is_floating_point() else v).cpu().clone() for k, v in state_dict.items()}
-    content = {"net": net, "state_dict": state, "params": params, "metrics": metrics, "data": data, **more}
+    """Write a checkpoint whole or not at all. `half=True` stores weights as fp16, for files that
+    are shipped."""
+    state = {k: (v.half() if half and v.is_floating_point() else v).cpu().clone() for k,
+             v in state_dict.items()}
+    content = {"net": net, "state_dict": state, "params": params, "metrics": metrics, "data": data,
+               **more}
     buffer = io.BytesIO()
     torch.save(to_builtins(content), buffer)
     atomic_write(path, buffer.getvalue())
 
 
 def read_checkpoint(path):
-    """A checkpoint as a dictionary: net, state_dict, params, metrics, data. Raises DataError that names the file."""
+    """A checkpoint as a dictionary: net, state_dict, params, metrics, data. Raises DataError that
+    names the file."""
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such checkpoint")
@@ -52,16 +57,22 @@ def read_checkpoint(path):
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        raise DataError(f"{path}: not a checkpoint of this project (objects in it that are more than tensors, or none at all, "
+        raise DataError(f"{path}: not a checkpoint of this project (objects in it that are more "
+                        "than tensors, or none at all, "
                         "and are never unpickled); train.py writes such") from None
     except Exception as error:  # a damaged or hostile file can raise anything
-        raise DataError(f"{path}: not a checkpoint of this project ({short_message(error)}); train.py writes such") from None
-    wrong = [k for k, kind in KEYS.items() if not isinstance(content, dict) or not isinstance(content.get(k), kind)]
+        raise DataError(f"{path}: not a checkpoint of this project ({short_message(error)}); "
+                        "train.py writes such") from None
+    wrong = [k for k,
+             kind in KEYS.items() if not isinstance(content, dict)
+             or not isinstance(content.get(k), kind)]
     if wrong:
-        raise DataError(f"{path}: not a checkpoint of this project ({', '.join(wrong)} missing); train.py writes such")
+        raise DataError(f"{path}: not a checkpoint of this project ({', '.join(wrong)} missing); "
+                        "train.py writes such")
     frames = content["data"].get("frames") or []
     if not isinstance(frames, list) or not all(isinstance(name, str) for name in frames):
-        raise DataError(f"{path}: not a checkpoint of this project (its list of frames is none); train.py writes such")
+        raise DataError(f"{path}: not a checkpoint of this project (its list of frames is none); "
+                        "train.py writes such")
     return content
 
 
@@ -71,19 +82,24 @@ def load_weights(net, state, path):
     strange = [k for k, v in state.items() if not isinstance(k, str) or not is_dense_tensor(v)
                or (k in own and v.is_floating_point() != own[k].is_floating_point())]
     if strange:
-        raise DataError(f"{path}: weights of another kind: {strange[0]} is no plain tensor of its kind ({len(strange)} such)")
+        raise DataError(f"{path}: weights of another kind: {strange[0]} is no plain tensor of its "
+                        f"kind ({len(strange)} such)")
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     shapes = sorted(k for k in own.keys() & state.keys() if state[k].shape != own[k].shape)
     for what, keys in (("missing", missing), ("unknown", extra), ("of another shape", shapes)):
         if keys:
-            raise DataError(f"{path}: weights of another network: {keys[0]} is {what} ({len(keys)} such tensors)")
+            raise DataError(f"{path}: weights of another network: {keys[0]} is {what} ({len(keys)} "
+                            "such tensors)")
     state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
     if not all(torch.isfinite(v).all() for v in state.values()):
-        raise DataError(f"{path}: weights that are not finite; the file comes from a failed training")
+        raise DataError(f"{path}: weights that are not finite; the file comes from a failed "
+                        "training")
     net.load_state_dict(state)
 
 
 def is_dense_tensor(value):
     """True for tensors as checkpoints of ours hold them: dense, here, of ordinary numbers."""
-    return (isinstance(value, torch.Tensor) and value.layout == torch.strided and value.device.type == "cpu"
-            and value.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64))
+    return (isinstance(value, torch.Tensor) and value.layout == torch.strided
+            and value.device.type == "cpu"
+            and value.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64,
+                                torch.int64))

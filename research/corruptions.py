@@ -15,14 +15,16 @@ def motion_blur(image, rng):
     length = max(int(image.shape[0] * rng.uniform(0.03, 0.125)), 2)
     kernel = np.zeros((length, length), np.float32)
     reach, angle = (length - 1) / 2, rng.uniform(0, np.pi)
-    ends = [tuple(round(reach + sign * reach * f(angle)) for f in (np.cos, np.sin)) for sign in (-1, 1)]
+    ends = [tuple(round(reach + sign * reach * f(angle)) for f in (np.cos, np.sin))
+            for sign in (-1, 1)]
     cv2.line(kernel, *ends, 1)
     return cv2.filter2D(image, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REPLICATE)
 
 
 def oversharpen(image, rng):
     """The edges of a large photograph, or of a telephone that overdoes them."""
-    return cv2.addWeighted(image, 1 + (more := rng.uniform(0.5, 3)), cv2.GaussianBlur(image, (0, 0), 1.5), -more, 0)
+    return cv2.addWeighted(image, 1 + (more := rng.uniform(0.5, 3)),
+                           cv2.GaussianBlur(image, (0, 0), 1.5), -more, 0)
 
 
 def low_resolution_jpeg(image, rng):
@@ -36,8 +38,11 @@ def occlude_half(image, rng):
     """One side of a line across the crop's middle is another part of the picture, or flat."""
     side = image.shape[0]
     across, angle = np.arange(side, dtype=np.float32) - (side - 1) / 2, rng.uniform(0, 2 * np.pi)
-    hidden = across[None] * np.float32(np.cos(angle)) + across[:, None] * np.float32(np.sin(angle)) > rng.uniform(0, side / 4)
-    other = np.roll(image, rng.integers(side // 4, 3 * side // 4, 2), (0, 1)) if rng.random() < 0.5 else rng.integers(0, 256)
+    hidden = across[None] * np.float32(np.cos(angle)) + across[:, None] * np.float32(
+        np.sin(angle)
+    ) > rng.uniform(0, side / 4)
+    other = np.roll(image, rng.integers(side // 4, 3 * side // 4, 2),
+                    (0, 1)) if rng.random() < 0.5 else rng.integers(0, 256)
     return np.where(hidden, other, image).astype(np.uint8)
 
 

@@ -11,7 +11,8 @@ HOME = Path(__file__).resolve().parents[1]
 
 
 def connect(address):
-    """A client of the cluster at `address` (tcp://HOST:PORT). Raises UsageError or DataError in one line.
+    """A client of the cluster at `address` (tcp://HOST:PORT). Raises UsageError or DataError in one
+    line.
 
     The project has to lie in the same place on all workers, as on a shared disk.
     """
@@ -19,16 +20,19 @@ def connect(address):
     try:
         return distributed.Client(address, timeout=10)
     except (TimeoutError, OSError, ValueError) as error:
-        raise DataError(f"{address}: no Dask scheduler answers there ({str(error) or type(error).__name__})") from None
+        raise DataError(f"{address}: no Dask scheduler answers there "
+                        f"({str(error) or type(error).__name__})") from None
 
 
 def map_on_cluster(address, function, items, *arguments):
     """(item, answer, '') as they come, or (item, None, what went wrong); items may be endless.
 
-    function: 'MODULE.NAME' of this project, called as function(item, *arguments). No more is sent at once than keeps the
-    workers busy. What a dead worker had is done again elsewhere; Dask gives up what took several workers with it.
+    function: 'MODULE.NAME' of this project, called as function(item, *arguments). No more is sent
+    at once than keeps the workers busy. What a dead worker had is done again elsewhere; Dask gives
+    up what took several workers with it.
     """
-    def far(function, *words):  # a function of this function: it travels as it is, and nobody has to find it first
+    # a function of this function: it travels as it is, and nobody has to find it first
+    def far(function, *words):
         import importlib
         import sys
 
@@ -42,7 +46,8 @@ def map_on_cluster(address, function, items, *arguments):
         from distributed import as_completed
 
         if not client.nthreads():
-            print(f"{address}: no workers yet; they come by `dask worker {address}`", file=sys.stderr)
+            print(f"{address}: no workers yet; they come by `dask worker {address}`",
+                  file=sys.stderr)
 
         def send(room):
             for item in itertools.islice(items, room):
@@ -59,7 +64,8 @@ def map_on_cluster(address, function, items, *arguments):
             try:
                 answer, problem = future.result(), ""
             except CancelledError:
-                raise DataError(f"{address}: the Dask scheduler went away; call again, and what is done stays done") from None
+                raise DataError(f"{address}: the Dask scheduler went away; call again, and what is "
+                                "done stays done") from None
             except Exception as error:  # whatever the work, or Dask, has to say
                 answer, problem = None, f"{type(error).__name__}: {error}"
             yield item, answer, problem

@@ -16,10 +16,12 @@ LABELS = ("corrected", "published")
 
 
 def load_frames(data="sample", labels="corrected"):
-    """Load a data set: 'sample' (drawn faces), 'official', or the path of a folder or zip -> Frames.
+    """Load a data set: 'sample' (drawn faces), 'official', or the path of a folder or zip ->
+    Frames.
 
-    `labels='corrected'` takes the known shift out of the official labels; other data sets have none to take out
-    and keep their labels as published. Raises DataError (what is wrong with the files) or UsageError.
+    `labels='corrected'` takes the known shift out of the official labels; other data sets have none
+    to take out and keep their labels as published. Raises DataError (what is wrong with the files)
+    or UsageError.
     """
     if labels not in LABELS:
         raise UsageError(f"labels must be one of {', '.join(LABELS)}, not {labels!r}")
@@ -32,7 +34,8 @@ def load_frames(data="sample", labels="corrected"):
         frames = load_folder(data)
         frames.kind = "official" if is_official(frames) else frames.kind
     else:
-        raise DataError(f"{data!r}: no such data set; give 'sample', 'official' or the path of a folder or zip")
+        raise DataError(f"{data!r}: no such data set; give 'sample', 'official' or the path of a "
+                        "folder or zip")
     if labels == "corrected" and frames.kind == "official":
         frames.points = frames.points - label_shift(frames.points)
         frames.labels = "corrected"
@@ -45,12 +48,14 @@ def person_digit(person):
 
 
 def split_frames(frames, split="person", part="training"):
-    """The frames of one part: training, validation, test, all-training (training and validation), or all.
+    """The frames of one part: training, validation, test, all-training (training and validation),
+    or all.
 
-    `person`: no person on two sides; people are dealt out by `person_digit`: 0, 1 test, 2 validation, rest training.
-    `official`: as published, the same people on both sides; validation are the training rows of digit 2; training
-    frames that are byte for byte a test frame are left out. A set without published sides (`annotations.csv`, photos
-    with .pts files and no folder train…) is all test in `official`. Raises DataError for a part without frames.
+    `person`: no person on two sides; people are dealt out by `person_digit`: 0, 1 test, 2
+    validation, rest training. `official`: as published, the same people on both sides; validation
+    are the training rows of digit 2; training frames that are byte for byte a test frame are left
+    out. A set without published sides (`annotations.csv`, photos with .pts files and no folder
+    train…) is all test in `official`. Raises DataError for a part without frames.
     """
     if split not in SPLITS:
         raise UsageError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
@@ -59,14 +64,19 @@ def split_frames(frames, split="person", part="training"):
     digits = np.array([person_digit(person) for person in frames.people])
     test = digits < 2 if split == "person" else frames.sides == "test"
     validation = (digits == 2) & ~test
-    rows = {"test": test, "validation": validation, "training": ~test & ~validation, "all-training": ~test,
+    rows = {"test": test, "validation": validation, "training": ~test & ~validation,
+            "all-training": ~test,
             "all": np.ones(len(frames), bool)}[part]
     if split == "official" and "training" in part:
         rows &= ~_copies_of_test(frames)
     if not rows.any():
-        people = f"it divides {len(set(frames.people))} people by their names: more people are needed"
-        cure = {"person": people + (", or none for validation: --final" if part == "validation" else ""),
-                "official": "this data set has no training side: split 'person' divides it by people"}[split]
+        people = (
+            f"it divides {len(set(frames.people))} people by their names: more people are needed"
+        )
+        cure = {"person": people
+                + (", or none for validation: --final" if part == "validation" else ""),
+                "official": "this data set has no training side: split 'person' divides it by "
+                            "people"}[split]
         raise DataError(f"{frames.data}: the {split} split has no {part} frames; {cure}")
     chosen = frames.select(rows)
     chosen.split = split
@@ -81,9 +91,11 @@ def _copies_of_test(frames):
 
 
 def shared_between_sides(frames, split):
-    """How many people, videos and frames the test part shares with the training and validation parts."""
+    """How many people, videos and frames the test part shares with the training and validation
+    parts."""
     test = split_frames(frames, split, "test")
     rest = split_frames(frames, split, "all-training")
-    shared = {"people": np.intersect1d(test.people, rest.people), "videos": np.intersect1d(test.videos, rest.videos)}
+    shared = {"people": np.intersect1d(test.people, rest.people),
+              "videos": np.intersect1d(test.videos, rest.videos)}
     shared["frames"] = np.intersect1d(test.digests(), rest.digests())
     return {key: len(value) for key, value in shared.items()}

@@ -18,8 +18,10 @@ WHY = "training on several processes"  # needs accelerate
 
 
 def process_group(device="auto"):
-    """The processes that train together: `Alone`, or those that `accelerate launch` or a notebook launched."""
-    return MultiProcess(device) if int(os.environ.get("WORLD_SIZE", 1)) > 1 else SingleProcess(device)
+    """The processes that train together: `Alone`, or those that `accelerate launch` or a notebook
+    launched."""
+    return MultiProcess(device) if int(os.environ.get("WORLD_SIZE",
+                                                      1)) > 1 else SingleProcess(device)
 
 
 def print_rank_zero(*words):
@@ -29,13 +31,17 @@ def print_rank_zero(*words):
 
 
 def launch(processes, train, *arguments, **named):
-    """Call `train` from a notebook in several processes, one a GPU; on a machine without GPUs there is one all the same.
+    """Call `train` from a notebook in several processes, one a GPU; on a machine without GPUs there
+    is one all the same.
 
-    There the kernel, whose libraries have threads by now, would have to be forked. `accelerate launch` begins afresh.
+    There the kernel, whose libraries have threads by now, would have to be forked. `accelerate
+    launch` begins afresh.
     """
     if processes == 1 or not torch.cuda.is_available():
         return train(*arguments, **named)
-    import_optional("accelerate", WHY).notebook_launcher(functools.partial(train, *arguments, **named), num_processes=processes)
+    import_optional("accelerate",
+                    WHY).notebook_launcher(functools.partial(train, *arguments, **named),
+                                           num_processes=processes)
 
 
 class SingleProcess:
@@ -62,11 +68,13 @@ class SingleProcess:
 
 
 class MultiProcess(SingleProcess):
-    """Processes that accelerate launched. Each does its share of every batch; the first alone writes."""
+    """Processes that accelerate launched. Each does its share of every batch; the first alone
+    writes."""
 
     def __init__(self, device):
         cpu = device == "cpu" or not torch.cuda.is_available()
-        self.accelerator = import_optional("accelerate", WHY).Accelerator(  # train.py sees to precision and compiling
+        # train.py sees to precision and compiling
+        self.accelerator = import_optional("accelerate", WHY).Accelerator(
             cpu=cpu, mixed_precision="no", dynamo_backend="no")
         self.device = self.accelerator.device
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
@@ -78,18 +86,22 @@ class MultiProcess(SingleProcess):
         return self.accelerator.prepare(module)
 
     def mean(self, value):
-        return self.accelerator.reduce(torch.tensor([float(value)], device=self.device), "mean").item()
+        return self.accelerator.reduce(torch.tensor([float(value)], device=self.device),
+                                       "mean").item()
 
 
 class DistributedBatchSampler(torch.utils.data.Sampler):
-    """One process's rows of each batch: over all processes every row once, and none has a batch more than another.
+    """One process's rows of each batch: over all processes every row once, and none has a batch
+    more than another.
 
-    A last batch with fewer rows than processes would leave some waiting for ever, so all batches are of even size.
+    A last batch with fewer rows than processes would leave some waiting for ever, so all batches
+    are of even size.
     """
 
     def __init__(self, sampler, size, rank, world):
         if size < world or len(sampler) < world:
-            raise UsageError(f"batches of {size} of {len(sampler)} frames cannot be shared by {world} processes")
+            raise UsageError(f"batches of {size} of {len(sampler)} frames cannot be shared by "
+                             f"{world} processes")
         self.sampler, self.size, self.rank, self.world = sampler, size, rank, world
 
     def __len__(self):
@@ -103,19 +115,24 @@ class DistributedBatchSampler(torch.utils.data.Sampler):
 class PeerFailureHandler:
     """A context in which the end of another process becomes one line that says what to do.
 
-    A survivor learns of it by an error from its connection, or by the SIGTERM that the launcher sends to the rest. That is
-    answered by a thread, since the main one may be waiting in a library for what never comes.
+    A survivor learns of it by an error from its connection, or by the SIGTERM that the launcher
+    sends to the rest. That is answered by a thread, since the main one may be waiting in a library
+    for what never comes.
     """
 
     def __init__(self, team, folder):
-        self.team, self.line = team, f"another process of this training ended; go on with --resume --out {folder}"
+        self.team, self.line = (
+            team,
+            f"another process of this training ended; go on with --resume --out {folder}",
+        )
 
     def __enter__(self):
         if self.team.world > 1 and threading.current_thread() is threading.main_thread():
             told, tell = os.pipe()
             os.set_blocking(tell, False)
             signal.signal(signal.SIGTERM, lambda *_: None)
-            signal.set_wakeup_fd(tell, warn_on_full_buffer=False)  # written to whatever the main thread is doing
+            # written to whatever the main thread is doing
+            signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
             threading.Thread(target=self.wait, args=(told,), daemon=True).start()
         return self
 
@@ -127,7 +144,9 @@ class PeerFailureHandler:
 
     def __exit__(self, kind, error, trace):
         if self.team.world > 1 and isinstance(error, RuntimeError) and any(
-                word in str(error) for word in ("onnection closed", "onnection reset", "Broken pipe", "imed out", "NCCL")):
+                word in str(error)
+                for word in ("onnection closed", "onnection reset", "Broken pipe", "imed out",
+                             "NCCL")):
             raise DataError(self.line) from None
 
 
@@ -146,7 +165,8 @@ class TimedLoader:
 
 
 class LossModule(torch.nn.Module):
-    """A network's loss as a module's answer, for that is where gradients of several processes meet."""
+    """A network's loss as a module's answer, for that is where gradients of several processes
+    meet."""
 
     def __init__(self, net, loss):
         super().__init__()

@@ -13,7 +13,8 @@ from facial_keypoints.errors import DataError
 
 
 def download(addresses, target, check, what, otherwise):
-    """Fetch `target` from the first address that answers; go on where a broken download stopped; check; rename.
+    """Fetch `target` from the first address that answers; go on where a broken download stopped;
+    check; rename.
 
     Raises DataError that says what could not be had and what to do `otherwise`.
     """
@@ -22,7 +23,9 @@ def download(addresses, target, check, what, otherwise):
         lock = FileLock(target.with_name(f".{target.name}.lock"))
         lock.acquire()  # one process fetches, the others wait for it
     except OSError as error:
-        raise DataError(f"{target}: {what} cannot be written there ({error.strerror}). {otherwise}") from None
+        raise DataError(
+            f"{target}: {what} cannot be written there ({error.strerror}). {otherwise}"
+        ) from None
     try:
         if not target.exists():
             fetch_one_of(addresses, target, check, what, otherwise)
@@ -34,13 +37,16 @@ def fetch_one_of(addresses, target, check, what, otherwise):
     """What `download` does once no other process does the same."""
     told = []
     for number, address in enumerate(addresses):
-        part = target.with_name(f"{target.name}.{hashlib.sha256(address.encode()).hexdigest()[:8]}.part")
+        part = target.with_name(
+            f"{target.name}.{hashlib.sha256(address.encode()).hexdigest()[:8]}.part"
+        )
         try:
             _fetch(address, part)
             try:
                 check(part)
             except DataError:
-                part.unlink(missing_ok=True)  # whole but wrong: going on with it would never mend it
+                # whole but wrong: going on with it would never mend it
+                part.unlink(missing_ok=True)
                 raise
             os.replace(part, target)
             return
@@ -65,12 +71,14 @@ def _fetch(address, part, timeout=60):
         length = answer.headers.get("Content-Length") or ""
         total = have + int(length) if length.isdecimal() else 0  # 0: the server does not say
         with open(part, "ab" if have else "wb") as file, tqdm(
-            total=total or None, initial=have, unit="B", unit_scale=True, desc=part.name.split(".zip")[0]
+            total=total or None, initial=have, unit="B", unit_scale=True,
+            desc=part.name.split(".zip")[0]
         ) as bar:
             while block := answer.read(1 << 16):
                 file.write(block)
                 bar.update(len(block))
             file.flush()
-            os.fsync(file.fileno())  # or the name could outlive a power cut that the content does not
+            # or the name could outlive a power cut that the content does not
+            os.fsync(file.fileno())
     if total and part.stat().st_size < total:
         raise DataError(f"broke off after {part.stat().st_size:,} of {total:,} bytes")

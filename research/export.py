@@ -1,4 +1,5 @@
-"""Networks in other runtimes: exported to ONNX files that describe themselves, or run in PyTorch."""
+"""Networks in other runtimes: exported to ONNX files that describe themselves, or run in
+PyTorch."""
 
 import contextlib
 import copy
@@ -29,7 +30,8 @@ EXPORTER = threading.Lock()  # PyTorch's exporter keeps its state in globals
 
 
 class Predictor(torch.nn.Module):
-    """`networks.predict` as one graph: crops (n, 1, side, side) -> targets (n, 68, 2), confidence (n, 68)."""
+    """`networks.predict` as one graph: crops (n, 1, side, side) -> targets (n, 68, 2), confidence
+    (n, 68)."""
 
     def __init__(self, net):
         super().__init__()
@@ -40,17 +42,21 @@ class Predictor(torch.nn.Module):
 
 
 def to_onnx(net, half=False):
-    """A network as an ONNX model (bytes): input 'images' (n, 1, side, side), outputs 'targets' and 'confidence'.
+    """A network as an ONNX model (bytes): input 'images' (n, 1, side, side), outputs 'targets' and
+    'confidence'.
 
-    half: weights are stored as fp16, and computed with as float32. Raises UsageError where a package is missing.
+    half: weights are stored as fp16, and computed with as float32. Raises UsageError where a
+    package is missing.
     """
     for module in ("onnx", "onnxscript"):
         import_optional(module, "exporting to ONNX")
-    example = torch.rand(2, 1, input_size(net), input_size(net), generator=torch.Generator().manual_seed(0))
+    example = torch.rand(2, 1, input_size(net), input_size(net),
+                         generator=torch.Generator().manual_seed(0))
     with EXPORTER, quiet(), torch.no_grad():
         program = torch.onnx.export(
             Predictor(net).eval(), (example,), dynamo=True, opset_version=OPSET, verbose=False,
-            input_names=["images"], output_names=["targets", "confidence"], dynamic_shapes=({0: torch.export.Dim("n")},))
+            input_names=["images"], output_names=["targets", "confidence"],
+            dynamic_shapes=({0: torch.export.Dim("n")},))
     model = program.model_proto
     without_notes(model)
     if half:
@@ -73,7 +79,8 @@ def quiet():
 
 
 def without_notes(model):
-    """Remove what the exporter notes of Python's stack, in place: it names places of one machine."""
+    """Remove what the exporter notes of Python's stack, in place: it names places of one
+    machine."""
     graph = model.graph
     for part in (*graph.node, *graph.input, *graph.output, *graph.initializer, graph, model):
         part.doc_string = ""
@@ -98,24 +105,30 @@ def halve(model, smallest=256):
 
 
 def export_checkpoint(checkpoint, path):
-    """Write a trained network as an ONNX file that describes itself: fp16 weights, metadata, a checksum."""
+    """Write a trained network as an ONNX file that describes itself: fp16 weights, metadata, a
+    checksum."""
     source = find_weights(checkpoint)
     refuse_overwriting([source], [path])
     net, content = load_checkpoint(source)
     data = to_onnx(net, half=True)
     values = {
-        "format": FORMAT, "version": __version__, "net": content["net"], "side": input_size(net), "points": 68,
+        "format": FORMAT, "version": __version__, "net": content["net"], "side": input_size(net),
+        "points": 68,
         "layout": "ibug68", "crop_scale": CROP_SCALE, "shift": learned_shift(content["data"]),
-        "calibration": {name: getattr(net, name) for name in ("even_odds", "steepness") if hasattr(net, name)},
-        "trained_on": {key: content["data"].get(key, "") for key in ("data", "split", "labels")}, "sha256": digest(data)}
+        "calibration": {name: getattr(net, name) for name in ("even_odds", "steepness")
+                        if hasattr(net, name)},
+        "trained_on": {key: content["data"].get(key, "") for key in ("data", "split", "labels")},
+        "sha256": digest(data)}
     atomic_write(path, data + metadata_entry(values))
 
 
 def fused(net):
-    """A copy of a network in which batch norms are part of the convolutions directly before them."""
+    """A copy of a network in which batch norms are part of the convolutions directly before
+    them."""
     net = copy.deepcopy(net).eval()
     for sequence in [module for module in net.modules() if isinstance(module, torch.nn.Sequential)]:
-        for place, (layer, following) in enumerate(zip(list(sequence), list(sequence)[1:], strict=False)):
+        pairs = zip(list(sequence), list(sequence)[1:], strict=False)
+        for place, (layer, following) in enumerate(pairs):
             if isinstance(layer, torch.nn.Conv2d) and isinstance(following, torch.nn.BatchNorm2d):
                 sequence[place] = fuse_conv_bn_eval(layer, following)
                 sequence[place + 1] = torch.nn.Identity()
@@ -152,29 +165,42 @@ def run_in_pytorch(net, device="cpu", threads=0, exact=False):
     """A network as a function of crops, arrays in and out; threads: 0 for PyTorch's own number."""
     device = torch.device(device)
     graph = Predictor(fused(net).to(device, memory_format=torch.channels_last)).eval()
-    kind = None if exact else torch.bfloat16 if has_bfloat16(device.type) else torch.float16 if device.type == "cuda" else None
+    kind = (
+        None
+        if exact
+        else torch.bfloat16
+        if has_bfloat16(device.type)
+        else torch.float16
+        if device.type == "cuda"
+        else None
+    )
 
     def run(images):
         limit = TORCH_THREADS.limit(threads) if threads else contextlib.nullcontext()
         precision = torch.autocast(device.type, kind) if kind else contextlib.nullcontext()
         with limit, torch.inference_mode(), precision:
-            crops = torch.from_numpy(np.ascontiguousarray(images)).to(device, memory_format=torch.channels_last)
+            crops = torch.from_numpy(np.ascontiguousarray(images)).to(
+                device, memory_format=torch.channels_last
+            )
             targets, confidence = graph(crops)
         return targets.float().cpu().numpy(), confidence.float().cpu().numpy()
     return run
 
 
 def compile_net(net, runtime="torch", device="cpu", threads=0, exact=False):
-    """A function of crops (n, 1, side, side), float32 arrays in [0, 1] -> targets (n, 68, 2), confidence (n, 68).
+    """A function of crops (n, 1, side, side), float32 arrays in [0, 1] -> targets (n, 68, 2),
+    confidence (n, 68).
 
-    The function may be called from several threads. threads: for one call, 0 for as many as the runtime chooses. exact:
-    float32 throughout; else bfloat16 where the processor is fast at it, which moves points by hundredths of a pixel of
-    the crop.
+    The function may be called from several threads. threads: for one call, 0 for as many as the
+    runtime chooses. exact:
+    float32 throughout; else bfloat16 where the processor is fast at it, which moves points by
+    hundredths of a pixel of the crop.
     """
     if runtime == "torch":
         return run_in_pytorch(net, device, threads, exact)
     if torch.device(device).type != "cpu":
-        raise UsageError(f"runtime {runtime!r} runs on the CPU here, not on {device}; give --device cpu or runtime torch")
+        raise UsageError(f"runtime {runtime!r} runs on the CPU here, not on {device}; give "
+                         "--device cpu or runtime torch")
     runtime = choose_runtime(runtime)
     return compile_onnx(to_onnx(net), input_size(net), runtime, threads, exact=exact)
 
@@ -184,18 +210,21 @@ def load_checkpoint_model(path, runtime="auto", device="auto", threads=1):
     device, runtime = best_device(device), "torch" if runtime == "auto" else choose_runtime(runtime)
     net, content = load_checkpoint(path, device)
     predict = compile_net(net, runtime, device, threads)
-    return Model(Path(path), input_size(net), predict, runtime, tuple(learned_shift(content["data"])))
+    return Model(Path(path), input_size(net), predict, runtime,
+                 tuple(learned_shift(content["data"])))
 
 
 def milliseconds_per_face(*nets, runtime="torch", rounds=1, repeats=60):
     """Median times (len(nets),) of one crop on one thread of the CPU, by a runtime.
 
-    Measurements are interleaved, `rounds` times: a slow moment of a shared machine affects all networks.
+    Measurements are interleaved, `rounds` times: a slow moment of a shared machine affects all
+    networks.
     """
     ready, rng = [], np.random.default_rng(0)
     for net in nets:
         side = input_size(net)
-        ready.append((compile_net(net, runtime, threads=1), rng.random((1, 1, side, side), np.float32)))
+        ready.append((compile_net(net, runtime, threads=1),
+                      rng.random((1, 1, side, side), np.float32)))
     times = np.empty((rounds, len(nets), repeats))
     for turn in times:
         for (predict, image), row in zip(ready, turn, strict=True):
@@ -206,4 +235,5 @@ def milliseconds_per_face(*nets, runtime="torch", rounds=1, repeats=60):
     return 1000 * np.median(np.median(times[..., repeats // 4:], -1), 0)
 
 
-Checkpoints.find, Checkpoints.load = find_weights, load_checkpoint_model  # from now on the library takes checkpoints
+# from now on the library takes checkpoints
+Checkpoints.find, Checkpoints.load = find_weights, load_checkpoint_model

@@ -14,23 +14,29 @@ from research.datasets import load_frames, split_frames
 def factorize(points, swap):
     """Keypoints (n, 68, 2) of many heads in many poses -> one mean head (68, 3), as `head`.
 
-    Points of a rigid body under weak perspective have rank 3 (Tomasi and Kanade, IJCV 1992); that the rows of each
-    rotation are as long as and square to one another fixes the scales. `swap` renames mirrored points: heads are symmetric.
+    Points of a rigid body under weak perspective have rank 3 (Tomasi and Kanade, IJCV 1992); that
+    the rows of each rotation are as long as and square to one another fixes the scales. `swap`
+    renames mirrored points: heads are symmetric.
     """
     points = np.concatenate([points, points[:, swap] * [-1, 1]]).astype(np.float64)
     centerd = points - points.mean(1, keepdims=True)
     centerd /= np.sqrt(np.square(centerd).sum((1, 2), keepdims=True))
-    left, values, right = np.linalg.svd(centerd.transpose(0, 2, 1).reshape(-1, points.shape[1]), full_matrices=False)
+    left, values, right = np.linalg.svd(centerd.transpose(0, 2, 1).reshape(-1, points.shape[1]),
+                                        full_matrices=False)
     rows = (left[:, :3] * values[:3]).reshape(-1, 2, 3)
 
     def products(a, b):  # of the entries of a symmetric Q in a Q b
-        return np.stack([a[:, 0] * b[:, 0], a[:, 0] * b[:, 1] + a[:, 1] * b[:, 0], a[:, 0] * b[:, 2] + a[:, 2] * b[:, 0],
-                         a[:, 1] * b[:, 1], a[:, 1] * b[:, 2] + a[:, 2] * b[:, 1], a[:, 2] * b[:, 2]], 1)
+        return np.stack([a[:, 0] * b[:, 0], a[:, 0] * b[:, 1] + a[:, 1] * b[:, 0],
+                         a[:, 0] * b[:, 2] + a[:, 2] * b[:, 0],
+                         a[:, 1] * b[:, 1], a[:, 1] * b[:, 2] + a[:, 2] * b[:, 1],
+                         a[:, 2] * b[:, 2]], 1)
 
     first, second = rows[:, 0], rows[:, 1]
     lengths = products(first, first), products(second, second)
-    design = np.concatenate([lengths[0] - lengths[1], products(first, second), (lengths[0] + lengths[1]).sum(0)[None]])
-    a, b, c, d, e, f = np.linalg.lstsq(design, np.eye(len(design))[-1] * 2 * len(rows), rcond=None)[0]
+    design = np.concatenate([lengths[0] - lengths[1], products(first, second),
+                             (lengths[0] + lengths[1]).sum(0)[None]])
+    a, b, c, d, e, f = np.linalg.lstsq(design, np.eye(len(design))[-1] * 2 * len(rows),
+                                       rcond=None)[0]
     scales, axes = np.linalg.eigh([[a, b, c], [b, d, e], [c, e, f]])
     shape = upright((np.linalg.inv(axes * np.sqrt(np.maximum(scales, 1e-9))) @ right[:3]).T)
     shape[:, 2] *= np.sign(shape[36, 2] - shape[30, 2])  # the nose is nearer than the eyes
@@ -39,7 +45,8 @@ def factorize(points, swap):
 
 
 def upright(shape):
-    """A head (68, 3) with its eyes at the origin, x along eyes, jaw and mouth, and the chin straight below the nose."""
+    """A head (68, 3) with its eyes at the origin, x along eyes, jaw and mouth, and the chin
+    straight below the nose."""
     x = shape[45] - shape[36] + shape[16] - shape[0] + shape[54] - shape[48]
     x /= np.linalg.norm(x)
     y = shape[8] - shape[27]
@@ -50,7 +57,8 @@ def upright(shape):
 
 
 def leveled(shape, points):
-    """A head (68, 3) turned in pitch so that of the heads of keypoints (n, 68, 2) those that look ahead are level.
+    """A head (68, 3) turned in pitch so that of the heads of keypoints (n, 68, 2) those that look
+    ahead are level.
 
     Ahead: a yaw within 15 degrees. Level: their median pitch is 0.
     """
@@ -60,7 +68,8 @@ def leveled(shape, points):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Measure the mean head in 3D from annotated frames, by factorization.")
+    parser = argparse.ArgumentParser(description="Measure the mean head in 3D from annotated "
+                                                 "frames, by factorization.")
     parser.add_argument("--data", default="official", help="(default: %(default)s)")
     frames = split_frames(load_frames(parser.parse_args().data), "official", "all-training")
     shape = leveled(factorize(frames.points, FLIP_INDICES), frames.points)

@@ -7,14 +7,17 @@ from research.networks import input_size, predict_targets
 
 
 def describe(net):
-    """Rows (layer, kind, output shape, parameters, multiply-adds) for one crop, by a pass with hooks."""
+    """Rows (layer, kind, output shape, parameters, multiply-adds) for one crop, by a pass with
+    hooks."""
     rows, handles = [], []
 
     def note(name, layer):
         def hook(layer, inputs, output):
             weights = sum(p.numel() for p in layer.parameters())
-            each = layer.weight[0].numel() if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear)) else 0
-            rows.append((name, type(layer).__name__, tuple(output.shape[1:]), weights, each * output[0].numel()))
+            each = layer.weight[0].numel() if isinstance(layer,
+                                                         (torch.nn.Conv2d, torch.nn.Linear)) else 0
+            rows.append((name, type(layer).__name__, tuple(output.shape[1:]), weights,
+                         each * output[0].numel()))
         return layer.register_forward_hook(hook)
 
     for name, layer in net.named_modules():
@@ -32,7 +35,8 @@ def describe(net):
 
 
 def feature_maps(net, image):
-    """What a network sees at each stage of one crop (1, side, side): {layer: (c, h, w)}, the last layer of each size."""
+    """What a network sees at each stage of one crop (1, side, side): {layer: (c, h, w)}, the last
+    layer of each size."""
     found, handles = {}, []
 
     def note(name):
@@ -59,7 +63,8 @@ def first_kernels(net):
 
 
 def saliency(net, image, point):
-    """How much each pixel of a crop (1, side, side) moves one point: (side, side), the length of the gradient of x and y.
+    """How much each pixel of a crop (1, side, side) moves one point: (side, side), the length of
+    the gradient of x and y.
 
     Simonyan, Vedaldi, Zisserman, ICLR workshop 2014.
     """

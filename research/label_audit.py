@@ -7,14 +7,17 @@ from research.metrics import point_errors
 
 
 def residual_shift(points, answers):
-    """Mean offset (n, 2) of labels from answers over the 68 points of each face, in the same units."""
+    """Mean offset (n, 2) of labels from answers over the 68 points of each face, in the same
+    units."""
     return (points - answers).mean(1)
 
 
 def fit_shift(offset, length, draws=1000, seed=0):
-    """Offsets (n,) in px against inter-ocular distances (n,) -> (constant, share of the distance) and their spreads.
+    """Offsets (n,) in px against inter-ocular distances (n,) -> (constant, share of the distance)
+    and their spreads.
 
-    Least squares on offset / length, so that large faces, whose errors are larger, do not rule; spreads by bootstrap.
+    Least squares on offset / length, so that large faces, whose errors are larger, do not rule;
+    spreads by bootstrap.
     """
     design = np.column_stack([1 / length, np.ones_like(length)])
     target = offset / length
@@ -26,7 +29,8 @@ def fit_shift(offset, length, draws=1000, seed=0):
 
 
 def periodogram(values, pitch):
-    """How strongly numbers (m,) lie on a lattice of each pitch (k,): |mean of exp(2πi value / pitch)|, 0 … 1."""
+    """How strongly numbers (m,) lie on a lattice of each pitch (k,): |mean of exp(2πi value /
+    pitch)|, 0 … 1."""
     return np.abs(np.exp(2j * np.pi * values[:, None] / pitch).mean(0))
 
 
@@ -37,7 +41,8 @@ def grid_pitch(values, lowest=1.5, highest=9.0, steps=400):
     """
     pitch = np.geomspace(lowest, highest, steps)
     strength = periodogram(values, pitch)
-    high = strength >= 0.9 * strength.max()  # a lattice is one of half its pitch as well: the widest is meant
+    # a lattice is one of half its pitch as well: the widest is meant
+    high = strength >= 0.9 * strength.max()
     last = np.flatnonzero(high)[-1]
     first = last - np.argmin(high[last::-1]) + 1 if not high[:last].all() else 0
     peak = first + strength[first:last + 1].argmax()
@@ -45,17 +50,20 @@ def grid_pitch(values, lowest=1.5, highest=9.0, steps=400):
 
 
 def quantization_grid(points):
-    """Pitch in % of the inter-ocular distance and strength (n, 2) of each face's lattice, from x and y alike."""
+    """Pitch in % of the inter-ocular distance and strength (n, 2) of each face's lattice, from x
+    and y alike."""
     rows, length = [], inter_ocular(points)
     for face, unit in zip(points, length, strict=True):
-        best = max((grid_pitch(face[:, axis], max(1.5, 0.03 * unit), max(3.0, 0.09 * unit)) for axis in (0, 1)),
+        best = max((grid_pitch(face[:, axis], max(1.5, 0.03 * unit), max(3.0, 0.09 * unit))
+                    for axis in (0, 1)),
                    key=lambda row: row[1])
         rows.append([100 * best[0] / unit, best[1]])
     return np.array(rows)
 
 
 def quantize(points, pitch_share, rng):
-    """Points (n, 68, 2) as the arg-max cells of a heat map would have them: `pitch_share` % of the inter-ocular distance."""
+    """Points (n, 68, 2) as the arg-max cells of a heat map would have them: `pitch_share` % of the
+    inter-ocular distance."""
     cell = pitch_share / 100 * inter_ocular(points)[:, None, None]
     start = rng.uniform(0, 1, (len(points), 1, 2)) * cell
     return np.round((points - start) / cell) * cell + start
@@ -67,11 +75,13 @@ def lower_bounds(points, pitch_share, seed=0):
     cell = pitch_share / 100 * inter_ocular(points)[:, None, None]
     truth = points + rng.uniform(-0.5, 0.5, points.shape) * np.maximum(cell, 1)
     cells = quantize(truth, pitch_share, rng)
-    return {"pixels": point_errors(np.round(truth), truth).mean(), "cells": point_errors(cells, truth).mean(),
+    return {"pixels": point_errors(np.round(truth), truth).mean(),
+            "cells": point_errors(cells, truth).mean(),
             "both": point_errors(np.round(cells), truth).mean()}
 
 
 def trusted(frames, offset, answers, limit=15):
-    """(n,) True for faces that the network finds to within `limit` % once the mean offset is taken out; half at least."""
+    """(n,) True for faces that the network finds to within `limit` % once the mean offset is taken
+    out; half at least."""
     errors = point_errors(answers + offset.mean(0), frames.points).mean(1)
     return errors <= max(limit, np.median(errors))

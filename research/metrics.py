@@ -7,26 +7,30 @@ from facial_keypoints.geometry import crop_matrix, inter_ocular, tight_box, to_t
 
 
 def jitter(points):
-    """Keypoints over time (t, n, 2) of a face at rest -> root mean square distance of points from their mean place."""
+    """Keypoints over time (t, n, 2) of a face at rest -> root mean square distance of points from
+    their mean place."""
     points = np.asarray(points, np.float64)
     return float(np.sqrt(np.square(points - points.mean(0)).sum(-1).mean()))
 
 
 def lag(points, truth, most=6):
-    """By how many frames answers (t, n, 2) follow the truth (t, n, 2) late: where their mean difference is least."""
+    """By how many frames answers (t, n, 2) follow the truth (t, n, 2) late: where their mean
+    difference is least."""
     answers, truth = (np.asarray(p, np.float64).mean(1) for p in (points, truth))
     answers, truth = answers - answers.mean(0), truth - truth.mean(0)
     times, delays = np.arange(len(truth)), np.linspace(0, most, 20 * most + 1)
     rows = times >= most
 
     def late_by(delay):
-        return np.stack([np.interp(times[rows] - delay, times, truth[:, axis]) for axis in (0, 1)], 1)
+        return np.stack([np.interp(times[rows] - delay, times, truth[:, axis]) for axis in (0, 1)],
+                        1)
 
     errors = [np.square(late_by(delay) - answers[rows]).mean() for delay in delays]
     return float(delays[int(np.argmin(errors))])
 
 
-REGIONS = {"jaw": range(17), "brows": range(17, 27), "nose": range(27, 36), "eyes": range(36, 48), "mouth": range(48, 68)}
+REGIONS = {"jaw": range(17), "brows": range(17, 27), "nose": range(27, 36), "eyes": range(36, 48),
+           "mouth": range(48, 68)}
 NORMALIZERS = ("outer-eyes", "inter-pupil", "box-diagonal")
 
 
@@ -34,8 +38,8 @@ NORMALIZERS = ("outer-eyes", "inter-pupil", "box-diagonal")
 def normalizer_length(truth, normalizer="outer-eyes"):
     """Length (n,) that errors on keypoints (n, 68, 2) are divided by.
 
-    outer-eyes: points 36 to 45, the inter-ocular distance of 300-W (Sagonas et al., ICCV-W 2013); inter-pupil: centers
-    of the two eyes' six points; box-diagonal: of the tight box.
+    outer-eyes: points 36 to 45, the inter-ocular distance of 300-W (Sagonas et al., ICCV-W 2013);
+    inter-pupil: centers of the two eyes' six points; box-diagonal: of the tight box.
     """
     if normalizer not in NORMALIZERS:
         raise UsageError(f"normalizer must be one of {', '.join(NORMALIZERS)}, not {normalizer!r}")
@@ -52,15 +56,18 @@ def point_errors(points, truth, normalizer="outer-eyes"):
     if points.shape != truth.shape:
         raise ValueError(f"answers {points.shape} and truth {truth.shape} differ in shape")
     if not np.isfinite(points).all():
-        raise DataError(f"face {int(np.argmin(np.isfinite(points).all((1, 2))))} has answers that are no numbers")
+        raise DataError(f"face {int(np.argmin(np.isfinite(points).all((1, 2))))} has answers that "
+                        "are no numbers")
     length = normalizer_length(truth, normalizer)
     if not (length > 0).all():
-        raise DataError(f"face {int(np.argmin(length))} has a {normalizer} distance of 0; its error is undefined")
+        raise DataError(f"face {int(np.argmin(length))} has a {normalizer} distance of 0; its "
+                        "error is undefined")
     return 100 * np.linalg.norm(points - truth, axis=-1) / length[:, None]
 
 
 def debias(points, truth):
-    """Take the mean offset of each point over these faces, in units of the inter-ocular distance, out of `points`.
+    """Take the mean offset of each point over these faces, in units of the inter-ocular distance,
+    out of `points`.
 
     points, truth: (n, 68, 2) in any one unit -> (n, 68, 2) in that unit.
     """
@@ -75,15 +82,16 @@ def failure_rate(nme, limit):
 
 
 def area_under_curve(nme, limit=8.0):
-    """Area in % under the cumulative error curve up to `limit` %, exactly: the mean of max(0, 1 - nme / limit)."""
+    """Area in % under the cumulative error curve up to `limit` %, exactly: the mean of max(0, 1 -
+    nme / limit)."""
     return float(100 * np.mean(np.maximum(0, 1 - np.asarray(nme) / limit)))
 
 
 def bootstrap(values, groups=None, draws=2000, seed=0):
     """95 % interval of the mean of `values` (n,) by drawing whole groups (people) with replacement.
 
-    Frames of one person are alike: drawing frames one by one would make the interval too narrow. Efron, 1979.
-    Where all are of one group, or groups are not known, values are drawn.
+    Frames of one person are alike: drawing frames one by one would make the interval too narrow.
+    Efron, 1979. Where all are of one group, or groups are not known, values are drawn.
     """
     values = np.asarray(values, np.float64)
     alone = groups is None or len(set(groups)) == 1
@@ -95,7 +103,8 @@ def bootstrap(values, groups=None, draws=2000, seed=0):
 
 
 def summarize(points, truth, people=None, normalizer="outer-eyes"):
-    """All metrics of answers (n, 68, 2) against the truth as a dictionary; percentages as numbers."""
+    """All metrics of answers (n, 68, 2) against the truth as a dictionary; percentages as
+    numbers."""
     errors = point_errors(points, truth, normalizer)
     nme = errors.mean(1)
     low, high = bootstrap(nme, people)
@@ -105,20 +114,24 @@ def summarize(points, truth, people=None, normalizer="outer-eyes"):
         "nme_debiased": float(point_errors(debias(points, truth), truth, normalizer).mean()),
         "fr8": failure_rate(nme, 8), "fr10": failure_rate(nme, 10), "auc8": area_under_curve(nme),
         "regions": {name: float(errors[:, list(rows)].mean()) for name, rows in REGIONS.items()},
-        "offset": (100 * offset).tolist(), "points": errors.mean(0).tolist(), "normalizer": normalizer,
+        "offset": (100 * offset).tolist(), "points": errors.mean(0).tolist(),
+        "normalizer": normalizer,
     }
 
 
 def mean_shape(training):
-    """Mean targets (68, 2) of training frames in their crops: what a network that ignores its input would answer."""
+    """Mean targets (68, 2) of training frames in their crops: what a network that ignores its input
+    would answer."""
     return to_targets(training.points, crop_matrices(training.points), 1).mean(0)
 
 
 def crop_matrices(points, side=1):
-    """Matrices (n, 2, 3) of the crops around keypoints (n, 68, 2); to targets and back, any side gives the same."""
+    """Matrices (n, 2, 3) of the crops around keypoints (n, 68, 2); to targets and back, any side
+    gives the same."""
     return np.stack([crop_matrix(box, side) for box in tight_box(points)])
 
 
 def rounding_floor(truth, seed=0):
-    """Answers that are the truth up to a whole pixel, which is what a perfect network scores on rounded labels."""
+    """Answers that are the truth up to a whole pixel, which is what a perfect network scores on
+    rounded labels."""
     return truth + np.random.default_rng(seed).uniform(-0.5, 0.5, truth.shape).astype(np.float32)

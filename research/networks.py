@@ -33,7 +33,8 @@ def net_names():
 def net_class(name):
     """Class Net of models/<name>.py. Raises UsageError for a name that is not present."""
     if name not in net_names():
-        raise UsageError(f"no network {name!r}; present are {', '.join(net_names())} (files in models/)")
+        raise UsageError(f"no network {name!r}; present are {', '.join(net_names())} (files in "
+                         "models/)")
     module = importlib.import_module(f"models.{name}")
     if not hasattr(module, "Net"):
         raise UsageError(f"models/{name}.py has no class Net")
@@ -41,7 +42,8 @@ def net_class(name):
 
 
 def load_net(name):
-    """An untrained network by name, e.g. 'models4'. Raises UsageError if the class does not follow the contract."""
+    """An untrained network by name, e.g. 'models4'. Raises UsageError if the class does not follow
+    the contract."""
     try:
         net = net_class(name)()
     except TypeError as error:
@@ -50,7 +52,8 @@ def load_net(name):
 
 
 def checked_net(net, name):
-    """A network, after a forward pass on two black crops. Raises UsageError that says how it breaks the contract."""
+    """A network, after a forward pass on two black crops. Raises UsageError that says how it breaks
+    the contract."""
     if not isinstance(net, torch.nn.Module):
         raise UsageError(f"models/{name}.py: class Net must inherit from torch.nn.Module")
     side, was = input_size(net), net.training
@@ -58,8 +61,11 @@ def checked_net(net, name):
         with torch.inference_mode():
             output = net.eval()(torch.zeros(2, 1, side, side))
     except Exception as error:  # whatever a layer raises for input it cannot take
-        raise UsageError(f"models/{name}.py: forward fails for images (2, 1, {side}, {side}), the size that "
-                         f"Net.input_size sets ({INPUT_SIZE} if absent): {short_message(error)}") from None
+        raise UsageError(
+            f"models/{name}.py: forward fails for images (2, 1, {side}, {side}), the "
+            "size that "
+            f"Net.input_size sets ({INPUT_SIZE} if absent): {short_message(error)}"
+        ) from None
     finally:
         net.train(was)
     as_points(output, net)
@@ -67,10 +73,12 @@ def checked_net(net, name):
 
 
 def as_points(output, net):
-    """The output of a network's forward, (n, 136) -> targets (n, 68, 2). Raises UsageError for another shape."""
+    """The output of a network's forward, (n, 136) -> targets (n, 68, 2). Raises UsageError for
+    another shape."""
     if not isinstance(output, torch.Tensor) or output.ndim < 2 or output[0].numel() != 136:
         found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        raise UsageError(f"{type(net).__module__.replace('.', '/')}.py: forward returns {found} for "
+        raise UsageError(f"{type(net).__module__.replace('.', '/')}.py: forward returns {found} "
+                         "for "
                          "images (n, 1, side, side); (n, 136) is needed, x and y of 68 points")
     return output.reshape(-1, 68, 2)
 
@@ -88,12 +96,14 @@ def best_device(wanted="auto"):
         torch.zeros(1, device=wanted).cpu()
         return torch.device(wanted)
     except Exception as error:  # each kind of device has complaints of its own
-        raise UsageError(f"device {wanted!r} cannot be used here ({short_message(error)}); try auto or cpu") from None
+        raise UsageError(f"device {wanted!r} cannot be used here ({short_message(error)}); try "
+                         "auto or cpu") from None
 
 
 @cache
 def has_bfloat16(kind):
-    """True where bfloat16 is fast: GPUs since 2020, CPUs with AVX512-BF16 or AMX. Elsewhere it only loses digits."""
+    """True where bfloat16 is fast: GPUs since 2020, CPUs with AVX512-BF16 or AMX. Elsewhere it only
+    loses digits."""
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
@@ -101,7 +111,8 @@ def has_bfloat16(kind):
 
 
 def autocast(device, on=True):
-    """A context for arithmetic in 16 bits: bfloat16 where the device is fast at it, else fp16 on GPUs; nothing elsewhere."""
+    """A context for arithmetic in 16 bits: bfloat16 where the device is fast at it, else fp16 on
+    GPUs; nothing elsewhere."""
     kind = torch.device(device).type
     if not on or not (has_bfloat16(kind) or kind == "cuda"):
         return contextlib.nullcontext()
@@ -109,7 +120,8 @@ def autocast(device, on=True):
 
 
 def predict_targets(net, images):
-    """Crops (n, 1, side, side) float32 in [0, 1] -> targets (n, 68, 2) float32 on the CPU: the plain answer."""
+    """Crops (n, 1, side, side) float32 in [0, 1] -> targets (n, 68, 2) float32 on the CPU: the
+    plain answer."""
     with torch.inference_mode():
         net.eval()
         images = torch.as_tensor(images).to(next(net.parameters()).device)
@@ -118,24 +130,29 @@ def predict_targets(net, images):
 
 
 def predict(net, images):
-    """Crops (n, 1, side, side) float32 in [0, 1] -> targets (n, 68, 2) and confidence (n, 68) in 0…1, on the CPU."""
+    """Crops (n, 1, side, side) float32 in [0, 1] -> targets (n, 68, 2) and confidence (n, 68) in
+    0…1, on the CPU."""
     with torch.inference_mode():
         net.eval()
-        targets, confidence = forward_with_confidence(net, torch.as_tensor(images).to(next(net.parameters()).device))
+        targets, confidence = forward_with_confidence(
+            net, torch.as_tensor(images).to(next(net.parameters()).device)
+        )
         return targets.cpu(), confidence.cpu()
 
 
 def forward_with_confidence(net, images):
     """What `predict` answers, as a graph that can be traced and exported.
 
-    A network without `predict` of its own is asked twice, the second time about the mirrored crop: where the two
-    answers differ it does not know. Confidence falls to 1/e at a difference of 10 % of the inter-ocular distance.
+    A network without `predict` of its own is asked twice, the second time about the mirrored crop:
+    where the two answers differ it does not know. Confidence falls to 1/e at a difference of 10 %
+    of the inter-ocular distance.
     """
     if hasattr(net, "predict"):
         targets, confidence = net.predict(images)
         return as_points(targets, net).float(), confidence.float()
     targets = as_points(net(images), net).float()
-    mirrored = as_points(net(images.flip(-1)), net).float()[:, torch.from_numpy(FLIP_INDICES).to(images.device)]
+    mirrored = as_points(net(images.flip(-1)),
+                         net).float()[:, torch.from_numpy(FLIP_INDICES).to(images.device)]
     mirrored = mirrored * torch.tensor([-1.0, 1.0], device=images.device)
     inter_ocular = (targets[:, 36] - targets[:, 45]).norm(dim=-1)[:, None].clamp_min(1e-6)
     return targets, torch.exp(-(targets - mirrored).norm(dim=-1) / (0.1 * inter_ocular))
@@ -154,8 +171,8 @@ def load_checkpoint(path, device="cpu"):
 def find_weights(wanted):
     """A network's name (or models4-person, …) -> its file of weights; a path -> that path.
 
-    Shipped weights come first; for a network without them it is the newest run below runs/, which is said on standard
-    error. Raises DataError or UsageError that says what to do.
+    Shipped weights come first; for a network without them it is the newest run below runs/, which
+    is said on standard error. Raises DataError or UsageError that says what to do.
     """
     wanted = str(wanted)
     if os.sep in wanted or "/" in wanted or wanted.endswith(".pt"):
@@ -170,11 +187,13 @@ def find_weights(wanted):
                             f"train it: python train.py --net {wanted}")
         say_once(f"{wanted}: weights of the newest run, {path}")
         return path
-    raise UsageError(f"no network {wanted!r}; present are {', '.join(net_names())}, or give the path of a checkpoint (.pt)")
+    raise UsageError(f"no network {wanted!r}; present are {', '.join(net_names())}, or give the "
+                     "path of a checkpoint (.pt)")
 
 
 def newest_run(name, runs=None):
-    """The checkpoint that was written last of all training runs of a network below runs/, or None."""
+    """The checkpoint that was written last of all training runs of a network below runs/, or
+    None."""
     found = []
     for path in (runs or RUNS).glob("**/params.json"):
         with contextlib.suppress(OSError, ValueError, AttributeError):  # not a run of ours

@@ -16,15 +16,18 @@ HOME = Path(__file__).resolve().parents[1]
 
 
 def start():
-    """Go to the folder of the project, wherever the notebook was opened: paths below are relative to it."""
+    """Go to the folder of the project, wherever the notebook was opened: paths below are relative
+    to it."""
     os.chdir(HOME)
 
 
 def check_parameters(namespace, **kinds):
-    """Called by each notebook after its parameters: unknown names and wrong types are errors, not silent defaults.
+    """Called by each notebook after its parameters: unknown names and wrong types are errors, not
+    silent defaults.
 
-    namespace: the notebook's globals(); kinds: the type of each parameter. papermill itself only warns of an unknown
-    name and goes on with the defaults; what it injected is the cell that begins with '# Parameters'.
+    namespace: the notebook's globals(); kinds: the type of each parameter. papermill itself only
+    warns of an unknown name and goes on with the defaults; what it injected is the cell that begins
+    with '# Parameters'.
     """
     injected = [cell for cell in namespace.get("In", []) if cell.startswith("# Parameters")]
     for node in ast.walk(ast.parse(injected[-1] if injected else "")):
@@ -32,10 +35,14 @@ def check_parameters(namespace, **kinds):
             raise UsageError(unknown_parameter(node.id, kinds))
     for name, kind in kinds.items():
         value = namespace[name]
-        fits = isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
+        fits = isinstance(value, (int, float) if kind is float else kind) and (
+            kind is bool or not isinstance(value, bool)
+        )
         if not fits:
-            raise UsageError(f"parameter {name} must be of type {kind.__name__}, not {value!r} ({type(value).__name__}); "
-                             f"with papermill, -p guesses the type and -y '{{{name}: …}}' takes YAML")
+            raise UsageError(f"parameter {name} must be of type {kind.__name__}, not {value!r} "
+                             f"({type(value).__name__}); "
+                             f"with papermill, -p guesses the type and -y '{{{name}: …}}' takes "
+                             "YAML")
 
 
 def unknown_parameter(name, known):
@@ -47,25 +54,30 @@ def unknown_parameter(name, known):
 
 def has_front_end():
     """True in Jupyter, VS Code and Colab; False under papermill, nbval and plain Python."""
-    return bool(os.environ.get("JPY_SESSION_NAME") or os.environ.get("VSCODE_PID") or "google.colab" in sys.modules)
+    return bool(os.environ.get("JPY_SESSION_NAME") or os.environ.get("VSCODE_PID")
+                or "google.colab" in sys.modules)
 
 
 def has_widgets():
-    """True where menus and buttons can be used: a front end, and ipywidgets in the kernel's environment."""
+    """True where menus and buttons can be used: a front end, and ipywidgets in the kernel's
+    environment."""
     return has_front_end() and importlib.util.find_spec("ipywidgets") is not None
 
 
 def pick(draw, **choices):
     """Call draw(name=value, …) with one value of each list of choices, chosen in menus.
 
-    A choice is a value or a pair (label, value). The menus hold labels only: ipywidgets compares options with `==`,
-    which has no single answer for arrays. Without widgets, draw is called once with the first choices.
+    A choice is a value or a pair (label, value). The menus hold labels only: ipywidgets compares
+    options with `==`, which has no single answer for arrays. Without widgets, draw is called once
+    with the first choices.
     """
-    values = {name: {str(label): value for label, value in map(labeled, options)} for name, options in choices.items()}
+    values = {name: {str(label): value for label, value in map(labeled, options)} for name,
+              options in choices.items()}
     if has_widgets():
         from ipywidgets import interact
 
-        interact(lambda **labels: draw(**{name: values[name][label] for name, label in labels.items()}),
+        interact(lambda **labels: draw(**{name: values[name][label] for name,
+                                          label in labels.items()}),
                  **{name: list(options) for name, options in values.items()})
     else:
         draw(**{name: next(iter(options.values())) for name, options in values.items()})
@@ -77,7 +89,8 @@ def labeled(choice):
 
 
 def upload(draw):
-    """Show a button that uploads photos and calls draw(image) for each; without widgets, do nothing.
+    """Show a button that uploads photos and calls draw(image) for each; without widgets, do
+    nothing.
 
     A file that is not a readable image gives one line with its name; the other files are drawn.
     """
@@ -102,7 +115,8 @@ def upload(draw):
 
 
 def uploaded_files(value):
-    """Pairs (name, bytes) of a FileUpload's value: a dictionary in ipywidgets 7 (Colab), a tuple in 8."""
+    """Pairs (name, bytes) of a FileUpload's value: a dictionary in ipywidgets 7 (Colab), a tuple in
+    8."""
     if isinstance(value, dict):
         return [(name, bytes(file["content"])) for name, file in value.items()]
     return [(file["name"], bytes(file["content"])) for file in value]

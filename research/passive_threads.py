@@ -1,8 +1,10 @@
-"""Waiting compute threads sleep instead of spin; imported before PyTorch, whose OpenMP library reads this once.
+"""Waiting compute threads sleep instead of spin; imported before PyTorch, whose OpenMP library
+reads this once.
 
-Spinning threads take the processor from every other process, and from one another where cores are shared: next to one
-busy process, training on two cores takes many times as long. Passive waiting costs a few percent on an idle machine
-(benchmarks/speed.py --busy). A value that the user has set stays.
+Spinning threads take the processor from every other process, and from one another where cores are
+shared: next to one busy process, training on two cores takes many times as long. Passive waiting
+costs a few percent on an idle machine (benchmarks/speed.py --busy). A value that the user has set
+stays.
 """
 
 import os

@@ -11,7 +11,8 @@ from facial_keypoints.drawing import BLACK, BLUE, GREEN, ORANGE, PARTS, PURPLE, 
 
 def image_on(axis, image, title=None):
     """An image without ticks."""
-    axis.imshow(image, cmap="gray" if np.ndim(image) == 2 else None, vmin=0, vmax=255 if image.dtype == np.uint8 else 1)
+    axis.imshow(image, cmap="gray" if np.ndim(image) == 2 else None, vmin=0,
+                vmax=255 if image.dtype == np.uint8 else 1)
     axis.set_xticks([])
     axis.set_yticks([])
     if title:
@@ -19,7 +20,8 @@ def image_on(axis, image, title=None):
 
 
 def points_on(axis, points, numbers=False, size=6, color=None, truth=None):
-    """Keypoints (68, 2) in pixels, colored by part; with `truth` (68, 2) predictions in one color, errors as lines."""
+    """Keypoints (68, 2) in pixels, colored by part; with `truth` (68, 2) predictions in one color,
+    errors as lines."""
     if truth is not None:
         axis.plot(*np.stack([truth, points], 1).transpose(2, 1, 0), color=RED, linewidth=0.8)
         axis.scatter(*truth.T, s=size, color=GREEN, linewidths=0)
@@ -27,21 +29,25 @@ def points_on(axis, points, numbers=False, size=6, color=None, truth=None):
     size = 3 * size if numbers else size
     for rows, _, part_color in PARTS.values():
         rows = list(rows)
-        axis.scatter(*points[rows].T, s=size, color=color or part_color, linewidths=0.3, edgecolors="black")
+        axis.scatter(*points[rows].T, s=size, color=color or part_color, linewidths=0.3,
+                     edgecolors="black")
     if numbers:
         for number, (x, y) in enumerate(points):
-            axis.annotate(str(number), (x, y), xytext=(2, 2), textcoords="offset points", fontsize=7, color="white")
+            axis.annotate(str(number), (x, y), xytext=(2, 2), textcoords="offset points",
+                          fontsize=7, color="white")
 
 
 def contact_sheet(images, points=None, columns=5, numbers=False, titles=None, truth=None, width=10):
-    """A grid of images, each with its keypoints; nothing where there are none, as on a photo without faces.
+    """A grid of images, each with its keypoints; nothing where there are none, as on a photo
+    without faces.
 
     truth: keypoints that `points` are compared with; a legend names both.
     """
     if not len(images):
         return
     rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(width, width * rows / columns * 1.04), squeeze=False,
+    figure, axes = plt.subplots(rows, columns, figsize=(width, width * rows / columns * 1.04),
+                                squeeze=False,
                                 layout="constrained")
     for axis in axes.flat:
         axis.axis("off")
@@ -60,21 +66,25 @@ def legend_of_errors(figure):
     """A legend below a figure: ground truth, prediction, and the error between them."""
     dots = {"marker": "o", "linestyle": "", "markersize": 5}
     handles = [Line2D([], [], color=GREEN, label="ground truth", **dots),
-               Line2D([], [], color=ORANGE, markeredgecolor="black", markeredgewidth=0.3, label="prediction", **dots),
+               Line2D([], [], color=ORANGE, markeredgecolor="black", markeredgewidth=0.3,
+                      label="prediction", **dots),
                Line2D([], [], color=RED, label="error")]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
 
 
 def numbered_points(shape, width=10):
     """The order of the keypoints: a shape (68, 2) with numbers, and its lips enlarged beside it."""
-    figure, axes = plt.subplots(1, 2, figsize=(width, 0.62 * width), layout="constrained", width_ratios=(1.5, 1))
+    figure, axes = plt.subplots(1, 2, figsize=(width, 0.62 * width), layout="constrained",
+                                width_ratios=(1.5, 1))
     lips = {"outer lips", "inner lips"}
-    for axis, chosen, fontsize in ((axes[0], PARTS.keys() - {"inner lips"}, 10), (axes[1], lips, 12)):
+    for axis, chosen, fontsize in ((axes[0], PARTS.keys() - {"inner lips"}, 10),
+                                   (axes[1], lips, 12)):
         for name, (rows, closed, color) in PARTS.items():
             if axis is axes[1] and name not in lips:
                 continue
             path = shape[[*rows, rows[0]] if closed else list(rows)]
-            axis.plot(*path.T, color=color, marker="o", markersize=5, markeredgecolor="black", markeredgewidth=0.4)
+            axis.plot(*path.T, color=color, marker="o", markersize=5, markeredgecolor="black",
+                      markeredgewidth=0.4)
             if name in chosen and not (axis is axes[0] and name in lips):
                 number_part(axis, shape, rows, name, fontsize)
         axis.set_aspect("equal")
@@ -87,21 +97,26 @@ def numbered_points(shape, width=10):
 
 
 def number_part(axis, shape, rows, name, fontsize):
-    """Write the numbers of a part's points next to them, away from the part's center where there is room."""
-    center = shape[list(rows)].mean(0) if name not in ("jaw", "nose bridge") else shape[27:48].mean(0)
+    """Write the numbers of a part's points next to them, away from the part's center where there is
+    room."""
+    center = shape[list(rows)].mean(0) if name not in ("jaw",
+                                                       "nose bridge") else shape[27:48].mean(0)
     for row in rows:
         away = (shape[row] - center) / max(np.linalg.norm(shape[row] - center), 1e-9)
         if name in ("nose bridge", "nose"):
             away = np.array({"nose bridge": (1.0, 0.0), "nose": (0.0, 1.1)}[name])
-        elif row in (60, 64):  # the corners of the inner lips: the outer lips' corners are next to them
+        elif row in (60, 64):
+            # the corners of the inner lips: the outer lips' corners are next to them
             away = -1.2 * away
-        axis.annotate(str(row), shape[row], xytext=(11 * away[0], -11 * away[1]), textcoords="offset points", fontsize=fontsize,
+        axis.annotate(str(row), shape[row], xytext=(11 * away[0], -11 * away[1]),
+                      textcoords="offset points", fontsize=fontsize,
                       horizontalalignment="center", verticalalignment="center")
 
 
 def histograms(columns):
     """Side by side, one histogram for each name: values."""
-    figure, axes = plt.subplots(1, len(columns), figsize=(10, 2.6), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(1, len(columns), figsize=(10, 2.6), layout="constrained",
+                                squeeze=False)
     for axis, (name, values) in zip(axes.flat, columns.items(), strict=True):
         axis.hist(values, bins=30, color=BLUE)
         axis.set_xlabel(name)
@@ -118,17 +133,20 @@ def tidy(axis):
 def curves(history, baseline=None, stages=()):
     """Loss and validation NME over the epochs of one training run (rows of curves.csv).
 
-    baseline: NME in % of the mean shape. stages: pairs (epoch, name) of the augmentation from that epoch on.
+    baseline: NME in % of the mean shape. stages: pairs (epoch, name) of the augmentation from that
+    epoch on.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3), layout="constrained")
     epochs = [row["epoch"] for row in history]
-    left.plot(epochs, [row["training_loss"] for row in history], color=BLUE, label="training (augmented)")
+    left.plot(epochs, [row["training_loss"] for row in history], color=BLUE,
+              label="training (augmented)")
     left.plot(epochs, [row["validation_loss"] for row in history], color=ORANGE, label="validation")
     left.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
     for axis in (left, right):
         for epoch, name in stages:
             axis.axvline(epoch + 0.5, color="gray", linewidth=0.8, linestyle="--")
-            axis.text(epoch + 0.6, 0.98, f"{name} augmentation", rotation=90, fontsize=8, color="gray",
+            axis.text(epoch + 0.6, 0.98, f"{name} augmentation", rotation=90, fontsize=8,
+                      color="gray",
                       transform=axis.get_xaxis_transform(), verticalalignment="top")
     left.legend(frameon=False)
     right.plot(epochs, [row["validation_nme"] for row in history], color=ORANGE, label="validation")
@@ -142,7 +160,8 @@ def curves(history, baseline=None, stages=()):
 
 
 def curves_together(histories):
-    """Training loss and validation NME of several runs {name: rows of curves.csv}: the gap between them is overfitting."""
+    """Training loss and validation NME of several runs {name: rows of curves.csv}: the gap between
+    them is overfitting."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 3), layout="constrained")
     for (name, rows), color in zip(histories.items(), (BLUE, ORANGE, GREEN, PURPLE), strict=False):
         epochs = [int(row["epoch"]) for row in rows]
@@ -159,8 +178,10 @@ def curves_together(histories):
 def error_curves(errors, limit=20):
     """Cumulative error curves: {name: NME (n,)} on one axis."""
     figure, axis = plt.subplots(figsize=(7, 3.6), layout="constrained")
-    for (name, nme), color in zip(errors.items(), (BLUE, ORANGE, GREEN, PURPLE, SKY, RED, BLACK) * 3, strict=False):
-        axis.step([0, *np.sort(nme)], np.linspace(0, 100, len(nme) + 1), where="post", color=color, label=name)
+    for (name, nme), color in zip(errors.items(),
+                                  (BLUE, ORANGE, GREEN, PURPLE, SKY, RED, BLACK) * 3, strict=False):
+        axis.step([0, *np.sort(nme)], np.linspace(0, 100, len(nme) + 1), where="post", color=color,
+                  label=name)
     axis.axvline(8, color="gray", linewidth=0.8, linestyle=":")
     axis.set(xlim=(0, limit), ylim=(0, 100), xlabel="NME in %", ylabel="faces at or below, in %")
     axis.legend(frameon=False, loc="lower right")
@@ -170,16 +191,19 @@ def error_curves(errors, limit=20):
 
 def errors_on_face(shape, errors):
     """Mean error of each point (68,) as discs on a shape (68, 2), beside bars of the regions."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", width_ratios=(1, 1.3))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained",
+                                         width_ratios=(1, 1.3))
     for rows, closed, _ in PARTS.values():
         path = shape[[*rows, rows[0]] if closed else list(rows)]
         left.plot(*path.T, color="lightgray", zorder=0)
-    discs = left.scatter(*shape.T, c=errors, s=30 * np.maximum(errors, 0.5), cmap="cividis_r", edgecolors="black",
+    discs = left.scatter(*shape.T, c=errors, s=30 * np.maximum(errors, 0.5), cmap="cividis_r",
+                         edgecolors="black",
                          linewidths=0.3)
     left.set_aspect("equal")
     left.invert_yaxis()
     left.axis("off")
-    figure.colorbar(discs, ax=left, label="mean error in % of the inter-ocular distance", shrink=0.8)
+    figure.colorbar(discs, ax=left, label="mean error in % of the inter-ocular distance",
+                    shrink=0.8)
     names = list(PARTS)
     right.barh(names, [errors[list(PARTS[n][0])].mean() for n in names], color=BLUE)
     right.invert_yaxis()
@@ -190,7 +214,8 @@ def errors_on_face(shape, errors):
 
 def error_against(columns, errors, bins=5):
     """Median NME in `bins` equally full groups of each {name: values}."""
-    figure, axes = plt.subplots(1, len(columns), figsize=(10, 2.8), sharey=True, layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(1, len(columns), figsize=(10, 2.8), sharey=True,
+                                layout="constrained", squeeze=False)
     for axis, (name, values) in zip(axes.flat, columns.items(), strict=True):
         axis.scatter(values, errors, s=3, color="lightgray")
         for group in np.array_split(np.argsort(values, kind="stable"), bins):
@@ -203,15 +228,18 @@ def error_against(columns, errors, bins=5):
 
 
 def calibration(confidence, errors, right=10, bins=10):
-    """Confidence (m,) of points against the share of them within `right` %, and against their errors (m,) in %."""
+    """Confidence (m,) of points against the share of them within `right` %, and against their
+    errors (m,) in %."""
     figure, (left, middle) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
     edges = np.quantile(confidence, np.linspace(0, 1, bins + 1))
     group = np.clip(np.searchsorted(edges, confidence, side="right") - 1, 0, bins - 1)
     groups = [group == g for g in range(bins) if (group == g).any()]
     x = [confidence[rows].mean() for rows in groups]
     left.plot([0, 1], [0, 1], color="gray", linestyle=":", label="calibrated")
-    left.plot(x, [np.mean(errors[rows] <= right) for rows in groups], color=BLUE, marker="o", label="measured")
-    left.set(xlabel="confidence", ylabel=f"share of points within {right} %", xlim=(0, 1), ylim=(0, 1.02))
+    left.plot(x, [np.mean(errors[rows] <= right) for rows in groups], color=BLUE, marker="o",
+              label="measured")
+    left.set(xlabel="confidence", ylabel=f"share of points within {right} %", xlim=(0, 1),
+             ylim=(0, 1.02))
     left.legend(frameon=False)
     low, half, high = np.array([np.percentile(errors[rows], [25, 50, 75]) for rows in groups]).T
     middle.fill_between(x, low, high, color=SKY, alpha=0.4, linewidth=0, label="middle half")
@@ -224,16 +252,22 @@ def calibration(confidence, errors, right=10, bins=10):
 
 
 def accuracy_against_time(points, title="", unit="NME in %"):
-    """Networks as points {name: (milliseconds, error, low, high)}: further down and to the left is better."""
+    """Networks as points {name: (milliseconds, error, low, high)}: further down and to the left is
+    better."""
     figure, axis = plt.subplots(figsize=(7, 3.8), layout="constrained")
     times, errors = np.array([point[:2] for point in points.values()], dtype=float).T
-    for (name, (time, error, low, high)), color in zip(points.items(), (BLUE, ORANGE, GREEN, PURPLE, SKY, RED) * 3,
+    for (name, (time, error, low, high)), color in zip(points.items(),
+                                                       (BLUE, ORANGE, GREEN, PURPLE, SKY, RED) * 3,
                                                         strict=False):
         axis.errorbar(time, error, [[error - low], [high - error]], fmt="o", color=color, capsize=3)
         beside = times[(times > time) & (abs(errors - error) < 0.1 * np.ptp(errors))]
-        room = beside.min(initial=np.inf) / time  # to the next point: a name goes to the left of a near one, below another
-        align, *offset = ("right", -7, 4) if room < 1.15 else ("left", 7, -12) if room < 1.25 else ("left", 7, 4)
-        axis.annotate(name, (time, error), xytext=offset, textcoords="offset points", horizontalalignment=align)
+        # to the next point: a name goes to the left of a near one, below another
+        room = beside.min(initial=np.inf) / time
+        align, *offset = (
+            ("right", -7, 4) if room < 1.15 else ("left", 7, -12) if room < 1.25 else ("left", 7, 4)
+        )
+        axis.annotate(name, (time, error), xytext=offset, textcoords="offset points",
+                      horizontalalignment=align)
     axis.set(xscale="log", xlabel="ms a face, one thread", ylabel=unit, title=title)
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -258,9 +292,11 @@ def bars(rows, xlabel):
 
 
 def gray_tiles(tiles, columns=8, title=None, width=10, symmetric=False):
-    """A sheet of small gray pictures (n, h, w): kernels, feature maps. symmetric=True puts 0 at mid-gray."""
+    """A sheet of small gray pictures (n, h, w): kernels, feature maps. symmetric=True puts 0 at
+    mid-gray."""
     rows = -(-len(tiles) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(width, width * rows / columns + 0.3), squeeze=False,
+    figure, axes = plt.subplots(rows, columns, figsize=(width, width * rows / columns + 0.3),
+                                squeeze=False,
                                 layout="constrained")
     for axis in axes.flat:
         axis.axis("off")
@@ -274,29 +310,37 @@ def gray_tiles(tiles, columns=8, title=None, width=10, symmetric=False):
 
 
 def heat_on(images, heats, points, titles=None, width=10):
-    """Gray pictures (h, w) with a heat (h, w) over each and one point (2,) marked: what an answer looks at."""
-    figure, axes = plt.subplots(1, len(images), figsize=(width, width / len(images) + 0.4), layout="constrained", squeeze=False)
-    for axis, image, heat, point, title in zip(axes.flat, images, heats, points, titles or [None] * len(images), strict=True):
+    """Gray pictures (h, w) with a heat (h, w) over each and one point (2,) marked: what an answer
+    looks at."""
+    figure, axes = plt.subplots(1, len(images), figsize=(width, width / len(images) + 0.4),
+                                layout="constrained", squeeze=False)
+    for axis, image, heat, point, title in zip(axes.flat, images, heats, points,
+                                               titles or [None] * len(images), strict=True):
         image_on(axis, image, title)
-        axis.imshow(heat, cmap="inferno", alpha=np.clip(heat / (np.percentile(heat, 99.5) or 1), 0, 1))
+        axis.imshow(heat, cmap="inferno",
+                    alpha=np.clip(heat / (np.percentile(heat, 99.5) or 1), 0, 1))
         axis.plot(*point, marker="+", color=SKY, markersize=12, markeredgewidth=2)
     plt.show()
 
 
 def label_shift(length, offset, fit, put_in=None, pixels=12):
-    """Offsets (n,) of labels against inter-ocular distances (n,), the line `fit` = (px, share), and the one put in."""
+    """Offsets (n,) of labels against inter-ocular distances (n,), the line `fit` = (px, share), and
+    the one put in."""
     figure, axis = plt.subplots(figsize=(8, 3.4), layout="constrained")
     axis.scatter(length, offset, s=4, color="lightgray", label="one face")
     for group in np.array_split(np.argsort(length), 8):
-        axis.errorbar(np.median(length[group]), np.mean(offset[group]), 2 * np.std(offset[group]) / len(group) ** 0.5,
+        axis.errorbar(np.median(length[group]), np.mean(offset[group]),
+                      2 * np.std(offset[group]) / len(group) ** 0.5,
                       fmt="o", color=BLUE, capsize=2)
     ends = np.array([length.min(), length.max()])
-    axis.plot(ends, fit[0] + fit[1] * ends, color=BLUE, label=f"found: {fit[0]:.1f} px + {100 * fit[1]:.1f} %")
+    axis.plot(ends, fit[0] + fit[1] * ends, color=BLUE,
+              label=f"found: {fit[0]:.1f} px + {100 * fit[1]:.1f} %")
     if put_in is not None:
         axis.plot(ends, put_in[0] + put_in[1] * ends, color=RED, linestyle="--",
                   label=f"put in: {put_in[0]:.1f} px + {100 * put_in[1]:.1f} %")
     axis.axhline(0, color="gray", linewidth=0.8, linestyle=":")
-    axis.set(xlabel="inter-ocular distance in px", ylabel="label minus answer in x, px", ylim=(-pixels / 2, pixels))
+    axis.set(xlabel="inter-ocular distance in px", ylabel="label minus answer in x, px",
+             ylim=(-pixels / 2, pixels))
     axis.legend(frameon=False, loc="upper left")
     tidy(axis)
     plt.show()
@@ -316,12 +360,15 @@ def periodograms(pitch, strengths):
 def boxes_on(axis, boxes, color=ORANGE, width=1.5):
     """Boxes (n, 4): left, top, width, height in pixels."""
     for left, top, w, h in boxes:
-        axis.add_patch(plt.Rectangle((left, top), w, h, fill=False, edgecolor=color, linewidth=width))
+        axis.add_patch(plt.Rectangle((left, top), w, h, fill=False, edgecolor=color,
+                                     linewidth=width))
 
 
 def photo_with(image, boxes=(), faces=(), parts=(), width=7, title=None):
-    """A photo with detector boxes, faces with their keypoints, and smaller boxes of parts (eyes, smiles)."""
-    figure, axis = plt.subplots(figsize=(width, width * image.shape[0] / image.shape[1]), layout="constrained")
+    """A photo with detector boxes, faces with their keypoints, and smaller boxes of parts (eyes,
+    smiles)."""
+    figure, axis = plt.subplots(figsize=(width, width * image.shape[0] / image.shape[1]),
+                                layout="constrained")
     image_on(axis, draw_faces(image, faces), title)
     boxes_on(axis, boxes)
     boxes_on(axis, parts, SKY, 1)
@@ -330,12 +377,17 @@ def photo_with(image, boxes=(), faces=(), parts=(), width=7, title=None):
 
 def boxes_and_faces(image, boxes, faces, width=11):
     """Two panels: a photo with all boxes (n, 4) of a face detector, and with the accepted faces."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(width, width / 2 * image.shape[0] / image.shape[1] + 0.3),
+    figure, (left, right) = plt.subplots(1, 2,
+                                         figsize=(width,
+                                                  width / 2 * image.shape[0] / image.shape[1]
+                                                  + 0.3),
                                          layout="constrained")
     image_on(left, image, f"boxes of the face detector: {len(boxes)}")
     boxes_on(left, boxes)
     image_on(right, draw_faces(image, faces), f"accepted faces: {len(faces)}")
     for face in faces:
-        right.annotate(f"{face.confidence:.2f}", face.points.min(0), xytext=(0, 3), textcoords="offset points",
-                       fontsize=8, color="black", bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1})
+        right.annotate(f"{face.confidence:.2f}", face.points.min(0), xytext=(0, 3),
+                       textcoords="offset points",
+                       fontsize=8, color="black",
+                       bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1})
     plt.show()

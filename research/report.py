@@ -10,14 +10,17 @@ from facial_keypoints.assets import SAVED_MODELS
 from facial_keypoints.files import atomic_write
 
 PUBLISHED = SAVED_MODELS / "results.csv"
-COLUMNS = {"weights": "weights", "split": "split", "labels": "labels", "nme": "NME %", "nme_own": "own crops",
+COLUMNS = {"weights": "weights", "split": "split", "labels": "labels", "nme": "NME %",
+           "nme_own": "own crops",
            "fr8": "FR@8 %", "auc8": "AUC@8", "parameters": "parameters", "ms_per_face": "ms a face",
            "training_minutes": "training min"}
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto;
+  padding: 0 1rem; color: #222 }
 h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2rem } a { color: #0072b2 }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)); gap: 1rem }
-.card { border: 1px solid #ddd; border-radius: 6px; padding: 1rem; text-decoration: none; color: inherit }
+.card { border: 1px solid #ddd; border-radius: 6px; padding: 1rem; text-decoration: none;
+  color: inherit }
 .card:hover { border-color: #0072b2 } .card img { width: 100%; height: 11rem; object-fit: contain }
 .card b { color: #0072b2 } table { border-collapse: collapse; width: 100%; font-size: .9rem }
 td, th { padding: .25rem .6rem; border-bottom: 1px solid #e5e5e5; text-align: right }
@@ -29,7 +32,8 @@ def pictures(notebook):
     """The PNG outputs of an executed notebook, base64."""
     cells = json.loads(Path(notebook).read_text())["cells"]
     return [data if isinstance(data := output["data"]["image/png"], str) else "".join(data)
-            for cell in cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
+            for cell in cells for output in cell.get("outputs", [])
+            if "image/png" in output.get("data", {})]
 
 
 def shown(name, value):
@@ -48,7 +52,9 @@ def shown(name, value):
 def table(rows):
     """Rows of a table of results -> HTML."""
     head = "".join(f"<th>{label}</th>" for label in COLUMNS.values())
-    body = "".join("<tr>" + "".join(f"<td>{shown(name, row.get(name, ''))}</td>" for name in COLUMNS) + "</tr>" for row in rows)
+    body = "".join("<tr>"
+                   + "".join(f"<td>{shown(name, row.get(name, ''))}</td>" for name in COLUMNS)
+                   + "</tr>" for row in rows)
     return f"<table><tr>{head}</tr>{body}</table>"
 
 
@@ -61,23 +67,30 @@ def read_rows(path):
 
 
 def write(out, seconds, parameters, row_path=None):
-    """Write OUT/index.html for executed notebooks {path: seconds}, whose pages lie beside them -> its path.
+    """Write OUT/index.html for executed notebooks {path: seconds}, whose pages lie beside them ->
+    its path.
 
     row_path: the row of results that notebook 2 left.
     """
     cards = []
     for notebook, spent in seconds.items():
         images = pictures(notebook)
-        picture = f'<img alt="" src="data:image/png;base64,{max(images, key=len)}">' if images else ""  # faces, not curves
-        cards.append(f'<a class="card" href="{html.escape(notebook.with_suffix(".html").name)}">{picture}'
-                     f"<b>{html.escape(notebook.stem)}</b><br><small>ran in {spent:.0f} s</small></a>")
+        # faces, not curves
+        picture = (
+            f'<img alt="" src="data:image/png;base64,{max(images, key=len)}">' if images else ""
+        )
+        cards.append('<a class="card" '
+                     f'href="{html.escape(notebook.with_suffix(".html").name)}">{picture}'
+                     f"<b>{html.escape(notebook.stem)}</b><br><small>ran in {spent:.0f} "
+                     "s</small></a>")
     given = ", ".join(f"{name}={value}" for name, value in parameters.items()) or "defaults"
     own = read_rows(row_path)
     text = f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Facial keypoint detection</title><style>{STYLE}</style>
 <h1>Facial keypoint detection</h1>
-<p>The three notebooks as they ran on {datetime.datetime.now():%d %B %Y, %H:%M}, with {html.escape(given)}.</p>
+<p>The three notebooks as they ran on {datetime.datetime.now():%d %B %Y, %H:%M}, with
+{html.escape(given)}.</p>
 <div class="cards">{"".join(cards)}</div>
 {"<h2>The network that notebook 2 trained</h2>" + table(own) if own else ""}
 <h2>The weights that come with the repository</h2>

@@ -20,23 +20,27 @@ from research.networks import WEIGHTS, parameter_count
 HOME = Path(__file__).resolve().parents[1]
 PUBLISHED = WEIGHTS / "results.csv"
 NUMBERS = ("nme", "nme_low", "nme_high", "nme_debiased", "nme_own", "fr8", "fr10", "auc8")
-RESULT_COLUMNS = ("weights", "net", "data", "split", "labels", "n", *NUMBERS, *REGIONS, "parameters", "ms_per_face", "epochs",
+RESULT_COLUMNS = ("weights", "net", "data", "split", "labels", "n", *NUMBERS, *REGIONS,
+                  "parameters", "ms_per_face", "epochs",
            "training_minutes", "date", "commit")
 
 
 def current_commit():
     """The commit that is checked out, or '' outside a repository and where there is no git."""
     with contextlib.suppress(FileNotFoundError):
-        return subprocess.run(["git", "-C", str(HOME), "rev-parse", "--short", "HEAD"], capture_output=True,
+        return subprocess.run(["git", "-C", str(HOME), "rev-parse", "--short", "HEAD"],
+                              capture_output=True,
                               text=True).stdout.strip()
     return ""
 
 
 def result_row(weights, net, content, frames, metrics, milliseconds=None):
-    """One row of the table of results as a dictionary of COLUMNS; `milliseconds` a face are measured if not given."""
+    """One row of the table of results as a dictionary of COLUMNS; `milliseconds` a face are
+    measured if not given."""
     numbers = {k: round(metrics.get(k, float("nan")), 3) for k in NUMBERS}
     return {
-        "weights": weights, "net": content["net"], "data": frames.data, "split": frames.split, "labels": frames.labels,
+        "weights": weights, "net": content["net"], "data": frames.data, "split": frames.split,
+        "labels": frames.labels,
         "n": metrics["n"], **numbers, **{k: round(v, 3) for k, v in metrics["regions"].items()},
         "parameters": parameter_count(net),
         "ms_per_face": round(float(milliseconds or milliseconds_per_face(net)[0]), 2),
@@ -52,9 +56,11 @@ def results_csv(rows, header=True):
 
 
 def append_result(row, folder):
-    """Write the row of a run to FOLDER/row.csv, and add it to results.csv next to that folder (runs/results.csv).
+    """Write the row of a run to FOLDER/row.csv, and add it to results.csv next to that folder
+    (runs/results.csv).
 
-    Parallel runs may do so at once. A table of an earlier version, with other columns, is renamed to results.old.csv.
+    Parallel runs may do so at once. A table of an earlier version, with other columns, is renamed
+    to results.old.csv.
     """
     path = Path(folder).parent / "results.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,23 +81,30 @@ def read_results(path=PUBLISHED):
 
 def markdown_table(rows):
     """Rows -> a Markdown table."""
-    heads = ("weights", "split", "labels", "NME %", "95 % interval", "own crops", "FR@8 %", "AUC@8", "parameters", "ms a face",
+    heads = ("weights", "split", "labels", "NME %", "95 % interval", "own crops", "FR@8 %", "AUC@8",
+             "parameters", "ms a face",
              "training min")
     lines = [f"| {' | '.join(heads)} |", "| --- | --- | --- |" + " ---: |" * (len(heads) - 3)]
     for r in rows:
-        n = {name: float(r[name]) for name in (*NUMBERS, "parameters", "ms_per_face", "training_minutes")}
-        cells = (r["weights"], r["split"], r["labels"], f"{n['nme']:.2f}", f"{n['nme_low']:.2f}–{n['nme_high']:.2f}",
-                 f"{n['nme_own']:.2f}", f"{n['fr8']:.1f}", f"{n['auc8']:.1f}", f"{n['parameters'] / 1e6:.2f} M",
+        n = {name: float(r[name])
+             for name in (*NUMBERS, "parameters", "ms_per_face", "training_minutes")}
+        cells = (r["weights"], r["split"], r["labels"], f"{n['nme']:.2f}",
+                 f"{n['nme_low']:.2f}–{n['nme_high']:.2f}",
+                 f"{n['nme_own']:.2f}", f"{n['fr8']:.1f}", f"{n['auc8']:.1f}",
+                 f"{n['parameters'] / 1e6:.2f} M",
                  f"{n['ms_per_face']:.1f}", f"{n['training_minutes']:.0f}")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def summary_table(rows):
-    """Rows -> a short Markdown table, a line a network: published labels, both splits, the best first."""
+    """Rows -> a short Markdown table, a line a network: published labels, both splits, the best
+    first."""
     of = {(r["net"], r["split"]): r for r in rows if r["labels"] == "published"}
-    nets = sorted({net for net, _ in of}, key=lambda net: min(float(of[net, s]["nme"]) for s in SPLITS if (net, s) in of))
-    heads = ("network", "NME %, official split", "in its own crops", "people it never saw", "faces above 8 %", "parameters",
+    nets = sorted({net for net, _ in of},
+                  key=lambda net: min(float(of[net, s]["nme"]) for s in SPLITS if (net, s) in of))
+    heads = ("network", "NME %, official split", "in its own crops", "people it never saw",
+             "faces above 8 %", "parameters",
              "ms a face")
     lines = [f"| {' | '.join(heads)} |", "| --- |" + " ---: |" * (len(heads) - 1)]
     for net in nets:
@@ -99,7 +112,8 @@ def summary_table(rows):
         row = official or person
         errors = [f"{float(value):.2f}" if value else "" for value in
                   (official.get("nme"), official.get("nme_own"), person.get("nme"))]
-        lines.append(f"| `{net}` | {' | '.join(errors)} | {float(row['fr8']):.1f} % | {int(row['parameters']) / 1e6:.1f} M | "
+        lines.append(f"| `{net}` | {' | '.join(errors)} | {float(row['fr8']):.1f} % | "
+                     f"{int(row['parameters']) / 1e6:.1f} M | "
                      f"{float(row['ms_per_face']):.1f} |")
     return "\n".join(lines)
 
@@ -108,7 +122,8 @@ def put_tables(path, **tables):
     """Put Markdown tables between a page's markers <!-- NAME: … --> and <!-- /NAME -->."""
     text = path.read_text()
     for name, table in tables.items():
-        text, found = re.subn(f"(<!-- {name}: [^>]*-->\n).*?(<!-- /{name} -->)", lambda m, t=table: f"{m[1]}{t}\n{m[2]}", text,
+        text, found = re.subn(f"(<!-- {name}: [^>]*-->\n).*?(<!-- /{name} -->)",
+                              lambda m, t=table: f"{m[1]}{t}\n{m[2]}", text,
                               flags=re.S)
         if not found:
             raise DataError(f"{path}: the markers of the table {name!r} are missing")

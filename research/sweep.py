@@ -19,9 +19,11 @@ from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.files import atomic_open, atomic_write, csv_text, read_text
 
 HOME = Path(__file__).resolve().parents[1]
-METRICS = ("nme", "nme_low", "nme_high", "fr8", "auc8", "parameters", "ms_per_face", "training_minutes")
+METRICS = ("nme", "nme_low", "nme_high", "fr8", "auc8", "parameters", "ms_per_face",
+           "training_minutes")
 MOST = 10_000  # runs of one grid
-PAPERMILL = """# papermill, which ends with the process that began it: its kernel follows, and the run is free to be done again
+PAPERMILL = """# papermill, which ends with the process that began it: its kernel follows,
+# and the run is free to be done again
 import os, runpy, threading, time
 parent = os.getppid()
 def follow():
@@ -34,26 +36,33 @@ runpy.run_module("papermill", run_name="__main__")
 
 
 def read_grid(path):
-    """A YAML file of parameters, each with a value or a list of values -> {name: list of values}. Raises DataError."""
+    """A YAML file of parameters, each with a value or a list of values -> {name: list of values}.
+    Raises DataError."""
     import yaml
 
     text = read_text(path)
     try:
         content = yaml.safe_load(text)
     except (ValueError, OverflowError, RecursionError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0][:200]})") from None
+        raise DataError(
+            f"{path}: cannot be read as YAML ({str(error).splitlines()[0][:200]})"
+        ) from None
     if not isinstance(content, dict) or not content:
         raise DataError(f"{path}: a grid is a list of `name: value` or `name: [value, value]`")
-    grid = {str(name): value if isinstance(value, list) else [value] for name, value in content.items()}
+    grid = {str(name): value if isinstance(value, list) else [value] for name,
+            value in content.items()}
     for name, values in grid.items():
         if not values or not all(isinstance(value, (str, int, float, bool)) for value in values):
-            raise DataError(f"{path}: {name} must be a number, a word, true or false, or a list of those")
+            raise DataError(f"{path}: {name} must be a number, a word, true or false, or a list of "
+                            "those")
     return grid
 
 
 def combinations(grid):
-    """{name: values} -> {title: {name: value}}: every combination, its title made of what differs."""
-    many, count = [name for name, values in grid.items() if len(values) > 1], math.prod(map(len, grid.values()))
+    """{name: values} -> {title: {name: value}}: every combination, its title made of what
+    differs."""
+    many, count = [name for name,
+                   values in grid.items() if len(values) > 1], math.prod(map(len, grid.values()))
     if count > MOST:
         raise UsageError(f"a grid of {count:,} runs; at most {MOST:,} are done by one call")
     runs = {}
@@ -66,7 +75,8 @@ def combinations(grid):
 
 
 def title_of(chosen):
-    """The name of a run's folder: no longer than file systems take, nothing in it that they do not."""
+    """The name of a run's folder: no longer than file systems take, nothing in it that they do
+    not."""
     title = ",".join(f"{name}={value}" for name, value in chosen.items()) or "one"
     legible = "".join(c if c.isprintable() and c not in "/\\" else "_" for c in title)
     digest = hashlib.sha256(title.encode("utf-8", "surrogateescape")).hexdigest()[:8]
@@ -99,7 +109,8 @@ class Processes:
         with self.lock:
             if self.stopped:
                 raise CancelledError
-            process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+            process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                       text=True, **options)
             self.running.add(process)
         try:
             _, errors = process.communicate()
@@ -125,7 +136,8 @@ def run_one(notebook, folder, parameters, threads, processes=None):
         return ""
     folder.mkdir(parents=True, exist_ok=True)
     given = {**parameters, "folder": str(folder / "run"), "resume": True}
-    part, target = folder / f".notebook-{os.getpid()}.ipynb", folder / "notebook.ipynb"  # a lost worker's run may go on
+    # a lost worker's run may go on
+    part, target = folder / f".notebook-{os.getpid()}.ipynb", folder / "notebook.ipynb"
     try:
         code, errors = (processes or Processes()).run(
             [sys.executable, "-c", PAPERMILL, str(notebook), str(part), "-y", as_yaml(given),
@@ -144,11 +156,13 @@ def run_one(notebook, folder, parameters, threads, processes=None):
 def here(notebook, runs, out, workers, threads):
     """Run combinations on this machine, some at once: (title, '' or what went wrong) as they end.
 
-    When the caller stops (Ctrl-C), the running notebooks are ended and the waiting ones are not started.
+    When the caller stops (Ctrl-C), the running notebooks are ended and the waiting ones are not
+    started.
     """
     processes, pool = Processes(), ThreadPoolExecutor(workers)
     try:
-        waiting = {pool.submit(run_one, notebook, out / title, parameters, threads, processes): title
+        waiting = {pool.submit(run_one, notebook, out / title, parameters, threads,
+                               processes): title
                    for title, parameters in runs.items()}
         for future in as_completed(waiting):
             try:
@@ -167,20 +181,24 @@ def run_titled(work, notebook, out, threads):
 
 
 def run_all(notebook, runs, out, workers, threads, bar=True, scheduler=None):
-    """Run all combinations, here or on a Dask cluster -> rows of OUT/table.csv, which grows with them, in their order."""
+    """Run all combinations, here or on a Dask cluster -> rows of OUT/table.csv, which grows with
+    them, in their order."""
     rows = {}
     if scheduler:
         from research.dask_cluster import map_on_cluster
 
         ended = ((work[0], problem or answer) for work, answer, problem in
-                 map_on_cluster(scheduler, "research.sweep.run_titled", runs.items(), str(notebook), str(out), threads))
+                 map_on_cluster(scheduler, "research.sweep.run_titled", runs.items(), str(notebook),
+                                str(out), threads))
     else:
         ended = here(notebook, runs, out, workers, threads)
     with closing(ended), tqdm(total=len(runs), unit="run", disable=not bar) as progress:
         for title, problem in ended:
             rows[title] = row_of(title, runs[title], problem, out)
             ordered = [rows[title] for title in runs if title in rows]
-            atomic_write(out / "table.csv", csv_text(list(dict.fromkeys(name for row in ordered for name in row)), ordered))
+            atomic_write(out / "table.csv",
+                         csv_text(list(dict.fromkeys(name for row in ordered for name in row)),
+                                  ordered))
             progress.set_postfix(failed=sum(bool(row["failed"]) for row in ordered), refresh=False)
             progress.update()
             progress.write(f"{'failed' if problem else 'done'}: {title}", file=sys.stdout)
@@ -188,7 +206,8 @@ def run_all(notebook, runs, out, workers, threads, bar=True, scheduler=None):
 
 
 def row_of(title, parameters, problem, out):
-    """A run's row of the table: its parameters, what went wrong or '', and the metrics of what ended well."""
+    """A run's row of the table: its parameters, what went wrong or '', and the metrics of what
+    ended well."""
     row = {"run": title, **parameters, "failed": problem}
     path = out / title / "run" / "row.csv"
     if not problem and path.exists():
@@ -205,7 +224,8 @@ def compare(rows, out):
     matplotlib.use("agg")
     from research.plots import bars
 
-    errors = {row["run"]: tuple(float(row[k]) for k in ("nme", "nme_low", "nme_high")) for row in rows}
+    errors = {row["run"]: tuple(float(row[k]) for k in ("nme", "nme_low", "nme_high"))
+              for row in rows}
     figure = bars(dict(sorted(errors.items(), key=lambda item: item[1])), "NME in %")
     with atomic_open(out / "comparison.png") as file:
         figure.savefig(file, dpi=110)

@@ -27,43 +27,56 @@ VIDEOS, FRAMES = 2, 4  # per person; the last frame of each video is its test fr
 
 
 def draw_layout(model, rng):
-    """Log width, log height / width, log scale / width, center, roll, light: a draw from the measured distribution."""
-    scores = np.linalg.cholesky(model["layout_correlation"] + 1e-6 * np.eye(8)) @ rng.standard_normal(8)
+    """Log width, log height / width, log scale / width, center, roll, light: a draw from the
+    measured distribution."""
+    scores = np.linalg.cholesky(model["layout_correlation"]
+                                + 1e-6 * np.eye(8)) @ rng.standard_normal(8)
     p = [NormalDist().cdf(float(s)) for s in scores]
     at = np.linspace(0.01, 0.99, len(model["layout_quantiles"]))
-    return np.array([np.interp(v, at, q) for v, q in zip(p, model["layout_quantiles"].T, strict=True)])
+    return np.array([np.interp(v, at, q) for v,
+                     q in zip(p, model["layout_quantiles"].T, strict=True)])
 
 
 def clutter(rng, width, height):
-    """What stands behind people: soft shapes, edges, clouds of light -> float32 RGB offsets (height, width, 3)."""
+    """What stands behind people: soft shapes, edges, clouds of light -> float32 RGB offsets
+    (height, width, 3)."""
     image = np.zeros((height, width, 3), np.float32)
     for _ in range(rng.integers(2, 10)):
         color = (rng.normal(0, 32) + rng.normal(0, 8, 3)).tolist()
         x, y = rng.uniform(-0.1, 1.1, 2) * (width, height)
         w, h = rng.uniform(0.05, 0.7, 2) * (width, height)
         if rng.random() < 0.7:
-            box = cv2.boxPoints(((float(x), float(y)), (float(w), float(h)), float(rng.normal(0, 5)))).astype(np.int32)
+            box = cv2.boxPoints(((float(x), float(y)), (float(w), float(h)),
+                                 float(rng.normal(0, 5)))).astype(np.int32)
             cv2.fillConvexPoly(image, box, color)
         else:
-            cv2.ellipse(image, (int(x), int(y)), (int(w / 2) + 1, int(h / 2) + 1), rng.uniform(0, 180), 0, 360, color, -1)
+            cv2.ellipse(image, (int(x), int(y)), (int(w / 2) + 1, int(h / 2) + 1),
+                        rng.uniform(0, 180), 0, 360, color, -1)
     image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.8, 5.0) * width / 200)
     clouds = rng.standard_normal((14, 14), np.float32) * rng.uniform(0, 8)
     return image + cv2.resize(clouds, (width, height), interpolation=cv2.INTER_CUBIC)[..., None]
 
 
 def face_texture(model, coefficients, light):
-    """Coefficients and light (mean, log spread of luminance) -> float32 RGB (SIDE, SIDE, 3), about 0…255."""
-    values = model["texture_mean"] + (coefficients[SHAPE_MODES:] * model["texture_scale"]) @ model["texture_modes"]
-    luminance = values[: SIDE * SIDE].reshape(SIDE, SIDE) / model["weight"] * np.exp(light[1]) + light[0]
+    """Coefficients and light (mean, log spread of luminance) -> float32 RGB (SIDE, SIDE, 3), about
+    0…255."""
+    values = (
+        model["texture_mean"]
+        + (coefficients[SHAPE_MODES:] * model["texture_scale"]) @ model["texture_modes"]
+    )
+    luminance = values[: SIDE * SIDE].reshape(SIDE,
+                                              SIDE) / model["weight"] * np.exp(light[1]) + light[0]
     chroma = (values[SIDE * SIDE:] * 16).reshape(2, CHROMA, CHROMA).transpose(1, 2, 0)
-    chroma = cv2.resize(np.ascontiguousarray(chroma), (SIDE, SIDE), interpolation=cv2.INTER_LINEAR) + 128
+    chroma = cv2.resize(np.ascontiguousarray(chroma), (SIDE, SIDE),
+                        interpolation=cv2.INTER_LINEAR) + 128
     ycrcb = np.dstack([luminance, chroma]).clip(0, 255).astype(np.float32) / 255
     return cv2.cvtColor(ycrcb, cv2.COLOR_YCrCb2RGB) * 255
 
 
 @cache
 def masks():
-    """(SIDE, SIDE, 2) float32: 1 on head and neck, falling off around them; and 1 inside, falling to 0 at the border."""
+    """(SIDE, SIDE, 2) float32: 1 on head and neck, falling off around them; and 1 inside, falling
+    to 0 at the border."""
     y, x = np.mgrid[0:SIDE, 0:SIDE] / (SIDE - 1)
     r = np.hypot((x - 0.5) / 0.36, np.where(y < 0.52, (y - 0.52) / 0.42, (y - 0.52) / 0.60))
     edge = np.minimum(np.minimum(x, 1 - x), np.minimum(y, 1 - y))
@@ -72,12 +85,16 @@ def masks():
 
 
 def place_face(image, model, coefficients, light, scale, angle, center, rng, scene=None):
-    """Paint one drawn face into a float32 RGB image (changed in place) -> its keypoints (68, 2) in pixels, exact.
+    """Paint one drawn face into a float32 RGB image (changed in place) -> its keypoints (68, 2) in
+    pixels, exact.
 
-    With `scene` (offsets as of `clutter`) the whole picture is painted: what lies around the head goes on, blurred,
-    to the picture's edges, and `scene` is added behind the head. Without it only the head is painted.
+    With `scene` (offsets as of `clutter`) the whole picture is painted: what lies around the head
+    goes on, blurred, to the picture's edges, and `scene` is added behind the head. Without it only
+    the head is painted.
     """
-    shape = model["mean"] + ((coefficients[:SHAPE_MODES] * model["shape_scale"]) @ model["shape_modes"]).reshape(68, 2)
+    shape = model["mean"] + (
+        (coefficients[:SHAPE_MODES] * model["shape_scale"]) @ model["shape_modes"]
+    ).reshape(68, 2)
     cos, sin = scale * np.cos(np.radians(angle)), scale * np.sin(np.radians(angle))
     linear = np.array([[cos, -sin], [sin, cos]])
     middle = model["mean"].mean(0)
@@ -89,14 +106,18 @@ def place_face(image, model, coefficients, light, scale, angle, center, rng, sce
     if scene is not None:
         affine = np.column_stack([linear.T, center - middle @ linear])
         wide = cv2.GaussianBlur(texture, (0, 0), SIDE / 12)
-        image[:] = cv2.warpAffine(wide, affine, image.shape[1::-1], borderMode=cv2.BORDER_REPLICATE) + scene
+        image[:] = cv2.warpAffine(wide, affine, image.shape[1::-1],
+                                  borderMode=cv2.BORDER_REPLICATE) + scene
 
     low = np.floor(control.min(0)).astype(int).clip(0)
     high = (np.ceil(control.max(0)).astype(int) + 1).clip(None, image.shape[1::-1])
     if (high > low).all():
         source = inverse_warp(model, control - low, *(high - low))
-        painted = cv2.remap(texture.astype(np.float32), source, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        head, inner = np.moveaxis(cv2.remap(masks(), source, None, cv2.INTER_LINEAR), -1, 0)[..., None]
+        painted = cv2.remap(texture.astype(np.float32), source, None, cv2.INTER_LINEAR,
+                            borderMode=cv2.BORDER_REPLICATE)
+        head, inner = np.moveaxis(cv2.remap(masks(), source, None, cv2.INTER_LINEAR), -1, 0)[
+            ..., None
+        ]
         region = image[low[1]:high[1], low[0]:high[0]]
         if scene is None:
             region[:] = region * (1 - head) + painted * head
@@ -107,15 +128,18 @@ def place_face(image, model, coefficients, light, scale, angle, center, rng, sce
 
 
 def inverse_warp(model, control, width, height):
-    """For each pixel of a picture (height, width): where the mean-shape frame has it -> float32 (height, width, 2).
+    """For each pixel of a picture (height, width): where the mean-shape frame has it -> float32
+    (height, width, 2).
 
-    Piecewise affine over the triangles of the control points (68 + 16, 2); far outside the frame where none covers it.
+    Piecewise affine over the triangles of the control points (68 + 16, 2); far outside the frame
+    where none covers it.
     """
     flat = np.concatenate([model["mean"], model["ring"]])
     which = np.full((height, width), -1, np.int32)
     for index, triangle in enumerate(model["triangles"]):
         cv2.fillConvexPoly(which, np.round(control[triangle] * 16).astype(np.int32), index, shift=4)
-    corners = np.concatenate([control[model["triangles"]], np.ones((len(model["triangles"]), 3, 1))], -1)
+    corners = np.concatenate([control[model["triangles"]],
+                              np.ones((len(model["triangles"]), 3, 1))], -1)
     corners[np.abs(np.linalg.det(corners)) < 1e-6] = np.eye(3)
     back = np.linalg.solve(corners, flat[model["triangles"]]).astype(np.float32)  # (t, 3, 2)
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
@@ -135,7 +159,8 @@ def camera(image, rng, blur=0.5):
 
 
 def draw_person(seed, person, model=None):
-    """Yield (video, frame, uint8 RGB image, keypoints (68, 2)) for all frames of one drawn person."""
+    """Yield (video, frame, uint8 RGB image, keypoints (68, 2)) for all frames of one drawn
+    person."""
     model = model or load_model()
     rng = np.random.default_rng((VERSION, seed, person))
     identity = model["person"] @ rng.standard_normal(len(model["person"]))
@@ -149,25 +174,32 @@ def draw_person(seed, person, model=None):
             scale = np.exp(layout[2] + layout[0] + rng.normal(0, 0.03))
             center = (layout[3:5] + rng.normal(0, 0.02, 2)) * (width, height)
             image, angle = np.empty_like(scene), layout[5] + rng.normal(0, 3)
-            points = place_face(image, model, coefficients, layout[6:8], scale, angle, center, rng, scene)
+            points = place_face(image, model, coefficients, layout[6:8], scale, angle, center, rng,
+                                scene)
             yield video, frame, camera(image, rng), points
 
 
 def draw_scene(seed=0, faces=6, width=960, height=640):
-    """One picture with several faces on a loose grid -> uint8 RGB (height, width, 3), keypoints (faces, 68, 2)."""
+    """One picture with several faces on a loose grid -> uint8 RGB (height, width, 3), keypoints
+    (faces, 68, 2)."""
     model = load_model()
     rng = np.random.default_rng((VERSION, seed, 1_000_000))
-    image = clutter(rng, width, height) + rng.uniform(60, 190) + rng.normal(0, 10, 3).astype(np.float32)
+    image = (
+        clutter(rng, width, height) + rng.uniform(60, 190) + rng.normal(0, 10, 3).astype(np.float32)
+    )
     columns = int(np.ceil(np.sqrt(faces * width / height)))
     rows = int(np.ceil(faces / columns))
     cell = np.array([width / columns, height / rows])
     points = []
     for face in range(faces):
-        identity = limited(sum(model[k] @ rng.standard_normal(len(model[k])) for k in ("person", "video", "frame")))
+        identity = limited(sum(model[k] @ rng.standard_normal(len(model[k]))
+                               for k in ("person", "video", "frame")))
         layout = draw_layout(model, rng)
         scale = cell.min() * rng.uniform(0.42, 0.6) / (FACE * SIDE)
-        center = (np.array([face % columns, face // columns]) + 0.5 + rng.uniform(-0.06, 0.06, 2)) * cell
-        points.append(place_face(image, model, identity, layout[6:8], scale, rng.normal(0, 6), center, rng))
+        center = (np.array([face % columns, face // columns]) + 0.5
+                  + rng.uniform(-0.06, 0.06, 2)) * cell
+        points.append(place_face(image, model, identity, layout[6:8], scale, rng.normal(0, 6),
+                                 center, rng))
     return camera(image, rng, 0.4), np.array(points)
 
 
@@ -178,13 +210,15 @@ def draw_sheet(people=100, columns=10, side=120, seed=0):
         _, _, image, _ = next(draw_person(seed, person))
         edge = min(image.shape[:2])
         top, left = ((n - edge) // 2 for n in image.shape[:2])
-        tiles.append(cv2.resize(image[top:top + edge, left:left + edge], (side, side), interpolation=cv2.INTER_AREA))
+        tiles.append(cv2.resize(image[top:top + edge, left:left + edge], (side, side),
+                                interpolation=cv2.INTER_AREA))
     tiles += [np.full((side, side, 3), 255, np.uint8)] * (-people % columns)
     return np.vstack([np.hstack(tiles[i:i + columns]) for i in range(0, len(tiles), columns)])
 
 
 def draw_archive(path, people=150, seed=0, bar=True):
-    """Draw a data set into a zip of the official layout, whole or not at all. people: how many, or a range of them."""
+    """Draw a data set into a zip of the official layout, whole or not at all. people: how many, or
+    a range of them."""
     people = range(people) if isinstance(people, int) else people
     model = load_model()
     rows, buffer = {"training": [], "test": []}, io.BytesIO()
@@ -203,19 +237,24 @@ def draw_archive(path, people=150, seed=0, bar=True):
 
 
 def draw_shards(folder, people, seed=0, size=250):
-    """The same people in archives of `size` of them each, drawn on all cores; those that are there already stay."""
+    """The same people in archives of `size` of them each, drawn on all cores; those that are there
+    already stay."""
     ranges = [range(start, min(start + size, people)) for start in range(0, people, size)]
-    parts = {Path(folder) / f"drawn-{seed}-{part.start:06d}-{part.stop:06d}.zip": part for part in ranges}
+    parts = {Path(folder) / f"drawn-{seed}-{part.start:06d}-{part.stop:06d}.zip": part
+             for part in ranges}
     others = {path.name for path in Path(folder).glob("*.zip")} - {path.name for path in parts}
     if others:
         raise DataError(f"{folder}: {min(others)} is of another set; draw into a folder of its own")
     todo = {path: part for path, part in parts.items() if not path.exists()}
     before = {name: value for name, value in os.environ.items() if name == "OMP_NUM_THREADS"}
-    os.environ["OMP_NUM_THREADS"] = "1"  # processes read it when they begin; threads of each would take the others' cores
+    # processes read it when they begin; threads of each would take the others' cores
+    os.environ["OMP_NUM_THREADS"] = "1"
     try:
         with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
-            waiting = [pool.submit(draw_archive, path, part, seed, False) for path, part in todo.items()]
-            for future in tqdm(as_completed(waiting), total=len(waiting), desc="drawing archives", unit="archive"):
+            waiting = [pool.submit(draw_archive, path, part, seed, False) for path,
+                       part in todo.items()]
+            for future in tqdm(as_completed(waiting), total=len(waiting), desc="drawing archives",
+                               unit="archive"):
                 future.result()
     finally:
         del os.environ["OMP_NUM_THREADS"]
@@ -223,13 +262,16 @@ def draw_shards(folder, people, seed=0, size=250):
 
 
 def sample_archive(people=150, seed=0):
-    """The path of the drawn data set in the user's cache, drawn there the first time (some 20 s)."""
+    """The path of the drawn data set in the user's cache, drawn there the first time (some 20
+    s)."""
     name = f"sample-v{VERSION}-{people}-{seed}.zip"
     with contextlib.suppress(RuntimeError):  # nobody's home: there are such accounts in containers
-        path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "facial-keypoints" / name
+        path = Path(os.environ.get("XDG_CACHE_HOME")
+                    or Path.home() / ".cache") / "facial-keypoints" / name
         if zipfile.is_zipfile(path):  # not so where the cache was damaged: it is drawn again
             return path
-        with contextlib.suppress(DataError):  # a home that cannot be written to: keep it beside the code
+        # a home that cannot be written to: keep it beside the code
+        with contextlib.suppress(DataError):
             atomic_write(path.with_suffix(".try"), "")
             path.with_suffix(".try").unlink(missing_ok=True)  # another run may try at the same time
             draw_archive(path, people, seed, bar=sys.stderr.isatty())
@@ -247,9 +289,12 @@ def main():
     command.add_argument("--people", type=bounded_number(int, 1), default=150,
                          help=f"{VIDEOS * FRAMES} frames each (default: %(default)s)")
     command.add_argument("--seed", type=SEED, default=0, help="(default: %(default)s)")
-    command.add_argument("--out", type=Path, required=True, help="a zip; or a folder, for archives of 250 people each")
-    command = commands.add_parser("sheet", help="draw one frame each of many people into a PNG, to look at")
-    command.add_argument("--people", type=bounded_number(int, 1), default=100, help="(default: %(default)s)")
+    command.add_argument("--out", type=Path, required=True,
+                         help="a zip; or a folder, for archives of 250 people each")
+    command = commands.add_parser("sheet",
+                                  help="draw one frame each of many people into a PNG, to look at")
+    command.add_argument("--people", type=bounded_number(int, 1), default=100,
+                         help="(default: %(default)s)")
     command.add_argument("--seed", type=SEED, default=0, help="(default: %(default)s)")
     command.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
@@ -257,8 +302,12 @@ def main():
         _, data = cv2.imencode(".png", draw_sheet(options.people, seed=options.seed)[..., ::-1])
         atomic_write(options.out, data.tobytes())
     else:
-        (draw_archive if options.out.suffix == ".zip" else draw_shards)(options.out, options.people, options.seed)
-        print(f"{options.out}: {options.people * VIDEOS * FRAMES} frames of {options.people} people")
+        (draw_archive if options.out.suffix == ".zip" else draw_shards)(
+            options.out, options.people, options.seed
+        )
+        print(
+            f"{options.out}: {options.people * VIDEOS * FRAMES} frames of {options.people} people"
+        )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from research.corruptions import CORRUPTIONS
 
 
 class Compose:
-    """Transforms one after another. Each is called as `transform(sample, rng)`: chance is handed in, never global."""
+    """Transforms one after another. Each is called as `transform(sample, rng)`: chance is handed
+    in, never global."""
 
     def __init__(self, transforms):
         self.transforms = list(transforms)
@@ -23,7 +24,8 @@ class Compose:
 
 
 class Rescale:
-    """Resize to `output_size`: an int for the shorter side (proportions kept), or (height, width)."""
+    """Resize to `output_size`: an int for the shorter side (proportions kept), or (height,
+    width)."""
 
     def __init__(self, output_size):
         self.output_size = output_size
@@ -37,16 +39,21 @@ class Rescale:
         else:
             new_height, new_width = self.output_size
         shrinks = new_width < width or new_height < height
-        image = cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        image = cv2.resize(image, (new_width, new_height),
+                           interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
         ratio = np.array([new_width / width, new_height / height], np.float32)
-        return {**sample, "image": image, "keypoints": (points + 0.5) * ratio - 0.5}  # pixel centers, hence the halves
+        # pixel centers, hence the halves
+        return {**sample, "image": image, "keypoints": (points + 0.5) * ratio - 0.5}
 
 
 class RandomCrop:
-    """Cut a window of `output_size` (int or (height, width)) at a random place; every place is equally likely."""
+    """Cut a window of `output_size` (int or (height, width)) at a random place; every place is
+    equally likely."""
 
     def __init__(self, output_size):
-        self.output_size = (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
+        self.output_size = (
+            (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
+        )
 
     def __call__(self, sample, rng=None):
         rng = rng or np.random.default_rng()
@@ -54,7 +61,8 @@ class RandomCrop:
         height, width = image.shape[:2]
         new_height, new_width = self.output_size
         if new_height > height or new_width > width:
-            raise ValueError(f"RandomCrop({new_height}, {new_width}) does not fit into an image of {height}×{width}; "
+            raise ValueError(f"RandomCrop({new_height}, {new_width}) does not fit into an image of "
+                             f"{height}×{width}; "
                              "put a Rescale to at least that size before it")
         top = int(rng.integers(0, height - new_height + 1))
         left = int(rng.integers(0, width - new_width + 1))
@@ -63,12 +71,14 @@ class RandomCrop:
 
 
 class FaceCrop:
-    """The square crop around the keypoints' tight box, as in use; with jitter for training, in one affine warp.
+    """The square crop around the keypoints' tight box, as in use; with jitter for training, in one
+    affine warp.
 
-    zoom, place: standard deviations as a share of the crop; angle in degrees; mirror: half of the samples are
-    mirrored and their keypoints renamed; wild: share of the samples whose jitter is uniform within three deviations,
-    as heads are that tilt and boxes that miss; empty: share of the samples that show something else or a small part of
-    the face, their keypoints NaN. Adds 'matrix' (2, 3), from which `to_points` finds the way back.
+    zoom, place: standard deviations as a share of the crop; angle in degrees; mirror: half of the
+    samples are mirrored and their keypoints renamed; wild: share of the samples whose jitter is
+    uniform within three deviations, as heads are that tilt and boxes that miss; empty: share of the
+    samples that show something else or a small part of the face, their keypoints NaN. Adds 'matrix'
+    (2, 3), from which `to_points` finds the way back.
     """
 
     def __init__(self, side, zoom=0.0, place=0.0, angle=0.0, mirror=False, wild=0.0, empty=0.0):
@@ -83,7 +93,10 @@ class FaceCrop:
         points = sample["keypoints"]
         box = sample.get("box", tight_box(points))
         if self.empty and rng.random() < self.empty:
-            box, points = negative_box(box, sample["image"].shape, rng), np.full_like(points, np.nan)
+            box, points = (
+                negative_box(box, sample["image"].shape, rng),
+                np.full_like(points, np.nan),
+            )
         matrix = crop_matrix(box, self.side, np.exp(zoom), angle, place, mirror)
         image = crop_image(sample["image"], matrix, self.side)
         points = (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
@@ -92,22 +105,25 @@ class FaceCrop:
 
 
 def negative_box(box, shape, rng):
-    """A box beside the face, or on a small part of it, as detectors invent them: left, top, width, height in pixels."""
+    """A box beside the face, or on a small part of it, as detectors invent them: left, top, width,
+    height in pixels."""
     face = max(box[2:])
     for _ in range(10):
         side = face * rng.uniform(0.25, 1.0)
         center = rng.uniform(0, 1, 2) * shape[1::-1]
-        if (np.abs(center - (box[:2] + box[2:] / 2)) > (box[2:] + side) / 2 * 0.8).any():  # nearly apart from the face
+        # nearly apart from the face
+        if (np.abs(center - (box[:2] + box[2:] / 2)) > (box[2:] + side) / 2 * 0.8).any():
             return np.array([*(center - side / 2), side, side])
     side = face * rng.uniform(0.1, 0.25)  # the face fills the picture
     return np.array([*(box[:2] + rng.uniform(0, 1, 2) * (box[2:] - side)), side, side])
 
 
 class Augment:
-    """What cameras do to a gray crop: light, contrast, blur, noise, compression, and something held before the face.
+    """What cameras do to a gray crop: light, contrast, blur, noise, compression, and something held
+    before the face.
 
-    hard: share of the samples that suffer one thing more, and badly: darkness, a moving camera, sharpening, few pixels
-    and strong compression, or half of the face hidden.
+    hard: share of the samples that suffer one thing more, and badly: darkness, a moving camera,
+    sharpening, few pixels and strong compression, or half of the face hidden.
     """
 
     def __init__(self, strength=1.0, hard=0.0):
@@ -122,8 +138,10 @@ class Augment:
                 image = cv2.GaussianBlur(image, (0, 0), sigma)
             else:
                 small = max(int(image.shape[0] / (1 + sigma)), 8)
-                image = cv2.resize(cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA), image.shape[1::-1])
-        levels = np.linspace(0, 1, 256, dtype=np.float32) ** np.exp(0.35 * s * rng.normal())  # gamma
+                image = cv2.resize(cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA),
+                                   image.shape[1::-1])
+        # gamma
+        levels = np.linspace(0, 1, 256, dtype=np.float32) ** np.exp(0.35 * s * rng.normal())
         contrast, light = np.exp(0.3 * s * rng.normal()), 0.12 * s * rng.normal()
         levels = (levels - 0.5) * contrast + 0.5 + light
         image = np.clip(levels * 255, 0, 255).astype(np.uint8)[image]
@@ -133,7 +151,8 @@ class Augment:
         if rng.random() < 0.3:
             image = self._cover(image.copy(), rng)
         if rng.random() < 0.15:
-            ok, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(10, 70))])
+            ok, data = cv2.imencode(".jpg", image,
+                                    [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(10, 70))])
             image = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
         if self.hard and rng.random() < self.hard:
             image = CORRUPTIONS[rng.integers(len(CORRUPTIONS))](image, rng)
@@ -143,52 +162,65 @@ class Augment:
     def _cover(image, rng):
         side = image.shape[0]
         width, height = (rng.uniform(0.1, 0.45, 2) * side).astype(int) + 1
-        left, top = rng.integers(-width // 2, side - width // 2), rng.integers(-height // 2, side - height // 2)
+        left, top = (
+            rng.integers(-width // 2, side - width // 2),
+            rng.integers(-height // 2, side - height // 2),
+        )
         patch = image[max(top, 0):top + height, max(left, 0):left + width]
         patch[:] = rng.integers(0, 256, patch.shape) if rng.random() < 0.3 else rng.integers(0, 256)
         return image
 
 
 class Normalize:
-    """uint8 RGB or gray -> gray float32 in [0, 1]; keypoints in pixels -> targets, -1…1 from edge to edge."""
+    """uint8 RGB or gray -> gray float32 in [0, 1]; keypoints in pixels -> targets, -1…1 from edge
+    to edge."""
 
     def __call__(self, sample, rng=None):
         image, points = sample["image"], sample["keypoints"]
         if image.dtype != np.uint8:
-            raise ValueError(f"Normalize takes uint8 images with 0…255 as decoded, not {image.dtype}; "
+            raise ValueError("Normalize takes uint8 images with 0…255 as decoded, not "
+                             f"{image.dtype}; "
                              "a picture that is divided by 255 twice is black to the network")
         if image.ndim == 3:
             image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         size = np.array(image.shape[1::-1], np.float32)
-        return {**sample, "image": image.astype(np.float32) / 255, "keypoints": (2 * points + 1) / size - 1}
+        return {**sample, "image": image.astype(np.float32) / 255,
+                "keypoints": (2 * points + 1) / size - 1}
 
 
 class ToTensor:
-    """Image (h, w) or (h, w, c) -> float tensor (c, h, w); everything else that is an array -> tensor."""
+    """Image (h, w) or (h, w, c) -> float tensor (c, h, w); everything else that is an array ->
+    tensor."""
 
     def __call__(self, sample, rng=None):
         image = sample["image"]
         image = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
         sample = {**sample, "image": np.ascontiguousarray(image)}
-        return {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in sample.items()}
+        return {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k,
+                v in sample.items()}
 
 
-# The original project's chain: the whole frame, its shorter side at 250, a window of 224 anywhere in it.
+# The original project's chain: the whole frame, its shorter side at 250, a window of 224 anywhere
+# in it.
 data_transform = Compose([Rescale(250), RandomCrop(224), Normalize(), ToTensor()])
-# How far boxes miss, faces tilt and pictures suffer, of the widest there is; and the share of samples that are made hard.
-AUGMENTATIONS = {"fine": (0.25, 0.5, 0.5, 0.0), "gentle": (0.5, 0.5, 0.5, 0.0), "plain": (1.0, 1.0, 1.0, 0.0),
+# How far boxes miss, faces tilt and pictures suffer, of the widest there is; and the share of
+# samples that are made hard.
+AUGMENTATIONS = {"fine": (0.25, 0.5, 0.5, 0.0), "gentle": (0.5, 0.5, 0.5, 0.0),
+                 "plain": (1.0, 1.0, 1.0, 0.0),
                  "hard": (1.0, 1.0, 1.0, 0.25)}
 
 
 def training_transform(side, augment="hard", empty=0.0):
     """Face crop with jitter, augmentation, gray tensor (1, side, side) and targets (68, 2).
 
-    augment: 'plain' knows photographs like the training frames, 'gentle' those alone that are crisp, in boxes that fit,
-    'fine' boxes that fit more closely still; 'hard' also tilted, dark, blurred, half hidden ones and boxes that miss.
-    empty: share of crops that show no face; their targets are NaN.
+    augment: 'plain' knows photographs like the training frames, 'gentle' those alone that are
+    crisp, in boxes that fit, 'fine' boxes that fit more closely still; 'hard' also tilted, dark,
+    blurred, half hidden ones and boxes that miss. empty: share of crops that show no face; their
+    targets are NaN.
     """
     miss, tilt, strength, hard = AUGMENTATIONS[augment]
-    crop = FaceCrop(side, zoom=0.12 * miss, place=0.06 * miss, angle=18 * tilt, mirror=True, wild=hard, empty=empty)
+    crop = FaceCrop(side, zoom=0.12 * miss, place=0.06 * miss, angle=18 * tilt, mirror=True,
+                    wild=hard, empty=empty)
     return Compose([crop, Augment(strength, hard), Normalize(), ToTensor()])
 
 

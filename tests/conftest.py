@@ -1,4 +1,5 @@
-"""What several tests share: small drawn data sets, the official data where there is one, commands as users run them."""
+"""What several tests share: small drawn data sets, the official data where there is one, commands
+as users run them."""
 
 import os
 import shutil
@@ -10,7 +11,8 @@ import matplotlib
 import pytest
 
 HOME = Path(__file__).resolve().parents[1]
-matplotlib.use("agg")  # not by the environment: kernels started by tests would show no pictures then
+# not by the environment: kernels started by tests would show no pictures then
+matplotlib.use("agg")
 
 
 def pytest_collection_modifyitems(items):
@@ -62,7 +64,8 @@ def hopper():
 
 @pytest.fixture(scope="session")
 def official_path():
-    """The official data set, from FACIAL_KEYPOINTS_DATA or beside the repository; skips where there is none."""
+    """The official data set, from FACIAL_KEYPOINTS_DATA or beside the repository; skips where there
+    is none."""
     given = os.environ.get("FACIAL_KEYPOINTS_DATA")
     path = Path(given) if given else HOME.parent / "shared" / "data" / "train-test-data.zip"
     if not path.exists():
@@ -72,15 +75,22 @@ def official_path():
 
 def python_words(script):
     """How a command is called: a script of the root, or a module of research/."""
-    return [sys.executable, "-m", script] if script.startswith("research.") else [sys.executable, str(HOME / script)]
+    return (
+        [sys.executable, "-m", script]
+        if script.startswith("research.")
+        else [sys.executable, str(HOME / script)]
+    )
 
 
 @pytest.fixture
 def command():
-    """Run one of our commands as a user would: command('pipeline.py', 'photo.jpg') -> finished process, as text."""
+    """Run one of our commands as a user would: command('pipeline.py', 'photo.jpg') -> finished
+    process, as text."""
     def call(script, *arguments, **environment):
-        return subprocess.run([*python_words(script), *map(str, arguments)], capture_output=True, text=True, timeout=300,
-                              env={**os.environ, "PYTHONPATH": str(HOME), **{k: str(v) for k, v in environment.items()}})
+        return subprocess.run([*python_words(script), *map(str, arguments)], capture_output=True,
+                              text=True, timeout=300,
+                              env={**os.environ, "PYTHONPATH": str(HOME),
+                                   **{k: str(v) for k, v in environment.items()}})
     return call
 
 
@@ -104,8 +114,10 @@ def one_line_error(process, code):
 
 
 def copy_of_the_repository(folder):
-    """What a clone would hold, without notebooks' outputs mattering: files that git knows, as they are now."""
-    names = subprocess.run(["git", "-C", str(HOME), "ls-files", "-co", "--exclude-standard", "-z"], capture_output=True,
+    """What a clone would hold, without notebooks' outputs mattering: files that git knows, as they
+    are now."""
+    names = subprocess.run(["git", "-C", str(HOME), "ls-files", "-co", "--exclude-standard", "-z"],
+                           capture_output=True,
                            text=True).stdout.split("\0")[:-1]
     if not names:
         pytest.skip("needs a git checkout")

@@ -1,4 +1,5 @@
-"""The readers of test_fuzz.py led by coverage, where atheris installs: python tests/coverage_fuzz.py READER [RUNS]."""
+"""The readers of test_fuzz.py led by coverage, where atheris installs: python
+tests/coverage_fuzz.py READER [RUNS]."""
 
 import sys
 import tempfile
@@ -28,7 +29,8 @@ def main():
         path.write_bytes(data)
         told(read, path, name="spoiled")
 
-    atheris.Setup([sys.argv[0], str(folder / "corpus"), f"-runs={runs}", "-timeout=30", "-verbosity=0",
+    atheris.Setup([sys.argv[0], str(folder / "corpus"), f"-runs={runs}", "-timeout=30",
+                   "-verbosity=0",
                    f"-artifact_prefix={folder}/"], one)
     atheris.Fuzz()
 

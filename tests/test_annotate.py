@@ -1,4 +1,5 @@
-"""Annotation of many photos: every face once, whatever dies; bad photos told; a second call does what is missing."""
+"""Annotation of many photos: every face once, whatever dies; bad photos told; a second call does
+what is missing."""
 
 import os
 import random
@@ -43,12 +44,19 @@ def keys(out):
 def test_a_second_call_does_what_is_missing(folder, command, tmp_path):
     out = tmp_path / "out"
     done = command("research.annotate", folder / "a", "--out", out, "--chunk", 3, "--workers", 1)
-    assert done.returncode == 1 and "bad.jpg" in done.stderr and "7 photos to do, 0 done before" in done.stdout
+    assert (
+        done.returncode == 1
+        and "bad.jpg" in done.stderr
+        and "7 photos to do, 0 done before" in done.stdout
+    )
     first = keys(out)
     again = command("research.annotate", folder, "--out", out, "--chunk", 3, "--workers", 2)
-    assert "7 photos to do, 6 done before" in again.stdout and "bad.jpg" in again.stderr, "what has no answer is tried again"
+    assert "7 photos to do, 6 done before" in again.stdout and "bad.jpg" in again.stderr, (
+        "what has no answer is tried again"
+    )
     assert first < keys(out) and len({name for name, _ in keys(out)}) >= 10
-    assert all(len(row["points"]) == 136 and len(row["box"]) == 4 and len(row["point_confidence"]) == 68 for row in rows(out))
+    assert all(len(row["points"]) == 136 and len(row["box"]) == 4
+               and len(row["point_confidence"]) == 68 for row in rows(out))
     other = command("research.annotate", folder, "--out", out, "--net", "models4")
     assert "another --out" in one_line_error(other, 2)
 
@@ -64,31 +72,53 @@ def test_killed_at_any_moment_it_ends_as_if_it_had_not_been(folder, command, tmp
     command("research.annotate", folder, "--out", whole, "--chunk", 2, "--workers", 1)
     spent = time.monotonic() - begun
     for _ in range(2):
-        process = subprocess.Popen([sys.executable, "-m", "research.annotate", str(folder), "--out", str(broken), "--chunk",
-                                    "2", "--workers", "1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen([sys.executable, "-m", "research.annotate", str(folder), "--out",
+                                    str(broken), "--chunk",
+                                    "2", "--workers", "1"], stdout=subprocess.DEVNULL,
+                                    stderr=subprocess.DEVNULL)
         time.sleep(random.uniform(0.3, 1) * spent)
         process.send_signal(signal.SIGKILL)
         process.wait()
     command("research.annotate", folder, "--out", broken, "--chunk", 5, "--workers", 2)
-    assert sorted(map(str, rows(broken))) == sorted(map(str, rows(whole))), "to the last digit, by two workers as by one"
+    assert sorted(map(str, rows(broken))) == sorted(map(str, rows(whole))), (
+        "to the last digit, by two workers as by one"
+    )
 
 
 def test_a_full_disk_keeps_what_is_done(folder, command, tmp_path):
-    resource = pytest.importorskip("resource", reason="needs limits on the size of files, which Windows has not")
+    resource = pytest.importorskip(
+        "resource", reason="needs limits on the size of files, which Windows has not"
+    )
     out = tmp_path / "out"
     assert command("research.annotate", folder / "b", "--out", out, "--workers", 1).returncode == 0
     before = {path.name: path.read_bytes() for path in out.glob("part-*")}
-    done = subprocess.run([sys.executable, "-m", "research.annotate", str(folder / "a"), "--out", str(out), "--workers", "1"],
-                          capture_output=True, text=True, timeout=120,
-                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)))
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "research.annotate",
+            str(folder / "a"),
+            "--out",
+            str(out),
+            "--workers",
+            "1",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)),
+    )
     assert "cannot be written" in one_line_error(done, 1)
     assert {path.name: path.read_bytes() for path in out.iterdir() if path.name[0] != "."} == before
 
 
-def test_new_weights_of_the_same_name_do_not_go_on_with_the_old_ones_answers(folder, command, tmp_path):
+def test_new_weights_of_the_same_name_do_not_go_on_with_the_old_ones_answers(
+    folder, command, tmp_path
+):
     weights = tmp_path / "mine.pt"
     weights.write_bytes((HOME / "saved_models" / "models4.pt").read_bytes())
-    words = ["research.annotate", folder / "a" / "01.png", "--out", tmp_path / "out", "--net", weights, "--workers", 1]
+    words = ["research.annotate", folder / "a" / "01.png", "--out", tmp_path / "out", "--net",
+             weights, "--workers", 1]
     assert command(*words).returncode == 0
     weights.write_bytes((HOME / "saved_models" / "models5.pt").read_bytes())
     assert "another --out" in one_line_error(command(*words), 2)
@@ -111,7 +141,9 @@ def test_a_photo_that_kills_its_process_is_found_and_the_others_are_done(folder,
     ended = list(here(chunks_of(names, 4), ("models5", "haar", 0.5), 2))
     assert sorted(name for chunk, _, _ in ended for name in chunk) == sorted(names)
     bad = {name: reason for _, _, wrong in ended for name, reason in wrong.items()}
-    assert len(bad) == 1 and next(iter(bad)).endswith("05.png") and "died" in next(iter(bad.values()))
+    assert (
+        len(bad) == 1 and next(iter(bad)).endswith("05.png") and "died" in next(iter(bad.values()))
+    )
     assert len({row[0] for _, found, _ in ended for row in found}) >= 9
 
 
@@ -129,12 +161,17 @@ def test_lists_globs_and_addresses_name_photos(folder, tmp_path):
     listed.write_text(f"{folder}/b\n\n{folder}/a/01.png\n")
     names = list(list_names([listed, f"{folder}/a/*.png", f"{folder}/a/01.png"]))
     assert len(names) == 12 and len(set(names)) == 12
-    listed.write_text(f"{folder}/gone[1].png\nhttp://127.0.0.1:9/photo/123\nhttp://127.0.0.1:9/a.jpg?size=2\n")
-    assert len(list(list_names([listed]))) == 3, "what a list names and is not there is told when it is read"
+    listed.write_text(
+        f"{folder}/gone[1].png\nhttp://127.0.0.1:9/photo/123\nhttp://127.0.0.1:9/a.jpg?size=2\n"
+    )
+    assert len(list(list_names([listed]))) == 3, (
+        "what a list names and is not there is told when it is read"
+    )
     pytest.importorskip("fsspec", reason="optional: pip install fsspec")
     with pytest.raises(annotate.DataError, match="cannot be read"):
         read("http://127.0.0.1:9/photo/123")
     found = list(list_names([f"file://{folder}/a"]))
-    assert len(found) == 7 and read(next(name for name in found if name.endswith("03.png"))).shape == (200, 200, 3)
+    assert len(found) == 7 and read(next(name for name in found
+                                         if name.endswith("03.png"))).shape == (200, 200, 3)
     with pytest.raises(annotate.DataError, match="no such photo"):
         list(list_names([tmp_path / "none"]))

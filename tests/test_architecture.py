@@ -1,4 +1,5 @@
-"""The rules of docs/architecture.md: one direction of imports, no cycles, a library without PyTorch, plug-ins."""
+"""The rules of docs/architecture.md: one direction of imports, no cycles, a library without
+PyTorch, plug-ins."""
 
 import ast
 import subprocess
@@ -7,9 +8,11 @@ from pathlib import Path
 import pytest
 from conftest import HOME
 
-LAYERS = {"facial_keypoints": 0, "research": 1, "data_load": 2, "models": 2, "train": 3, "evaluate": 3, "pipeline": 3,
+LAYERS = {"facial_keypoints": 0, "research": 1, "data_load": 2, "models": 2, "train": 3,
+          "evaluate": 3, "pipeline": 3,
           "batch": 3, "benchmarks": 4}
-HEAVY = {"torch", "pandas", "matplotlib", "IPython", "ipywidgets", "jupyter", "papermill", "nbformat"}
+HEAVY = {"torch", "pandas", "matplotlib", "IPython", "ipywidgets", "jupyter", "papermill",
+         "nbformat"}
 MAX_ROOT_ENTRIES = 24
 
 
@@ -25,7 +28,8 @@ MODULES = modules()
 
 
 def imports_of(path):
-    """Names of all modules that a file imports, inside functions as well: `from a import b` gives a and a.b."""
+    """Names of all modules that a file imports, inside functions as well: `from a import b` gives a
+    and a.b."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -40,7 +44,8 @@ def imports_of(path):
 
 def arrows():
     """{module: modules of this project that it imports}."""
-    return {name: {other for other in imports_of(path) if other in MODULES} for name, path in MODULES.items()}
+    return {name: {other for other in imports_of(path) if other in MODULES} for name,
+            path in MODULES.items()}
 
 
 def layer(name):
@@ -60,7 +65,8 @@ def test_there_are_no_cycles_also_none_inside_functions():
         assert name not in path, " -> ".join([*path[path.index(name):], name])
         if name not in done:
             for other in graph[name] - {name}:
-                if other != name.partition(".")[0]:  # a module of a package may import the package's own names
+                # a module of a package may import the package's own names
+                if other != name.partition(".")[0]:
                     visit(other, [*path, name])
             done.add(name)
 
@@ -75,13 +81,21 @@ def test_the_library_imports_nothing_heavy(name):
 
 @pytest.mark.parametrize("path", sorted((HOME / "models").glob("*.py")), ids=lambda path: path.stem)
 def test_networks_import_nothing_else_of_ours(path):
-    ours = {name.partition(".")[0] for name in imports_of(path)} & {name.partition(".")[0] for name in MODULES}
-    assert not ours, f"a network imports PyTorch, and at most another network: from . import models5; {path.stem}: {ours}"
+    ours = {name.partition(".")[0] for name in imports_of(path)} & {
+        name.partition(".")[0] for name in MODULES
+    }
+    assert not ours, (
+        "a network imports PyTorch, and at most another network: from . import models5; "
+        f"{path.stem}: {ours}"
+    )
 
 
-@pytest.mark.parametrize("path", sorted((HOME / "detector_architectures").glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((HOME / "detector_architectures").glob("*.py")),
+                         ids=lambda path: path.stem)
 def test_detectors_import_the_library_alone(path):
-    ours = {name.partition(".")[0] for name in imports_of(path)} & {name.partition(".")[0] for name in MODULES}
+    ours = {name.partition(".")[0] for name in imports_of(path)} & {
+        name.partition(".")[0] for name in MODULES
+    }
     assert ours <= {"facial_keypoints"}, path.stem
 
 
@@ -89,7 +103,8 @@ def test_the_root_is_short_and_keeps_the_names_of_the_original_project():
     tracked = subprocess.run(
         ["git", "-C", HOME, "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True
     ).stdout
-    entries = {Path(line.strip('"')).parts[0] for line in tracked.splitlines() if (HOME / line.strip('"')).exists()}
+    entries = {Path(line.strip('"')).parts[0] for line in tracked.splitlines()
+               if (HOME / line.strip('"')).exists()}
     visible = {name for name in entries or set(MODULES) if not name.startswith(".")}
     assert len(visible) <= MAX_ROOT_ENTRIES, sorted(visible)
     assert (

@@ -29,7 +29,8 @@ def test_a_shift_put_into_drawn_faces_comes_out(tmp_path):
     middle = np.median(length)
     assert constant + share * middle == pytest.approx(1 + 0.04 * middle, abs=0.3)
     small, large = (np.median(group) for group in np.array_split(np.sort(length), 2))
-    assert constant + share * large - (constant + share * small) > 0.02 * (large - small)  # it grows with the face
+    # it grows with the face
+    assert constant + share * large - (constant + share * small) > 0.02 * (large - small)
 
 
 def test_a_lattice_is_found_and_noise_has_none():
@@ -46,6 +47,8 @@ def test_the_floor_of_rounding_is_what_geometry_says():
     points = np.random.default_rng(0).uniform(0, 200, (400, 68, 2)).astype(np.float32)
     points[:, 45] = points[:, 36] + [100, 0]
     floor = lower_bounds(points, 5.0)
-    assert floor["pixels"] == pytest.approx(0.3826, rel=0.05) and floor["cells"] == pytest.approx(5 * 0.3826, rel=0.05)
+    assert floor["pixels"] == pytest.approx(0.3826, rel=0.05) and floor["cells"] == pytest.approx(
+        5 * 0.3826, rel=0.05
+    )
     assert floor["both"] > floor["cells"]
 

@@ -14,11 +14,13 @@ from research.sweep import combinations, read_grid
 
 def test_unknown_and_mistyped_parameters_are_refused():
     kinds = {"epochs": int, "lr": float, "resume": bool, "data": str}
-    good = {"epochs": 3, "lr": 1, "resume": False, "data": "sample", "In": ["x = 1", "# Parameters\nepochs = 3\n"]}
+    good = {"epochs": 3, "lr": 1, "resume": False, "data": "sample",
+            "In": ["x = 1", "# Parameters\nepochs = 3\n"]}
     check_parameters(good, **kinds)
     with pytest.raises(UsageError, match="did you mean epochs"):
         check_parameters({**good, "In": ["# Parameters\nepoch = 5\n"]}, **kinds)
-    for wrong in ({"resume": "true"}, {"lr": "1e-3"}, {"epochs": 2.0}, {"epochs": True}, {"lr": True}, {"data": 3}):
+    for wrong in ({"resume": "true"}, {"lr": "1e-3"}, {"epochs": 2.0}, {"epochs": True},
+                  {"lr": True}, {"data": 3}):
         with pytest.raises(UsageError, match=next(iter(wrong))):
             check_parameters({**good, **wrong}, **kinds)
 
@@ -41,7 +43,8 @@ def test_every_notebook_declares_parameters_with_types_and_help():
 
 def test_a_grid_is_every_combination_named_by_what_differs():
     runs = combinations({"net": ["models4", "models5"], "lr": [0.001], "seed": [0, 1]})
-    assert list(runs) == ["net=models4,seed=0", "net=models4,seed=1", "net=models5,seed=0", "net=models5,seed=1"]
+    assert list(runs) == ["net=models4,seed=0", "net=models4,seed=1", "net=models5,seed=0",
+                          "net=models5,seed=1"]
     assert runs["net=models5,seed=1"] == {"net": "models5", "lr": 0.001, "seed": 1}
     with pytest.raises(UsageError, match="given twice"):
         combinations({"seed": [1, 1]})
@@ -54,13 +57,18 @@ def test_a_grid_is_every_combination_named_by_what_differs():
 def test_paths_are_meant_from_where_the_user_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my.zip").write_bytes(b"")
-    assert placed("data", "my.zip") == str(tmp_path / "my.zip") and placed("data", "sample") == "sample"
+    assert (
+        placed("data", "my.zip") == str(tmp_path / "my.zip")
+        and placed("data", "sample") == "sample"
+    )
     assert placed("folder", "new") == str(tmp_path / "new") and placed("loss", "my.zip") == "my.zip"
 
 
 @pytest.mark.parametrize("text, said", [
-    ("", "a grid is"), ("- 1", "a grid is"), ("a: {b: c}", "a must be"), ("a: []", "a must be"), ("a: [1", "as YAML"),
-    ("a: !!python/object:os.system x", "as YAML"), ("a: " + "[" * 100_000, "as YAML"), ("a: 2001-99-99", "as YAML"),
+    ("", "a grid is"), ("- 1", "a grid is"), ("a: {b: c}", "a must be"), ("a: []", "a must be"),
+    ("a: [1", "as YAML"),
+    ("a: !!python/object:os.system x", "as YAML"), ("a: " + "[" * 100_000, "as YAML"),
+    ("a: 2001-99-99", "as YAML"),
     ("a: " + "9" * 5000, "as YAML"),
 ])
 def test_files_that_are_no_grid_are_named(text, said, tmp_path):
@@ -73,16 +81,24 @@ def test_files_that_are_no_grid_are_named(text, said, tmp_path):
 @pytest.mark.slow
 def test_a_grid_runs_resumes_and_tells_what_failed(command, tiny_zip, tmp_path):
     """Two seeds, and a network that does not exist; the second call does only what failed."""
-    words = ["batch.py", "--data", tiny_zip, "--net", "models2", "models77", "--seed", "0", "1", "--epochs", "1",
+    words = ["batch.py", "--data", tiny_zip, "--net", "models2", "models77", "--seed", "0", "1",
+             "--epochs", "1",
              "--batch_size", "32", "--out", tmp_path / "grid", "--workers", "2"]
     done = command(*words)
-    assert done.returncode == 1 and "2 of 4 runs ended well" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 1 and "2 of 4 runs ended well" in done.stdout, (
+        done.stdout + done.stderr
+    )
     assert "failed: net=models77,seed=0" in done.stderr and "no network 'models77'" in done.stderr
     with open(tmp_path / "grid" / "table.csv", newline="") as file:
         rows = {row["run"]: row for row in csv.DictReader(file)}
-    assert len(rows) == 4 and float(rows["net=models2,seed=1"]["nme"]) > 0 and rows["net=models77,seed=1"]["failed"]
+    assert (
+        len(rows) == 4
+        and float(rows["net=models2,seed=1"]["nme"]) > 0
+        and rows["net=models77,seed=1"]["failed"]
+    )
     assert (tmp_path / "grid" / "comparison.png").stat().st_size > 1000
-    marks = {path: path.stat().st_mtime_ns for path in (tmp_path / "grid").glob("*/run/checkpoint.pt")}
+    marks = {path: path.stat().st_mtime_ns
+             for path in (tmp_path / "grid").glob("*/run/checkpoint.pt")}
     assert len(marks) == 2
     again = command(*words)
     assert again.returncode == 1 and marks == {path: path.stat().st_mtime_ns for path in marks}
@@ -90,7 +106,10 @@ def test_a_grid_runs_resumes_and_tells_what_failed(command, tiny_zip, tmp_path):
 
 def test_kernels_say_nothing_about_themselves(tmp_path, capfd):
     notebook = tmp_path / "one.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("print('the cell ran')")]), notebook)
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("print('the cell ran')")]),
+        notebook,
+    )
     (tmp_path / "out").mkdir()
     run_notebook(notebook, tmp_path / "out", {}, bar=False)
     assert "the cell ran" in (tmp_path / "out" / "one.ipynb").read_text()
@@ -100,5 +119,6 @@ def test_kernels_say_nothing_about_themselves(tmp_path, capfd):
 def test_the_command_refuses_unknown_parameters_before_anything_runs(command, tmp_path):
     done = command("batch.py", "epoch=5", "--out", tmp_path / "runs")
     assert "did you mean epochs" in one_line_error(done, 2)
-    assert "--epoch" in one_line_error(command("batch.py", "--epoch", "5", "6", "--out", tmp_path / "runs"), 2)
+    assert "--epoch" in one_line_error(command("batch.py", "--epoch", "5", "6", "--out",
+                                               tmp_path / "runs"), 2)
     assert not (tmp_path / "runs").exists()

@@ -1,4 +1,5 @@
-"""Work on a Dask cluster: the same as here, also when a worker dies; and a line where no cluster answers."""
+"""Work on a Dask cluster: the same as here, also when a worker dies; and a line where no cluster
+answers."""
 
 import csv
 import json
@@ -30,16 +31,21 @@ TIMES = ("ms_per_face", "training_minutes")
 
 @pytest.fixture
 def cluster_of_two(tmp_path_factory):
-    """A scheduler and two workers as their commands start them, in a folder of their own -> address, processes of workers."""
-    home, free = tmp_path_factory.mktemp("cluster"), {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    """A scheduler and two workers as their commands start them, in a folder of their own ->
+    address, processes of workers."""
+    home, free = tmp_path_factory.mktemp("cluster"), {k: v for k,
+                                                      v in os.environ.items() if k != "PYTHONPATH"}
     place, started = home / "scheduler.json", []
 
     def start(*words):
-        started.append(subprocess.Popen([sys.executable, "-m", "distributed.cli." + words[0], "--scheduler-file", place,
-                                         *words[1:]], cwd=home, env=free, stderr=subprocess.DEVNULL))
+        started.append(subprocess.Popen([sys.executable, "-m", "distributed.cli." + words[0],
+                                         "--scheduler-file", place,
+                                         *words[1:]], cwd=home, env=free,
+                                         stderr=subprocess.DEVNULL))
         return started[-1]
     start("dask_scheduler", "--port", "0", "--no-dashboard")
-    workers = [start("dask_worker", "--nthreads", "1", "--no-nanny", "--no-dashboard") for _ in range(2)]
+    workers = [start("dask_worker", "--nthreads", "1", "--no-nanny", "--no-dashboard")
+               for _ in range(2)]
     try:
         address = until(lambda: place.exists() and json.loads(place.read_text())["address"])
         with distributed.Client(address) as client:
@@ -60,7 +66,9 @@ def until(condition, seconds=60):
     return found
 
 
-def test_what_a_dead_worker_had_is_done_again_and_every_item_comes_once(cluster_of_two, tmp_path, monkeypatch):
+def test_what_a_dead_worker_had_is_done_again_and_every_item_comes_once(
+    cluster_of_two, tmp_path, monkeypatch
+):
     """The work itself kills the first worker that gets item 5."""
     (tmp_path / "halving.py").write_text(f"""import os
 def halves(number, *_):
@@ -80,14 +88,17 @@ def halves(number, *_):
     assert (tmp_path / "once").exists()
     assert sorted(item for item, _, _ in ended) == list(range(20))
     assert all(answer == item / 2 and not problem for item, answer, problem in ended if item != 6)
-    assert [problem for item, _, problem in ended if item == 6] == ["ValueError: six cannot be done"]
+    assert [problem for item, _,
+            problem in ended if item == 6] == ["ValueError: six cannot be done"]
 
 
 @pytest.mark.slow
-def test_a_sweep_on_a_cluster_gives_the_table_it_gives_here(cluster_of_two, command, tiny_zip, tmp_path):
+def test_a_sweep_on_a_cluster_gives_the_table_it_gives_here(cluster_of_two, command, tiny_zip,
+                                                            tmp_path):
     """Two runs of notebook 2; a worker is killed while it does one of them."""
     address, workers = cluster_of_two
-    words = ["batch.py", "--net", "models2", "--data", tiny_zip, "--epochs", "1", "--batch_size", "32", "--seed", "0", "1",
+    words = ["batch.py", "--net", "models2", "--data", tiny_zip, "--epochs", "1", "--batch_size",
+             "32", "--seed", "0", "1",
              "--threads", "1"]
 
     def kill_one():
@@ -103,7 +114,8 @@ def test_a_sweep_on_a_cluster_gives_the_table_it_gives_here(cluster_of_two, comm
     tables = []
     for name in ("here", "there"):
         with open(tmp_path / name / "table.csv", newline="") as file:
-            tables.append([{key: value for key, value in row.items() if key not in TIMES} for row in csv.DictReader(file)])
+            tables.append([{key: value for key, value in row.items() if key not in TIMES}
+                           for row in csv.DictReader(file)])
     assert tables[0] == tables[1] and len(tables[0]) == 2
 
 
@@ -126,14 +138,21 @@ def test_photos_are_annotated_on_a_cluster_as_here(cluster_of_two, command, tmp_
     for name, more in (("there", ("--scheduler", address)), ("here", ("--workers", 1))):
         place = os.path.relpath(tmp_path / "photos")
         done = command("research.annotate", place, "--out", tmp_path / name, "--chunk", 1, *more)
-        assert done.returncode == 1 and "bad.jpg" in done.stderr and "1 photos have no answer" in done.stderr, done.stderr
-        tables = [pyarrow.parquet.read_table(path) for path in (tmp_path / name).glob("part-*.parquet")]
-        rows.append(sorted((row["name"], row["face"]) for table in tables for row in table.to_pylist()))
+        assert (
+            done.returncode == 1
+            and "bad.jpg" in done.stderr
+            and "1 photos have no answer" in done.stderr
+        ), done.stderr
+        tables = [pyarrow.parquet.read_table(path)
+                  for path in (tmp_path / name).glob("part-*.parquet")]
+        rows.append(sorted((row["name"], row["face"]) for table in tables
+                           for row in table.to_pylist()))
     killer.join()
     assert rows[0] == rows[1] and len(rows[0]) >= 10 and workers[0].poll() is not None
 
 
 def test_where_no_scheduler_answers_one_line_says_so(command, tmp_path):
-    done = command("batch.py", "--net", "models2", "--seed", "0", "1", "--out", tmp_path / "out", "--scheduler",
+    done = command("batch.py", "--net", "models2", "--seed", "0", "1", "--out", tmp_path / "out",
+                   "--scheduler",
                    "tcp://127.0.0.1:9")
     assert "no Dask scheduler" in one_line_error(done, 1)

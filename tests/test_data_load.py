@@ -1,4 +1,5 @@
-"""Splits that do not leak, labels with their shift taken out, samples that do not depend on the workers."""
+"""Splits that do not leak, labels with their shift taken out, samples that do not depend on the
+workers."""
 
 import numpy as np
 import pytest
@@ -15,13 +16,17 @@ from research.transforms import evaluation_transform, training_transform
 
 @pytest.mark.parametrize("split", ["official", "person"])
 def test_parts_are_disjoint_and_make_up_the_whole(tiny, split):
-    parts = {part: set(split_frames(tiny, split, part).names) for part in ("training", "validation", "test")}
-    assert sum(map(len, parts.values())) == len(tiny) and set.union(*parts.values()) == set(tiny.names)
-    assert set(split_frames(tiny, split, "all-training").names) == parts["training"] | parts["validation"]
+    parts = {part: set(split_frames(tiny, split, part).names)
+             for part in ("training", "validation", "test")}
+    assert sum(map(len,
+                   parts.values())) == len(tiny) and set.union(*parts.values()) == set(tiny.names)
+    assert set(split_frames(tiny, split,
+                            "all-training").names) == parts["training"] | parts["validation"]
 
 
 def test_person_split_follows_the_hash_and_shares_nobody(tiny):
-    assert person_digit("Abdel_Aziz_Al-Hakim") == 7  # its sha256 ends in …07d; as a whole number it ends in 7
+    # its sha256 ends in …07d; as a whole number it ends in 7
+    assert person_digit("Abdel_Aziz_Al-Hakim") == 7
     for part, digits in (("test", {0, 1}), ("validation", {2}), ("training", set(range(3, 10)))):
         assert {person_digit(p) for p in split_frames(tiny, "person", part).people} <= digits
     assert shared_between_sides(tiny, "person") == {"people": 0, "videos": 0, "frames": 0}
@@ -31,10 +36,15 @@ def test_person_split_follows_the_hash_and_shares_nobody(tiny):
 def test_official_split_is_as_published_but_for_copies_of_test_frames(tiny):
     assert (split_frames(tiny, "official", "test").sides == "test").all()
     copied = tiny.select(np.arange(len(tiny)))
-    test_row, training_row = np.flatnonzero(tiny.sides == "test")[0], np.flatnonzero(tiny.sides == "training")[0]
+    test_row, training_row = (
+        np.flatnonzero(tiny.sides == "test")[0],
+        np.flatnonzero(tiny.sides == "training")[0],
+    )
     copied.paths[training_row] = copied.paths[test_row]
     left = split_frames(copied, "official", "all-training").names
-    assert tiny.names[training_row] not in left and len(left) == (tiny.sides == "training").sum() - 1
+    assert (
+        tiny.names[training_row] not in left and len(left) == (tiny.sides == "training").sum() - 1
+    )
 
 
 def test_wrong_names_are_refused(tiny):
@@ -45,16 +55,23 @@ def test_wrong_names_are_refused(tiny):
     with pytest.raises(DataError, match="no such data set"):
         load_frames("/nowhere/at/all")
     only_test = tiny.select(tiny.sides == "test")
-    with pytest.raises(DataError, match="no training frames; this data set has no training side: split 'person'"):
+    with pytest.raises(DataError,
+                       match="no training frames; this data set has no training side: split "
+                             "'person'"):
         split_frames(only_test, "official", "training")
-    with pytest.raises(DataError, match="no training frames; it divides 1 people by their names: more people are needed"):
-        split_frames(tiny.select([person_digit(name) < 2 for name in tiny.people]).select([0]), "person", "training")
+    with pytest.raises(DataError,
+                       match="no training frames; it divides 1 people by their names: more people "
+                             "are needed"):
+        split_frames(tiny.select([person_digit(name) < 2 for name in tiny.people]).select([0]),
+                     "person", "training")
 
 
 def test_a_set_without_sides_can_be_trained_on_and_scored_whole(tiny):
     own = tiny.select(np.arange(len(tiny)))
     own.names = np.array([f"test/{name.split('/')[1]}" for name in tiny.names])
-    assert len(split_frames(own, "person", "training")) > 0 and len(split_frames(own, "official", "all")) == len(own)
+    assert len(split_frames(own, "person", "training")) > 0 and len(
+        split_frames(own, "official", "all")
+    ) == len(own)
     assert not own.has_sides and tiny.has_sides
 
 
@@ -65,7 +82,8 @@ def test_the_shift_grows_with_the_face_and_is_the_same_in_x_and_y():
 
 
 def test_only_official_labels_are_corrected(tiny_zip):
-    corrected, published = (load_frames(str(tiny_zip), labels) for labels in ("corrected", "published"))
+    corrected, published = (load_frames(str(tiny_zip), labels)
+                            for labels in ("corrected", "published"))
     np.testing.assert_array_equal(corrected.points, published.points)
     assert corrected.labels == "published"
 
@@ -74,10 +92,13 @@ def test_only_official_labels_are_corrected(tiny_zip):
 def test_official_splits_have_the_known_sizes_and_corrected_labels(official_path, monkeypatch):
     monkeypatch.setenv("FACIAL_KEYPOINTS_DATA", str(official_path))
     published, corrected = load_frames("official", "published"), load_frames("official")
-    assert [len(split_frames(published, "official", p)) for p in ("training", "validation", "test")] == [3143, 315, 770]
-    assert [len(split_frames(published, "person", p)) for p in ("training", "validation", "test")] == [3039, 385, 808]
+    assert [len(split_frames(published, "official", p))
+            for p in ("training", "validation", "test")] == [3143, 315, 770]
+    assert [len(split_frames(published, "person", p))
+            for p in ("training", "validation", "test")] == [3039, 385, 808]
     assert shared_between_sides(published, "person") == {"people": 0, "videos": 0, "frames": 0}
-    assert shared_between_sides(published, "official") == {"people": 347, "videos": 769, "frames": 0}
+    assert shared_between_sides(published, "official") == {"people": 347, "videos": 769,
+                                                           "frames": 0}
     assert (published.labels, corrected.labels) == ("published", "corrected")
     np.testing.assert_allclose(published.points - corrected.points, np.broadcast_to(
         label_shift(published.points), published.points.shape), atol=1e-4)
@@ -103,7 +124,9 @@ def test_epochs_differ_and_every_row_comes_once_in_each(tiny):
     first = list(sampler)
     sampler.epoch = 1
     second = list(sampler)
-    assert sorted(first) == list(range(len(tiny))) and sorted(i - len(tiny) for i in second) == list(range(len(tiny)))
+    assert sorted(first) == list(range(len(tiny))) and sorted(
+        i - len(tiny) for i in second
+    ) == list(range(len(tiny)))
     assert [i - len(tiny) for i in second] != first
     assert not torch.equal(dataset[0]["image"], dataset[len(tiny)]["image"])
 
@@ -119,7 +142,10 @@ def test_command_prints_the_splits_and_refuses_what_is_not_there(command, tiny_z
     from conftest import one_line_error
 
     done = command("data_load.py", "--data", tiny_zip)
-    assert done.returncode == 0 and "shared between test and the rest: 0 people, 0 videos, 0 frames" in done.stdout
+    assert (
+        done.returncode == 0
+        and "shared between test and the rest: 0 people, 0 videos, 0 frames" in done.stdout
+    )
     assert "/no/such.zip" in one_line_error(command("data_load.py", "--data", "/no/such.zip"), 1)
     one_line_error(command("data_load.py", "--dta", "sample"), 2)
 
@@ -128,9 +154,11 @@ def test_later_epochs_may_have_other_transforms(tiny):
     def named(name):
         return lambda sample, rng: {**sample, "by": name}
 
-    dataset = FacialKeypointsDataset(tiny, named("wide"), finish=[(3, named("gentle")), (5, named("fine"))])
+    dataset = FacialKeypointsDataset(tiny, named("wide"),
+                                     finish=[(3, named("gentle")), (5, named("fine"))])
     n = len(dataset)
-    assert [dataset[epoch * n + 1]["by"] for epoch in range(6)] == ["wide"] * 3 + ["gentle"] * 2 + ["fine"]
+    assert [dataset[epoch * n + 1]["by"]
+            for epoch in range(6)] == ["wide"] * 3 + ["gentle"] * 2 + ["fine"]
 
 
 def test_given_boxes_are_cropped_around(tiny):

@@ -1,4 +1,5 @@
-"""Every file in detector_architectures/ keeps the contract; the default finds drawn and real faces."""
+"""Every file in detector_architectures/ keeps the contract; the default finds drawn and real
+faces."""
 
 import hashlib
 import sys
@@ -25,7 +26,8 @@ def test_every_detector_gives_boxes_and_scores(name, hopper):
         pytest.skip(f"optional: {error}")
     for picture in (image, image[..., 1].copy()):
         boxes, scores = detector.detect(picture)
-        assert boxes.shape == (len(boxes), 4) and boxes.dtype == np.float32 and scores.shape == (len(boxes),)
+        assert boxes.shape == (len(boxes),
+                               4) and boxes.dtype == np.float32 and scores.shape == (len(boxes),)
         assert ((scores >= 0) & (scores <= 1)).all()
     nothing, _ = detector.detect(np.zeros((60, 60, 3), np.uint8))
     assert len(nothing) == (name == "whole")
@@ -44,27 +46,34 @@ def test_optional_detectors_say_in_one_line_what_they_need(monkeypatch, tmp_path
 
 
 class BrightSpot(torch.nn.Module):
-    """In the form of YuNet: sure of a face at the 8-pixel cell that is bright, with five landmarks around it."""
+    """In the form of YuNet: sure of a face at the 8-pixel cell that is bright, with five landmarks
+    around it."""
 
     def forward(self, image):
         outputs = []
         for stride in (8, 16, 32):
             bright = torch.nn.functional.avg_pool2d(image, stride).mean(1, keepdim=True) / 255
-            sure = (bright if stride == 8 else 0 * bright).flatten(2).transpose(1, 2)  # (1, cells, 1)
-            landmarks = torch.tensor([-2.0, -2, 2, -2, 0, 0, -1.5, 2, 1.5, 2])  # in cells: eyes, nose, corners of the mouth
-            outputs.append((sure, sure, 0 * sure.expand(-1, -1, 4) + 1, 0 * sure.expand(-1, -1, 10) + landmarks))
+            # (1, cells, 1)
+            sure = (bright if stride == 8 else 0 * bright).flatten(2).transpose(1, 2)
+            # in cells: eyes, nose, corners of the mouth
+            landmarks = torch.tensor([-2.0, -2, 2, -2, 0, 0, -1.5, 2, 1.5, 2])
+            outputs.append((sure, sure, 0 * sure.expand(-1, -1, 4) + 1,
+                            0 * sure.expand(-1, -1, 10) + landmarks))
         return tuple(output for kind in zip(*outputs, strict=True) for output in kind)
 
 
 @pytest.mark.filterwarnings("ignore")  # of tracing, which is as it should be here
 @pytest.mark.parametrize("size", [(320, 320), (200, 330), (1300, 2600)])
 def test_yunet_answers_in_the_pixels_of_the_photo(size, tmp_path, monkeypatch):
-    """With a network of its form in the place of its weights, which cannot be fetched everywhere."""
+    """With a network of its form in the place of its weights, which cannot be fetched
+    everywhere."""
     pytest.importorskip("onnx", reason="optional: pip install onnx")
     path = tmp_path / "spot.onnx"
-    torch.onnx.export(BrightSpot(), (torch.zeros(1, 3, 320, 320),), str(path), dynamo=False, opset_version=11,
+    torch.onnx.export(BrightSpot(), (torch.zeros(1, 3, 320, 320),), str(path), dynamo=False,
+                      opset_version=11,
                       input_names=["input"], dynamic_axes={"input": [2, 3]},
-                      output_names=[f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in (8, 16, 32)])
+                      output_names=[f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps")
+                                    for stride in (8, 16, 32)])
     monkeypatch.setenv("YUNET_ONNX", str(path))
     monkeypatch.setattr(yunet, "SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
     image, scale = np.zeros((*size, 3), np.uint8), max(max(size) / 1280, 1)
@@ -81,7 +90,8 @@ def test_five_landmarks_give_the_box_of_the_68(tiny):
     ahead = np.abs(yaw_estimate(tiny.points)) < 0.1
     turn = np.array([[0.9, -0.44], [0.44, 0.9]])
     for points in (tiny.points[ahead], tiny.points[ahead] @ turn.T):
-        five = np.stack([points[:, 36:42].mean(1), points[:, 42:48].mean(1), *points[:, [30, 48, 54]].swapaxes(0, 1)], 1)
+        five = np.stack([points[:, 36:42].mean(1), points[:, 42:48].mean(1),
+                         *points[:, [30, 48, 54]].swapaxes(0, 1)], 1)
         boxes, truth = from_landmarks(five), tight_box(points)
         shares = [overlap(box[None], true)[0] for box, true in zip(boxes, truth, strict=True)]
         assert np.median(shares) > 0.8
@@ -100,7 +110,10 @@ def test_haar_finds_nearly_all_drawn_faces_and_its_fit_puts_the_tight_box_over_t
     for row in range(0, len(tiny), 2):
         truth = tight_box(tiny.points[row])
         boxes = to_tight(detector.detect(tiny.image(row))[0], detector.fit)
-        low, high = np.maximum(boxes[:, :2], truth[:2]), np.minimum(boxes[:, :2] + boxes[:, 2:], truth[:2] + truth[2:])
+        low, high = (
+            np.maximum(boxes[:, :2], truth[:2]),
+            np.minimum(boxes[:, :2] + boxes[:, 2:], truth[:2] + truth[2:]),
+        )
         both = np.clip(high - low, 0, None).prod(1)
         overlaps.append(max(both / (boxes[:, 2:].prod(1) + truth[2:].prod() - both), default=0))
     overlaps = np.array(overlaps)
@@ -109,7 +122,8 @@ def test_haar_finds_nearly_all_drawn_faces_and_its_fit_puts_the_tight_box_over_t
 
 def test_boxes_of_large_photos_come_back_in_the_photos_own_pixels(hopper):
     large = cv2.resize(hopper[1], None, fx=4, fy=4)
-    small, big = (max(load_detector("haar").detect(image)[0], key=lambda box: box[2]) for image in (hopper[1], large))
+    small, big = (max(load_detector("haar").detect(image)[0], key=lambda box: box[2])
+                  for image in (hopper[1], large))
     np.testing.assert_allclose(big / 4, small, atol=0.1 * small[2])
 
 

@@ -70,7 +70,9 @@ def test_the_area_is_that_under_the_curve():
     nme = np.random.default_rng(0).gamma(3, 2, 500)
     grid = np.linspace(0, 8, 20001)
     curve = (nme[None] <= grid[:, None]).mean(1)
-    assert area_under_curve(nme, 8) == pytest.approx(100 * np.trapezoid(curve, grid) / 8 if hasattr(np, "trapezoid")
+    assert area_under_curve(nme,
+                            8) == pytest.approx(100 * np.trapezoid(curve, grid) / 8
+                                                if hasattr(np, "trapezoid")
                                                      else 100 * np.trapz(curve, grid) / 8, abs=0.01)
 
 
@@ -96,21 +98,32 @@ def test_the_interval_draws_people_and_covers_the_truth():
     assert one[0] < values.mean() < one[1]
     assert by_person[1] - by_person[0] > 2 * (one[1] - one[0])
     rng = np.random.default_rng(0)
-    hits = [low < 5 < high for low, high in (bootstrap(rng.normal(5, 1, 60), seed=i) for i in range(200))]
+    hits = [low < 5 < high for low,
+            high in (bootstrap(rng.normal(5, 1, 60), seed=i) for i in range(200))]
     assert 0.88 < np.mean(hits) <= 0.99
 
 
 def test_the_known_shift_is_added_for_published_labels_alone(tiny):
-    """Mirroring keeps a network from learning the shift in x: of published labels it knows the one in y."""
+    """Mirroring keeps a network from learning the shift in x: of published labels it knows the one
+    in y."""
     answers = tiny.points
-    true_net, shifted_net = {"kind": "official", "labels": "corrected"}, {"kind": "official", "labels": "published"}
+    true_net, shifted_net = (
+        {"kind": "official", "labels": "corrected"},
+        {"kind": "official", "labels": "published"},
+    )
     official = tiny.select(np.arange(len(tiny)))
     official.kind, official.labels = "official", "published"
-    np.testing.assert_array_equal(match_label_convention(official, answers, true_net), answers + label_shift(answers))
-    sideways, down = label_shift(answers) * np.float32([1, 0]), label_shift(answers) * np.float32([0, 1])
-    np.testing.assert_allclose(match_label_convention(official, answers, shifted_net), answers + sideways, atol=1e-4)
+    np.testing.assert_array_equal(match_label_convention(official, answers, true_net),
+                                  answers + label_shift(answers))
+    sideways, down = (
+        label_shift(answers) * np.float32([1, 0]),
+        label_shift(answers) * np.float32([0, 1]),
+    )
+    np.testing.assert_allclose(match_label_convention(official, answers, shifted_net),
+                               answers + sideways, atol=1e-4)
     np.testing.assert_array_equal(match_label_convention(tiny, answers, true_net), answers)
-    np.testing.assert_array_equal(match_label_convention(tiny, answers, shifted_net), answers - down)
+    np.testing.assert_array_equal(match_label_convention(tiny, answers, shifted_net),
+                                  answers - down)
 
 
 def test_a_score_on_training_frames_is_refused(tiny):
@@ -120,7 +133,8 @@ def test_a_score_on_training_frames_is_refused(tiny):
 
 
 def test_all_frames_of_a_set_without_sides_are_scored(command, tiny_zip, tmp_path):
-    """As annotations.csv, and as .pts files; a network that was trained on some of them is scored on the others."""
+    """As annotations.csv, and as .pts files; a network that was trained on some of them is scored
+    on the others."""
     with zipfile.ZipFile(tiny_zip) as archive:
         archive.extractall(tmp_path / "zip")
     os.rename(tmp_path / "zip" / "test", tmp_path / "zip" / "images")
@@ -135,7 +149,9 @@ def test_all_frames_of_a_set_without_sides_are_scored(command, tiny_zip, tmp_pat
         (tmp_path / "pts" / f"{photo.stem}.pts").write_text(pts_text(points))
     for folder in ("zip", "pts"):
         done = command("evaluate.py", "models4", "--data", tmp_path / folder)
-        assert done.returncode == 0 and ", all: 32 frames of" in done.stdout, done.stdout + done.stderr
+        assert done.returncode == 0 and ", all: 32 frames of" in done.stdout, (
+            done.stdout + done.stderr
+        )
     done = command("evaluate.py", "models4", "--data", tmp_path / "zip", "--part", "test")
     assert " of 32 frames of" in done.stdout
     known = {"data": {"frames": [str(frames.names[0])]}}
@@ -146,24 +162,33 @@ def test_command_prints_one_json_object(command, tiny_zip):
     done = command("evaluate.py", "models4", "--data", tiny_zip, "--split", "official", "--json")
     assert done.returncode == 0, done.stderr
     row = json.loads(done.stdout)
-    assert {"net", "data", "split", "labels", "n", "nme", "nme_low", "nme_high", "fr8", "fr10", "auc8", "regions"} <= row.keys()
-    assert row["net"] == "models4" and row["n"] == 32 and row["nme_low"] < row["nme"] < row["nme_high"] < 10
+    assert {"net", "data", "split", "labels", "n", "nme", "nme_low", "nme_high", "fr8", "fr10",
+            "auc8", "regions"} <= row.keys()
+    assert (
+        row["net"] == "models4"
+        and row["n"] == 32
+        and row["nme_low"] < row["nme"] < row["nme_high"] < 10
+    )
     assert set(row["regions"]) == {"jaw", "brows", "nose", "eyes", "mouth"}
 
 
 def test_command_prints_a_table_with_baselines_and_compares_two(command, tiny_zip):
-    done = command("evaluate.py", "models4", WEIGHTS / "models4.pt", "--data", tiny_zip, "--split", "official",
+    done = command("evaluate.py", "models4", WEIGHTS / "models4.pt", "--data", tiny_zip, "--split",
+                   "official",
                    "--worst", "2")
     assert done.returncode == 0, done.stderr
-    row = json.loads(command("evaluate.py", "models4", "models4", "--data", tiny_zip, "--split", "official", "--json").stdout)
+    row = json.loads(command("evaluate.py", "models4", "models4", "--data", tiny_zip, "--split",
+                             "official", "--json").stdout)
     assert row["other"]["nme"] == row["nme"] and row["difference"]["nme"] == 0
     one_line_error(command("evaluate.py", "models4", "models4", "models4"), 2)
-    for part in ("mean shape", "rounding floor", "second minus first: +0.00", "within the noise", "test/Drawn-7-"):
+    for part in ("mean shape", "rounding floor", "second minus first: +0.00", "within the noise",
+                 "test/Drawn-7-"):
         assert part in done.stdout
 
 
 @pytest.mark.parametrize("arguments, code, said", [
-    (("models77",), 2, "no network"), (("/no/such.pt",), 1, "/no/such.pt"), (("models4", "--data", "/no/data"), 1, "/no/data"),
+    (("models77",), 2, "no network"), (("/no/such.pt",), 1, "/no/such.pt"),
+    (("models4", "--data", "/no/data"), 1, "/no/data"),
     (("models4", "--split", "x"), 2, "invalid choice"), (("models4", "--unknown"), 2, "--unknown"),
 ])
 def test_users_mistakes_are_one_clear_line(command, arguments, code, said):
@@ -174,15 +199,18 @@ def test_users_mistakes_are_one_clear_line(command, arguments, code, said):
 def test_shipped_weights_score_as_the_table_of_results_says(command, official_path):
     from research.results import read_results
 
-    row = next(r for r in read_results() if r["weights"] == "models4" and r["labels"] == "published")
-    done = command("evaluate.py", "models4", "--data", "official", "--split", "official", "--labels", "published", "--json",
+    row = next(r for r in read_results() if r["weights"] == "models4"
+               and r["labels"] == "published")
+    done = command("evaluate.py", "models4", "--data", "official", "--split", "official",
+                   "--labels", "published", "--json",
                    FACIAL_KEYPOINTS_DATA=official_path)
     assert json.loads(done.stdout)["nme"] == pytest.approx(float(row["nme"]), abs=0.03)
     assert float(row["nme"]) <= 5.6
 
 
 def test_settled_answers_forget_where_the_label_was(tiny, monkeypatch):
-    """A network that goes half of the way from the middle of its crop to the face, with labels 16 pixels beside it."""
+    """A network that goes half of the way from the middle of its crop to the face, with labels 16
+    pixels beside it."""
     frames = tiny.select(np.arange(4))
     faces = frames.points - np.float32([16, 0])
 
@@ -193,5 +221,6 @@ def test_settled_answers_forget_where_the_label_was(tiny, monkeypatch):
 
     monkeypatch.setattr(evaluate, "predict_frames", half_way)
     for looks, left in ((1, 8), (2, 4), (4, 1)):
-        np.testing.assert_allclose(predict_in_own_crops(None, frames, looks) - faces, [[[left, 0]]] * np.ones((4, 68, 1)),
+        np.testing.assert_allclose(predict_in_own_crops(None, frames, looks) - faces,
+                                   [[[left, 0]]] * np.ones((4, 68, 1)),
                                    atol=1e-3)

@@ -17,7 +17,8 @@ from facial_keypoints.formats import (
 )
 from facial_keypoints.pose import head_pose
 
-FACE = Face(np.float32([1.5, 2, 30, 40]), np.random.default_rng(0).uniform(0, 900, (68, 2)).astype(np.float32), 0.8125)
+FACE = Face(np.float32([1.5, 2, 30, 40]),
+            np.random.default_rng(0).uniform(0, 900, (68, 2)).astype(np.float32), 0.8125)
 
 
 def test_csv_has_the_promised_columns_and_survives_awkward_names():
@@ -38,10 +39,12 @@ def test_json_lines_hold_the_same():
 
 
 def test_files_of_answers_come_back(tmp_path):
-    """JSON lines with all that is known of a face, and COCO keypoints, for photos with two, no and one face."""
+    """JSON lines with all that is known of a face, and COCO keypoints, for photos with two, no and
+    one face."""
     rng = np.random.default_rng(1)
     known = replace(FACE, point_confidence=rng.random(68), identity=3, pose=head_pose(FACE.points))
-    photos = [("a.jpg", (600, 900), [FACE, known]), ("ü/b.jpg", (50, 60), []), ("c.jpg", (70, 80), [known])]
+    photos = [("a.jpg", (600, 900), [FACE, known]), ("ü/b.jpg", (50, 60), []),
+              ("c.jpg", (70, 80), [known])]
     for kind in ("json", "coco"):
         with atomic_open(tmp_path / kind) as file:
             answers = WRITERS[kind](file)
@@ -50,11 +53,19 @@ def test_files_of_answers_come_back(tmp_path):
             answers.close()
     rows = read_json(tmp_path / "json")
     assert [row["name"] for row in rows] == ["a.jpg", "a.jpg", "c.jpg"]
-    assert "pose" not in rows[0] and rows[1]["identity"] == 3 and set(rows[1]["pose"]) == {"yaw", "pitch", "roll"}
+    assert (
+        "pose" not in rows[0]
+        and rows[1]["identity"] == 3
+        and set(rows[1]["pose"]) == {"yaw", "pitch", "roll"}
+    )
     np.testing.assert_allclose(rows[1]["point_confidence"], known.point_confidence, atol=6e-4)
     np.testing.assert_allclose(rows[2]["points"], FACE.points, atol=0.006)
     coco = read_coco(tmp_path / "coco")
-    assert {name: len(faces) for name, faces in coco.items()} == {"a.jpg": 2, "ü/b.jpg": 0, "c.jpg": 1}
+    assert {name: len(faces) for name, faces in coco.items()} == {
+        "a.jpg": 2,
+        "ü/b.jpg": 0,
+        "c.jpg": 1,
+    }
     box, points, score = coco["a.jpg"][1]
     np.testing.assert_allclose(box, FACE.box)
     np.testing.assert_allclose(points, FACE.points, atol=0.006)
@@ -68,10 +79,13 @@ def test_files_of_answers_come_back(tmp_path):
 
 
 ENDLESS, HUGE = "[" * 100_000, json.dumps({"box": [10**400, 0, 1, 1], "points": [0] * 136})
-BEYOND = json.dumps({"box": [0, 0, 1, 1], "points": [1e39] * 136})  # finite, but not in the numbers that we use
+# finite, but not in the numbers that we use
+BEYOND = json.dumps({"box": [0, 0, 1, 1], "points": [1e39] * 136})
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"images": [], "annotations": [{}]}', '{"name": "x"}', "\x00", ENDLESS, HUGE,
+@pytest.mark.parametrize("text",
+                         ["", "{", "[]", '{"images": [], "annotations": [{}]}', '{"name": "x"}',
+                          "\x00", ENDLESS, HUGE,
                                   BEYOND])
 def test_files_that_are_no_answers_are_named(text, tmp_path):
     (tmp_path / "x.json").write_text(text)
@@ -87,7 +101,8 @@ def test_files_that_are_no_answers_are_named(text, tmp_path):
 def test_pts_round_trip_and_faults():
     np.testing.assert_allclose(read_pts(pts_text(FACE.points)), FACE.points, atol=1e-4)
     for text, said in (("", "0 points"), ("{ 1 2 }", "1 points"), ("{ a b }", "could not convert"),
-                       (pts_text(np.zeros((68, 2))), "coincide"), ("{" + " 1e39" * 136 + "}", "not finite"),
+                       (pts_text(np.zeros((68, 2))), "coincide"),
+                       ("{" + " 1e39" * 136 + "}", "not finite"),
                        (pts_text(FACE.points).replace("\n}", " nan nan\n}"), "not finite"),
                        (pts_text(FACE.points).replace("\n}", " 1 1\n}"), "69 points")):
         with pytest.raises(DataError, match=said):
@@ -102,17 +117,22 @@ def test_a_file_a_face_wherever_photos_lie_and_none_takes_anothers_place(tmp_pat
     answers.write("../b/c.jpg", (50, 60), faces[2:3])  # rows of one photo may stand apart
     answers.write("../b/c.jpg", (50, 60), faces[3:])
     answers.close()
-    found = {path.relative_to(tmp_path).as_posix(): read_pts(path.read_text()) for path in tmp_path.rglob("*.pts")}
+    found = {path.relative_to(tmp_path).as_posix(): read_pts(path.read_text())
+             for path in tmp_path.rglob("*.pts")}
     assert set(found) == {"a.pts", "a.png.pts", "b/c.pts", "b/c-2.pts"}
     for name, face in zip(("a.pts", "a.png.pts", "b/c.pts", "b/c-2.pts"), faces, strict=True):
         np.testing.assert_allclose(found[name], face.points, atol=1e-4)
 
 
 @pytest.mark.parametrize("text, said", [
-    ("name,left,top\n", "width, height missing"), ("name,left,top,width,height\na,1,2,x,4\n", "line 2"),
-    ("name,left,top,width,height\na,1,2,3\n", "line 2"), ("name,left,top,width,height\na,1,2,0,4\n", "above 0"),
-    ("name,left,top,width,height\na,nan,2,3,4\n", "finite"), ("name,left,top,width,height\na,1e30,2,3,4\n", "million"),
-    ("name,left,top,width,height\na,1,2,3," + "4" * 200_000, "not a table"), ("n" * 200_000 + ",left\n", "not a table"),
+    ("name,left,top\n", "width, height missing"),
+    ("name,left,top,width,height\na,1,2,x,4\n", "line 2"),
+    ("name,left,top,width,height\na,1,2,3\n", "line 2"),
+    ("name,left,top,width,height\na,1,2,0,4\n", "above 0"),
+    ("name,left,top,width,height\na,nan,2,3,4\n", "finite"),
+    ("name,left,top,width,height\na,1e30,2,3,4\n", "million"),
+    ("name,left,top,width,height\na,1,2,3," + "4" * 200_000, "not a table"),
+    ("n" * 200_000 + ",left\n", "not a table"),
 ])
 def test_bad_boxes_are_told_with_their_line(tmp_path, text, said):
     (tmp_path / "b.csv").write_text(text)

@@ -1,4 +1,5 @@
-"""Whatever is fed to a reader, the outcome is an answer or one of our errors that names the file; `make fuzz` tries harder."""
+"""Whatever is fed to a reader, the outcome is an answer or one of our errors that names the file;
+`make fuzz` tries harder."""
 
 import importlib.util
 import io
@@ -35,7 +36,9 @@ from train import load_training_state
 from test_sources import POINTS, csv_of, picture
 
 CASES = int(os.environ.get("FUZZ_CASES", 25))  # of each reader; make fuzz asks for thousands
-PHOTO = Image.fromarray(cv2.resize(np.random.default_rng(0).integers(0, 255, (6, 8, 3)).astype(np.uint8), (60, 44)))
+PHOTO = Image.fromarray(
+    cv2.resize(np.random.default_rng(0).integers(0, 255, (6, 8, 3)).astype(np.uint8), (60, 44))
+)
 
 
 def encoded(form, mode="RGB", **options):
@@ -57,7 +60,8 @@ def archive():
 def checkpoint():
     file = io.BytesIO()
     small = {"head.bias": torch.zeros(136), "count": torch.tensor(3)}
-    torch.save({"net": "models4", "state_dict": small, "params": {}, "metrics": {}, "data": {"split": "person"}}, file)
+    torch.save({"net": "models4", "state_dict": small, "params": {}, "metrics": {},
+                "data": {"split": "person"}}, file)
     return file.getvalue()
 
 
@@ -85,35 +89,45 @@ def every_image(path):
 
 def state():
     file = io.BytesIO()
-    torch.save({"history": [{"epoch": 1.0}], "best": {"nme": 4.0}, "params": {}, "data": {}, "state": {"net": {}}}, file)
+    torch.save({"history": [{"epoch": 1.0}], "best": {"nme": 4.0}, "params": {}, "data": {},
+                "state": {"net": {}}}, file)
     return file.getvalue()
 
 
 def exported():
     """A model file of a version number and the metadata alone."""
     data = bytes([8, 10])
-    values = {"format": FORMAT, "net": "models5", "side": 128, "points": 68, "crop_scale": 1.25, "shift": [0.0, 0.0]}
+    values = {"format": FORMAT, "net": "models5", "side": 128, "points": 68, "crop_scale": 1.25,
+              "shift": [0.0, 0.0]}
     return data + metadata_entry({**values, "sha256": digest(data)})
 
 
 def annotations():
     with tempfile.TemporaryDirectory() as folder:
-        write_chunk(Path(folder), ["a.jpg"], [("a.jpg", 0, [0, 0, 1, 1], 0.9, [0.0] * 136, [1.0] * 68)], {}, {})
+        write_chunk(Path(folder), ["a.jpg"],
+                    [("a.jpg", 0, [0, 0, 1, 1], 0.9, [0.0] * 136, [1.0] * 68)], {}, {})
         return next(Path(folder).glob("*.parquet")).read_bytes()
 
 
-FACE = ('{"name": "a.jpg", "box": [1, 2, 3, 4], "confidence": 0.5, "points": ' + str([[1.0, 2.0]] * 68) + "}\n").encode()
-COCO = ('{"categories": [], "images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1, "bbox": [1, 2, 3, 4],'
+FACE = ('{"name": "a.jpg", "box": [1, 2, 3, 4], "confidence": 0.5, "points": '
+        + str([[1.0, 2.0]] * 68) + "}\n").encode()
+COCO = ('{"categories": [], "images": [{"id": 1, "file_name": "a.jpg"}], "annotations": '
+        '[{"image_id": 1, "bbox": [1, 2, 3, 4],'
         ' "keypoints": ' + str([1.0, 2.0, 2] * 68) + "}]}").encode()
 READERS = {  # name: (ending, files to spoil, what reads a path)
-    "image": (".jpg", [encoded("JPEG"), encoded("JPEG", "CMYK"), encoded("PNG"), encoded("PNG", "P"), encoded("WEBP"),
-                       encoded("BMP"), encoded("TIFF"), encoded("TIFF", compression="tiff_lzw"), encoded("GIF")],
+    "image": (".jpg",
+              [encoded("JPEG"), encoded("JPEG", "CMYK"), encoded("PNG"), encoded("PNG", "P"),
+               encoded("WEBP"),
+                       encoded("BMP"), encoded("TIFF"), encoded("TIFF", compression="tiff_lzw"),
+                       encoded("GIF")],
               read_image),
     "clip": (".avi", [clip()], lambda path: list(VideoReader(path))),
     "table": (".csv", [csv_of(POINTS, ["A_00.jpg", "B_00.jpg", "C_00.jpg"]).encode()],
               lambda path: read_table(path.read_bytes(), str(path))),
-    "pts": (".pts", [pts_text(POINTS[0]).encode()], lambda path: read_pts(path.read_bytes(), str(path))),
-    "boxes": (".csv", [b"name,left,top,width,height\na.jpg,1,2,30,40\nb.jpg,1.5,2,3e1,4\n"], read_boxes),
+    "pts": (".pts", [pts_text(POINTS[0]).encode()],
+            lambda path: read_pts(path.read_bytes(), str(path))),
+    "boxes": (".csv", [b"name,left,top,width,height\na.jpg,1,2,30,40\nb.jpg,1.5,2,3e1,4\n"],
+              read_boxes),
     "json": (".json", [FACE * 2], read_json),
     "coco": (".json", [COCO], read_coco),
     "archive": (".zip", [archive()], every_image),
@@ -122,22 +136,30 @@ READERS = {  # name: (ending, files to spoil, what reads a path)
     "broken run": (".pt", [state()], lambda path: load_training_state(path, {}, {}, {})),
     "grid": (".yaml", [b"net: [models4, models5]\nlr: [0.001, 0.01]\nseed: 3\n"], read_grid),
     "drawn model": (".npz", [drawn_model()], load_model.__wrapped__),
-    "notebook": (".ipynb", [b'{"cells": [{"cell_type": "code", "id": "a", "metadata": {"tags": ["parameters"]}, "outputs": [],'
-                            b' "execution_count": null, "source": "a = 1"}], "metadata": {"kernelspec": {"name": "python3",'
-                            b' "language": "python"}}, "nbformat": 4, "nbformat_minor": 5}'], parameters_of),
+    "notebook": (".ipynb",
+                 [b'{"cells": [{"cell_type": "code", "id": "a", "metadata": {"tags": '
+                  b'["parameters"]}, "outputs": [],'
+                            b' "execution_count": null, "source": "a = 1"}], "metadata": '
+                            b'{"kernelspec": {"name": "python3",'
+                            b' "language": "python"}}, "nbformat": 4, "nbformat_minor": 5}'],
+                            parameters_of),
 }
 if importlib.util.find_spec("pyarrow"):  # optional
     READERS["annotations"] = (".parquet", [annotations()], footer_of)
-EDITS = st.lists(st.tuples(st.floats(0, 1), st.sampled_from(["set", "cut", "add", "end", "twice"]), st.binary(max_size=8)),
+EDITS = st.lists(st.tuples(st.floats(0, 1), st.sampled_from(["set", "cut", "add", "end", "twice"]),
+                           st.binary(max_size=8)),
                  min_size=1, max_size=6)
 
 
 def spoil(data, edits):
-    """Bytes after some edits: overwritten, cut out, put in, cut off, or doubled at places given as shares of the length."""
+    """Bytes after some edits: overwritten, cut out, put in, cut off, or doubled at places given as
+    shares of the length."""
     for share, action, more in edits:
         at = int(share * len(data))
-        data = {"set": data[:at] + more + data[at + len(more):], "cut": data[:at] + data[at + 1 + len(more):],
-                "add": data[:at] + more + data[at:], "end": data[:at], "twice": data[:at] + data[at // 2:]}[action]
+        data = {"set": data[:at] + more + data[at + len(more):],
+                "cut": data[:at] + data[at + 1 + len(more):],
+                "add": data[:at] + more + data[at:], "end": data[:at],
+                "twice": data[:at] + data[at // 2:]}[action]
     return data
 
 
@@ -153,11 +175,13 @@ def told(function, *arguments, name=None):
 
 @pytest.mark.parametrize("reader", READERS)
 def test_spoiled_files_are_read_or_told(reader, monkeypatch, tmp_path):
-    monkeypatch.setattr(images, "MAX_PIXELS", 300_000)  # else a spoiled size is honestly decoded, in seconds
+    # else a spoiled size is honestly decoded, in seconds
+    monkeypatch.setattr(images, "MAX_PIXELS", 300_000)
     ending, files, read = READERS[reader]
     path = tmp_path / f"spoiled{ending}"
 
-    @settings(max_examples=CASES, deadline=10_000, report_multiple_bugs=False, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=CASES, deadline=10_000, report_multiple_bugs=False,
+              suppress_health_check=list(HealthCheck))
     @given(st.one_of(st.builds(spoil, st.sampled_from(files), EDITS), st.binary(max_size=200)))
     def try_it(data):
         path.write_bytes(data)
@@ -169,7 +193,8 @@ def test_spoiled_files_are_read_or_told(reader, monkeypatch, tmp_path):
     try_it()
 
 
-ODD = ["../models4", "models4.py", "models/models4", "models4\0", "", ".", "__init__", "haar\n", "os", "models4-person/../../x"]
+ODD = ["../models4", "models4.py", "models/models4", "models4\0", "", ".", "__init__", "haar\n",
+       "os", "models4-person/../../x"]
 WORDS = st.one_of(st.text(max_size=40), st.sampled_from(ODD))
 
 
@@ -185,11 +210,13 @@ def test_names_that_are_not_present_are_told(word):
 
 
 @settings(max_examples=CASES, deadline=None)
-@given(st.lists(st.text(max_size=30) | st.from_regex(r"[a-z]{1,5}=.{0,20}", fullmatch=True), max_size=4))
+@given(st.lists(st.text(max_size=30) | st.from_regex(r"[a-z]{1,5}=.{0,20}", fullmatch=True),
+                max_size=4))
 def test_parameters_are_read_or_told(pairs):
     for name, value in (told(parse, pairs) or {}).items():
         assert any(pair.startswith(f"{name}=") for pair in pairs)
-        told(lambda given, kind: check_parameters(given, **kind), {name: value, "In": []}, {name: float})
+        told(lambda given, kind: check_parameters(given, **kind), {name: value, "In": []},
+             {name: float})
 
 
 class Answer(io.BytesIO):
@@ -197,7 +224,11 @@ class Answer(io.BytesIO):
 
     def __init__(self, body, status, length, breaks):
         super().__init__(body)
-        self.status, self.headers, self.breaks = status, {} if length is None else {"Content-Length": str(length)}, breaks
+        self.status, self.headers, self.breaks = (
+            status,
+            {} if length is None else {"Content-Length": str(length)},
+            breaks,
+        )
 
     def read(self, size=-1):
         if self.breaks and self.tell() >= len(self.getvalue()) // 2:
@@ -207,7 +238,8 @@ class Answer(io.BytesIO):
 
 @settings(max_examples=CASES, deadline=None)
 @given(st.binary(min_size=1, max_size=300), st.lists(st.tuples(
-    st.binary(max_size=300), st.sampled_from([200, 206]), st.none() | st.integers(0, 600), st.booleans(), st.booleans()),
+    st.binary(max_size=300), st.sampled_from([200, 206]), st.none() | st.integers(0, 600),
+    st.booleans(), st.booleans()),
     min_size=1, max_size=4))
 def test_nothing_half_written_is_taken_for_a_whole_download(wanted, answers):
     """Servers that break off, send error pages with status 200, or lie about the length."""
@@ -219,6 +251,8 @@ def test_nothing_half_written_is_taken_for_a_whole_download(wanted, answers):
         target = Path(folder, "set.zip")
         for body, status, length, breaks, honest in answers:
             body = wanted if honest else body
-            patch.setattr(download_module, "urlopen", lambda *_, timeout: Answer(body, status, length, breaks))  # noqa: B023
-            told(download, ["http://x/set.zip"], target, check, "the set", "Fetch it by hand.", name="set.zip")
+            patch.setattr(download_module, "urlopen",
+                          lambda *_, timeout: Answer(body, status, length, breaks))  # noqa: B023
+            told(download, ["http://x/set.zip"], target, check, "the set", "Fetch it by hand.",
+                 name="set.zip")
             assert not target.exists() or target.read_bytes() == wanted

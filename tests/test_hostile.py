@@ -1,4 +1,5 @@
-"""What strangers' files and careless hands did to the commands once, command by command, and must not do again."""
+"""What strangers' files and careless hands did to the commands once, command by command, and must
+not do again."""
 
 import io
 import os
@@ -45,7 +46,8 @@ def clip_bytes(tmp_path_factory):
 
 @pytest.fixture
 def edited(tmp_path):
-    """A function of what to do with a checkpoint's content -> the path of the checkpoint after it."""
+    """A function of what to do with a checkpoint's content -> the path of the checkpoint after
+    it."""
     def edit(change):
         content = read_checkpoint(find_weights("models5"))
         change(content)
@@ -66,11 +68,14 @@ def test_a_folder_of_traps_costs_no_answer_and_each_is_told(command, tmp_path, c
     os.mkfifo(tmp_path / "in/pipe.mp4")
     with open(os.fsencode(tmp_path / "in") + b"/\xff.avi", "wb") as file:
         file.write(clip_bytes)
-    done = command("pipeline.py", tmp_path / "in", "--csv", tmp_path / "out.csv", PYTHONIOENCODING="ascii")
+    done = command("pipeline.py", tmp_path / "in", "--csv", tmp_path / "out.csv",
+                   PYTHONIOENCODING="ascii")
     one_line_error(done, 1)
     failed = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]
     assert len(failed) == len(traps) == len(done.stderr.splitlines())
-    assert any("of 20 frames" in line for line in failed) and any(r"\udcff.avi" in line and "rename" in line for line in failed)
+    assert any("of 20 frames" in line for line in failed) and any(
+        r"\udcff.avi" in line and "rename" in line for line in failed
+    )
     assert (tmp_path / "out.csv").read_text().count("good.jpg") == 1
 
 
@@ -81,7 +86,9 @@ def test_a_clip_that_is_whole_is_not_called_cut(tmp_path, clip_bytes):
         assert len(list(clip)) == clip.count and clip.cut is cut
 
 
-@pytest.mark.parametrize("form, known", [("PNG", True), ("GIF", True), ("PPM", True), ("ICO", False), ("JPEG2000", False),
+@pytest.mark.parametrize("form, known",
+                         [("PNG", True), ("GIF", True), ("PPM", True), ("ICO", False),
+                          ("JPEG2000", False),
                                          ("PFM", False)])
 def test_formats_that_may_come_out_wrong_are_refused(form, known):
     file, image = io.BytesIO(), Image.fromarray(np.full((20, 30, 3), 200, np.uint8))
@@ -100,8 +107,11 @@ def test_boxes_that_no_photo_or_no_face_can_have_are_told(command, tmp_path, cli
     write_photo(tmp_path / "a.jpg", 3)
     write_photo(tmp_path / "b.jpg", 4)
     (tmp_path / "c.avi").write_bytes(clip_bytes)
-    (tmp_path / "boxes.csv").write_text("name,left,top,width,height\na.jpg,50,50,90,90\nc.avi,1,2,30,40\n")
-    done = command("pipeline.py", tmp_path / "a.jpg", tmp_path / "b.jpg", tmp_path / "c.avi", "--boxes", tmp_path / "boxes.csv",
+    (tmp_path / "boxes.csv").write_text(
+        "name,left,top,width,height\na.jpg,50,50,90,90\nc.avi,1,2,30,40\n"
+    )
+    done = command("pipeline.py", tmp_path / "a.jpg", tmp_path / "b.jpg", tmp_path / "c.avi",
+                   "--boxes", tmp_path / "boxes.csv",
                    "--csv", tmp_path / "out.csv")
     assert "c.avi: boxes are taken for photos" in one_line_error(done, 1)
     assert "b.jpg" in done.stderr and "have no row in" in done.stderr
@@ -127,7 +137,8 @@ def test_answers_never_go_over_what_they_were_made_with(command, tmp_path, tiny_
     own = tmp_path / "checkpoint.pt"
     own.write_bytes(find_weights("models5").read_bytes())
     before = own.read_bytes()
-    assert "one of the inputs" in one_line_error(command("pipeline.py", tmp_path / "a.jpg", "--net", own, "--csv", own), 2)
+    assert "one of the inputs" in one_line_error(command("pipeline.py", tmp_path / "a.jpg", "--net",
+                                                         own, "--csv", own), 2)
     with pytest.raises(UsageError, match="written over"):
         train(TrainingConfig("models5", epochs=1, init=str(own)), tiny, None, tmp_path)
     assert "written over" in one_line_error(command("models.py", "export", own, "--onnx", own), 2)
@@ -147,16 +158,19 @@ def test_a_folder_in_an_answers_place_is_told_before_the_work(command, tmp_path)
 
 
 def test_work_goes_on_where_nobody_reads_of_it(tmp_path):
-    """`… | head -1` takes its line and leaves; what the call is for, and what it tells by its exit code, stay the same."""
+    """`… | head -1` takes its line and leaves; what the call is for, and what it tells by its exit
+    code, stay the same."""
     for name in "ab":
         write_photo(tmp_path / f"{name}.jpg", 3)
     (tmp_path / "bad.jpg").write_bytes(b"no")
-    words = [sys.executable, "-u", HOME / "pipeline.py", *sorted(tmp_path.glob("*.jpg")), "--csv", tmp_path / "out.csv"]
+    words = [sys.executable, "-u", HOME / "pipeline.py", *sorted(tmp_path.glob("*.jpg")), "--csv",
+             tmp_path / "out.csv"]
     call = subprocess.Popen(list(map(str, words)), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     call.stdout.close()
     assert b"bad.jpg" in call.stderr.read() and call.wait(100) == 1
     assert (tmp_path / "out.csv").read_text().count("\n") == 3
-    closed = subprocess.run(" ".join(map(repr, map(str, words))) + " >&-", shell=True, capture_output=True, text=True)
+    closed = subprocess.run(" ".join(map(repr, map(str, words))) + " >&-", shell=True,
+                            capture_output=True, text=True)
     one_line_error(closed, 1)
 
 
@@ -176,7 +190,8 @@ def test_endless_names_do_not_take_the_memory(tmp_path):
     with pytest.raises(DataError, match="more than 500 characters"):
         read_table(csv_of(POINTS[:2], ["A_00.jpg", "B" * 3_000_000]).encode(), "long.csv")
     with zipfile.ZipFile(tmp_path / "long.zip", "w") as archive:
-        archive.writestr("x" * 60_000 + "/training_frames_keypoints.csv", csv_of(POINTS[:1], ["A_00.jpg"]))
+        archive.writestr("x" * 60_000 + "/training_frames_keypoints.csv",
+                         csv_of(POINTS[:1], ["A_00.jpg"]))
         archive.writestr("x" * 60_000 + "/training/A_00.jpg", picture())
     with pytest.raises(DataError, match="long.zip.*more than 500 characters"):
         load_folder(tmp_path / "long.zip")
@@ -190,9 +205,11 @@ def test_endless_names_do_not_take_the_memory(tmp_path):
 def test_signs_that_end_lines_elsewhere_are_part_of_names(tmp_path):
     names = ["a\u2028b.jpg", "a\x85b.jpg", "a\x0bb.jpg", "a\x1cb.jpg"]
     face = Face(np.ones(4), POINTS[0], 1.0)
-    (tmp_path / "a.json").write_text("".join(json_line(name, face) for name in names), encoding="utf-8")
+    (tmp_path / "a.json").write_text("".join(json_line(name, face) for name in names),
+                                     encoding="utf-8")
     assert [row["name"] for row in read_json(tmp_path / "a.json")] == names
-    (tmp_path / "list.txt").write_text("\r\n".join(str(tmp_path / name) for name in names) + "\r\n \r\n", encoding="utf-8")
+    (tmp_path / "list.txt").write_text("\r\n".join(str(tmp_path / name) for name in names)
+                                       + "\r\n \r\n", encoding="utf-8")
     assert [os.path.basename(name) for name in list_names([tmp_path / "list.txt"])] == names
 
 
@@ -207,16 +224,19 @@ def test_lists_with_what_is_no_address_and_folders_without_photos(tmp_path):
 # ---------------------------------------------------------------- checkpoints
 
 def test_weights_that_answer_nonsense_are_told_not_written(edited, tiny_zip, tmp_path):
-    path = edited(lambda c: c["state_dict"].update({"axes.weight": torch.full((288, 128), 1e38)}))  # finite, not for long
+    # finite, not for long
+    path = edited(lambda c: c["state_dict"].update({"axes.weight": torch.full((288, 128), 1e38)}))
     with pytest.raises(DataError, match="edited.pt.*broken"):
-        KeypointDetector(path, detector=None).predict_boxes(np.full((99, 99, 3), 90, np.uint8), [[10, 10, 60, 60]])
+        KeypointDetector(path, detector=None).predict_boxes(np.full((99, 99, 3), 90, np.uint8),
+                                                            [[10, 10, 60, 60]])
     frames = split_frames(load_frames(str(tiny_zip)), "person", "test")
     with pytest.raises(DataError, match="edited.pt.*broken"):
         score(path, frames, allow_leak=True)
 
 
 def test_checkpoints_made_by_hand_are_told_in_one_line(edited, tiny_zip, tmp_path):
-    whole = edited(lambda c: c["state_dict"].update({k: v.long() for k, v in c["state_dict"].items()}))
+    whole = edited(lambda c: c["state_dict"].update({k: v.long() for k,
+                                                     v in c["state_dict"].items()}))
     with pytest.raises(DataError, match="another kind"):
         load_checkpoint(whole)
     torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pt")
@@ -229,7 +249,8 @@ def test_checkpoints_made_by_hand_are_told_in_one_line(edited, tiny_zip, tmp_pat
 
 
 def test_a_long_list_of_frames_takes_the_room_of_its_letters(edited, tiny_zip):
-    path = edited(lambda c: c["data"].update(frames=["x" * 3_000_000] + [f"training/{i}.jpg" for i in range(20_000)]))
+    path = edited(lambda c: c["data"].update(frames=["x" * 3_000_000]
+                                             + [f"training/{i}.jpg" for i in range(20_000)]))
     frames = split_frames(load_frames(str(tiny_zip)), "person", "test")
     check_leakage(read_checkpoint(path), frames, path)
 
@@ -249,23 +270,29 @@ def test_a_parameter_is_not_taken_for_another_ones_value(command):
     assert "put it first" in one_line_error(command("batch.py", "--net", "models4", "epochs=1"), 2)
 
 
-@pytest.mark.parametrize("arguments", [("--epochs", "1" + "0" * 400), ("--batch-size", "1" + "0" * 400),
+@pytest.mark.parametrize("arguments",
+                         [("--epochs", "1" + "0" * 400), ("--batch-size", "1" + "0" * 400),
                                        ("--workers", "9" * 300), ("--device", "hpu")])
 def test_numbers_and_devices_that_no_machine_has(command, arguments, tmp_path):
-    assert len(one_line_error(command("train.py", "--epochs", 1, *arguments, "--out", tmp_path), 2)) < 700
+    assert len(one_line_error(command("train.py", "--epochs", 1, *arguments, "--out", tmp_path),
+                              2)) < 700
 
 
 def test_an_audit_asks_for_what_it_needs_before_it_trains(command, tmp_path):
     with zipfile.ZipFile(tmp_path / "one.zip", "w") as archive:
-        archive.writestr("training_frames_keypoints.csv", csv_of(POINTS[:2], ["A_00.jpg", "A_01.jpg"]))
+        archive.writestr("training_frames_keypoints.csv",
+                         csv_of(POINTS[:2], ["A_00.jpg", "A_01.jpg"]))
         archive.writestr("test_frames_keypoints.csv", csv_of(POINTS[:1], ["B_00.jpg"]))
-        for name, form in (("training/A_00.jpg", "JPEG"), ("training/A_01.jpg", "PNG"), ("test/B_00.jpg", "BMP")):
+        for name, form in (("training/A_00.jpg", "JPEG"), ("training/A_01.jpg", "PNG"),
+                           ("test/B_00.jpg", "BMP")):
             archive.writestr(name, picture(form))
     assert "too few people" in one_line_error(
         command("benchmarks/label_audit.py", "--data", tmp_path / "one.zip", "--epochs", 1), 1
     )
-    assert "name ends in" in one_line_error(command("benchmarks/label_audit.py", "--doubtful", tmp_path / "x.xyz"), 2)
-    assert "is not from" in one_line_error(command("benchmarks/label_audit.py", "--shift", "nan", "nan"), 2)
+    assert "name ends in" in one_line_error(command("benchmarks/label_audit.py", "--doubtful",
+                                                    tmp_path / "x.xyz"), 2)
+    assert "is not from" in one_line_error(command("benchmarks/label_audit.py", "--shift", "nan",
+                                                   "nan"), 2)
 
 
 def test_a_damaged_cache_is_drawn_again(tmp_path, monkeypatch):

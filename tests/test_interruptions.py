@@ -1,4 +1,5 @@
-"""Runs that are killed, run into a full disk, or meet another run: nothing is lost, and the end is the same."""
+"""Runs that are killed, run into a full disk, or meet another run: nothing is lost, and the end is
+the same."""
 
 import csv
 import os
@@ -19,12 +20,14 @@ from research.checkpoints import read_checkpoint
 from research.locks import lock_folder
 from research.networks import load_checkpoint
 
-resource = pytest.importorskip("resource", reason="needs limits on the size of files, which Windows has not")
+resource = pytest.importorskip("resource",
+                               reason="needs limits on the size of files, which Windows has not")
 
 
 def start(script, *arguments, **more):
     """A command in the background, in a group of processes of its own."""
-    return subprocess.Popen([sys.executable, str(HOME / script), *map(str, arguments)], stdout=subprocess.DEVNULL,
+    return subprocess.Popen([sys.executable, str(HOME / script), *map(str, arguments)],
+                            stdout=subprocess.DEVNULL,
                             stderr=subprocess.PIPE, text=True, start_new_session=True, **more)
 
 
@@ -35,7 +38,8 @@ def kill(process):
 
 
 def training(tiny_zip, out, *more):
-    return ("train.py", "--net", "models4", "--data", tiny_zip, "--epochs", 4, "--batch-size", 16, "--device", "cpu",
+    return ("train.py", "--net", "models4", "--data", tiny_zip, "--epochs", 4, "--batch-size", 16,
+            "--device", "cpu",
             "--out", out, *more)
 
 
@@ -60,9 +64,11 @@ def test_a_training_killed_at_any_moment_ends_with_the_same_weights(tiny_zip, tm
     assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-@pytest.mark.skipif(int(os.environ.get("FUZZ_CASES", 0)) < 1000, reason="takes a minute and a half: make fuzz runs it")
+@pytest.mark.skipif(int(os.environ.get("FUZZ_CASES", 0)) < 1000,
+                    reason="takes a minute and a half: make fuzz runs it")
 def test_a_batch_killed_on_its_way_ends_with_the_same_table(tiny_zip, tmp_path, command):
-    words = ["batch.py", "--net", "models2", "--data", tiny_zip, "--epochs", "1", "--batch_size", "32", "--seed", "0", "1",
+    words = ["batch.py", "--net", "models2", "--data", tiny_zip, "--epochs", "1", "--batch_size",
+             "32", "--seed", "0", "1",
              "--workers", "1", "--out"]
     tables = []
     for name in ("whole", "killed"):
@@ -78,33 +84,42 @@ def test_a_batch_killed_on_its_way_ends_with_the_same_table(tiny_zip, tmp_path, 
         done = command(*words, tmp_path / name)
         assert done.returncode == 0, done.stderr
         with open(tmp_path / name / "table.csv", newline="") as file:
-            tables.append([{**row, "ms_per_face": "", "training_minutes": ""} for row in csv.DictReader(file)])
+            tables.append([{**row, "ms_per_face": "", "training_minutes": ""}
+                           for row in csv.DictReader(file)])
     assert tables[0] == tables[1] and len(tables[0]) == 2
 
 
 @pytest.mark.slow
 def test_ctrl_c_stops_a_grid_and_says_how_to_go_on(tiny_zip, tmp_path):
     """The first interrupt ends the running notebook and starts none of those that wait."""
-    words = ["--net", "models2", "--data", tiny_zip, "--epochs", "1", "--batch_size", "32", "--seed", "0", "1", "2", "3",
+    words = ["--net", "models2", "--data", tiny_zip, "--epochs", "1", "--batch_size", "32",
+             "--seed", "0", "1", "2", "3",
              "--workers", "1", "--out", tmp_path / "grid"]
     process = start("batch.py", *words)
     until = time.monotonic() + 200
     while not list((tmp_path / "grid").glob("seed=1/run/params.json")) and time.monotonic() < until:
         time.sleep(0.1)
     begun = time.monotonic()
-    process.send_signal(signal.SIGINT)  # to the command alone, as `kill -INT` does; a terminal sends it to all
+    # to the command alone, as `kill -INT` does; a terminal sends it to all
+    process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130 and time.monotonic() - begun < 30
-    assert "stopped: 1 of 4 runs are done; the same command runs the others" in said and "Traceback" not in said
+    assert (
+        "stopped: 1 of 4 runs are done; the same command runs the others" in said
+        and "Traceback" not in said
+    )
     assert not (tmp_path / "grid" / "seed=2").exists()
     time.sleep(3)
     before = sorted(path.name for path in (tmp_path / "grid" / "seed=1").rglob("*"))
     time.sleep(3)
-    assert before == sorted(path.name for path in (tmp_path / "grid" / "seed=1").rglob("*")), "its kernel has ended too"
+    assert before == sorted(path.name for path in (tmp_path / "grid" / "seed=1").rglob("*")), (
+        "its kernel has ended too"
+    )
 
 
 def no_more_than(size):
-    """What a child process calls first: files that grow beyond `size` bytes are refused, as on a full disk."""
+    """What a child process calls first: files that grow beyond `size` bytes are refused, as on a
+    full disk."""
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
@@ -120,7 +135,11 @@ def test_a_full_disk_leaves_the_last_good_files(tiny_zip, tmp_path, command):
     before = {path.name: path.read_bytes() for path in out.iterdir() if path.name[0] != "."}
     process = start(*words, "--resume", preexec_fn=no_more_than(100_000))
     _, said = process.communicate(timeout=120)
-    assert process.returncode == 1 and "cannot be written" in said.splitlines()[-1] and "Traceback" not in said, said
+    assert (
+        process.returncode == 1
+        and "cannot be written" in said.splitlines()[-1]
+        and "Traceback" not in said
+    ), said
     assert {path.name: path.read_bytes() for path in out.iterdir() if path.name[0] != "."} == before
     load_checkpoint(out / "checkpoint.pt")
 
@@ -131,19 +150,24 @@ small=$1 seen=$3; shift 3; "$@"; code=$?; cp -r "$small"/. "$seen"; exit $code""
 
 @pytest.mark.parametrize("script", ["train.py", "batch.py", "pipeline.py"])
 def test_a_small_disk_that_fills_keeps_what_was_there(script, tiny_zip, hopper, tmp_path):
-    """A tmpfs of 60 kB, mounted where only the command sees it; what it holds in the end is copied out and looked at."""
+    """A tmpfs of 60 kB, mounted where only the command sees it; what it holds in the end is copied
+    out and looked at."""
     small, before, after = (tmp_path / name for name in ("small", "before", "after"))
     for folder in (small, before, after):
         folder.mkdir()
     names = ["checkpoint.pt", *NOTEBOOKS, hopper[0].name]
     for name in names:
         (before / name).write_text("what was there\n")
-    words = {"train.py": training(tiny_zip, small, "--overwrite"), "batch.py": ("batch.py", "--out", small),
+    words = {"train.py": training(tiny_zip, small, "--overwrite"),
+             "batch.py": ("batch.py", "--out", small),
              "pipeline.py": ("pipeline.py", hopper[0], "--draw", small)}[script]
-    if subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", small], capture_output=True).returncode:
+    if subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", small],
+                      capture_output=True).returncode:
         pytest.skip("a disk of one's own may not be mounted here")
-    done = subprocess.run(["unshare", "-rm", "sh", "-c", SMALL_DISK, "sh", small, before, after, sys.executable,
-                           HOME / words[0], *map(str, words[1:])], capture_output=True, text=True, timeout=200)
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", SMALL_DISK, "sh", small, before, after,
+                           sys.executable,
+                           HOME / words[0], *map(str, words[1:])], capture_output=True, text=True,
+                           timeout=200)
     assert str(small) in one_line_error(done, 1)
     assert all((after / name).read_text() == "what was there\n" for name in names)
     left = {path.name for path in after.rglob("*") if path.is_file()} - {*names, ".lock"}
@@ -174,7 +198,8 @@ def test_two_runs_into_one_folder_do_not_mix(tiny_zip, tmp_path, command):
         with pytest.raises(UsageError, match="another run"), lock_folder(tmp_path / "run"):
             pass
         assert "another run" in one_line_error(command(*training(tiny_zip, tmp_path / "run")), 2)
-        grid = command("batch.py", "--net", "models2", "--seed", "0", "1", "--data", tiny_zip, "--out", tmp_path / "run")
+        grid = command("batch.py", "--net", "models2", "--seed", "0", "1", "--data", tiny_zip,
+                       "--out", tmp_path / "run")
         assert "another run" in one_line_error(grid, 2)
         assert "another run" in one_line_error(command("batch.py", "--out", tmp_path / "run"), 2)
     with lock_folder(tmp_path / "run"):

@@ -1,4 +1,5 @@
-"""Every file in models/ keeps the contract; checkpoints come back as they were, or say what is wrong with them."""
+"""Every file in models/ keeps the contract; checkpoints come back as they were, or say what is
+wrong with them."""
 
 import json
 import os
@@ -23,7 +24,8 @@ from research.networks import (
     net_names, parameter_count, predict, predict_targets, say_once,
 )
 
-DATA = {"data": "sample", "kind": "sample", "split": "person", "labels": "published", "frames": ["training/A_00.jpg"]}
+DATA = {"data": "sample", "kind": "sample", "split": "person", "labels": "published",
+        "frames": ["training/A_00.jpg"]}
 
 
 def save(path, net="models4", state=None, **more):
@@ -57,7 +59,8 @@ def test_every_network_learns_from_a_step(name):
     before = (net(images).view(-1, 68, 2) - targets).square().mean()
     before.backward()
     with torch.no_grad():
-        length = torch.sqrt(sum(p.grad.square().sum() for p in net.parameters() if p.grad is not None))
+        length = torch.sqrt(sum(p.grad.square().sum() for p in net.parameters()
+                                if p.grad is not None))
         for p in net.parameters():
             p -= 1e-3 * p.grad / length
     after = (net(images).view(-1, 68, 2) - targets).square().mean()
@@ -95,12 +98,14 @@ def test_a_file_dropped_into_models_is_found(tmp_path, monkeypatch):
 
 def test_confidence_is_agreement_with_the_mirrored_crop():
     class Mirrors(torch.nn.Module):
-        """Answers with a fixed symmetric face, moved by the mean of the crop's right half: wrong when mirrored."""
+        """Answers with a fixed symmetric face, moved by the mean of the crop's right half: wrong
+        when mirrored."""
 
         def __init__(self, strength):
             super().__init__()
             x = torch.randn(68, generator=torch.Generator().manual_seed(0))
-            self.face = torch.nn.Parameter(torch.stack([x - x[FLIP_INDICES], x + x[FLIP_INDICES]], 1) / 4)
+            self.face = torch.nn.Parameter(torch.stack([x - x[FLIP_INDICES], x + x[FLIP_INDICES]],
+                                                       1) / 4)
             self.strength = strength
 
         def forward(self, images):
@@ -128,24 +133,39 @@ class Hostile:
 def broken(path):
     state = load_net("models4").state_dict()
     yield "no such checkpoint", lambda: None
-    yield "LFS", lambda: path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    yield "LFS", lambda: path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid "
+                                          b"sha256:0\n")
     yield "not a checkpoint", lambda: path.write_bytes(b"")
     yield "not a checkpoint", lambda: path.write_bytes(save(path).read_bytes()[:5000])
     yield "not a checkpoint", lambda: path.write_bytes(pickle.dumps(Hostile()))
     yield "not a checkpoint", lambda: torch.save({"net": "models4"}, path)
     yield "not a checkpoint", lambda: torch.save(Hostile(), path)
-    yield "is missing", lambda: save(path, state={k: v for k, v in state.items() if k != "head.bias"})
+    yield "is missing", lambda: save(path,
+                                     state={k: v for k, v in state.items() if k != "head.bias"})
     yield "is unknown", lambda: save(path, state={**state, "more": torch.zeros(1)})
     yield "another shape", lambda: save(path, state={**state, "head.bias": torch.zeros(3)})
-    yield "not finite", lambda: save(path, state={**state, "head.bias": torch.full((136,), torch.nan)})
+    yield "not finite", lambda: save(path,
+                                     state={**state, "head.bias": torch.full((136,), torch.nan)})
     def as_it_is(state):  # save_checkpoint would mend it
-        torch.save({"net": "models4", "state_dict": state, "params": {}, "metrics": {}, "data": DATA}, path)
+        torch.save({"net": "models4", "state_dict": state, "params": {}, "metrics": {},
+                    "data": DATA}, path)
     yield "plain tensor", lambda: as_it_is({**state, 7: torch.zeros(1)})
     yield "plain tensor", lambda: as_it_is({**state, "head.bias": torch.zeros(136).to_sparse()})
     yield "plain tensor", lambda: as_it_is({**state, "head.bias": torch.zeros(136, device="meta")})
-    yield "plain tensor", lambda: save(path, state={**state, "head.bias": torch.full((136,), torch.nan, dtype=torch.complex64)})
-    yield "not finite", lambda: save(path, state={**state, "head.bias": torch.full((136,), 1e300, dtype=torch.float64)})
-    yield "list of frames", lambda: save_checkpoint(path, "models4", state, {}, {}, {**DATA, "frames": 7})
+    yield (
+        "plain tensor",
+        lambda: save(
+            path, state={**state, "head.bias": torch.full((136,), torch.nan, dtype=torch.complex64)}
+        ),
+    )
+    yield (
+        "not finite",
+        lambda: save(
+            path, state={**state, "head.bias": torch.full((136,), 1e300, dtype=torch.float64)}
+        ),
+    )
+    yield "list of frames", lambda: save_checkpoint(path, "models4", state, {}, {},
+                                                    {**DATA, "frames": 7})
     yield "not in models/", lambda: save_checkpoint(path, "../evil", state, {}, {}, DATA)
 
 
@@ -170,10 +190,12 @@ def test_a_trained_network_is_found_by_its_name_in_its_newest_run(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="no run in runs"):
         find_weights("models1")
-    for age, folder in ((20, "models1-a"), (10, "grid/one/run"), (30, "models1-b"), (0, "models2-c")):
+    for age, folder in ((20, "models1-a"), (10, "grid/one/run"), (30, "models1-b"),
+                        (0, "models2-c")):
         path = tmp_path / "runs" / folder
         path.mkdir(parents=True)
-        (path / "params.json").write_text(json.dumps({"net": folder[:7] if "grid" not in folder else "models1"}))
+        (path / "params.json").write_text(json.dumps({"net": folder[:7] if "grid" not in folder
+                                                      else "models1"}))
         (path / "checkpoint.pt").write_bytes(b"")
         os.utime(path / "checkpoint.pt", (1e9 - age, 1e9 - age))
     (tmp_path / "runs" / "broken").mkdir()
@@ -181,12 +203,16 @@ def test_a_trained_network_is_found_by_its_name_in_its_newest_run(tmp_path, monk
     say_once.cache_clear()
     for _ in range(2):
         assert find_weights("models1") == Path("runs/grid/one/run/checkpoint.pt")
-    assert capsys.readouterr().err == "models1: weights of the newest run, runs/grid/one/run/checkpoint.pt\n"
+    assert (
+        capsys.readouterr().err
+        == "models1: weights of the newest run, runs/grid/one/run/checkpoint.pt\n"
+    )
 
 
 BROKEN_NETS = {
     "(2, 10)": "return images.flatten(1)[:, :10]",
-    "forward fails for images (2, 1, 224, 224)": "return torch.nn.functional.linear(images.flatten(1), torch.zeros(136, 7))",
+    "forward fails for images (2, 1, 224, 224)":
+        "return torch.nn.functional.linear(images.flatten(1), torch.zeros(136, 7))",
     "torch.nn.Module": None,
 }
 
@@ -195,7 +221,8 @@ BROKEN_NETS = {
 def test_a_network_that_breaks_the_contract_is_named(said, tmp_path, monkeypatch):
     body = BROKEN_NETS[said]
     base = "torch.nn.Module" if body else "object"
-    text = f"import torch\nclass Net({base}):\n    def forward(self, images):\n        {body or 'return images'}\n"
+    text = (f"import torch\nclass Net({base}):\n    def forward(self, images):\n"
+            f"        {body or 'return images'}\n")
     (tmp_path / "models9.py").write_text(text)
     monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
     monkeypatch.setattr(networks, "NETS", tmp_path)
@@ -226,7 +253,9 @@ def test_saliency_finds_the_pixels_that_an_answer_comes_from():
     class Net(torch.nn.Module):
         def forward(self, images):
             answer = torch.zeros(len(images), 68, 2) + 0 * images.sum()
-            return (answer + torch.stack([2 * images[:, 0, 3, 4], images[:, 0, 7, 1]], -1)[:, None]).flatten(1)
+            return (answer
+                    + torch.stack([2 * images[:, 0, 3, 4], images[:, 0, 7, 1]],
+                                  -1)[:, None]).flatten(1)
 
     heat = saliency(Net(), torch.rand(1, 16, 16), 5)
     assert heat.shape == (16, 16) and heat[3, 4] == 2 and heat[7, 1] == 1 and heat.sum() == 3

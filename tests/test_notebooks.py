@@ -1,4 +1,5 @@
-"""The three notebooks: run by papermill from any folder, refuse unknown parameters, and show what they say (nbval)."""
+"""The three notebooks: run by papermill from any folder, refuse unknown parameters, and show what
+they say (nbval)."""
 
 import csv
 import os
@@ -37,7 +38,8 @@ def test_a_parameter_that_does_not_exist_fails_the_run(tmp_path):
 
 
 def test_papermill_finds_the_project_from_any_folder(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "papermill", str(NOTEBOOKS[2]), "out.ipynb"], cwd=tmp_path,
+    done = subprocess.run([sys.executable, "-m", "papermill", str(NOTEBOOKS[2]), "out.ipynb"],
+                          cwd=tmp_path,
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
 
@@ -56,9 +58,11 @@ def test_papermill_runs_on_the_official_data(notebook, official_path, tmp_path, 
 def test_outputs_are_what_the_cells_print(tmp_path):
     """Strict nbval over the three committed notebooks, in a copy: notebook 2 writes below runs/."""
     home = copy_of_the_repository(tmp_path / "clone")
-    done = subprocess.run([sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-q", "-p", "no:cacheprovider",
+    done = subprocess.run([sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-q",
+                           "-p", "no:cacheprovider",
                            *(str(home / "notebooks" / path.name) for path in NOTEBOOKS)],
-                          cwd=home, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(home)})
+                          cwd=home, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(home)})
     assert done.returncode == 0, done.stdout[-6000:]
     assert "passed" in done.stdout
 
@@ -84,15 +88,22 @@ def test_notebooks_together_stay_small():
 def test_a_network_swapped_in_as_the_readme_tells_trains_and_gets_its_row(tiny_zip, tmp_path):
     """models9.py is the README's own text; papermill trains it for two epochs by name."""
     home = copy_of_the_repository(tmp_path / "clone")
-    block = re.search(r"Write `models/models9\.py`.*?```python\n(.*?)```", (HOME / "README.md").read_text(), re.S)[1]
+    block = re.search(r"Write `models/models9\.py`.*?```python\n(.*?)```",
+                      (HOME / "README.md").read_text(), re.S)[1]
     (home / "models" / "models9.py").write_text(textwrap.dedent(block))
     notebook = home / "notebooks" / NOTEBOOKS[1].name
-    done = subprocess.run([sys.executable, "-m", "papermill", str(notebook), "out.ipynb", "-p", "net", "models9", "-p",
-                           "epochs", "2", "-p", "data", str(tiny_zip), "--no-progress-bar"], cwd=home, capture_output=True,
+    done = subprocess.run([sys.executable, "-m", "papermill", str(notebook), "out.ipynb", "-p",
+                           "net", "models9", "-p",
+                           "epochs", "2", "-p", "data", str(tiny_zip), "--no-progress-bar"],
+                           cwd=home, capture_output=True,
                           text=True, env={**os.environ, "PYTHONPATH": str(home)})
     assert done.returncode == 0, done.stderr[-3000:]
     rows = list(csv.DictReader((home / "runs" / "results.csv").open()))
-    assert [row["net"] for row in rows] == ["models9"] and float(rows[0]["nme"]) > 0 and rows[0]["epochs"] == "2"
+    assert (
+        [row["net"] for row in rows] == ["models9"]
+        and float(rows[0]["nme"]) > 0
+        and rows[0]["epochs"] == "2"
+    )
 
 
 FAKE_PIP = """
@@ -103,8 +114,10 @@ print("pip", *sys.argv[1:], "in", os.getcwd())
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem[:1])
 def test_on_colab_the_first_cell_fetches_and_installs_the_project(notebook, tmp_path):
-    """In a bare folder, with google.colab and pip faked and the address led to this repository; twice, as after a restart."""
-    cells = [cell.source for cell in nbformat.read(notebook, 4).cells if cell.cell_type == "code"][:1]
+    """In a bare folder, with google.colab and pip faked and the address led to this repository;
+    twice, as after a restart."""
+    cells = [cell.source for cell in nbformat.read(notebook, 4).cells
+             if cell.cell_type == "code"][:1]
     assert len(cells[0].splitlines()) <= 6
     bare, fake, origin = tmp_path / "content", tmp_path / "fake", tmp_path / "origin"
     bare.mkdir()
@@ -119,12 +132,16 @@ def test_on_colab_the_first_cell_fetches_and_installs_the_project(notebook, tmp_
     environment = {**os.environ, "PYTHONPATH": str(fake), "GIT_CONFIG_COUNT": "1",
                    "GIT_CONFIG_KEY_0": f"url.file://{origin}.insteadOf",
                    "GIT_CONFIG_VALUE_0": "https://github.com/hhosseinian/Face_Recognition"}
-    script = "\n".join(["import google.colab", *cells, "import data_load, os", "print(data_load.__file__, os.getcwd())"])
+    script = "\n".join(["import google.colab", *cells, "import data_load, os",
+                        "print(data_load.__file__, os.getcwd())"])
     (bare / "cell.ipy").write_text(script)
     for _ in range(2):
-        done = subprocess.run([sys.executable, "-m", "IPython", "--no-banner", "cell.ipy"], cwd=bare, env=environment,
+        done = subprocess.run([sys.executable, "-m", "IPython", "--no-banner", "cell.ipy"],
+                              cwd=bare, env=environment,
                               capture_output=True, text=True)
-        assert done.returncode == 0 and "Error" not in done.stdout + done.stderr, done.stdout + done.stderr
+        assert done.returncode == 0 and "Error" not in done.stdout + done.stderr, (
+            done.stdout + done.stderr
+        )
         home = bare / "Face_Recognition"
         assert f"pip install --quiet --editable . in {home}" in done.stdout
         assert done.stdout.split()[-1] == str(home)

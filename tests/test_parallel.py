@@ -1,4 +1,5 @@
-"""Training shared by processes: every row once, the first alone writes, a lost one is told and the run goes on."""
+"""Training shared by processes: every row once, the first alone writes, a lost one is told and the
+run goes on."""
 
 import csv
 import os
@@ -26,14 +27,20 @@ def test_processes_leave_nothing_out_and_double_nothing(length, size, world):
             DistributedBatchSampler(sampler, size, 0, world)
         return
     shares = [list(DistributedBatchSampler(sampler, size, rank, world)) for rank in range(world)]
-    assert sorted(row for share in shares for batch in share for row in batch) == list(range(length))
-    assert len({len(share) for share in shares}) == 1 and all(batch for share in shares for batch in share)
-    assert all(len(share) == len(DistributedBatchSampler(sampler, size, 0, world)) for share in shares)
+    assert sorted(row for share in shares for batch in share
+                  for row in batch) == list(range(length))
+    assert len({len(share) for share in shares}) == 1 and all(
+        batch for share in shares for batch in share
+    )
+    assert all(len(share) == len(DistributedBatchSampler(sampler, size, 0, world))
+               for share in shares)
 
 
 def test_a_notebook_launches_a_process_a_gpu_and_trains_alone_without(monkeypatch):
     asked = []
-    fake = types.SimpleNamespace(notebook_launcher=lambda function, num_processes: asked.append((function(), num_processes)))
+    fake = types.SimpleNamespace(
+        notebook_launcher=lambda function, num_processes: asked.append((function(), num_processes))
+    )
     monkeypatch.setitem(sys.modules, "accelerate", fake)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert launch(2, max, 1, 5) == 5 and not asked
@@ -45,10 +52,13 @@ def test_a_notebook_launches_a_process_a_gpu_and_trains_alone_without(monkeypatc
 def launched(tiny_zip, out, epochs, *more):
     """Two processes on the CPU, as a user launches them."""
     pytest.importorskip("accelerate", reason="optional: pip install accelerate")
-    words = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
-             str(HOME / "train.py"), "--net", "models4", "--data", str(tiny_zip), "--epochs", str(epochs),
+    words = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes",
+             "2",
+             str(HOME / "train.py"), "--net", "models4", "--data", str(tiny_zip), "--epochs",
+             str(epochs),
              "--batch-size", "16", "--device", "cpu", "--out", str(out), *more]
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=HOME,
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            cwd=HOME,
                             env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
@@ -62,9 +72,12 @@ def test_two_processes_train_as_one_does(tiny_zip, tmp_path, command):
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert out.count("minutes") == 1, "only the first process tells"
-    found = sorted(path.name.split(".")[0] for path in (tmp_path / "two").iterdir() if path.name[0] != ".")
-    assert found in (["checkpoint", "curves", "last", "params"], ["checkpoint", "curves", "events", "last", "params"])
-    done = command("train.py", "--net", "models4", "--data", tiny_zip, "--epochs", 4, "--batch-size", 16, "--device", "cpu",
+    found = sorted(path.name.split(".")[0] for path in (tmp_path / "two").iterdir()
+                   if path.name[0] != ".")
+    assert found in (["checkpoint", "curves", "last", "params"],
+                     ["checkpoint", "curves", "events", "last", "params"])
+    done = command("train.py", "--net", "models4", "--data", tiny_zip, "--epochs", 4,
+                   "--batch-size", 16, "--device", "cpu",
                    "--out", tmp_path / "one")
     assert done.returncode == 0, done.stderr
     one, two = nme(tmp_path / "one"), nme(tmp_path / "two")
@@ -78,7 +91,8 @@ def test_a_lost_process_is_told_and_the_run_goes_on_from_its_last_epoch(tiny_zip
     while not (tmp_path / "run" / "last.pt").exists():
         assert time.time() < until and process.poll() is None
         time.sleep(0.2)
-    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True,
+                              text=True).stdout.split()
     os.kill(int(children[-1]), signal.SIGKILL)
     _, err = process.communicate(timeout=120)
     assert process.returncode != 0 and "go on with --resume" in err, err[-3000:]

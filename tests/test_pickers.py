@@ -36,11 +36,15 @@ def test_menus_offer_arrays_by_their_labels(front_end, monkeypatch):
     """ipywidgets compares options with ==, which has no single answer for arrays."""
     made, called = [], []
     interact = ipywidgets.interact
-    monkeypatch.setattr(ipywidgets, "interact", lambda draw, **choices: made.append(interact(draw, **choices)))
+    monkeypatch.setattr(ipywidgets, "interact",
+                        lambda draw, **choices: made.append(interact(draw, **choices)))
     photos = [("one", np.zeros((2, 2))), ("two", np.ones((2, 2)))]
     pick(lambda **choice: called.append(choice), photo=photos, numbered=[False, True])
     menus = {menu.description: menu for menu in made[0].widget.children if hasattr(menu, "options")}
-    assert menus["photo"].options == ("one", "two") and menus["numbered"].options == ("False", "True")
+    assert menus["photo"].options == ("one", "two") and menus["numbered"].options == (
+        "False",
+        "True",
+    )
     menus["photo"].value = "two"
     menus["numbered"].value = "True"
     assert called[-1]["photo"] is photos[1][1] and called[-1]["numbered"] is True

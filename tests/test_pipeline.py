@@ -38,9 +38,13 @@ def test_sixty_eight_sensible_points_on_a_real_face(hopper_face):
     """Places read off the photo by eye, to a tenth of the distance between the eyes."""
     points = hopper_face.points
     unit = np.linalg.norm(points[45] - points[36])
-    places = ((range(36, 42), (219, 190)), (range(42, 48), (303, 189)), ([8], (272, 332)), (range(48, 68), (267, 273)))
+    places = ((range(36, 42), (219, 190)), (range(42, 48), (303, 189)), ([8], (272, 332)),
+              (range(48, 68), (267, 273)))
     for rows, place in places:
-        assert np.linalg.norm(points[list(rows)].mean(0) - place) < 0.12 * unit, (list(rows), points[list(rows)].mean(0))
+        assert np.linalg.norm(points[list(rows)].mean(0) - place) < 0.12 * unit, (
+            list(rows),
+            points[list(rows)].mean(0),
+        )
     assert hopper_face.box.shape == (4,) and 0.5 < hopper_face.confidence <= 1
     assert hopper_face.point_confidence.shape == (68,)
 
@@ -63,7 +67,8 @@ def test_points_follow_the_photo_when_it_is_padded_or_enlarged(detector, hopper,
     padded = cv2.copyMakeBorder(image, 0, 40, 64, 0, cv2.BORDER_CONSTANT)
     larger = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
     unit = np.linalg.norm(hopper_face.points[45] - hopper_face.points[36])
-    for points in (detector(padded)[0].points - [64, 0], (detector(larger)[0].points + 0.5) / 2 - 0.5):
+    for points in (detector(padded)[0].points - [64, 0],
+                   (detector(larger)[0].points + 0.5) / 2 - 0.5):
         assert np.median(np.linalg.norm(points - hopper_face.points, axis=1)) < 0.05 * unit
 
 
@@ -73,7 +78,8 @@ def test_no_face_one_face_many_faces(detector):
     faces = detector(scene)
     matched = 0
     for t in truth:
-        errors = [np.linalg.norm(f.points - t, axis=1).mean() / np.linalg.norm(t[45] - t[36]) for f in faces]
+        errors = [np.linalg.norm(f.points - t, axis=1).mean() / np.linalg.norm(t[45] - t[36])
+                  for f in faces]
         matched += min(errors, default=1) < 0.15
     assert matched >= 4
     assert len(find_keypoints([scene, scene[:50, :50]])) == 2
@@ -81,7 +87,8 @@ def test_no_face_one_face_many_faces(detector):
 
 def test_a_list_of_photos_gives_what_each_of_them_gives(detector, hopper):
     """Their crops go through the network together; one photo has no face, some have several."""
-    photos = [hopper[1], np.full((90, 120, 3), 90, np.uint8), draw_scene(3, faces=6)[0], draw_scene(4, faces=2)[0]]
+    photos = [hopper[1], np.full((90, 120, 3), 90, np.uint8), draw_scene(3, faces=6)[0],
+              draw_scene(4, faces=2)[0]]
     together = detector.detect_batch(photos)
     assert [len(accepted) for accepted, _ in together] == [len(detector(photo)) for photo in photos]
     for photo, (accepted, rejected) in zip(photos, together, strict=True):
@@ -90,7 +97,9 @@ def test_a_list_of_photos_gives_what_each_of_them_gives(detector, hopper):
         for face, other in zip(accepted, alone[0], strict=True):
             np.testing.assert_allclose(face.points, other.points, atol=0.05)
             assert face.confidence == pytest.approx(other.confidence, abs=1e-3)
-    assert [len(faces) for faces in find_keypoints(photos * 6)] == [len(accepted) for accepted, _ in together] * 6
+    assert [len(faces) for faces in find_keypoints(photos * 6)] == [
+        len(accepted) for accepted, _ in together
+    ] * 6
     assert find_keypoints([]) == []
 
 
@@ -106,11 +115,13 @@ def test_a_face_cut_by_the_border_keeps_its_points(detector, hopper, hopper_face
 def test_given_boxes_are_answered_one_by_one_in_order_and_as_in_training(detector, tiny):
     frames = split_frames(tiny, "official", "test")
     points = np.array(
-        [detector.predict_boxes(frames.image(i), [tight_box(frames.points[i])])[0].points for i in range(len(frames))]
+        [detector.predict_boxes(frames.image(i), [tight_box(frames.points[i])])[0].points
+         for i in range(len(frames))]
     )
     assert point_errors(points, frames.points).mean() < 6
     boxes = np.float32([[300, 300, 20, 20], [0, 0, 90, 90], [-500, 0, 30, 30]])
-    assert [f.box.tolist() for f in detector.predict_boxes(frames.image(0), boxes)] == boxes.tolist()
+    assert [f.box.tolist()
+            for f in detector.predict_boxes(frames.image(0), boxes)] == boxes.tolist()
 
 
 def test_drawing_leaves_the_photo_and_marks_the_points(hopper, hopper_face):
@@ -134,14 +145,19 @@ def folder(tmp_path, hopper):
 
 
 def test_a_folder_becomes_tables_and_drawings(command, folder, tmp_path):
-    done = command("pipeline.py", folder, "--csv", tmp_path / "o.csv", "--json", tmp_path / "o.jsonl",
+    done = command("pipeline.py", folder, "--csv", tmp_path / "o.csv", "--json",
+                   tmp_path / "o.jsonl",
                    "--draw", tmp_path / "drawn")
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(open(tmp_path / "o.csv")))
     assert [r["name"] for r in rows] == ["a.jpg", "deep/b.png"]
-    assert [json.loads(line)["name"] for line in open(tmp_path / "o.jsonl")] == ["a.jpg", "deep/b.png"]
+    assert [json.loads(line)["name"] for line in open(tmp_path / "o.jsonl")] == [
+        "a.jpg",
+        "deep/b.png",
+    ]
     assert "empty.webp: 0 faces" in done.stdout and [r["identity"] for r in rows] == ["", ""]
-    assert sorted(p.relative_to(tmp_path / "drawn").as_posix() for p in (tmp_path / "drawn").rglob("*.*")) == [
+    assert sorted(p.relative_to(tmp_path / "drawn").as_posix()
+                  for p in (tmp_path / "drawn").rglob("*.*")) == [
         "a.jpg", "deep/b.png", "empty.webp.png"]
 
 
@@ -158,19 +174,29 @@ def test_rejected_faces_are_reported_with_their_confidence(command, folder, dete
     faces, rejected = detector.detect(hopper[1])
     assert len(faces) == 1 and all(face.confidence < MIN_CONFIDENCE for face in rejected)
     strict = KeypointDetector(device="cpu", min_confidence=1.0)
-    assert strict(hopper[1]) == [] and strict.detect(hopper[1])[1][0].confidence == faces[0].confidence
+    assert (
+        strict(hopper[1]) == [] and strict.detect(hopper[1])[1][0].confidence == faces[0].confidence
+    )
     done = command("pipeline.py", folder / "a.jpg", "--min-confidence", "1")
     assert done.returncode == 0 and "a.jpg: 0 faces (" in done.stdout
-    assert f"rejected: confidence at most {faces[0].confidence:.2f}, --min-confidence 1" in done.stdout
+    assert (
+        f"rejected: confidence at most {faces[0].confidence:.2f}, --min-confidence 1" in done.stdout
+    )
 
 
 def test_photos_without_faces_are_listed(command, folder, tmp_path):
     for number in range(25):
         Image.fromarray(np.full((40, 40, 3), 120, np.uint8)).save(folder / f"wall{number:02}.png")
-    done = command("pipeline.py", folder, "--csv", tmp_path / "o.csv", "--without-faces", tmp_path / "none.txt")
-    assert "28 photos, 2 faces\nno face in 26 of them: empty.webp, wall00.png, " in done.stdout, done.stdout
+    done = command("pipeline.py", folder, "--csv", tmp_path / "o.csv", "--without-faces",
+                   tmp_path / "none.txt")
+    assert "28 photos, 2 faces\nno face in 26 of them: empty.webp, wall00.png, " in done.stdout, (
+        done.stdout
+    )
     assert "and 6 more (--without-faces FILE writes all)" in done.stdout
-    assert (tmp_path / "none.txt").read_text().splitlines() == ["empty.webp", *(f"wall{n:02}.png" for n in range(25))]
+    assert (tmp_path / "none.txt").read_text().splitlines() == [
+        "empty.webp",
+        *(f"wall{n:02}.png" for n in range(25)),
+    ]
 
 
 def test_images_of_kinds_that_are_not_read_are_counted(command, folder):
@@ -180,7 +206,8 @@ def test_images_of_kinds_that_are_not_read_are_counted(command, folder):
     done = command("pipeline.py", folder)
     assert done.returncode == 0 and "plain.gif: 0 faces" in done.stdout
     lines = done.stderr.splitlines()
-    assert [line.partition(" (")[0] for line in lines] == ["skipped: 1 .avif file", "skipped: 2 .heic files"], done.stderr
+    assert [line.partition(" (")[0] for line in lines] == ["skipped: 1 .avif file",
+                                                           "skipped: 2 .heic files"], done.stderr
     assert all("convert to JPEG or PNG" in line for line in lines)
 
 
@@ -195,8 +222,11 @@ def test_a_bad_photo_does_not_stop_the_others_and_is_told_at_the_end(command, fo
 def test_given_boxes_give_one_row_each_in_their_order(command, folder, tmp_path, hopper_face):
     box = ",".join(f"{v:.1f}" for v in hopper_face.box)
     (tmp_path / "boxes.csv").write_text(
-        f"name,left,top,width,height\ndeep/b.png,{box}\na.jpg,5,5,40,40\na.jpg,{box}\ndeep/b.png,0,0,30,30\n")
-    done = command("pipeline.py", folder, "--boxes", tmp_path / "boxes.csv", "--csv", "-", "--draw", tmp_path / "drawn")
+        f"name,left,top,width,height\ndeep/b.png,{box}\na.jpg,5,5,40,40\n"
+        f"a.jpg,{box}\ndeep/b.png,0,0,30,30\n"
+    )
+    done = command("pipeline.py", folder, "--boxes", tmp_path / "boxes.csv", "--csv", "-", "--draw",
+                   tmp_path / "drawn")
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(done.stdout.splitlines()))
     assert [(r["name"], float(r["left"])) for r in rows] == [
@@ -204,12 +234,15 @@ def test_given_boxes_give_one_row_each_in_their_order(command, folder, tmp_path,
         ("a.jpg", pytest.approx(hopper_face.box[0], abs=0.06)), ("deep/b.png", 0)]
     assert float(rows[2]["x30"]) == pytest.approx(hopper_face.points[30, 0], abs=3)
     (tmp_path / "boxes.csv").write_text("name,left,top,width,height\nnobody.jpg,1,2,3,4\n")
-    assert "nobody.jpg" in one_line_error(command("pipeline.py", folder, "--boxes", tmp_path / "boxes.csv"), 1)
+    assert "nobody.jpg" in one_line_error(command("pipeline.py", folder, "--boxes",
+                                                  tmp_path / "boxes.csv"), 1)
 
 
 @pytest.mark.parametrize("arguments, code, said", [
-    (("--detector", "yolo"), 2, "invalid choice"), (("--net", "models77"), 2, "no network"), (("--wrong",), 2, "--wrong"),
-    (("--net", "/no/such.pt"), 1, "/no/such.pt"), (("--boxes", "/no/boxes.csv"), 1, "/no/boxes.csv"),
+    (("--detector", "yolo"), 2, "invalid choice"), (("--net", "models77"), 2, "no network"),
+    (("--wrong",), 2, "--wrong"),
+    (("--net", "/no/such.pt"), 1, "/no/such.pt"),
+    (("--boxes", "/no/boxes.csv"), 1, "/no/boxes.csv"),
     (("--draw", "one.png"), 2, "give a folder"),
     (("--min-confidence", "nan"), 2, "nan"), (("--device", "meta"), 2, "meta"),
     (("--csv", "/proc/nowhere/o.csv"), 1, "cannot be written"),
@@ -231,21 +264,24 @@ def test_pts_files_hold_the_points_and_never_go_beside_the_photos(command, folde
     rows = {row["name"]: row for row in csv.DictReader(done.stdout.splitlines())}
     for name, file in (("a.jpg", "a.pts"), ("deep/b.png", "deep/b.pts")):
         points = read_pts((tmp_path / "pts" / file).read_text())
-        np.testing.assert_allclose(points[:, 0], [float(rows[name][f"x{i}"]) for i in range(68)], atol=0.01)
+        np.testing.assert_allclose(points[:, 0], [float(rows[name][f"x{i}"]) for i in range(68)],
+                                   atol=0.01)
     assert "annotations" in one_line_error(command("pipeline.py", folder, "--pts", folder), 2)
 
 
 def test_photos_of_one_name_keep_their_own_rows_and_drawings(command, folder, tmp_path, hopper):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "a.jpg").write_bytes(hopper[0].read_bytes())
-    done = command("pipeline.py", folder, tmp_path / "other", "--csv", "-", "--draw", tmp_path / "drawn")
+    done = command("pipeline.py", folder, tmp_path / "other", "--csv", "-", "--draw",
+                   tmp_path / "drawn")
     assert done.returncode == 0, done.stderr
     names = [r["name"] for r in csv.DictReader(done.stdout.splitlines())]
     assert len(set(names)) == 3 and sum(n.endswith("/a.jpg") for n in names) == 2
     assert len(list((tmp_path / "drawn").rglob("*a.jpg"))) == 2
     twice = command("pipeline.py", folder, folder / "a.jpg", "--csv", "-")
     assert [r["name"] for r in csv.DictReader(twice.stdout.splitlines())] == ["a.jpg", "deep/b.png"]
-    same = command("pipeline.py", folder / "a.jpg", "--csv", tmp_path / "o", "--json", tmp_path / "o")
+    same = command("pipeline.py", folder / "a.jpg", "--csv", tmp_path / "o", "--json",
+                   tmp_path / "o")
     assert "two outputs" in one_line_error(same, 2)
 
 
@@ -254,12 +290,17 @@ def test_odd_photos_and_names_do_not_stop_the_others(command, folder, tmp_path):
     os.rename(os.fsencode(folder / "a.jpg"), os.fsencode(folder) + b"/\xff\xfe.jpg")
     done = command("pipeline.py", folder, "--csv", tmp_path / "o.csv")
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "o.csv").read_bytes().count(b"\n") == 3 and b"\xff\xfe.jpg," in (tmp_path / "o.csv").read_bytes()
+    assert (tmp_path / "o.csv").read_bytes().count(b"\n") == 3 and b"\xff\xfe.jpg," in (
+        tmp_path / "o.csv"
+    ).read_bytes()
 
 
 def test_a_pipe_is_written_to_and_stays_a_pipe(command, folder, tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with open(tmp_path / "text", "wb") as file, subprocess.Popen(["cat", str(tmp_path / "pipe")], stdout=file) as reader:
+    with (
+        open(tmp_path / "text", "wb") as file,
+        subprocess.Popen(["cat", str(tmp_path / "pipe")], stdout=file) as reader,
+    ):
         assert command("pipeline.py", folder / "a.jpg", "--csv", tmp_path / "pipe").returncode == 0
         reader.wait(20)
     assert (tmp_path / "text").read_text().count("\n") == 2 and (tmp_path / "pipe").is_fifo()
@@ -279,12 +320,20 @@ def test_a_detector_of_ones_own_needs_detect_alone(hopper, hopper_face):
     assert point_errors(face.points[None], hopper_face.points[None]).max() < 5
 
 def test_boxes_do_not_matter(detector, hopper, hopper_face):
-    """Boxes that miss by 20 % and are a fifth too small or too large end in the same points: the second crop is our own."""
+    """Boxes that miss by 20 % and are a fifth too small or too large end in the same points: the
+    second crop is our own."""
     rng, moved = np.random.default_rng(0), []
     tight = tight_box(hopper_face.points)
     for _ in range(40):
-        turn, size = rng.uniform(0, 2 * np.pi), tight[2:] * np.exp(rng.uniform(np.log(0.8), np.log(1.25)))
-        center = tight[:2] + tight[2:] / 2 + 0.2 * tight[2:].max() * np.array([np.cos(turn), np.sin(turn)])
+        turn, size = (
+            rng.uniform(0, 2 * np.pi),
+            tight[2:] * np.exp(rng.uniform(np.log(0.8), np.log(1.25))),
+        )
+        center = (
+            tight[:2]
+            + tight[2:] / 2
+            + 0.2 * tight[2:].max() * np.array([np.cos(turn), np.sin(turn)])
+        )
         face = detector.predict_boxes(hopper[1], [[*(center - size / 2), *size]])[0]
         moved.append(point_errors(face.points[None], hopper_face.points[None]).mean())
     assert np.median(moved) < 1.5 and np.max(moved) < 10
@@ -308,7 +357,8 @@ def test_doubles_are_one_face_the_surest(detector, hopper_face):
     """The same face again, a little off; one that holds it, one inside; and somebody beside."""
     points = hopper_face.points
     middle, width = points.mean(0), np.ptp(points[:, 0])
-    others = [points + 0.1 * width, middle + (points - middle) * 2.2, middle + (points - middle) * 0.4,
+    others = [points + 0.1 * width, middle + (points - middle) * 2.2,
+              middle + (points - middle) * 0.4,
               points + (1.1 * width, 0)]
     faces = [Face(hopper_face.box, p, confidence) for p, confidence in
              zip([points, *others], (0.9, 0.8, 0.85, 0.7, 0.6), strict=True)]
@@ -351,7 +401,8 @@ def test_small_faces_are_found(detector, hopper, hopper_face):
     photo[60:60 + small.shape[0], 90:90 + small.shape[1]] = small
     faces = detector(photo)
     assert len(faces) == 1
-    assert point_errors(faces[0].points[None], (hopper_face.points * ratio + [90, 60])[None]).mean() < 8
+    assert point_errors(faces[0].points[None],
+                        (hopper_face.points * ratio + [90, 60])[None]).mean() < 8
 
 
 def test_nobody_is_found_where_nobody_is(detector):

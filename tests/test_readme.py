@@ -1,4 +1,5 @@
-"""The README's commands are run as they stand there, on tiny data in the place of the official set."""
+"""The README's commands are run as they stand there, on tiny data in the place of the official
+set."""
 
 import importlib.util
 import os
@@ -14,21 +15,27 @@ TEXT = (HOME / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", TEXT, re.S)
 LINES = [line for kind, block in BLOCKS if kind == "" for line in block.splitlines()]
 SPANS = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", TEXT, flags=re.S))
-COMMANDS = [command for command in (*LINES, *SPANS) if command.startswith(("python ", "papermill "))]
+COMMANDS = [command for command in (*LINES, *SPANS)
+            if command.startswith(("python ", "papermill "))]
 SMALLER = (  # the same, in seconds; and names for what stands for one
     (r"--epochs \d+", "--epochs 1"), (r"epochs=\d+", "epochs=1 audit_epochs=1"),
     (r"(-p net \w+)", r"\1 -p epochs 1 -p data official"), (" …", ""),
-    (r"--net models4 models5 --lr 0.001 0.002 --seed 0 1 2", "--net models4 --lr 0.001 0.002 --batch_size 32"),
-    (r"(audit\.py)", r"\1 --data official --epochs 1"), (r"(ablation\.py)", r"\1 --epochs 1 --table few.csv 'faces alone'"),
+    (r"--net models4 models5 --lr 0.001 0.002 --seed 0 1 2",
+     "--net models4 --lr 0.001 0.002 --batch_size 32"),
+    (r"(audit\.py)", r"\1 --data official --epochs 1"),
+    (r"(ablation\.py)", r"\1 --epochs 1 --table few.csv 'faces alone'"),
     (r"(detectors\.py)", r"\1 --data official --detector haar"),
-    (r"(?s)(speed\.py).*", r"\1 models5 --seconds 0.1"), (r"\bNAME\b", "models4"), (r"\bFOLDER\b", "folder"),
-    (r"\bFILE\b", "net.onnx"), (r"(ship .*) models5$", r"\1 models5-trial"),  # the default keeps weights that find faces
+    (r"(?s)(speed\.py).*", r"\1 models5 --seconds 0.1"), (r"\bNAME\b", "models4"),
+    (r"\bFOLDER\b", "folder"),
+    # the default keeps weights that find faces
+    (r"\bFILE\b", "net.onnx"), (r"(ship .*) models5$", r"\1 models5-trial"),
 )
 
 
 @pytest.fixture(scope="module")
 def clone(tiny_zip, tmp_path_factory):
-    """A copy of the repository with a photo, a folder and a clip in it; tiny data are its official set."""
+    """A copy of the repository with a photo, a folder and a clip in it; tiny data are its official
+    set."""
     import cv2
 
     from research.synthetic_faces import draw_scene
@@ -38,7 +45,9 @@ def clone(tiny_zip, tmp_path_factory):
     (home / "folder").mkdir()
     cv2.imwrite(str(home / "photo.jpg"), scene)
     cv2.imwrite(str(home / "folder" / "another.png"), scene)
-    (home / "folder" / "boxes.csv").write_text("name,left,top,width,height\nanother.png,60,60,80,80\n")
+    (home / "folder" / "boxes.csv").write_text(
+        "name,left,top,width,height\nanother.png,60,60,80,80\n"
+    )
     clip = cv2.VideoWriter(str(home / "clip.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 10, (240, 200))
     for _ in range(5):
         clip.write(scene)
@@ -48,9 +57,11 @@ def clone(tiny_zip, tmp_path_factory):
 
 def run(words, clone, tiny_zip):
     """Run words in the clone -> '' or what went wrong."""
-    program = [sys.executable, *(["-m", "papermill"] if words[0] == "papermill" else []), *words[1:]]
+    program = [sys.executable, *(["-m", "papermill"] if words[0] == "papermill" else []),
+               *words[1:]]
     done = subprocess.run(program, cwd=clone, capture_output=True, text=True, timeout=600,
-                          env={**os.environ, "PYTHONPATH": str(clone), "FACIAL_KEYPOINTS_DATA": str(tiny_zip)})
+                          env={**os.environ, "PYTHONPATH": str(clone),
+                               "FACIAL_KEYPOINTS_DATA": str(tiny_zip)})
     return done.stdout[-500:] + done.stderr[-1500:] if done.returncode else ""
 
 
@@ -85,12 +96,14 @@ def test_the_lines_of_python_run(clone, tiny_zip):
     block = next(block for kind, block in BLOCKS if kind == "python" and "find_keypoints" in block)
     assert not run(["python", "-c", block], clone, tiny_zip)
     done = subprocess.run(
-        [sys.executable, "-c", block], cwd=clone, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(clone)}
+        [sys.executable, "-c", block], cwd=clone, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(clone)}
     )
     assert "(68, 2)" in done.stdout
 
 
 def test_options_of_the_table_exist():
-    done = subprocess.run([sys.executable, str(HOME / "pipeline.py"), "--help"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, str(HOME / "pipeline.py"), "--help"],
+                          capture_output=True, text=True)
     options = re.findall(r"^\| `(--[a-z]+)", TEXT, re.M)
     assert len(options) >= 6 and all(option in done.stdout for option in options)

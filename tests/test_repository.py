@@ -1,4 +1,5 @@
-"""The repository as a whole: tidy, without what must not be in it, with links that lead somewhere."""
+"""The repository as a whole: tidy, without what must not be in it, with links that lead
+somewhere."""
 
 import re
 import subprocess
@@ -8,14 +9,18 @@ import tomllib
 import pytest
 from conftest import HOME
 
-TRACKED = subprocess.run(["git", "-C", str(HOME), "ls-files", "-z"], capture_output=True, text=True).stdout.split("\0")[:-1]
+TRACKED = subprocess.run(["git", "-C", str(HOME), "ls-files", "-z"], capture_output=True,
+                         text=True).stdout.split("\0")[:-1]
 FILES = [HOME / name for name in TRACKED if (HOME / name).exists()] or [
-    p for p in HOME.rglob("*") if p.is_file() and not {".venv", ".git", "runs", "data"} & set(p.relative_to(HOME).parts)]
-TEXTS = [p for p in FILES if p.suffix in {".py", ".md", ".toml", ".yml", ".yaml", ".ipynb", ".txt", ".cff"}]
+    p for p in HOME.rglob("*") if p.is_file()
+    and not {".venv", ".git", "runs", "data"} & set(p.relative_to(HOME).parts)]
+TEXTS = [p for p in FILES
+         if p.suffix in {".py", ".md", ".toml", ".yml", ".yaml", ".ipynb", ".txt", ".cff"}]
 
 
 def test_ruff_finds_nothing():
-    done = subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", "."], cwd=HOME, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", "."], cwd=HOME,
+                          capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 
@@ -23,7 +28,9 @@ def test_ruff_finds_nothing():
 def test_local_links_lead_somewhere(page):
     for target in re.findall(r"\]\(<?([^)#>]+?)>?(?:#[^)]*)?\)", page.read_text()):
         if not re.match(r"[a-z]+:", target):
-            assert (page.parent / target.replace("%20", " ").replace("%2C", ",")).exists(), f"{page.name}: {target}"
+            assert (page.parent / target.replace("%20", " ").replace("%2C", ",")).exists(), (
+                f"{page.name}: {target}"
+            )
 
 
 def test_every_module_says_on_its_first_line_what_it_is_for():
@@ -49,25 +56,37 @@ def test_the_lock_holds_an_allowed_version_of_everything_but_pytorch():
 
     project = tomllib.loads((HOME / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = [Requirement(line) for line in (*project["dependencies"], *extras["train"], *extras["notebooks"], *extras["test"])]
-    locked = re.findall(r"^([\w.-]+)==([^ ;]+)", (HOME / ".ci" / "requirements.lock").read_text(), re.MULTILINE)
+    wanted = [Requirement(line)
+              for line in (*project["dependencies"], *extras["train"], *extras["notebooks"],
+                           *extras["test"])]
+    locked = re.findall(r"^([\w.-]+)==([^ ;]+)", (HOME / ".ci" / "requirements.lock").read_text(),
+                        re.MULTILINE)
     for requirement in wanted:
         versions = [version for name, version in locked if name == requirement.name]
-        assert versions or requirement.name in ("torch", "facial-keypoints"), f"{requirement.name} is not in requirements.lock"
-        assert all(requirement.specifier.contains(version) for version in versions), requirement.name
+        assert versions or requirement.name in ("torch", "facial-keypoints"), (
+            f"{requirement.name} is not in requirements.lock"
+        )
+        assert all(requirement.specifier.contains(version)
+                   for version in versions), requirement.name
 
 
 def test_pre_commit_and_the_lock_have_the_same_ruff():
-    locked = re.search(r"^ruff==(\S+)", (HOME / ".ci" / "requirements.lock").read_text(), re.MULTILINE)[1]
+    locked = re.search(r"^ruff==(\S+)", (HOME / ".ci" / "requirements.lock").read_text(),
+                       re.MULTILINE)[1]
     assert f"rev: v{locked}" in (HOME / ".pre-commit-config.yaml").read_text()
 
 
 def test_nothing_is_fetched_at_import():
-    """Every module, network and detector is imported where connecting to anything is an error; optional packages may lack."""
-    folders = (HOME, *(HOME / name for name in ("facial_keypoints", "research", "models", "detector_architectures")))
-    modules = sorted({".".join(path.relative_to(HOME).with_suffix("").parts) for path in FILES if path.suffix == ".py"
+    """Every module, network and detector is imported where connecting to anything is an error;
+    optional packages may lack."""
+    folders = (HOME,
+               *(HOME / name
+                 for name in ("facial_keypoints", "research", "models", "detector_architectures")))
+    modules = sorted({".".join(path.relative_to(HOME).with_suffix("").parts) for path in FILES
+                      if path.suffix == ".py"
                       and path.parent in folders and path.stem not in ("__init__", "__main__")})
-    assert {"data_load", "models.models5", "detector_architectures.haar", "research.frames"} <= set(modules)
+    assert {"data_load", "models.models5", "detector_architectures.haar",
+            "research.frames"} <= set(modules)
     script = f"""
 import importlib, socket
 def refuse(*address):

@@ -44,7 +44,12 @@ def test_the_readme_gets_the_table_between_its_markers_and_nothing_else_changes(
                     "<!-- results: make results -->\nold\n<!-- /results -->\nafter\n")
     put_tables(path, summary=summary_table([row]), results=markdown_table([row]))
     text = path.read_text()
-    assert text.startswith("before\n<!--") and text.endswith("-->\nafter\n") and "old" not in text and "\nbetween\n" in text
+    assert (
+        text.startswith("before\n<!--")
+        and text.endswith("-->\nafter\n")
+        and "old" not in text
+        and "\nbetween\n" in text
+    )
     assert f"| {row['nme']:.2f} |" in text
     path.write_text("no markers")
     with pytest.raises(DataError, match="markers"):
@@ -57,16 +62,20 @@ def test_the_committed_readme_shows_the_committed_table():
 
 
 def test_the_summary_has_a_line_a_network_the_best_first(row):
-    rows = [{**row, "net": net, "nme": nme, "nme_own": nme + 1, "split": split, "labels": "published"}
-            for net, nme, split in (("a", 5, "official"), ("b", 4, "official"), ("b", 4.5, "person"))]
+    rows = [{**row, "net": net, "nme": nme, "nme_own": nme + 1, "split": split,
+             "labels": "published"}
+            for net, nme,
+            split in (("a", 5, "official"), ("b", 4, "official"), ("b", 4.5, "person"))]
     lines = summary_table(rows).splitlines()[2:]
-    assert [line.split(" | ")[:4] for line in lines] == [["| `b`", "4.00", "5.00", "4.50"], ["| `a`", "5.00", "6.00", ""]]
+    assert [line.split(" | ")[:4] for line in lines] == [["| `b`", "4.00", "5.00", "4.50"],
+                                                         ["| `a`", "5.00", "6.00", ""]]
 
 
 def test_all_shipped_weights_are_in_the_table_with_a_card_and_small():
     rows = read_results()
     files = sorted(WEIGHTS.glob("models*.pt"))
-    assert {path.stem for path in files} == {r["weights"] for r in rows if "no weights" not in r["weights"]}
+    assert {path.stem for path in files} == {r["weights"] for r in rows
+                                             if "no weights" not in r["weights"]}
     assert sum(path.stat().st_size for path in files) < 30e6
     for path in files:
         assert path.stat().st_size < 8e6 and path.with_suffix(".md").exists()
@@ -80,14 +89,16 @@ def test_shipping_halves_precision_and_keeps_the_answers(tmp_path, monkeypatch):
         monkeypatch.setattr(module, "WEIGHTS", tmp_path)
     ship(source, "models4-copy")
     image = np.random.default_rng(0).random((1, 1, 112, 112), np.float32)
-    a, b = (predict_targets(load_checkpoint(p)[0], image) for p in (source, tmp_path / "models4-copy.pt"))
+    a, b = (predict_targets(load_checkpoint(p)[0], image)
+            for p in (source, tmp_path / "models4-copy.pt"))
     np.testing.assert_allclose(a, b, atol=5e-3)
 
 
 def test_networks_too_large_to_ship_keep_their_rows_and_curves(tiny_zip, tmp_path, monkeypatch):
     source = tmp_path / "run" / "checkpoint.pt"
     content = read_checkpoint(find_weights("models4"))
-    save_checkpoint(source, "models4", content["state_dict"], {}, {}, {**content["data"], "frames": []})
+    save_checkpoint(source, "models4", content["state_dict"], {}, {},
+                    {**content["data"], "frames": []})
     source.with_name("curves.csv").write_text("epoch\n1\n")
     for module in (networks, publish):
         monkeypatch.setattr(module, "WEIGHTS", tmp_path)
@@ -95,11 +106,14 @@ def test_networks_too_large_to_ship_keep_their_rows_and_curves(tiny_zip, tmp_pat
     for _ in range(2):  # the second time in place of the first
         record(source, str(tiny_zip))
     rows = read_results(tmp_path / "unshipped.csv")
-    assert [row["weights"] for row in rows] == ["models4 (no weights)"] * 2  # published and corrected labels, alike here
+    # published and corrected labels, alike here
+    assert [row["weights"] for row in rows] == ["models4 (no weights)"] * 2
     assert (tmp_path / f"curves-models4-{content['data']['split']}.csv").read_text() == "epoch\n1\n"
 
 
-def test_writing_scores_all_and_gives_a_network_one_time_whatever_it_learned(tiny_zip, tmp_path, monkeypatch):
+def test_writing_scores_all_and_gives_a_network_one_time_whatever_it_learned(
+    tiny_zip, tmp_path, monkeypatch
+):
     content = read_checkpoint(find_weights("models4"))
     for module in (networks, publish):
         monkeypatch.setattr(module, "WEIGHTS", tmp_path)
@@ -108,10 +122,13 @@ def test_writing_scores_all_and_gives_a_network_one_time_whatever_it_learned(tin
                                {**content["data"], "split": split, "frames": []})
     for name in ("PUBLISHED", "UNSHIPPED", "README"):
         monkeypatch.setattr(publish, name, tmp_path / name)
-    publish.README.write_text("".join(f"<!-- {name}: -->\n<!-- /{name} -->\n" for name in ("summary", "results")))
+    publish.README.write_text("".join(f"<!-- {name}: -->\n<!-- /{name} -->\n"
+                                      for name in ("summary", "results")))
     write(str(tiny_zip))
     rows = read_results(publish.PUBLISHED)
-    assert sorted(row["weights"] for row in rows) == ["models4"] * 2 + ["models4-person"] * 2  # two kinds of labels, alike here
+    # two kinds of labels, alike here
+    assert sorted(row["weights"] for row in rows) == ["models4"] * 2 + ["models4-person"] * 2
     assert len({row["ms_per_face"] for row in rows}) == 1
     assert markdown_table(rows) in publish.README.read_text()
-    assert markdown_table([row for row in rows if row["weights"] == "models4"]) in (tmp_path / "models4.md").read_text()
+    assert markdown_table([row for row in rows
+                           if row["weights"] == "models4"]) in (tmp_path / "models4.md").read_text()

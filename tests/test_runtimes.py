@@ -18,7 +18,8 @@ from research.export import compile_net, to_onnx
 from research.networks import find_weights, input_size, load_checkpoint, load_net, predict
 from research.transforms import evaluation_transform
 
-WEIGHTS = [path.stem for path in sorted(networks.WEIGHTS.glob("models*.pt")) if "-" not in path.stem]
+WEIGHTS = [path.stem for path in sorted(networks.WEIGHTS.glob("models*.pt"))
+           if "-" not in path.stem]
 EXPORTED = [path.stem for path in sorted(networks.WEIGHTS.glob("models*.onnx"))]
 
 
@@ -28,16 +29,23 @@ def skip_unless_installed(runtime):
 
 
 def difference(net, run, frames):
-    """Largest distance between a runtime's points and PyTorch's, in pixels of the crop, and of the confidences."""
+    """Largest distance between a runtime's points and PyTorch's, in pixels of the crop, and of the
+    confidences."""
     side = input_size(net)
     dataset = FacialKeypointsDataset(frames, evaluation_transform(side))
     n = 8
     crops = np.stack([dataset[i]["image"] for i in range(n)])
     targets, confidence = predict(net, torch.from_numpy(crops))
     own = run(crops)
-    assert own[0].shape == (n, 68, 2) and own[1].shape == (n, 68) and own[0].dtype == own[1].dtype == np.float32
+    assert (
+        own[0].shape == (n, 68, 2)
+        and own[1].shape == (n, 68)
+        and own[0].dtype == own[1].dtype == np.float32
+    )
     assert np.array_equal(run(crops[:1])[0].shape, (1, 68, 2))  # batches of any size
-    return np.abs(own[0] - targets.numpy()).max() * side / 2, np.abs(own[1] - confidence.numpy()).max()
+    return np.abs(own[0] - targets.numpy()).max() * side / 2, np.abs(
+        own[1] - confidence.numpy()
+    ).max()
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -55,14 +63,16 @@ def test_shipped_models_give_the_points_of_their_checkpoints(runtime, name, tiny
     skip_unless_installed(runtime)
     net, _ = load_checkpoint(find_weights(name))
     pixels, confidence = difference(net, load_model(name, runtime), tiny)
-    assert pixels < (0.05 if runtime == "onnx" else 0.5) and confidence < 0.02  # OpenVINO may take bfloat16
+    # OpenVINO may take bfloat16
+    assert pixels < (0.05 if runtime == "onnx" else 0.5) and confidence < 0.02
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
 def test_pytorch_with_fused_layers_moves_no_point_far(weights, tiny):
     net, _ = load_checkpoint(find_weights(weights))
     assert difference(net, compile_net(net, exact=True), tiny)[0] < 0.05
-    assert difference(net, compile_net(net), tiny)[0] < 0.5  # bfloat16, which has eight bits, where it is fast
+    # bfloat16, which has eight bits, where it is fast
+    assert difference(net, compile_net(net), tiny)[0] < 0.5
 
 
 def test_shipped_models_are_small():
@@ -74,7 +84,8 @@ def test_shipped_models_are_small():
 
 def test_runtimes_that_are_not_installed_are_named(monkeypatch):
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if "openvino" in name else find(name))
+    monkeypatch.setattr(importlib.util, "find_spec",
+                        lambda name: None if "openvino" in name else find(name))
     assert installed_runtimes() == ["onnx", "torch"] and choose_runtime("auto") == "onnx"
     with pytest.raises(UsageError, match="pip install openvino"):
         choose_runtime("openvino")
@@ -89,16 +100,20 @@ def test_the_export_command(command, tmp_path, tiny):
     path = tmp_path / "net.onnx"
     done = command("models.py", "export", "models4", "--onnx", path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"written: {path}\n" and not done.stderr, "the exporter's own lines are not shown"
+    assert done.stdout == f"written: {path}\n" and not done.stderr, (
+        "the exporter's own lines are not shown"
+    )
     net, _ = load_checkpoint(find_weights("models4"))
     model = load_model(path, "onnx")
     assert model.side == 112 and difference(net, model, tiny)[0] < 0.05
-    assert "no network" in one_line_error(command("models.py", "export", "models77", "--onnx", path), 2)
+    assert "no network" in one_line_error(command("models.py", "export", "models77", "--onnx",
+                                                  path), 2)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_signals_do_no_harm_once_networks_are_gone(runtime):
-    """OpenVINO 2026.4 left a stack for signals that was freed, and Ctrl-C or a process's end was a crash."""
+    """OpenVINO 2026.4 left a stack for signals that was freed, and Ctrl-C or a process's end was a
+    crash."""
     skip_unless_installed(runtime)
     script = f"""
 import os, signal, models

@@ -1,4 +1,5 @@
-"""Drawn faces: the same for the same seed, exact keypoints, sizes like real ones, and a model that gives nobody away."""
+"""Drawn faces: the same for the same seed, exact keypoints, sizes like real ones, and a model that
+gives nobody away."""
 
 import numpy as np
 import pytest
@@ -44,7 +45,8 @@ def test_frames_of_a_person_are_more_alike_than_those_of_others(tiny):
 
 
 def test_a_network_that_learned_from_real_frames_finds_the_points_where_they_are_said_to_be(tiny):
-    """An independent judge of 'exact': without bias in either direction beyond 2 % of the inter-ocular distance."""
+    """An independent judge of 'exact': without bias in either direction beyond 2 % of the
+    inter-ocular distance."""
     net, _ = load_checkpoint(find_weights("models4"))
     points = predict_frames(net, tiny)
     assert point_errors(points, tiny.points).mean() < 6
@@ -59,7 +61,8 @@ def test_scenes_hold_the_faces_they_say():
 
 
 def test_a_sheet_shows_one_frame_each(command, tmp_path):
-    assert command("research.synthetic_faces", "sheet", "--people", 12, "--out", tmp_path / "s.png").returncode == 0
+    assert command("research.synthetic_faces", "sheet", "--people", 12, "--out",
+                   tmp_path / "s.png").returncode == 0
     assert read_image(tmp_path / "s.png").shape == (240, 1200, 3)
 
 
@@ -75,7 +78,8 @@ def test_the_cache_is_drawn_once_and_whole(tmp_path, monkeypatch):
 def test_a_home_that_cannot_be_written_to_is_no_obstacle(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    monkeypatch.setattr(synthetic_faces, "__file__", str(tmp_path / "clone" / "research" / "synthetic_faces.py"))
+    monkeypatch.setattr(synthetic_faces, "__file__",
+                        str(tmp_path / "clone" / "research" / "synthetic_faces.py"))
     assert sample_archive(people=1, seed=2).parent == tmp_path / "clone" / "data"
 
 
@@ -95,7 +99,8 @@ def test_the_model_is_small_and_holds_statistics_only():
 def test_procrustes_takes_out_place_scale_and_turn():
     shape = np.random.default_rng(0).normal(size=(68, 2))
     angle = 0.4
-    turned = 3 * shape @ np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) + [5, -7]
+    turned = 3 * shape @ np.array([[np.cos(angle), -np.sin(angle)],
+                                   [np.sin(angle), np.cos(angle)]]) + [5, -7]
     linear, offset = align(turned[None], shape)
     np.testing.assert_allclose(turned @ linear[0] + offset[0], shape, atol=1e-9)
 
@@ -120,7 +125,9 @@ def test_components_find_the_modes_that_were_put_in():
 
 @pytest.mark.official
 def test_the_model_can_be_built_again_and_gives_no_face_away(command, official_path, tmp_path):
-    done = command("research.build_appearance_model", "--data", official_path, "--out", tmp_path / "m.npz")
+    done = command("research.build_appearance_model", "--data", official_path, "--out",
+                   tmp_path / "m.npz")
     assert done.returncode == 0, done.stderr
-    numbers = [float(line.split()[-1]) for line in done.stdout.splitlines() if line.startswith("  ")]
+    numbers = [float(line.split()[-1]) for line in done.stdout.splitlines()
+               if line.startswith("  ")]
     assert numbers[0] >= numbers[1] > 0 and (tmp_path / "m.npz").stat().st_size < 4 * 2**20

@@ -1,4 +1,5 @@
-"""Training sets in several archives: the same frames, every one once an epoch, a few archives at a time, little kept."""
+"""Training sets in several archives: the same frames, every one once an epoch, a few archives at a
+time, little kept."""
 
 import numpy as np
 import pytest
@@ -31,7 +32,9 @@ def test_archives_hold_together_what_one_would(folder, tmp_path):
     for row in (0, 20, 47):
         np.testing.assert_array_equal(one.image(row), many.image(rows[row]))
     assert sorted(np.bincount(many.shards)) == [16, 16, 16] and (one.shards == 0).all()
-    assert len(split_frames(many, "official", "training")) == len(split_frames(one, "official", "training"))
+    assert len(split_frames(many, "official", "training")) == len(
+        split_frames(one, "official", "training")
+    )
 
 
 def test_a_second_call_draws_what_is_missing(folder):

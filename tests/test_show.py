@@ -24,7 +24,8 @@ def test_faces_are_drawn_on_a_copy_at_their_points():
     image = np.zeros((100, 120, 3), np.uint8)
     points = np.random.default_rng(0).uniform(30, 70, (68, 2)).astype(np.float32)
     drawn = draw_faces(image, [Face(np.float32([30, 30, 40, 40]), points, 1.0)])
-    assert image.max() == 0 and (drawn[points[:, 1].round().astype(int), points[:, 0].round().astype(int)] > 0).any(1).all()
+    assert image.max() == 0 and (drawn[points[:, 1].round().astype(int),
+                                       points[:, 0].round().astype(int)] > 0).any(1).all()
     assert drawn[:20].max() == 0
 
 
@@ -45,7 +46,8 @@ def test_bars_and_points_stand_where_they_should():
 
 
 def test_names_of_neighbours_do_not_lie_on_one_another():
-    times = {"narrow": 0.86, "cells and offsets": 0.91, "base": 1.07, "side 160": 1.29, "early stage": 1.43, "wide": 1.72,
+    times = {"narrow": 0.86, "cells and offsets": 0.91, "base": 1.07, "side 160": 1.29,
+             "early stage": 1.43, "wide": 1.72,
              "heat maps": 2.04}
     errors = (4.42, 4.46, 4.32, 4.2, 4.2, 4.23, 4.22)
     figure = accuracy_against_time({name: (time, error, error, error) for (name, time), error in
@@ -56,7 +58,8 @@ def test_names_of_neighbours_do_not_lie_on_one_another():
 
 
 def test_runs_share_one_axis_and_heats_lie_on_their_pictures():
-    rows = [{"epoch": "1", "training_loss": "0.5", "validation_nme": "9"}, {"epoch": "2", "training_loss": "0.2",
+    rows = [{"epoch": "1", "training_loss": "0.5", "validation_nme": "9"},
+            {"epoch": "2", "training_loss": "0.2",
                                                                           "validation_nme": "7"}]
     curves_together({"a": rows, "b": rows[:1]})
     assert [line.get_label() for line in plt.gcf().axes[1].lines] == ["a", "b"]

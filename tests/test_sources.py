@@ -1,4 +1,5 @@
-"""Where frames come from: every kind of picture, every layout, the download, and what is said of bad ones."""
+"""Where frames come from: every kind of picture, every layout, the download, and what is said of
+bad ones."""
 
 import functools
 import http.server
@@ -40,7 +41,9 @@ def encoded(image, form, **options):
     return file.getvalue()
 
 
-@pytest.mark.parametrize("form, mode", [("PNG", "RGB"), ("JPEG", "RGB"), ("WEBP", "RGB"), ("BMP", "RGB"), ("TIFF", "RGB"),
+@pytest.mark.parametrize("form, mode",
+                         [("PNG", "RGB"), ("JPEG", "RGB"), ("WEBP", "RGB"), ("BMP", "RGB"),
+                          ("TIFF", "RGB"),
                                         ("PNG", "RGBA"), ("PNG", "P"), ("JPEG", "CMYK")])
 def test_reader_gives_upright_rgb_bytes_whatever_the_file(form, mode):
     image = Image.fromarray(RGB)
@@ -60,7 +63,10 @@ def test_gray_and_16_bit_files_become_three_bytes_a_pixel():
     for data in (png, tiff):
         image = read_image(data.tobytes())
         assert image.dtype == np.uint8 and image.shape == (20, 30, 3)
-        assert np.abs(image[..., 0].astype(int) - ramp // 256).max() <= 1 and (image[..., 0] == image[..., 2]).all()
+        assert (
+            np.abs(image[..., 0].astype(int) - ramp // 256).max() <= 1
+            and (image[..., 0] == image[..., 2]).all()
+        )
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "TIFF"])
@@ -68,7 +74,8 @@ def test_gray_and_16_bit_files_become_three_bytes_a_pixel():
 def test_exif_rotation_is_applied(form, turned):
     exif = Image.Exif()
     exif[274] = turned
-    data = encoded(Image.fromarray(RGB), form, exif=exif, **({"quality": 100} if form != "TIFF" else {}))
+    data = encoded(Image.fromarray(RGB), form, exif=exif,
+                   **({"quality": 100} if form != "TIFF" else {}))
     upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
     image = read_image(data)
     assert image.shape == upright.shape == ((20, 30, 3) if turned < 5 else (30, 20, 3))
@@ -111,7 +118,8 @@ def test_awkward_names_and_links_are_read_and_folders_are_not(tmp_path):
 
 
 @pytest.mark.parametrize("content, said", [(b"", "not a picture"), (b"hello", "not a picture"),
-                                           (encoded(Image.fromarray(RGB), "PNG")[:60], ""), (b"GIF89a", "")])
+                                           (encoded(Image.fromarray(RGB), "PNG")[:60], ""),
+                                           (b"GIF89a", "")])
 def test_damaged_pictures_are_named(tmp_path, content, said):
     path = tmp_path / "broken ü.jpg"
     path.write_bytes(content)
@@ -120,11 +128,14 @@ def test_damaged_pictures_are_named(tmp_path, content, said):
     assert said in str(error.value)
 
 
-@pytest.mark.parametrize("form, options", [("PNG", {}), ("JPEG", {}), ("JPEG", {"progressive": True}), ("WEBP", {}),
-                                           ("BMP", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"})])
+@pytest.mark.parametrize("form, options",
+                         [("PNG", {}), ("JPEG", {}), ("JPEG", {"progressive": True}), ("WEBP", {}),
+                                           ("BMP", {}), ("TIFF", {}),
+                                           ("TIFF", {"compression": "tiff_lzw"})])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
 def test_truncated_pictures_are_told_or_read_as_far_as_they_go(form, options, share):
-    """Decoders differ in whether half a picture is one; none may end otherwise than in a picture of its size or our error."""
+    """Decoders differ in whether half a picture is one; none may end otherwise than in a picture of
+    its size or our error."""
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8))
     data = encoded(noise, form, **options)
     try:
@@ -150,10 +161,12 @@ def test_a_file_too_large_to_be_a_picture_is_not_read(tmp_path):
 def test_a_huge_picture_is_refused_before_decoding(monkeypatch):
     def header(width, height):
         """A PNG of some hundred bytes that says it is of this size."""
-        parts = ((b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(bytes(100))),
+        parts = ((b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
+                 (b"IDAT", zlib.compress(bytes(100))),
                  (b"IEND", b""))
         return b"\x89PNG\r\n\x1a\n" + b"".join(
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts)
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+            for kind, data in parts)
 
     with pytest.raises(DataError, match="60000×60000 pixels.*shrink"):
         read_image(header(60_000, 60_000))
@@ -177,7 +190,9 @@ POINTS = np.random.default_rng(0).uniform(20, 80, (3, 68, 2)).astype(np.float32)
 
 
 def csv_of(points, names):
-    return "\n".join([HEADER, *(",".join([n, *map(str, p.ravel())]) for n, p in zip(names, points, strict=True))]) + "\n"
+    return "\n".join([HEADER,
+                      *(",".join([n, *map(str, p.ravel())]) for n,
+                        p in zip(names, points, strict=True))]) + "\n"
 
 
 def picture(form="JPEG", mode="RGB"):
@@ -186,14 +201,16 @@ def picture(form="JPEG", mode="RGB"):
 
 @pytest.fixture
 def layout(tmp_path):
-    """A folder in the official layout: a JPEG, an RGBA PNG under a .jpg name, and one test frame."""
+    """A folder in the official layout: a JPEG, an RGBA PNG under a .jpg name, and one test
+    frame."""
     folder = tmp_path / "set"
     for side, names in (("training", ["A_00.jpg", "B_00.jpg"]), ("test", ["A_00.jpg"])):
         (folder / side).mkdir(parents=True)
         points = POINTS[:2] if side == "training" else POINTS[2:]
         (folder / f"{side}_frames_keypoints.csv").write_text(csv_of(points, names))
         for name in names:
-            (folder / side / name).write_bytes(picture("PNG", "RGBA") if name[0] == "B" else picture())
+            (folder / side / name).write_bytes(picture("PNG", "RGBA") if name[0] == "B"
+                                               else picture())
     return folder
 
 
@@ -206,12 +223,17 @@ def zipped(folder, path, below=""):
 
 
 def test_folder_zip_and_zip_with_a_folder_of_its_own_read_alike(layout, tmp_path):
-    for path in (layout, zipped(layout, tmp_path / "a.zip"), zipped(layout, tmp_path / "b.zip", "P1-master/data/")):
+    for path in (layout, zipped(layout, tmp_path / "a.zip"),
+                 zipped(layout, tmp_path / "b.zip", "P1-master/data/")):
         frames = load_folder(path)
         assert list(frames.names) == ["training/A_00.jpg", "training/B_00.jpg", "test/A_00.jpg"]
         np.testing.assert_allclose(frames.points, POINTS, rtol=1e-6)
         assert frames.image(1).shape == (90, 100, 3)
-        assert list(frames.people) == ["A", "B", "A"] and list(frames.videos) == ["A_0", "B_0", "A_0"]
+        assert list(frames.people) == ["A", "B", "A"] and list(frames.videos) == [
+            "A_0",
+            "B_0",
+            "A_0",
+        ]
 
 
 def test_annotations_beside_images_are_all_test_rows(layout):
@@ -226,18 +248,22 @@ def test_a_table_of_another_number_of_points_is_refused():
     for points in (15, 67, 69, 98):
         head = ",".join(["name", *map(str, range(2 * points))])
         line = ",".join(["a.jpg", *map(str, range(2 * points))])
-        with pytest.raises(DataError, match=r"t\.csv: " + (f"{points} points a row" if points > 68 else "column")):
+        with pytest.raises(DataError,
+                           match=r"t\.csv: "
+                           + (f"{points} points a row" if points > 68 else "column")):
             read_table(f"{head}\n{line}\n".encode(), "t.csv")
 
 
 def test_photos_not_named_after_people_are_each_their_own(layout):
     (layout / "own" / "images").mkdir(parents=True)
-    for scheme, people in ((("me_00.jpg", "you_00.jpg"), ["me", "you"]), (("IMG_00.jpg", "IMG_01.jpg"), 2),
+    for scheme, people in ((("me_00.jpg", "you_00.jpg"), ["me", "you"]),
+                           (("IMG_00.jpg", "IMG_01.jpg"), 2),
                            (("me_00.jpg", "photo.jpg"), 2)):
         for name in scheme:
             (layout / "own" / "images" / name).write_bytes(picture("JPEG"))
         lines = (layout / "training_frames_keypoints.csv").read_text().splitlines()
-        rows = [",".join([name, *line.split(",")[1:]]) for name, line in zip(("", *scheme), lines, strict=True)]
+        rows = [",".join([name, *line.split(",")[1:]]) for name,
+                line in zip(("", *scheme), lines, strict=True)]
         (layout / "own" / "annotations.csv").write_text("\n".join(rows))
         found = list(load_folder(layout / "own").people)
         assert found == people if isinstance(people, list) else len(set(found)) == people
@@ -328,7 +354,8 @@ def test_links_in_an_archive_lead_nowhere(layout, tmp_path):
     (tmp_path / "b.zip").write_bytes(path.read_bytes())
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "b.zip", "w") as new:
         for name in old.namelist():
-            new.writestr(*((link, "/etc/passwd") if name == link.filename else (name, old.read(name))))
+            new.writestr(*((link, "/etc/passwd") if name == link.filename
+                           else (name, old.read(name))))
     with pytest.raises(DataError, match="A_00.jpg.*not a picture"):
         load_folder(tmp_path / "b.zip").image(0)
 
@@ -336,7 +363,8 @@ def test_links_in_an_archive_lead_nowhere(layout, tmp_path):
 # ---------------------------------------------------------------- the download
 
 class Server(http.server.SimpleHTTPRequestHandler):
-    """Serves one folder, with ranges; breaks off once after `broken` bytes if that is set; `chunked` breaks in a chunk."""
+    """Serves one folder, with ranges; breaks off once after `broken` bytes if that is set;
+    `chunked` breaks in a chunk."""
 
     broken = None
     protocol_version = "HTTP/1.1"
@@ -400,23 +428,35 @@ def test_servers_that_count_badly_and_folders_that_cannot_be_written(server, tmp
 
 
 def test_a_full_disk_leaves_a_part_that_is_gone_on_with(server, tmp_path):
-    pytest.importorskip("resource", reason="needs limits on the size of files, which Windows has not")
+    pytest.importorskip("resource",
+                        reason="needs limits on the size of files, which Windows has not")
     kind, address = server
     (tmp_path / "set.zip").write_bytes(np.random.default_rng(0).bytes(300_000))
     target = tmp_path / "data" / "set.zip"
     text = (
         f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
-        f"from research.download import download\nfrom facial_keypoints.errors import run_command\nfrom pathlib import Path\n"
-        f"run_command(lambda: download([{address + 'set.zip'!r}], Path({str(target)!r}), lambda path: None, *{SAID!r}))"
+        "from research.download import download\nfrom facial_keypoints.errors import "
+        "run_command\nfrom pathlib import Path\n"
+        f"run_command(lambda: download([{address + 'set.zip'!r}], Path({str(target)!r}), lambda "
+        f"path: None, *{SAID!r}))"
     )
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, cwd=HOME)
-    assert done.returncode == 1 and "Traceback" not in done.stderr and "Fetch it by hand" in done.stderr, done.stderr
+    assert (
+        done.returncode == 1
+        and "Traceback" not in done.stderr
+        and "Fetch it by hand" in done.stderr
+    ), done.stderr
     assert not target.exists()
     download([address + "set.zip"], target, lambda path: None, *SAID)
-    assert target.read_bytes() == (tmp_path / "set.zip").read_bytes() and kind.asked[0] == 0 < kind.asked[1] <= 100_000
+    assert (
+        target.read_bytes() == (tmp_path / "set.zip").read_bytes()
+        and kind.asked[0] == 0 < kind.asked[1] <= 100_000
+    )
 
 
-def test_a_page_that_is_no_archive_is_never_taken_for_one_and_the_next_address_is_tried(server, tmp_path, layout):
+def test_a_page_that_is_no_archive_is_never_taken_for_one_and_the_next_address_is_tried(
+    server, tmp_path, layout
+):
     kind, address = server
     (tmp_path / "error.html").write_text("<html>sorry</html>")
     zipped(layout, tmp_path / "good.zip")
@@ -441,7 +481,8 @@ def test_official_comes_from_the_named_place_and_must_be_whole(layout, monkeypat
     shutil.copytree(layout / "test", layout / "other" / "images")
     shutil.copy(layout / "test_frames_keypoints.csv", layout / "other" / "annotations.csv")
     monkeypatch.setenv("FACIAL_KEYPOINTS_DATA", str(layout / "other"))
-    with pytest.raises(DataError, match="not in the layout of the official set"):  # its labels have no shift to take out
+    # its labels have no shift to take out
+    with pytest.raises(DataError, match="not in the layout of the official set"):
         load_official()
     with pytest.raises(DataError, match="2 training rows, expected 3462"):
         check_official(layout)

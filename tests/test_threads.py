@@ -23,7 +23,8 @@ THREADS, CALLS = 8, 48
 def photos():
     """Scenes of one to six synthetic faces."""
     counts = (1, 6, 2, 4, 3, 6, 1, 5)
-    return [draw_scene(seed, faces=count, width=480, height=360)[0] for seed, count in enumerate(counts)]
+    return [draw_scene(seed, faces=count, width=480, height=360)[0] for seed,
+            count in enumerate(counts)]
 
 
 def assert_same(faces, expected):
@@ -94,8 +95,10 @@ def test_find_keypoints_keeps_its_detector(photos):
 @pytest.mark.parametrize("module", ["train", "evaluate", "data_load", "models", "research.export"])
 def test_waiting_threads_sleep_whatever_is_imported_first(module):
     """libgomp prints the policy that it was loaded with."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
-    done = subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True, text=True, cwd=HOME,
+    environment = {name: value for name,
+                   value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    done = subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True,
+                          text=True, cwd=HOME,
                           env={**environment, "OMP_DISPLAY_ENV": "TRUE"})
     assert done.returncode == 0, done.stderr
     if "OMP_WAIT_POLICY" not in done.stderr:

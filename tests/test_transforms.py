@@ -1,4 +1,5 @@
-"""Transforms: pixels and points move together, crops and their inverse are exact, bytes are normalized once."""
+"""Transforms: pixels and points move together, crops and their inverse are exact, bytes are
+normalized once."""
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ from research.transforms import (
 def blob_image(points, height, width, sigma=2.0):
     """A float picture with a round spot at each of a few points; its centroid is the point."""
     y, x = np.mgrid[0:height, 0:width]
-    return np.stack([np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * sigma ** 2)) for px, py in points])
+    return np.stack([np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * sigma ** 2)) for px,
+                     py in points])
 
 
 def centroid(picture):
@@ -32,7 +34,8 @@ def centroid(picture):
 def sample_with(point, height, width):
     picture = (255 * blob_image([point], height, width, 3.0)[0]).astype(np.uint8)
     points = np.tile(np.float32(point), (68, 1))
-    points[0], points[16] = (width * 0.2, height * 0.2), (width * 0.8, height * 0.8)  # the box of the "face"
+    # the box of the "face"
+    points[0], points[16] = (width * 0.2, height * 0.2), (width * 0.8, height * 0.8)
     return {"image": picture, "keypoints": points}
 
 
@@ -50,7 +53,8 @@ def test_rescale_moves_pixels_and_points_alike(height, width, u, v, target):
 
 
 @settings(max_examples=40, deadline=None)
-@given(sizes, sizes, inner, inner, st.floats(-45, 45), st.floats(0.7, 1.4), st.booleans(), st.integers(60, 160))
+@given(sizes, sizes, inner, inner, st.floats(-45, 45), st.floats(0.7, 1.4), st.booleans(),
+       st.integers(60, 160))
 def test_face_crop_moves_pixels_and_points_alike(height, width, u, v, angle, zoom, mirror, side):
     sample = sample_with((u * width, v * height), height, width)
     matrix = crop_matrix(tight_box(sample["keypoints"]), side, zoom, angle, (0.03, -0.02), mirror)
@@ -60,18 +64,23 @@ def test_face_crop_moves_pixels_and_points_alike(height, width, u, v, angle, zoo
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.floats(-500, 3000), st.floats(-500, 3000), st.floats(5, 2000), st.floats(5, 2000), st.floats(-180, 180),
+@given(st.floats(-500, 3000), st.floats(-500, 3000), st.floats(5, 2000), st.floats(5, 2000),
+       st.floats(-180, 180),
        st.booleans(), st.integers(16, 256))
 def test_targets_and_points_are_exact_inverses(left, top, width, height, angle, mirror, side):
-    points = np.random.default_rng(0).uniform((left, top), (left + width, top + height), (68, 2)).astype(np.float32)
+    points = np.random.default_rng(0).uniform((left, top), (left + width, top + height),
+                                              (68, 2)).astype(np.float32)
     matrix = crop_matrix((left, top, width, height), side, 1.1, angle, (0.1, 0), mirror)
     back = to_points(to_targets(points, matrix, side), matrix, side)
     np.testing.assert_allclose(back, points, atol=1e-3 * max(1, np.abs(points).max() / 100))
 
 
 def test_the_edges_of_the_crop_are_minus_one_and_one():
-    matrix = crop_matrix((10, 20, 80, 80), 100)  # 1.25 × 80 = 100: one crop pixel is one image pixel
-    corners = np.array([[0.0, 10.0], [99.0, 109.0]]) + 0.5 * np.array([[-1, -1], [1, 1]]) + [0.5, 0.5]
+    # 1.25 × 80 = 100: one crop pixel is one image pixel
+    matrix = crop_matrix((10, 20, 80, 80), 100)
+    corners = (
+        np.array([[0.0, 10.0], [99.0, 109.0]]) + 0.5 * np.array([[-1, -1], [1, 1]]) + [0.5, 0.5]
+    )
     np.testing.assert_allclose(to_targets(corners, matrix, 100), [[-1, -1], [1, 1]], atol=1e-6)
 
 
@@ -81,7 +90,8 @@ def test_a_large_photo_is_shrunk_without_aliasing_and_points_stay():
     matrix = crop_matrix((700, 350, 1000, 1000), 96)
     crop = crop_image(image, matrix, 96)
     np.testing.assert_allclose(centroid(crop), matrix[:, :2] @ point + matrix[:, 2], atol=0.1)
-    image[::3], image[1::3], image[2::3] = 255, 0, 0  # fine stripes, which plain sampling would turn into wide ones
+    # fine stripes, which plain sampling would turn into wide ones
+    image[::3], image[1::3], image[2::3] = 255, 0, 0
     crop = crop_image(image, matrix, 96)
     assert 70 < crop.min() and crop.max() < 100
 
@@ -111,7 +121,11 @@ def test_mirroring_renames_points_so_that_anatomy_stays(tiny):
     sample = {"image": np.zeros((300, 300), np.uint8), "keypoints": tiny.points[0]}
     for i in range(20):
         points = FaceCrop(64, mirror=True)(sample, np.random.default_rng(i))["keypoints"]
-        assert points[36, 0] < points[45, 0] and points[0, 0] < points[16, 0] and points[48, 0] < points[54, 0]
+        assert (
+            points[36, 0] < points[45, 0]
+            and points[0, 0] < points[16, 0]
+            and points[48, 0] < points[54, 0]
+        )
 
 
 @given(st.integers(4, 60), st.integers(4, 60), st.data())
@@ -122,21 +136,28 @@ def test_random_crop_fits_equal_sizes_and_reaches_every_offset(height, width, da
     crop = RandomCrop((new_height, new_width))(sample, np.random.default_rng(0))
     assert crop["image"].shape == (new_height, new_width)
     left, top = (-crop["keypoints"][0]).astype(int)
-    np.testing.assert_array_equal(crop["image"], sample["image"][top:top + new_height, left:left + new_width])
+    np.testing.assert_array_equal(crop["image"],
+                                  sample["image"][top:top + new_height, left:left + new_width])
 
 
 def test_random_crop_takes_the_last_offset_too_and_says_what_does_not_fit():
     sample = {"image": np.zeros((5, 5), np.uint8), "keypoints": np.zeros((68, 2), np.float32)}
-    offsets = {tuple(RandomCrop(4)(sample, np.random.default_rng(i))["keypoints"][0]) for i in range(60)}
+    offsets = {tuple(RandomCrop(4)(sample, np.random.default_rng(i))["keypoints"][0])
+               for i in range(60)}
     assert offsets == {(0, 0), (0, -1), (-1, 0), (-1, -1)}
     with pytest.raises(ValueError, match="does not fit"):
         RandomCrop(6)(sample)
 
 
 def test_normalize_makes_gray_in_unit_range_and_refuses_a_second_division():
-    white = {"image": np.full((4, 8, 3), 255, np.uint8), "keypoints": np.float32([[-0.5, -0.5], [7.5, 3.5]])}
+    white = {"image": np.full((4, 8, 3), 255, np.uint8),
+             "keypoints": np.float32([[-0.5, -0.5], [7.5, 3.5]])}
     done = Normalize()(white)
-    assert done["image"].shape == (4, 8) and done["image"].dtype == np.float32 and done["image"].max() == 1
+    assert (
+        done["image"].shape == (4, 8)
+        and done["image"].dtype == np.float32
+        and done["image"].max() == 1
+    )
     np.testing.assert_allclose(done["keypoints"], [[-1, -1], [1, 1]])
     with pytest.raises(ValueError, match="divided by 255 twice"):
         Normalize()(done)
@@ -169,7 +190,8 @@ def test_chance_is_handed_in(tiny):
 
 
 def test_to_tensor_puts_channels_first():
-    done = ToTensor()({"image": np.zeros((3, 5, 2), np.float32), "keypoints": np.zeros((68, 2), np.float32)})
+    done = ToTensor()({"image": np.zeros((3, 5, 2), np.float32),
+                       "keypoints": np.zeros((68, 2), np.float32)})
     assert done["image"].shape == (2, 3, 5)
 
 
@@ -183,7 +205,8 @@ def test_every_hardship_changes_the_picture_and_keeps_it_a_picture(hardship, tin
 
 
 def test_wild_jitter_is_wider_but_has_bounds():
-    sample = {"image": np.zeros((80, 80), np.uint8), "keypoints": np.random.default_rng(0).uniform(20, 60, (68, 2))}
+    sample = {"image": np.zeros((80, 80), np.uint8),
+              "keypoints": np.random.default_rng(0).uniform(20, 60, (68, 2))}
     angles = {}
     for wild in (0.0, 1.0):
         crop = FaceCrop(32, angle=18, wild=wild)

@@ -1,4 +1,5 @@
-"""Uses of keypoints: poses of heads whose pose is known, openness, glasses that sit, faces that are hidden."""
+"""Uses of keypoints: poses of heads whose pose is known, openness, glasses that sit, faces that are
+hidden."""
 
 import cv2
 import numpy as np
@@ -23,12 +24,14 @@ def project(shape, rotation, distance, focal, size=(480, 640), center=(0.0, 0.0)
 
 
 def seen_at(angles, place):
-    """The rotation (3, 3) of a head at `place` (3,) whose angles are relative to the line of sight."""
+    """The rotation (3, 3) of a head at `place` (3,) whose angles are relative to the line of
+    sight."""
     return sight_rotation(np.float64(place)) @ rotation_of(*angles)
 
 
 def random_heads(n, seed=0):
-    """Heads of other shapes than ours, in poses to ±30 degrees, before cameras of any focal length, with noise."""
+    """Heads of other shapes than ours, in poses to ±30 degrees, before cameras of any focal length,
+    with noise."""
     rng = np.random.default_rng(seed)
     for _ in range(n):
         shape = mean_head() * rng.normal(1, 0.06, 3) + rng.normal(0, 0.02, (68, 3))
@@ -49,7 +52,8 @@ def test_angles_and_rotations_are_inverses():
 
 
 def test_the_signs_are_as_said():
-    """Yaw > 0: the nose moves to the viewer's right; pitch > 0: down; roll > 0: the viewer's right eye moves down."""
+    """Yaw > 0: the nose moves to the viewer's right; pitch > 0: down; roll > 0: the viewer's right
+    eye moves down."""
     nose = [(rotation_of(*a) @ mean_head()[30])[:2] for a in ((20, 0, 0), (0, 20, 0))]
     assert nose[0][0] > 0.1 and nose[1][1] > (mean_head()[30])[1]
     assert (rotation_of(0, 0, 20) @ mean_head()[45])[1] > 0.1
@@ -73,7 +77,8 @@ def test_poses_of_unknown_heads_and_cameras_are_right_to_three_degrees():
 
 def test_the_mean_head_comes_back_from_its_projections():
     rng = np.random.default_rng(0)
-    points = np.stack([project(mean_head(), rotation_of(*rng.uniform(-40, 40, 3)), 500, 500 * 50) for _ in range(200)])
+    points = np.stack([project(mean_head(), rotation_of(*rng.uniform(-40, 40, 3)), 500, 500 * 50)
+                       for _ in range(200)])
     shape = factorize(points + rng.normal(0, 0.3, points.shape), FLIP_INDICES)
     np.testing.assert_allclose(shape, upright(mean_head()), atol=0.03)
 
@@ -115,7 +120,8 @@ def test_openness_grows_as_lids_and_lips_part():
     wide = shut.copy()
     wide[[41, 40, 47, 46, 67, 66, 65], 1] += 0.1
     assert (eye_openness(wide) > 0.3).all() and mouth_openness(wide) > 0.15
-    np.testing.assert_allclose(eye_openness(np.stack([shut, wide * 7])), eye_openness(np.stack([shut, wide])))
+    np.testing.assert_allclose(eye_openness(np.stack([shut, wide * 7])),
+                               eye_openness(np.stack([shut, wide])))
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +160,8 @@ def test_the_style_blur_leaves_nobody_to_be_found(hopper, command, tmp_path):
     done = command("pipeline.py", tmp_path, "--draw", tmp_path / "hidden", "--style", "blur")
     assert done.stdout == "crowd.png: 8 faces\nhopper.jpg: 1 face\n", done.stderr
     lines = command("pipeline.py", tmp_path / "hidden").stdout.splitlines()
-    assert [line.partition(" (")[0] for line in lines] == ["crowd.png: 0 faces", "hopper.jpg: 0 faces"]
+    assert [line.partition(" (")[0] for line in lines] == ["crowd.png: 0 faces",
+                                                           "hopper.jpg: 0 faces"]
 
 
 def test_a_hidden_face_is_not_found_again(hopper_face):

@@ -1,4 +1,5 @@
-"""Faces in clips: calm when they rest, in time when they move, the same person from frame to frame."""
+"""Faces in clips: calm when they rest, in time when they move, the same person from frame to
+frame."""
 
 import cv2
 import numpy as np
@@ -22,7 +23,8 @@ def detector():
 
 
 def shifted(image, x, y):
-    return cv2.warpAffine(image, np.float64([[1, 0, x], [0, 1, y]]), image.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
+    return cv2.warpAffine(image, np.float64([[1, 0, x], [0, 1, y]]), image.shape[1::-1],
+                          borderMode=cv2.BORDER_REPLICATE)
 
 
 def noisy(image, rng, strength=6):
@@ -44,7 +46,8 @@ def test_a_moving_face_is_less_than_a_frame_late(hopper, detector):
     photo, rng = cv2.resize(hopper[1], None, fx=0.5, fy=0.5), np.random.default_rng(0)
     places = np.stack([40 * np.sin(np.arange(75) / 12), 20 * np.sin(np.arange(75) / 9)], 1)
     start, tracker = detector(photo)[0].points, Tracker(detector)
-    answers = np.array([tracker(noisy(shifted(photo, *place), rng), i / RATE)[0].points for i, place in enumerate(places)])
+    answers = np.array([tracker(noisy(shifted(photo, *place), rng), i / RATE)[0].points for i,
+                        place in enumerate(places)])
     assert lag(answers, start + places[:, None]) < 1
     error = np.linalg.norm(answers - start - places[:, None], axis=-1).mean() / inter_ocular(start)
     assert error < 0.06
@@ -52,7 +55,8 @@ def test_a_moving_face_is_less_than_a_frame_late(hopper, detector):
 
 def test_lag_and_jitter_measure_what_they_say():
     rng = np.random.default_rng(0)
-    truth = np.repeat(np.stack([40 * np.sin(np.arange(80) / 9), 10 * np.cos(np.arange(80) / 7)], 1)[:, None], 68, 1)
+    truth = np.repeat(np.stack([40 * np.sin(np.arange(80) / 9), 10 * np.cos(np.arange(80) / 7)],
+                               1)[:, None], 68, 1)
     for frames in (0, 1, 3):
         assert lag(np.roll(truth, frames, 0), truth) == pytest.approx(frames, abs=0.06)
     still = np.zeros((500, 68, 2)) + rng.normal(0, 0.3, (500, 68, 2))
@@ -64,7 +68,8 @@ def test_the_filter_treats_large_and_small_faces_alike():
     face, moves = rng.uniform(0, 100, (68, 2)), np.cumsum(rng.normal(0, 2, (40, 1, 2)), 0)
     small, large = OneEuroFilter(), OneEuroFilter()
     for i, move in enumerate(moves):
-        np.testing.assert_allclose(7 * small(face + move, i / RATE), large(7 * (face + move), i / RATE), rtol=1e-4)
+        np.testing.assert_allclose(7 * small(face + move, i / RATE),
+                                   large(7 * (face + move), i / RATE), rtol=1e-4)
 
 
 def test_identities_are_kept_and_the_detector_seldom_called(hopper, detector):
@@ -88,12 +93,17 @@ def test_the_command_follows_a_clip_and_draws_it(hopper, command, tmp_path):
         for i in range(12):
             film.write(shifted(photo, 2 * i, i))
     (tmp_path / "bad.mp4").write_bytes(b"no video")
-    done = command("pipeline.py", tmp_path / "clip.avi", tmp_path / "bad.mp4", "--draw", tmp_path / "drawn", "--json",
+    done = command("pipeline.py", tmp_path / "clip.avi", tmp_path / "bad.mp4", "--draw",
+                   tmp_path / "drawn", "--json",
                    tmp_path / "out.jsonl")
-    assert done.returncode == 1 and "12 frames, 1 people, 12 faces" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 1 and "12 frames, 1 people, 12 faces" in done.stdout, (
+        done.stdout + done.stderr
+    )
     assert "bad.mp4" in done.stderr and "clip.avi" not in done.stderr
     rows = read_json(tmp_path / "out.jsonl")
-    assert [row["name"] for row in rows] == [f"clip.avi#{i}" for i in range(12)] and {row["identity"] for row in rows} == {1}
+    assert [row["name"] for row in rows] == [f"clip.avi#{i}" for i in range(12)] and {
+        row["identity"] for row in rows
+    } == {1}
     frames = list(VideoReader(tmp_path / "drawn" / "clip.mp4"))
     assert len(frames) == 12 and frames[0][0].shape == photo.shape
     assert np.abs(frames[0][0].astype(int) - photo).max() > 60  # something is drawn
@@ -110,7 +120,9 @@ def test_a_film_that_could_not_be_written_takes_no_others_place(tmp_path, monkey
             film.write(np.zeros((32, 32, 3), np.uint8))
         film.writer.release()
         film.part.write_bytes(film.part.read_bytes()[:100])
-    assert (tmp_path / "a.mp4").read_bytes() == good and list(tmp_path.iterdir()) == [tmp_path / "a.mp4"]
+    assert (tmp_path / "a.mp4").read_bytes() == good and list(tmp_path.iterdir()) == [
+        tmp_path / "a.mp4"
+    ]
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
         VideoWriter(tmp_path / "file" / "a.mp4", RATE)
@@ -122,9 +134,11 @@ def test_the_style_blur_leaves_nobody_in_a_clip_to_be_found(hopper, command, tmp
     with VideoWriter(tmp_path / "clip.avi", RATE) as film:
         for i in range(12):
             film.write(np.full_like(photo, 90) if i < 4 else shifted(photo, i, 0))
-    done = command("pipeline.py", tmp_path / "clip.avi", "--draw", tmp_path / "hidden.mp4", "--style", "blur")
+    done = command("pipeline.py", tmp_path / "clip.avi", "--draw", tmp_path / "hidden.mp4",
+                   "--style", "blur")
     assert done.returncode == 0 and "8 faces" in done.stdout, done.stdout + done.stderr
-    detector, frames = KeypointDetector(threads=1), [frame for frame, _ in VideoReader(tmp_path / "hidden.mp4")]
+    detector, frames = KeypointDetector(threads=1), [frame for frame,
+                                                     _ in VideoReader(tmp_path / "hidden.mp4")]
     assert len(frames) == 12 and not any(detector(frame) for frame in frames)
 
 

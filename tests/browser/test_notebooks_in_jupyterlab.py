@@ -1,4 +1,5 @@
-"""All cells of the three notebooks in a real JupyterLab: run, menus used, a photo uploaded, no error anywhere."""
+"""All cells of the three notebooks in a real JupyterLab: run, menus used, a photo uploaded, no
+error anywhere."""
 
 import sys
 from pathlib import Path
@@ -27,7 +28,8 @@ def address(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    flags = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    flags = ["--no-sandbox", "--disable-background-networking", "--disable-component-update",
+             "--disable-sync"]
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=find_browser(), args=flags)
         yield browser
@@ -49,7 +51,9 @@ def images_of(cell):
 
 def choose(notebook, cell, menu, label):
     """Choose from a menu of a cell, and wait until its picture is drawn anew."""
-    select = cell.locator(".widget-dropdown", has=notebook.page.locator(".widget-label", has_text=menu)).locator("select")
+    select = cell.locator(".widget-dropdown",
+                          has=notebook.page.locator(".widget-label",
+                                                    has_text=menu)).locator("select")
     before = cell.locator(".jp-OutputArea img").first.get_attribute("src")
     select.select_option(label=label)
     notebook.page.wait_for_function(
@@ -74,7 +78,9 @@ def test_notebook_2_trains_with_progress(address, page):
     notebook.run_all(600)
     assert notebook.errors() == []
     trained = notebook.cell_with("launch(processes")
-    assert "epoch  14/14  training loss" in trained.locator(".jp-OutputArea").inner_text().replace("\xa0", " ")
+    assert "epoch  14/14  training loss" in trained.locator(".jp-OutputArea").inner_text().replace(
+        "\xa0", " "
+    )
 
 
 def test_notebook_3_runs_menus_and_uploads(address, page, hopper, tmp_path):
