@@ -35,9 +35,9 @@ class Face:
     box: np.ndarray
     points: np.ndarray
     confidence: float
-    point_confidence: np.ndarray = None  # (68,) in 0…1
-    pose: Pose = None  # where it was asked for
-    identity: int = None  # of a face that is followed over frames, from 1
+    point_confidence: np.ndarray | None = None  # (68,) in 0…1
+    pose: Pose | None = None  # where it was asked for
+    identity: int | None = None  # of a face that is followed over frames, from 1
 
 
 class KeypointDetector:
@@ -71,10 +71,10 @@ class KeypointDetector:
         self.detector = load_detector(detector) if isinstance(detector, str) else detector
         self.min_confidence, self.tilted = min_confidence, tilted
 
-    def __call__(self, photo):
+    def __call__(self, photo) -> list[Face]:
         return self.detect(photo)[0]
 
-    def detect(self, photo):
+    def detect(self, photo) -> tuple[list[Face], list[Face]]:
         """All faces of a photo: those accepted, the largest first, and the rejected ones, the most
         confident first.
 
@@ -83,14 +83,15 @@ class KeypointDetector:
         """
         return self.detect_batch([photo])[0]
 
-    def detect_batch(self, photos):
+    def detect_batch(self, photos) -> list[tuple[list[Face], list[Face]]]:
         """As `detect`, for a list of photos at once -> a list of pairs (accepted, rejected).
 
         The crops of all photos go through the network together, which pays on GPUs and with several
         threads. All photos are in memory at once.
         """
         images = [as_image(photo) for photo in photos]
-        found, todo, detector = [([], []) for _ in images], range(len(images)), self.detector
+        found: list[tuple[list[Face], list[Face]]] = [([], []) for _ in images]
+        todo, detector = list(range(len(images))), self.detector
         while detector and todo:
             boxes = [self.search(images[index], detector) for index in todo]
             candidates = self._predict([images[index] for index in todo],
@@ -103,12 +104,12 @@ class KeypointDetector:
             detector = getattr(detector, "fallback", None)
             detector = load_detector(detector) if isinstance(detector, str) else detector
         return [(sorted(accepted, key=lambda face: -face.box[2] * face.box[3]),
-                 sorted(rejected, key=lambda face: -face.confidence)) for accepted,
-                 rejected in found]
+                 sorted(rejected, key=lambda face: -face.confidence))
+                for accepted, rejected in found]
 
-    def filter_faces(self, faces):
+    def filter_faces(self, faces: list[Face]) -> list[Face]:
         """The faces that the network is sure enough of, each once, the surest first."""
-        kept = []
+        kept: list[Face] = []
         for face in sorted(faces, key=lambda face: -face.confidence):
             box = tight_box(face.points)
             double = kept and overlap(np.stack([other.box for other in kept]), box,
@@ -118,7 +119,7 @@ class KeypointDetector:
                 kept.append(face)
         return kept
 
-    def search(self, image, detector):
+    def search(self, image: np.ndarray, detector) -> tuple[np.ndarray, ...]:
         """Tight boxes (n, 4) of what a detector finds, and how far each is tilted (n,) in
         degrees."""
         # boxes of a detector without one are tight already
@@ -133,7 +134,7 @@ class KeypointDetector:
             found.append((boxes, np.full(len(boxes), float(angle))))
         return tuple(np.concatenate(column) for column in zip(*found, strict=True))
 
-    def predict_boxes(self, photo, boxes, angles=None):
+    def predict_boxes(self, photo, boxes, angles=None) -> list[Face]:
         """Keypoints at given tight boxes (n, 4): one Face a box, in their order, whatever the
         confidence.
 
@@ -178,7 +179,8 @@ class KeypointDetector:
             )
         return self.model.correct(points), confidence
 
-    def predict_crops(self, grays, boxes, angles):
+    def predict_crops(self, grays: list[np.ndarray], boxes: np.ndarray,
+                      angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Predictions in the crop of one box (n, 4) in each of n gray images: points (n, 68, 2),
         confidence (n, 68)."""
         side = self.model.side
@@ -190,7 +192,7 @@ class KeypointDetector:
         return to_points(targets, matrices, side), confidence
 
 
-def find_keypoints(photo, **options):
+def find_keypoints(photo, **options) -> list:
     """Faces of one photo (path, array or PIL image), or a list of such lists for a list of photos.
 
     `options` are those of KeypointDetector. The detector of the last call is kept: a loop over

@@ -1,6 +1,7 @@
 """Face detectors by name, and tight boxes of the keypoints from their boxes."""
 
 import importlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from facial_keypoints.geometry import mean_head, tight_box
 __all__ = ["DEFAULT_DETECTOR", "detector_names", "from_landmarks", "load_detector", "to_tight"]
 
 
-def load_detector(name):
+def load_detector(name: str):
     """A detector by name. Raises UsageError for a name that is not present."""
     if name not in detector_names():
         raise UsageError(f"no detector {name!r}; present are {', '.join(detector_names())} (files "
@@ -19,7 +20,7 @@ def load_detector(name):
     return importlib.import_module(f"{DETECTORS_MODULE}.{name}").Detector()
 
 
-def to_tight(boxes, fit):
+def to_tight(boxes: np.ndarray, fit: Sequence[float]) -> np.ndarray:
     """A detector's boxes (n, 4) -> tight boxes of the 68 points (n, 4), by its `fit` (x, y, width,
     height).
 
@@ -32,7 +33,7 @@ def to_tight(boxes, fit):
     return np.concatenate([center - tight / 2, tight], 1).astype(np.float32)
 
 
-def from_landmarks(landmarks):
+def from_landmarks(landmarks: np.ndarray) -> np.ndarray:
     """Eyes, nose tip and mouth corners (n, 5, 2), viewer's left first, in pixels -> tight boxes of
     the 68 points (n, 4).
 

@@ -4,11 +4,12 @@ import cv2
 import numpy as np
 
 from facial_keypoints.geometry import mean_head
+from facial_keypoints.pose import Pose
 
 AXIS_COLORS = ((213, 94, 0), (0, 158, 115), (0, 114, 178))  # of the axes x, y, z
 
 
-def draw_axes(image, pose, thickness=None):
+def draw_axes(image: np.ndarray, pose: Pose, thickness: int | None = None) -> None:
     """Draw x (orange), y (green), z (blue, towards the viewer) of a head at its nose, into a uint8
     RGB image."""
     start = mean_head()[30]
@@ -19,9 +20,9 @@ def draw_axes(image, pose, thickness=None):
         return
     width = thickness or max(round(float(np.linalg.norm(pixels[1:] - pixels[0],
                                                         axis=1).max()) / 30), 1)
-    for end, color in zip(pixels[1:], AXIS_COLORS, strict=True):
-        cv2.line(image, *(tuple(round(float(v)) for v in p) for p in (pixels[0], end)), color,
-                 width, cv2.LINE_AA)
+    center, *ends = np.round(pixels).astype(int).tolist()
+    for end, color in zip(ends, AXIS_COLORS, strict=True):
+        cv2.line(image, center, end, color, width, cv2.LINE_AA)
 
 
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, BLACK = (
@@ -35,12 +36,12 @@ PARTS = {  # name: (points, closed line, color)
 }
 
 
-def rgb(color):
+def rgb(color: str) -> tuple[int, ...]:
     """'#rrggbb' -> (r, g, b) in 0…255."""
     return tuple(int(color[i:i + 2], 16) for i in (1, 3, 5))
 
 
-def draw_faces(image, faces):
+def draw_faces(image: np.ndarray, faces) -> np.ndarray:
     """A copy of a uint8 RGB photo (h, w, 3) with the keypoints of its faces drawn, sized to each
     face."""
     canvas = image.copy()

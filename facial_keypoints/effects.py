@@ -10,7 +10,7 @@ from facial_keypoints.pose import head_pose
 
 
 
-def align_matrix(points, side, eyes=0.35):
+def align_matrix(points: np.ndarray, side: int, eyes: float = 0.35) -> np.ndarray:
     """Similarity (2, 3) that puts the centers of the eyes level in a square of `side` pixels, at
     `eyes` of its height."""
     points = np.asarray(points, np.float64)
@@ -22,7 +22,8 @@ def align_matrix(points, side, eyes=0.35):
                                       eyes * side]) - linear @ ((left + right) / 2)])
 
 
-def align_face(image, points, side=160):
+def align_face(image: np.ndarray, points: np.ndarray,
+               side: int = 160) -> tuple[np.ndarray, np.ndarray]:
     """A face cut out with its eyes level, (side, side[, 3]) uint8, and its keypoints (68, 2)
     there."""
     matrix = align_matrix(points, side)
@@ -35,7 +36,7 @@ def align_face(image, points, side=160):
 
 
 @cache
-def glasses_image():
+def glasses_image() -> np.ndarray:
     """Sunglasses as RGBA (160, 400, 4) uint8, the outer corners of the eyes at (80, 70) and (320,
     70)."""
     picture = np.zeros((160, 400, 4), np.uint8)
@@ -50,7 +51,7 @@ def glasses_image():
     return picture
 
 
-def wear_glasses(image, points):
+def wear_glasses(image: np.ndarray, points: np.ndarray) -> None:
     """Put sunglasses on a face of a uint8 RGB image, in place: with its scale and tilt, half seen
     through."""
     corners = np.asarray(points, np.float64)[[36, 45]]
@@ -64,7 +65,7 @@ def wear_glasses(image, points):
                        255).round().astype(np.uint8)
 
 
-def blur_face(image, points):
+def blur_face(image: np.ndarray, points: np.ndarray) -> None:
     """Make a face of a uint8 RGB image unrecognizable, in place: an ellipse around it is left six
     averages wide."""
     points = np.asarray(points, np.float64)

@@ -4,6 +4,8 @@ import argparse
 import importlib
 import os
 import sys
+from collections.abc import Callable
+from typing import NoReturn
 
 
 class DataError(ValueError):
@@ -15,7 +17,7 @@ class UsageError(ValueError):
     2."""
 
 
-def bounded_number(kind, low=None, high=None):
+def bounded_number(kind: type, low=None, high=None) -> Callable:
     """An argparse type: a number of `kind` from `low` to `high`, both included; nan is none."""
     def convert(text):
         value = kind(text)
@@ -30,7 +32,7 @@ def bounded_number(kind, low=None, high=None):
     return convert
 
 
-def import_optional(module, why, package=None):
+def import_optional(module: str, why: str, package: str | None = None):
     """An optional module, or UsageError in one line that says what to install: `package`, if that
     has another name."""
     try:
@@ -41,7 +43,7 @@ def import_optional(module, why, package=None):
         ) from None
 
 
-def nonempty_path(text):
+def nonempty_path(text: str) -> str:
     """An argparse type: the name of a file or folder, which is not empty, as that of a variable
     without a value would be."""
     if not text:
@@ -65,15 +67,15 @@ class PipeSafeStream:
         try:
             return self.stream.write(text)
         except BrokenPipeError:
-            return self.silence()
+            return self.redirect_to_devnull()
 
     def flush(self):
         try:
             self.stream.flush()
         except BrokenPipeError:
-            self.silence()
+            self.redirect_to_devnull()
 
-    def silence(self):
+    def redirect_to_devnull(self):
         """Let all that is still written go nowhere."""
         os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
 
@@ -81,7 +83,7 @@ class PipeSafeStream:
 SEED = bounded_number(int, 0, 2**32 - 1)
 
 
-def run_command(main):
+def run_command(main: Callable) -> NoReturn:
     """Call `main()` and leave the process with its exit code; users' mistakes become one clear
     line."""
     sys.stdout, sys.stderr = (
@@ -98,7 +100,8 @@ def run_command(main):
         print("stopped", file=sys.stderr)
         code = 130
     except BrokenPipeError:  # the reader of answers went away (`--csv - | head`): not worth a word
-        sys.stdout.silence()
+        if isinstance(sys.stdout, PipeSafeStream):
+            sys.stdout.redirect_to_devnull()
         code = 0
     except OSError as error:  # a name too long, a folder that may not be read, a full disk
         print(f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}",

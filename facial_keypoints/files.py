@@ -5,8 +5,10 @@ import io
 import os
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -17,7 +19,7 @@ MAX_COORDINATE = 1e6  # pixels: what is said to be farther away, or wider, is a 
 
 
 @contextmanager
-def atomic_open(path):
+def atomic_open(path: str | os.PathLike) -> Iterator[BinaryIO]:
     """A binary file to write to that takes its name only when all is written: readers see the old
     file or the new."""
     path = Path(os.path.realpath(path))  # a link stays a link, to the new file
@@ -50,7 +52,7 @@ def atomic_open(path):
         raise
 
 
-def refuse_overwriting(inputs, outputs):
+def refuse_overwriting(inputs, outputs) -> None:
     """Raise UsageError if an output would replace an input or another output."""
     taken, places = (
         {os.path.realpath(path) for path in inputs},
@@ -65,14 +67,14 @@ def refuse_overwriting(inputs, outputs):
                              "another place")
 
 
-def atomic_write(path, data):
+def atomic_write(path: str | os.PathLike, data: str | bytes) -> None:
     """Write `data` (str or bytes) to `path`, whole or not at all. Raises DataError where it cannot
     be written."""
     with atomic_open(path) as file:
         file.write(data.encode() if isinstance(data, str) else data)
 
 
-def csv_text(columns, rows, header=True):
+def csv_text(columns, rows, header: bool = True) -> str:
     """Rows as dictionaries -> CSV text with these columns."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -86,26 +88,26 @@ def csv_text(columns, rows, header=True):
 PARSE_ERRORS = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
 
 
-def finite_array(values, *shape):
-    """Nested lists of numbers -> float32 array of that shape. Raises one of NO_FACE."""
+def finite_array(values, *shape: int) -> np.ndarray:
+    """Nested lists of numbers -> float32 array of that shape. Raises one of PARSE_ERRORS."""
     with np.errstate(over="ignore"):
-        array = np.float32(values).reshape(shape)
+        array = np.asarray(values, np.float32).reshape(shape)
     if not (np.abs(array) <= MAX_COORDINATE).all():
         raise ValueError("a number that is not finite, or a million pixels away")
     return array
 
 
-def short_message(error):
+def short_message(error: BaseException) -> str:
     """An error in few words, on one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
-def read_text(path):
+def read_text(path: str | os.PathLike) -> str:
     """The text of a file; bytes in it that are no UTF-8 come back as they were when it is written.
     Raises DataError."""
     return read_bytes(path).decode("utf-8-sig", "surrogateescape").replace("\r\n", "\n")
 
 
-def safe_relative_path(name):
+def safe_relative_path(name: str) -> Path:
     """A photo's name as a path that stays below the folder it is put into."""
     return Path(*(part for part in Path(name).parts if part not in ("/", "..", Path(name).anchor)))

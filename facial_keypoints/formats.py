@@ -5,6 +5,7 @@ import datetime
 import io
 import itertools
 import json
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -21,12 +22,12 @@ CSV_COLUMNS = ["name", "left", "top", "width", "height", "confidence",
            "identity"]
 
 
-def csv_header():
+def csv_header() -> str:
     """First line of the CSV of answers."""
     return ",".join(CSV_COLUMNS) + "\n"
 
 
-def csv_line(name, face):
+def csv_line(name: str, face) -> str:
     """A line of the CSV: name, box, confidence, x0, y0, … x67, y67 in pixels of the photo; identity
     in clips, else empty."""
     text = io.StringIO()
@@ -38,12 +39,12 @@ def csv_line(name, face):
     return text.getvalue()
 
 
-def rounded(rows, digits=2):
+def rounded(rows, digits: int = 2) -> list:
     """An array as nested lists of short numbers."""
     return np.round(np.asarray(rows, np.float64), digits).tolist()
 
 
-def json_line(name, face):
+def json_line(name: str, face) -> str:
     """A line of JSON: name, box, confidence, points as 68 pairs; what else is known: of each point,
     pose, identity."""
     row = {"name": name, "box": rounded(face.box), "confidence": round(float(face.confidence), 4),
@@ -58,7 +59,7 @@ def json_line(name, face):
     return json.dumps(row, ensure_ascii=False) + "\n"
 
 
-def read_json(path):
+def read_json(path: str | os.PathLike) -> list[dict]:
     """The rows of a file of JSON lines as dictionaries, with arrays box (4,) and points (68, 2).
     Raises DataError."""
     rows = []
@@ -153,7 +154,7 @@ class CocoWriter:
         self.file.write(f'], "images": {images}}}\n'.encode("utf-8", "surrogateescape"))
 
 
-def box_polygon(box):
+def box_polygon(box) -> list[float]:
     """A box (4,) as the polygon x0, y0, … of its corners: pycocotools makes masks of polygons."""
     left, top, width, height = (float(v) for v in box)
     return [left, top, left + width, top, left + width, top + height, left, top + height]
@@ -162,13 +163,13 @@ def box_polygon(box):
 WRITERS = {"csv": CsvWriter, "json": JsonWriter, "coco": CocoWriter}
 
 
-def read_coco(path):
+def read_coco(path: str | os.PathLike) -> dict[str, list]:
     """COCO keypoints JSON -> {file name: list of (box (4,), points (68, 2), score)}. Raises
     DataError."""
     try:
         content = json.loads(read_text(path))
         names = {image["id"]: image["file_name"] for image in content["images"]}
-        faces = {name: [] for name in names.values()}
+        faces: dict[str, list] = {name: [] for name in names.values()}
         for row in content["annotations"]:
             points = finite_array(row["keypoints"], 68, 3)[:, :2]
             faces[names[row["image_id"]]].append((finite_array(row["bbox"], 4), points,
@@ -205,13 +206,13 @@ class PtsWriter:
         pass
 
 
-def pts_text(points):
+def pts_text(points: np.ndarray) -> str:
     """Keypoints (68, 2), 0-based pixel centers -> text of a .pts file, which counts from 1."""
     rows = "\n".join(f"{x + 1:.6f} {y + 1:.6f}" for x, y in np.asarray(points, np.float64))
     return f"version: 1\nn_points: {len(points)}\n{{\n{rows}\n}}\n"
 
 
-def read_pts(text, where=".pts"):
+def read_pts(text: str | bytes, where: str = ".pts") -> np.ndarray:
     """Text of a .pts file (1-based) -> keypoints (68, 2) float32, 0-based. Raises DataError naming
     `where`."""
     text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
@@ -229,12 +230,12 @@ def read_pts(text, where=".pts"):
     return points
 
 
-def read_boxes(path):
+def read_boxes(path: str | os.PathLike) -> list[tuple[str, np.ndarray]]:
     """A CSV with columns name, left, top, width, height (tight boxes, pixels) -> list of (name,
     (4,) float32)."""
     try:
-        table = csv.DictReader(io.StringIO(read_text(path)))
-        heads, table = table.fieldnames or [], list(table)
+        reader = csv.DictReader(io.StringIO(read_text(path)))
+        heads, table = reader.fieldnames or [], list(reader)
     except csv.Error as error:
         raise DataError(f"{path}: not a table of comma-separated values ({error})") from None
     missing = [c for c in CSV_COLUMNS[:5] if c not in heads]

@@ -18,14 +18,14 @@ FLIP_INDICES = np.array(
 
 
 
-def tight_box(points):
+def tight_box(points: np.ndarray) -> np.ndarray:
     """Keypoints (…, 68, 2) -> their box (…, 4): left, top, width, height in the same units."""
     points = np.asarray(points, np.float32)
     low, high = points.min(-2), points.max(-2)
     return np.concatenate([low, high - low], -1)
 
 
-def overlap(a, b, of_smaller=False):
+def overlap(a: np.ndarray, b: np.ndarray, of_smaller: bool = False) -> np.ndarray:
     """Intersection over union of boxes (n, 4) with one box (4,); or over the smaller of the two: 1
     for one in the other."""
     low, high = np.maximum(a[:, :2], b[:2]), np.minimum(a[:, :2] + a[:, 2:], b[:2] + b[2:])
@@ -33,20 +33,21 @@ def overlap(a, b, of_smaller=False):
     return both / (np.minimum(*areas) if of_smaller else sum(areas) - both)
 
 
-def inter_ocular(points):
+def inter_ocular(points: np.ndarray) -> np.ndarray:
     """Keypoints (…, 68, 2) -> distance (…) between the outer eye corners, 36 and 45, in the same
     units."""
     return np.linalg.norm(points[..., 36, :] - points[..., 45, :], axis=-1)
 
 
-def yaw_estimate(points):
+def yaw_estimate(points: np.ndarray) -> np.ndarray:
     """Keypoints (…, 68, 2) -> how far a head is turned: 0 frontal, -1 and 1 profiles, by the nose
     tip's place on the jaw."""
     left, nose, right = (points[..., i, 0] for i in (1, 30, 15))
     return np.clip((2 * nose - left - right) / (right - left), -1, 1)
 
 
-def crop_matrix(box, side, zoom=1.0, angle=0.0, shift=(0.0, 0.0), mirror=False):
+def crop_matrix(box, side: int, zoom: float = 1.0, angle: float = 0.0, shift=(0.0, 0.0),
+                mirror: bool = False) -> np.ndarray:
     """Affine (2, 3) float64 that takes pixels of the image to pixels of the square crop around
     `box`.
 
@@ -66,7 +67,7 @@ def crop_matrix(box, side, zoom=1.0, angle=0.0, shift=(0.0, 0.0), mirror=False):
     return np.column_stack([linear, (side - 1) / 2 - linear @ center])
 
 
-def crop_image(image, matrix, side):
+def crop_image(image: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
     """Cut the crop of `crop_matrix` out of a uint8 image (h, w[, 3]) -> (side, side[, 3]); outside
     is black.
 
@@ -98,7 +99,7 @@ def crop_image(image, matrix, side):
                           borderMode=cv2.BORDER_CONSTANT)
 
 
-def to_targets(points, matrix, side):
+def to_targets(points: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
     """Points (…, k, 2) in pixels of the image -> targets, -1…1 from edge to edge of the crop of
     `matrix` (…, 2, 3)."""
     matrix = np.asarray(matrix, np.float64)
@@ -109,7 +110,7 @@ def to_targets(points, matrix, side):
     return ((2 * inside + 1) / side - 1).astype(np.float32)
 
 
-def to_points(targets, matrix, side):
+def to_points(targets: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
     """The inverse of `to_targets`: targets (…, k, 2) -> points in pixels of the image."""
     matrix = np.asarray(matrix, np.float64)
     inside = ((np.asarray(targets, np.float64) + 1) * side - 1) / 2
@@ -122,7 +123,7 @@ HEAD_FILE = SAVED_MODELS / "head.csv"
 
 
 @cache
-def mean_head():
+def mean_head() -> np.ndarray:
     """A mean head: keypoints (68, 3) in units of the inter-ocular distance; x to the viewer's
     right, y down, z away.
 
@@ -131,7 +132,7 @@ def mean_head():
     return np.loadtxt(HEAD_FILE, delimiter=",", skiprows=1).astype(np.float64)
 
 
-def roll_angle(points):
+def roll_angle(points: np.ndarray) -> np.ndarray:
     """Keypoints (…, 68, 2) -> how far faces are tilted clockwise in degrees (…): the rotation that
     fits `head` best."""
     points = np.asarray(points, np.float64)
@@ -142,7 +143,7 @@ def roll_angle(points):
     return np.degrees(np.arctan2(across, along))
 
 
-def affine_residual(points):
+def affine_residual(points: np.ndarray) -> np.ndarray:
     """Keypoints (…, 68, 2) -> how little they look like a head: 0 for one seen from anywhere, 1 for
     noise.
 
@@ -156,7 +157,7 @@ def affine_residual(points):
 
 
 @cache
-def affine_projector():
+def affine_projector() -> np.ndarray:
     """(68, 68): takes centerd points to the nearest that some affine camera sees of `head`."""
     model = mean_head() - mean_head().mean(0)
     return model @ np.linalg.pinv(model)
@@ -166,13 +167,13 @@ def affine_projector():
 MAX_SHAPE_RESIDUAL = 0.15
 
 
-def shape_score(points):
+def shape_score(points: np.ndarray) -> np.ndarray:
     """Keypoints (n, 68, 2) -> (n,) 1 for what may be a head, as 99.9 % of the official labels may,
     0 for what is none."""
     return np.clip(2 - affine_residual(points) / MAX_SHAPE_RESIDUAL, 0, 1)
 
 
-def rotated_copy(size, angle):
+def rotated_copy(size: tuple[int, int], angle: float) -> tuple[np.ndarray, list[int]]:
     """Matrix (2, 3) that turns a picture of size (height, width) by -angle degrees, and the size
     (width, height) to hold it."""
     cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
@@ -183,7 +184,7 @@ def rotated_copy(size, angle):
                                                       (height - 1) / 2)]), new.astype(int).tolist()
 
 
-def boxes_differ(boxes, better, allowed=0.03):
+def boxes_differ(boxes: np.ndarray, better: np.ndarray, allowed: float = 0.03) -> np.ndarray:
     """(n,) True where boxes (n, 4) are off by more than a share of the longer side of better ones,
     in place or in size."""
     side, better_side = boxes[:, 2:].max(1), better[:, 2:].max(1)
@@ -192,7 +193,7 @@ def boxes_differ(boxes, better, allowed=0.03):
     return (away > allowed * better_side) | (np.abs(np.log(side / better_side)) > 1.5 * allowed)
 
 
-def level_boxes(points):
+def level_boxes(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Keypoints (n, 68, 2) -> the boxes (n, 4) that are tight once faces are turned level, and
     their tilts (n,) in degrees."""
     tilt = roll_angle(points)

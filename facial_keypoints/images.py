@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -20,7 +21,7 @@ MAX_PIXELS = 200_000_000
 MAX_BYTES = 1_000_000_000  # of one file
 
 
-def read_image(source):
+def read_image(source: str | os.PathLike | bytes) -> np.ndarray:
     """Read one picture: path or encoded bytes -> uint8 RGB (h, w, 3), turned upright by its EXIF
     tag.
 
@@ -29,9 +30,11 @@ def read_image(source):
     it is missing, no picture, damaged, above MAX_PIXELS (or what FACIAL_KEYPOINTS_MAX_PIXELS says
     instead), or made of 32-bit numbers without a white.
     """
-    is_path = isinstance(source, (str, os.PathLike))
-    name = str(source) if is_path else "picture"
-    data, limit = read_bytes(source) if is_path else bytes(source), pixel_limit()
+    if isinstance(source, (str, os.PathLike)):
+        name, data = str(source), read_bytes(source)
+    else:
+        name, data = "picture", bytes(source)
+    limit = pixel_limit()
     header = read_header(data)
     if header is None:
         raise DataError(f"{name}: not a picture in a known format; save it as PNG, JPEG, WebP, "
@@ -54,7 +57,7 @@ def read_image(source):
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def pixel_limit():
+def pixel_limit() -> int:
     """The most pixels of a picture: MAX_PIXELS, or what FACIAL_KEYPOINTS_MAX_PIXELS says."""
     given = os.environ.get("FACIAL_KEYPOINTS_MAX_PIXELS")
     if given and not (given.isdecimal() and len(given) < 100):
@@ -62,7 +65,7 @@ def pixel_limit():
     return int(given or MAX_PIXELS)
 
 
-def read_bytes(path):
+def read_bytes(path: str | os.PathLike) -> bytes:
     """The bytes of a file: of a real one, that ends. Raises DataError."""
     if (size := size_of(path)) > MAX_BYTES:
         raise DataError(f"{path}: {size:,} bytes, at most {MAX_BYTES:,} are read")
@@ -72,7 +75,7 @@ def read_bytes(path):
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def size_of(path):
+def size_of(path: str | os.PathLike) -> int:
     """Bytes of a real file, that ends. Raises DataError for others."""
     try:
         about = os.stat(path)
@@ -83,7 +86,7 @@ def size_of(path):
     return about.st_size
 
 
-def files_below(folder, endings=IMAGE_ENDINGS):
+def files_below(folder: str | os.PathLike[str], endings=IMAGE_ENDINGS) -> Iterator[str]:
     """Paths of what lies in a folder and its folders and ends so, in order. Raises DataError for
     one that cannot be listed.
 
@@ -92,13 +95,13 @@ def files_below(folder, endings=IMAGE_ENDINGS):
     def refuse(error):
         raise DataError(f"{error.filename}: cannot be listed ({error.strerror})")
 
-    for inside, folders, files in os.walk(folder, onerror=refuse):
+    for inside, folders, files in os.walk(os.fspath(folder), onerror=refuse):
         folders.sort()
         yield from (os.path.join(inside, name) for name in sorted(files)
                     if Path(name).suffix.lower() in endings)
 
 
-def as_image(photo):
+def as_image(photo) -> np.ndarray:
     """A path, encoded bytes, PIL image or array (h, w), (h, w, 1), (h, w, 3), (h, w, 4) -> uint8
     RGB (h, w, 3)."""
     if isinstance(photo, (str, os.PathLike, bytes)):
@@ -124,6 +127,6 @@ def as_image(photo):
     return np.ascontiguousarray(image[..., :3])
 
 
-def to_gray(image):
+def to_gray(image: np.ndarray) -> np.ndarray:
     """uint8 RGB (h, w, 3) -> gray (h, w)."""
     return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)

@@ -50,9 +50,8 @@ class Model:
         pixels, share = self.shift
         if not (pixels or share):
             return points
-        return points - np.float32([0, 1]) * (pixels + share * inter_ocular(points))[
-            :, None, None
-        ].astype(np.float32)
+        shift = pixels + share * inter_ocular(points)[:, None, None]
+        return points - (shift * [0, 1]).astype(np.float32)
 
 
 class Checkpoints:
@@ -78,14 +77,16 @@ def exported_file(net) -> Path | None:
 
 def is_path(net) -> bool:
     """True for a path, False for a name."""
-    return isinstance(net,
-                      os.PathLike) or "/" in net or os.sep in net or net.endswith((".pt", ".onnx"))
+    if isinstance(net, os.PathLike):
+        return True
+    return "/" in net or os.sep in net or net.endswith((".pt", ".onnx"))
 
 
 def find_model(net=DEFAULT_NET, runtime: str = "auto", device: str = "auto") -> Path:
     """The file of a model by name or path. Raises UsageError or DataError that says what to do."""
-    if not needs_pytorch(net, runtime, device):
-        return exported_file(net)
+    exported = exported_file(net)
+    if exported is not None and not needs_pytorch(net, runtime, device):
+        return exported
     if Checkpoints.find is not None:
         return Checkpoints.find(net)
     present = ", ".join(sorted(path.stem for path in SAVED_MODELS.glob("*.onnx")))
@@ -121,16 +122,16 @@ def load_model(net=DEFAULT_NET, runtime: str = "auto", device: str = "auto",
     as many as the runtime chooses. Raises UsageError or DataError.
     """
     path = find_model(net, runtime, device)
-    if needs_pytorch(net, runtime, device):
+    if Checkpoints.load is not None and needs_pytorch(net, runtime, device):
         return Checkpoints.load(path, runtime, device, threads)
     data, values = read_model_file(path)
     if values["crop_scale"] != CROP_SCALE:
         raise DataError(f"{path}: made for crops of {values['crop_scale']} times the box; this "
                         f"version makes {CROP_SCALE}")
     runtime = choose_runtime(runtime)
-    return Model(path, values["side"], compile_onnx(data, values["side"], runtime, threads, path),
-                 runtime,
-                 tuple(map(float, values["shift"])))
+    predict = compile_onnx(data, values["side"], runtime, threads, path)
+    pixels, share = values["shift"]
+    return Model(path, values["side"], predict, runtime, (pixels, share))
 
 
 def compile_onnx(data: bytes, side: int, runtime: str, threads: int = 1, where="model",

@@ -110,6 +110,8 @@ def read_model_file(path: Path):
         expected = {"side": int, "crop_scale": float, "points": int, "sha256": str, "shift": list,
                     "net": str}
         wrong = [key for key, kind in expected.items() if not isinstance(values.get(key), kind)]
+        if "shift" not in wrong and list(map(type, values["shift"])) != [float, float]:
+            wrong.append("shift")
         found = digest(data)
     except (IndexError, *PARSE_ERRORS) as error:
         raise DataError(

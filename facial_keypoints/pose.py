@@ -32,7 +32,7 @@ class Pose:
     camera: np.ndarray
 
 
-def rotation_of(yaw, pitch, roll):
+def rotation_of(yaw: float, pitch: float, roll: float) -> np.ndarray:
     """Angles in degrees -> rotation (3, 3): pitch first, then yaw, then roll."""
     (sy, cy), (sp, cp), (sr, cr) = ((np.sin(np.radians(a)), np.cos(np.radians(a)))
                                 for a in (yaw, pitch, roll))
@@ -43,14 +43,15 @@ def rotation_of(yaw, pitch, roll):
     )
 
 
-def angles_of(rotation):
+def angles_of(rotation: np.ndarray) -> tuple[float, ...]:
     """The inverse of `rotation_of`: yaw, pitch, roll in degrees, yaw within ±90."""
     yaw = np.arcsin(np.clip(rotation[2, 0], -1, 1))
     return tuple(float(a) for a in np.degrees([yaw, np.arctan2(rotation[2, 1], rotation[2, 2]),
                                                np.arctan2(rotation[1, 0], rotation[0, 0])]))
 
 
-def head_pose(points, size=None, focal=None, model=None):
+def head_pose(points: np.ndarray, size: tuple[int, int] | None = None, focal: float | None = None,
+              model: np.ndarray | None = None) -> Pose:
     """Keypoints (68, 2) in pixels -> Pose.
 
     size (height, width) and focal in pixels: of a calibrated camera, whose axis meets the middle of
@@ -62,7 +63,7 @@ def head_pose(points, size=None, focal=None, model=None):
         (mean_head() if model is None else model)[RIGID],
         np.asarray(points, np.float64)[RIGID],
     )
-    if focal is None:
+    if focal is None or size is None:
         focal, center = DISTANCE * weak_perspective_scale(model, seen), seen.mean(0)
     else:
         center = (np.array(size[::-1]) - 1) / 2
@@ -70,17 +71,18 @@ def head_pose(points, size=None, focal=None, model=None):
     _, turn, translation = cv2.solvePnP(model, seen, camera, None, flags=cv2.SOLVEPNP_SQPNP)
     turn, translation = cv2.solvePnPRefineLM(model, seen, camera, None, turn, translation)
     rotation, translation = cv2.Rodrigues(turn)[0], translation.ravel()
-    return Pose(*angles_of(sight_rotation(translation).T @ rotation), rotation, translation, camera)
+    yaw, pitch, roll = angles_of(sight_rotation(translation).T @ rotation)
+    return Pose(yaw, pitch, roll, rotation, translation, camera)
 
 
-def weak_perspective_scale(model, seen):
+def weak_perspective_scale(model: np.ndarray, seen: np.ndarray) -> float:
     """Pixels for each unit of a model (k, 3) that is seen as points (k, 2) from far away, in
     whatever rotation."""
     camera = np.linalg.lstsq(model - model.mean(0), seen - seen.mean(0), rcond=None)[0]
     return max(np.sqrt(np.square(np.linalg.svd(camera, compute_uv=False)).mean()), 1e-9)
 
 
-def sight_rotation(direction):
+def sight_rotation(direction: np.ndarray) -> np.ndarray:
     """The smallest rotation (3, 3) that takes the camera's axis z to a direction (3,)."""
     axis = np.cross([0, 0, 1], direction)
     angle = np.arctan2(np.linalg.norm(axis), direction[2])
@@ -88,13 +90,14 @@ def sight_rotation(direction):
 
 
 
-def openness(points, corners, above, below):
+def openness(points: np.ndarray, corners: tuple[int, int], above: list[int],
+             below: list[int]) -> np.ndarray:
     """Mean distance of upper from lower points / distance of the corners; any batch (…, 68, 2)."""
     width = np.linalg.norm(points[..., corners[0], :] - points[..., corners[1], :], axis=-1)
     return np.linalg.norm(points[..., above, :] - points[..., below, :], axis=-1).mean(-1) / width
 
 
-def eye_openness(points):
+def eye_openness(points: np.ndarray) -> np.ndarray:
     """Keypoints (…, 68, 2) -> (…, 2), the viewer's left and right eye: some 0.3 open, below 0.15
     shut.
 
@@ -105,7 +108,7 @@ def eye_openness(points):
                      openness(points, (42, 45), [43, 44], [47, 46])], -1)
 
 
-def mouth_openness(points):
+def mouth_openness(points: np.ndarray) -> np.ndarray:
     """Keypoints (…, 68, 2) -> (…): height of the gap between the lips / its width; 0 shut, above
     0.3 open."""
     return openness(np.asarray(points), (60, 64), [61, 62, 63], [67, 66, 65])

@@ -53,7 +53,7 @@ class OneEuroFilter:
         return self.points.astype(np.float32)
 
 
-def lowpass_weight(cutoff, passed):
+def lowpass_weight(cutoff, passed: float) -> np.ndarray:
     """Weight of a new value in a low-pass of `cutoff` Hz after `passed` seconds; equation 3 of the
     1€ paper."""
     return 1 / (1 + 1 / (2 * np.pi * np.asarray(cutoff) * passed))
@@ -69,7 +69,7 @@ class Track:
     filter: OneEuroFilter = field(default_factory=OneEuroFilter)
     missed: int = 0
     # where the next look begins; it stays while it fits, else answers would drift with their crops
-    box: np.ndarray = None
+    box: np.ndarray | None = None
 
 
 class Tracker:
@@ -106,7 +106,7 @@ class Tracker:
         self.frames += 1
         return [self.smoothed_face(track, seconds) for track in self.tracks if not track.missed]
 
-    def missed(self):
+    def missed(self) -> list:
         """The faces that are not found just now, where they were last."""
         return [track.face for track in self.tracks if track.missed]
 

@@ -4,9 +4,11 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import numpy as np
 from tqdm import tqdm
 
 from facial_keypoints.errors import DataError, UsageError
@@ -52,16 +54,16 @@ class VideoReader:
             raise DataError(f"{self.name}: no frame could be read")
 
     @property
-    def cut(self):
+    def cut(self) -> bool:
         """True if clearly fewer frames came than the file says it has; some kinds of files only
         estimate their number."""
         return self.length is not None and self.count < 0.9 * self.length - 1
 
-    def close(self):
+    def close(self) -> None:
         self.capture.release()
 
 
-def utf8_name(name):
+def utf8_name(name: str) -> str:
     """A name that OpenCV can be given: it ends the process for one that is not UTF-8. Raises
     DataError."""
     try:
@@ -90,9 +92,9 @@ class VideoWriter:
         os.close(handle)
         self.part = Path(name)
 
-    def write(self, image):
+    def write(self, image: np.ndarray) -> None:
         if self.writer is None:
-            codec = cv2.VideoWriter_fourcc(*CODECS[self.path.suffix.lower()])
+            codec = cv2.VideoWriter.fourcc(*CODECS[self.path.suffix.lower()])
             self.writer = cv2.VideoWriter(str(self.part), codec, self.rate, image.shape[1::-1])
             if not self.writer.isOpened():
                 raise DataError(f"{self.path}: OpenCV cannot write such a clip here; try .avi")
@@ -117,7 +119,7 @@ class VideoWriter:
             self.part.unlink(missing_ok=True)
 
 
-def count_frames(path):
+def count_frames(path: str | os.PathLike) -> int:
     """How many frames a video file says it has; 0 if it cannot be opened."""
     capture = cv2.VideoCapture(str(path))
     count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
@@ -125,7 +127,7 @@ def count_frames(path):
     return count
 
 
-def track_video(tracker, clip, each, bar=True):
+def track_video(tracker, clip: VideoReader, each: Callable, bar: bool = True) -> int:
     """Follow the faces of a Clip to its end, or of a camera until Ctrl-C -> how many faces were
     seen.
 

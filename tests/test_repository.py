@@ -24,6 +24,12 @@ def test_ruff_finds_nothing():
     assert done.returncode == 0, done.stdout
 
 
+def test_mypy_finds_nothing(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "mypy", "--cache-dir", tmp_path], cwd=HOME,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("page", [p for p in FILES if p.suffix == ".md"], ids=lambda p: p.name)
 def test_local_links_lead_somewhere(page):
     for target in re.findall(r"\]\(<?([^)#>]+?)>?(?:#[^)]*)?\)", page.read_text()):
