@@ -46,6 +46,7 @@ def page(browser):
 
 def images_of(cell):
     """How many pictures a cell shows, in widgets too."""
+    assert cell.count() == 1
     return cell.locator(".jp-OutputArea img").count()
 
 
@@ -66,7 +67,7 @@ def test_notebook_1_runs_and_its_menus_work(address, page):
     notebook = Notebook(page, address, NOTEBOOKS[0])
     notebook.run_all(600)
     assert notebook.errors() == []
-    cell = notebook.cell_with("pickers.pick")
+    cell = notebook.cell_with("pick(look,")
     assert images_of(cell) == 1
     choose(notebook, cell, "person", "Drawn-0-0007")
     choose(notebook, cell, "numbered", "True")
@@ -87,12 +88,12 @@ def test_notebook_3_runs_menus_and_uploads(address, page, hopper, tmp_path):
     notebook = Notebook(page, address, NOTEBOOKS[2])
     notebook.run_all(300)
     assert notebook.errors() == []
-    cell = notebook.cell_with("pickers.pick")
+    cell = notebook.cell_with("pick(answer,")
     assert images_of(cell) == 1
     choose(notebook, cell, "photo", "drawn crowd")
     choose(notebook, cell, "network", "models6")
     choose(notebook, cell, "finder", "haar_alt2")
-    upload = notebook.cell_with("pickers.upload")
+    upload = notebook.cell_with("upload(lambda")
     (tmp_path / "notes.png").write_text("no picture")
     with page.expect_file_chooser() as chooser:
         upload.get_by_role("button", name="Upload").click()
