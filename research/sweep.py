@@ -1,5 +1,6 @@
 """Grids of papermill runs: parallel, resumable, gathered into one table and one figure."""
 
+import contextlib
 import csv
 import hashlib
 import itertools
@@ -10,7 +11,6 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
-from contextlib import closing
 from pathlib import Path
 
 from tqdm import tqdm
@@ -113,7 +113,7 @@ class Processes:
                                        text=True, **options)
             self.running.add(process)
         try:
-            _, errors = process.communicate()
+            errors = self.wait_for(process)
         finally:
             with self.lock:
                 self.running.discard(process)
@@ -121,12 +121,33 @@ class Processes:
             raise CancelledError
         return process.returncode, errors
 
+    def wait_for(self, process):
+        """The error output of a process when it ends. Raises CancelledError after `stop`, also
+        where a kernel that it left behind still holds its pipes."""
+        while True:
+            try:
+                return process.communicate(timeout=1)[1]
+            except subprocess.TimeoutExpired:
+                if self.stopped:
+                    raise CancelledError from None
+
     def stop(self):
         """End the running processes and start no more."""
         with self.lock:
             self.stopped = True
             for process in self.running:
-                process.terminate()
+                end_with_children(process)
+
+
+def end_with_children(process):
+    """Kill a process and all that it started: a kernel has a session of its own."""
+    import psutil  # comes with ipykernel
+
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+    process.kill()
 
 
 def run_one(notebook, folder, parameters, threads, processes=None):
@@ -192,7 +213,7 @@ def run_all(notebook, runs, out, workers, threads, bar=True, scheduler=None):
                                 str(out), threads))
     else:
         ended = here(notebook, runs, out, workers, threads)
-    with closing(ended), tqdm(total=len(runs), unit="run", disable=not bar) as progress:
+    with contextlib.closing(ended), tqdm(total=len(runs), unit="run", disable=not bar) as progress:
         for title, problem in ended:
             rows[title] = row_of(title, runs[title], problem, out)
             ordered = [rows[title] for title in runs if title in rows]
