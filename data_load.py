@@ -41,11 +41,11 @@ class FacialKeypointsDataset(Dataset):
     rng)`.
 
     image: uint8 RGB (h, w, 3), or gray (h, w) with `gray=True`, decoded once and kept in memory as
-    far as KEPT goes. keypoints: (68, 2) float32, pixels of the frame. boxes (n, 4) in pixels, if
-    given, are what `FaceCrop` crops around instead of the keypoints' own. row: which frame it is.
-    `dataset[epoch * len(dataset) + index]` is frame `index` as epoch `epoch` sees it: chance comes
-    from (seed, epoch, index) alone, the same whatever the number of workers. finish: pairs (epoch,
-    transform), in order; from each epoch on that transform is used instead.
+    far as CACHE_BYTES goes. keypoints: (68, 2) float32, pixels of the frame. boxes (n, 4) in
+    pixels, if given, are what `FaceCrop` crops around instead of the keypoints' own. row: which
+    frame it is. `dataset[epoch * len(dataset) + index]` is frame `index` as epoch `epoch` sees it:
+    chance comes from (seed, epoch, index) alone, the same whatever the number of workers. finish:
+    pairs (epoch, transform), in order; from each epoch on that transform is used instead.
     """
 
     def __init__(self, frames, transform=None, gray=False, seed=0, boxes=None, finish=()):
@@ -91,7 +91,8 @@ class EpochSampler(Sampler):
     `epoch` before each.
 
     shards: (length,) the archive of each row. With several, archives come in a random order, and
-    rows are shuffled within AT_ONCE of them, so that a set larger than memory is read as a stream.
+    rows are shuffled within SHUFFLE_ARCHIVES of them, so that a set larger than memory is read as a
+    stream.
     """
 
     def __init__(self, length, seed=0, shards=None):

@@ -8,14 +8,14 @@ import cv2
 import numpy as np
 
 from facial_keypoints.errors import DataError
+from facial_keypoints.images import to_gray
 
 WINDOW = 24  # side of the smallest window that the cascades know
 # tight boxes that are found: 24 px and larger, in large photos 1/80 of the longer side
 SMALLEST, SHARE = 24, 1 / 80
-# photos up to this side are first searched in large steps of
+# photos up to this side are first searched in large steps of size, for faces of this share of it
+# alone: who is not found so is looked for again
 PORTRAIT, PORTRAIT_SHARE, PORTRAIT_FACTOR = 320, 0.25, 1.25
-# size, for faces of this share of it alone: who is not found so is looked for again
-
 
 _cascades = threading.local()
 
@@ -42,11 +42,6 @@ def read_cascade(file):
         raise DataError(f"{folder / file} does not load; install OpenCV again: pip install "
                         "--force-reinstall opencv-python")
     return cascade
-
-
-def to_gray(image):
-    """uint8 RGB (h, w, 3) or gray (h, w) -> gray."""
-    return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
 
 
 class Detector:

@@ -163,7 +163,7 @@ def affine_projector() -> np.ndarray:
     return model @ np.linalg.pinv(model)
 
 
-# `uses.unlikeness` from which a face is doubted; at twice that it is none
+# `affine_residual` from which a face is doubted; at twice that it is none
 MAX_SHAPE_RESIDUAL = 0.15
 
 

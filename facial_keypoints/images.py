@@ -128,5 +128,5 @@ def as_image(photo) -> np.ndarray:
 
 
 def to_gray(image: np.ndarray) -> np.ndarray:
-    """uint8 RGB (h, w, 3) -> gray (h, w)."""
-    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    """uint8 RGB (h, w, 3) or gray (h, w) -> gray (h, w)."""
+    return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)

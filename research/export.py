@@ -22,7 +22,7 @@ from facial_keypoints.model import Checkpoints, Model, choose_runtime, compile_o
 from facial_keypoints.onnx_file import FORMAT, digest, metadata_entry
 from research.labels import learned_shift
 from research.networks import (
-    best_device, find_weights, forward_with_confidence, has_bfloat16, input_size, load_checkpoint,
+    autocast, best_device, find_weights, forward_with_confidence, input_size, load_checkpoint,
 )
 
 OPSET = 18
@@ -165,20 +165,9 @@ def run_in_pytorch(net, device="cpu", threads=0, exact=False):
     """A network as a function of crops, arrays in and out; threads: 0 for PyTorch's own number."""
     device = torch.device(device)
     graph = Predictor(fused(net).to(device, memory_format=torch.channels_last)).eval()
-    kind = (
-        None
-        if exact
-        else torch.bfloat16
-        if has_bfloat16(device.type)
-        else torch.float16
-        if device.type == "cuda"
-        else None
-    )
-
     def run(images):
         limit = TORCH_THREADS.limit(threads) if threads else contextlib.nullcontext()
-        precision = torch.autocast(device.type, kind) if kind else contextlib.nullcontext()
-        with limit, torch.inference_mode(), precision:
+        with limit, torch.inference_mode(), autocast(device, not exact):
             crops = torch.from_numpy(np.ascontiguousarray(images)).to(
                 device, memory_format=torch.channels_last
             )
