@@ -63,51 +63,52 @@ def main(arguments=None, checkpoints=None):
     """Run the command; checkpoints: the module that is imported where a network needs PyTorch, see
     `model.Checkpoints`."""
     options = read_options(arguments)
-    from facial_keypoints.detector import KeypointDetector  # OpenCV and a runtime: not for --help
-    from facial_keypoints.files import atomic_open, refuse_overwriting
+    # OpenCV and a runtime: not for --help
+    from facial_keypoints.detector import KeypointDetector
+    from facial_keypoints.files import atomic_open, atomic_write, refuse_overwriting
     from facial_keypoints.formats import WRITERS, PtsWriter
     from facial_keypoints.model import needs_pytorch
     from facial_keypoints.predict_files import (
-        drawing_path,
-        follow_video,
-        jobs,
-        predict_files,
-        refuse_beside,
+        FilePredictor, drawing_path, list_jobs, refuse_photo_folder,
     )
 
     if checkpoints and needs_pytorch(options.net, options.runtime, options.device):
         importlib.import_module(checkpoints)
     detector = KeypointDetector(options.net, options.detector, options.device,
-                                options.min_confidence, options.runtime,
-                                options.threads, options.tilted)
-    work = jobs(options) if options.photos else []
-    several = len({path for _, path, _ in work}) > 1
-    drawings = {path: drawing_path(options.draw, name, several) for name, path,
-                _ in work if options.draw and path}
+                                options.min_confidence, options.runtime, options.threads,
+                                options.tilted)
+    jobs = list_jobs(options.photos, options.boxes) if options.photos else []
+    paths = [job.path for job in jobs if job.path]
+    several = len(set(paths)) > 1
+    drawings = {job.path: drawing_path(options.draw, job.name, several)
+                for job in jobs if options.draw and job.path}
     targets = {kind: getattr(options, kind) for kind in WRITERS if getattr(options, kind)}
-    refuse_overwriting([*(path for _, path, _ in work if path), *filter(None, [options.boxes]),
-                        detector.model.path],
+    refuse_overwriting([*paths, *filter(None, [options.boxes]), detector.model.path],
                        [*drawings.values(),
                         *(Path(target) for target in targets.values() if target != "-")])
     if options.pts:
-        refuse_beside(options.pts, work)
+        refuse_photo_folder(options.pts, jobs)
+    to_standard_output = "-" in targets.values() or options.camera is not None
     with contextlib.ExitStack() as stack:
-        answers = [WRITERS[kind](sys.stdout.buffer if target == "-"
+        writers = [WRITERS[kind](sys.stdout.buffer if target == "-"
                                  else stack.enter_context(atomic_open(target)))
                    for kind, target in targets.items()]
         if options.pts:
-            answers.append(PtsWriter(options.pts))
+            writers.append(PtsWriter(options.pts))
+        predictor = FilePredictor(detector, writers, drawings, options.style,
+                                  log=sys.stderr if to_standard_output else sys.stdout)
         if options.camera is None:
-            failed = predict_files(detector, work, answers, drawings, options)
+            predictor.run(jobs)
         else:
-            failed = []
-            follow_video(detector, options.camera, f"camera{options.camera}", answers, options.draw,
-                         options, sys.stderr)
-        for file in answers:
-            file.close()
-    for message in failed:
+            predictor.follow_video(options.camera, f"camera{options.camera}", options.draw)
+        for writer in writers:
+            writer.close()
+    if options.without_faces:
+        names = "".join(f"{name}\n" for name in predictor.without_faces)
+        atomic_write(options.without_faces, names.encode("utf-8", "surrogateescape"))
+    for message in predictor.failures:
         print(f"failed: {message}", file=sys.stderr)
-    return 1 if failed else 0
+    return 1 if predictor.failures else 0
 
 
 def run():

@@ -24,11 +24,11 @@ def atomic_open(path: str | os.PathLike) -> Iterator[BinaryIO]:
     file or the new."""
     path = Path(os.path.realpath(path))  # a link stays a link, to the new file
     # a pipe or a terminal is written to as it is
-    if path.exists() and not path.is_file() and not path.is_dir():
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
         with open(path, "wb") as file:
             yield file
         return
-    if path.is_dir():
+    if os.path.isdir(path):
         raise DataError(f"{path}: cannot be written, it is a folder; give a file's name")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

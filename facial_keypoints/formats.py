@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from facial_keypoints.files import (
     MAX_COORDINATE, PARSE_ERRORS, atomic_write, finite_array, read_text, safe_relative_path,
     short_message,
 )
+from facial_keypoints.pose import head_pose
 
 CSV_COLUMNS = ["name", "left", "top", "width", "height", "confidence",
                *(f"{axis}{i}" for i in range(68) for axis in "xy"),
@@ -97,15 +99,15 @@ class CsvWriter:
 
 
 class JsonWriter(CsvWriter):
-    """JSON lines in an open binary file."""
+    """JSON lines in an open binary file, with the head pose of each face."""
 
     def __init__(self, file):
         self.file = file
 
     def write(self, name, size, faces):
-        self.file.write(
-            "".join(json_line(name, face) for face in faces).encode("utf-8", "surrogateescape")
-        )
+        lines = (json_line(name, face if face.pose else replace(face, pose=head_pose(face.points)))
+                 for face in faces)
+        self.file.write("".join(lines).encode("utf-8", "surrogateescape"))
 
 
 class CocoWriter:

@@ -4,25 +4,29 @@ import contextlib
 import os
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
+import numpy as np
 from tqdm import tqdm
 
+from facial_keypoints.detector import PHOTOS_AT_ONCE
 from facial_keypoints.drawing import draw_faces
 from facial_keypoints.effects import DRAW_STYLES
 from facial_keypoints.errors import DataError, UsageError
-from facial_keypoints.files import atomic_open, atomic_write, safe_relative_path
+from facial_keypoints.files import atomic_open, safe_relative_path
 from facial_keypoints.formats import read_boxes
 from facial_keypoints.images import IMAGE_ENDINGS, UNREADABLE_ENDINGS, files_below, read_image
-from facial_keypoints.pose import head_pose
 from facial_keypoints.tracking import Tracker
 from facial_keypoints.video import CODECS, VIDEO_ENDINGS, VideoReader, VideoWriter, track_video
 
 MANY = 20  # photos from which on a summary takes the place of one line each
+BATCH_BYTES = 100_000_000  # of decoded photos that go through the network together
 
 
-def list_photos(places):
+def list_photos(places: Iterable) -> list[tuple[str, Path]]:
     """Files and folders -> list of (name, path): the file's name, or its path below the folder.
 
     Where that would name two photos alike, their paths as given name them. Images in a folder that
@@ -53,27 +57,35 @@ def list_photos(places):
     return [(name if counts[name] == 1 else path.as_posix(), path) for name, path in photos]
 
 
-def jobs(options):
-    """What to do, as (name, path, boxes or None): one job a photo, or one a run of rows of
-    --boxes."""
-    photos = list_photos(options.photos)
-    if options.boxes is None:
-        return [(name, path, None) for name, path in photos]
+class Job(NamedTuple):
+    """A photo or clip to do; path: None where boxes were given for a photo that is not there;
+    boxes: a list of tight boxes (4,) instead of a detector's."""
+
+    name: str
+    path: Path | None
+    boxes: list | None = None
+
+
+def list_jobs(places: Iterable, boxes: str | os.PathLike | None = None) -> list[Job]:
+    """Files and folders -> one job a photo or clip; with a table of boxes, one for each run of rows
+    of one photo."""
+    photos = list_photos(places)
+    if boxes is None:
+        return [Job(name, path) for name, path in photos]
     paths, work = dict(photos), []
-    for name, box in read_boxes(options.boxes):  # neighbouring rows of one photo are done at once
-        if work and work[-1][0] == name:
-            work[-1][2].append(box)
+    for name, box in read_boxes(boxes):  # adjacent rows of one photo are done at once
+        if work and work[-1].name == name:
+            work[-1].boxes.append(box)
         else:
-            work.append((name, paths.get(name), [box]))
-    without = paths.keys() - {name for name, _, _ in work}
+            work.append(Job(name, paths.get(name), [box]))
+    without = paths.keys() - {job.name for job in work}
     if without:
-        print(f"{len(without)} of {len(paths)} photos have no row in {options.boxes}, "
-              f"{min(without)} among them: no faces "
-              "there", file=sys.stderr)
+        print(f"{len(without)} of {len(paths)} photos have no row in {boxes}, {min(without)} among "
+              "them: no faces there", file=sys.stderr)
     return work
 
 
-def drawing_path(target, name, several):
+def drawing_path(target: str | os.PathLike, name: str, several: bool) -> Path:
     """Where the drawing of photo `name` goes: `target` itself for one photo if it names a picture,
     else below it.
 
@@ -98,80 +110,163 @@ def drawing_path(target, name, several):
                      else f"{inside}.png")
 
 
-def refuse_beside(folder, work):
-    """Raise UsageError if .pts files would come to lie beside their photos, where annotations of
-    that name may be."""
-    for name, path, _ in work:
-        if path and os.path.realpath(
-            (Path(folder) / safe_relative_path(name)).parent
-        ) == os.path.realpath(path.parent):
+def refuse_photo_folder(folder: str | os.PathLike, jobs: Iterable[Job]) -> None:
+    """Raise UsageError if .pts files would be written next to their photos, where annotations of
+    the same name may be."""
+    for job in jobs:
+        if job.path and os.path.realpath(
+            (Path(folder) / safe_relative_path(job.name)).parent
+        ) == os.path.realpath(job.path.parent):
             raise UsageError(f"{folder} holds the photos, and may hold annotations that would be "
-                             "written over; give another")
+                             "overwritten; give another folder")
 
 
-def predict_files(detector, work, answers, drawings, options):
-    """Do all jobs, go on past bad photos and clips -> list of messages of what failed."""
-    failed, faces_found, drawn, without_faces = [], 0, {}, {}
-    # rows of one photo may stand apart in --boxes: drawn after the last
-    waiting = Counter(path for _, path, _ in work)
-    told = sys.stderr if "-" in (options.csv, options.json, options.coco) else sys.stdout
-    bar = tqdm(work, unit="photo", disable=len(work) < 3 or not sys.stderr.isatty())
-    for name, path, boxes in bar:
-        waiting[path] -= 1
+class FilePredictor:
+    """Runs a detector over photos and clips, writes what it finds, and goes on past failures.
+
+    detector: a KeypointDetector; writers: open writers of `formats`; drawings: {path of a photo or
+    clip: where its drawing goes}; style: of the drawings; log: the stream that gets one line for
+    each photo. Photos go through the network in batches of at most PHOTOS_AT_ONCE.
+    Afterwards: `failures`, a message for each file that failed; `faces`, how many were accepted;
+    `without_faces`, {name: rejected faces} of the photos and clips without an accepted face.
+    """
+
+    def __init__(self, detector, writers: Sequence = (), drawings: dict[Path, Path] | None = None,
+                 style: str = "points", log=None):
+        self.detector, self.writers, self.drawings = detector, writers, drawings or {}
+        self.style, self.log = style, log or sys.stdout
+        self.failures: list[str] = []
+        self.without_faces: dict[str, list] = {}
+        self.faces = 0
+        self.verbose = True
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Do all jobs, in their order."""
+        self.verbose = len(jobs) < MANY
+        # rows of one photo may stand apart in a table of boxes: drawn after the last
+        self.waiting, self.drawn = Counter(job.path for job in jobs), {}
+        batch: list[tuple[Job, np.ndarray]] = []
+        with tqdm(jobs, unit="photo", disable=len(jobs) < 3 or not sys.stderr.isatty()) as bar:
+            for job in bar:
+                if not self.is_photo(job):
+                    self.predict_batch(batch)
+                    self.attempt(job, self.do_alone, job)
+                elif (image := self.attempt(job, read_image, job.path)) is not None:
+                    if batch and sum(one.size for _, one in batch) + image.size > BATCH_BYTES:
+                        self.predict_batch(batch)
+                    batch.append((job, image))
+                    if len(batch) == PHOTOS_AT_ONCE:
+                        self.predict_batch(batch)
+            self.predict_batch(batch)
+        if not self.verbose:
+            print(f"{len(jobs) - len(self.failures)} photos, {self.faces} faces", file=self.log)
+            report_without_faces(self.without_faces, self.detector, self.log)
+
+    @staticmethod
+    def is_photo(job: Job) -> bool:
+        """True for photos that go through the network together with others."""
+        return (job.path is not None and job.boxes is None
+                and job.path.suffix.lower() not in VIDEO_ENDINGS)
+
+    def attempt(self, job: Job, action: Callable, *arguments):
+        """Do something for a job -> its result; None where it fails, and a message in
+        `failures`."""
         try:
-            if path is None:
-                raise DataError(f"{name}: in {options.boxes}, but not among the photos given")
-            if path.suffix.lower() in VIDEO_ENDINGS:
-                if boxes:
-                    raise DataError(f"{path}: boxes are taken for photos, not for clips; call "
-                                    "again without --boxes")
-                seen, rejected = follow_video(detector, path, name, answers, drawings.get(path),
-                                              options, told)
-                faces_found += seen
-                if not seen:
-                    without_faces[name] = rejected
-                continue
-            image = read_image(path)
-            faces, rejected = (
-                detector.detect(image)
-                if boxes is None
-                else (detector.predict_boxes(image, boxes), [])
-            )
-            write_faces(answers, name, image, faces, options)
-            if options.draw:
-                drawn.setdefault(path, []).extend(faces)
-                if not waiting[path]:
-                    write_image(styled(image, drawn.pop(path), options.style), drawings[path])
-        except (DataError, cv2.error) as error:
-            failed.append(error if isinstance(error, DataError) else f"{path}: OpenCV: {error}")
-            continue
-        faces_found += len(faces)
+            return action(*arguments)
+        except DataError as error:
+            self.failures.append(str(error))
+        except cv2.error as error:
+            self.failures.append(f"{job.path}: OpenCV: {error}")
+        return None
+
+    def predict_batch(self, batch: list[tuple[Job, np.ndarray]]) -> None:
+        """Find the faces in several photos at once, and empty the list."""
+        try:
+            found = self.detector.detect_batch([image for _, image in batch])
+        except (DataError, cv2.error):  # which of them? each by itself
+            found = [None] * len(batch)
+        for (job, image), faces in zip(batch, found, strict=True):
+            self.attempt(job, self.finish_photo, job, image, faces)
+        batch.clear()
+
+    def do_alone(self, job: Job) -> None:
+        """A clip, or the given boxes of a photo."""
+        if job.path is None:
+            raise DataError(f"{job.name}: in the table of boxes, but not among the photos given")
+        if job.path.suffix.lower() in VIDEO_ENDINGS:
+            if job.boxes:
+                raise DataError(f"{job.path}: boxes are taken for photos, not for clips; call "
+                                "again without --boxes")
+            self.follow_video(job.path, job.name, self.drawings.get(job.path))
+            return
+        image = read_image(job.path)
+        self.finish_photo(job, image, (self.detector.predict_boxes(image, job.boxes), []))
+
+    def finish_photo(self, job: Job, image: np.ndarray, found) -> None:
+        """Write and draw the accepted faces of a photo, and report them."""
+        accepted, rejected = found if found is not None else self.detector.detect(image)
+        self.write(job.name, image, accepted)
+        self.waiting[job.path] -= 1
+        if job.path in self.drawings:
+            self.drawn.setdefault(job.path, []).extend(accepted)
+            if not self.waiting[job.path]:
+                write_image(draw_styled(image, self.drawn.pop(job.path), self.style),
+                            self.drawings[job.path])
+        self.count(job.name, len(accepted), rejected)
+        if self.verbose:
+            rejections = self.rejections(rejected) if not accepted else ""
+            tqdm.write(f"{job.name}: {len(accepted)} face{'s' * (len(accepted) != 1)}{rejections}",
+                       file=self.log)
+
+    def write(self, name: str, image: np.ndarray, faces: list) -> None:
+        """Write the faces of one image to all writers."""
+        for writer in self.writers:
+            writer.write(name, image.shape[:2], faces)
+
+    def count(self, name: str, faces: int, rejected: list) -> None:
+        """Add the faces of a photo or clip to the totals."""
+        self.faces += faces
         if not faces:
-            without_faces[name] = rejected
-        if len(work) < MANY:
-            rejections = (
-                f" ({describe_rejected(rejected, detector)})" if rejected and not faces else ""
-            )
-            tqdm.write(f"{name}: {len(faces)} face{'s' * (len(faces) != 1)}{rejections}", file=told)
-    if len(work) >= MANY:
-        print(f"{len(work) - len(failed)} photos, {faces_found} faces", file=told)
-        report_without_faces(without_faces, detector, told)
-    if options.without_faces:
-        atomic_write(
-            options.without_faces,
-            "".join(f"{name}\n" for name in without_faces).encode("utf-8", "surrogateescape"),
-        )
-    return failed
+            self.without_faces[name] = rejected
+
+    def rejections(self, rejected: list) -> str:
+        """Rejected faces in brackets, for the line of a photo; '' for none."""
+        return f" ({describe_rejected(rejected, self.detector)})" if rejected else ""
+
+    def follow_video(self, place, name: str, target: str | os.PathLike | None = None) -> None:
+        """Follow the faces of a clip (path) or a camera (number), write them and the drawn clip.
+
+        Raises DataError after all is written where the file ends before its last frame.
+        """
+        clip = VideoReader(place)
+        # a face that is to be hidden must be seen in every frame
+        hide = self.style == "blur"
+        tracker = Tracker(self.detector, every=1) if hide else Tracker(self.detector)
+        with VideoWriter(target, clip.rate) if target else contextlib.nullcontext() as drawing:
+            def each(index, frame, faces):
+                self.write(f"{name}#{index}", frame, faces)
+                if drawing:
+                    drawing.write(draw_styled(frame, faces + (tracker.missed() if hide else []),
+                                              self.style))
+
+            seen = track_video(tracker, clip, each, bar=sys.stderr.isatty())
+        rejections = self.rejections(tracker.rejected) if not seen else ""
+        print(f"{name}: {tracker.frames} frames, {tracker.count} people, {seen} faces{rejections}",
+              file=self.log)
+        self.count(name, seen, tracker.rejected)
+        if clip.cut:
+            raise DataError(f"{place}: only {clip.count} of {clip.length} frames could be read; "
+                            "their predictions are written; the file is truncated or damaged")
 
 
-def describe_rejected(rejected, detector):
+def describe_rejected(rejected: list, detector) -> str:
     """Rejected faces in a few words: how many, their highest confidence, the limit."""
     best = max(face.confidence for face in rejected)
     limit = f"--min-confidence {detector.min_confidence:g}"
     return f"{len(rejected)} rejected: confidence at most {best:.2f}, {limit}"
 
 
-def report_without_faces(without_faces, detector, stream):
+def report_without_faces(without_faces: dict[str, list], detector, stream) -> None:
     """Print which photos have no accepted face: {name: rejected faces}; of more than MANY the first
     ones."""
     if not without_faces:
@@ -188,44 +283,7 @@ def report_without_faces(without_faces, detector, stream):
         print(f"in these photos: {describe_rejected(rejected, detector)}", file=stream)
 
 
-def write_faces(answers, name, image, faces, options):
-    """Write the faces of one image to all files of answers; JSON lines hold poses as well."""
-    if options.json:
-        for face in faces:
-            face.pose = head_pose(face.points)
-    for file in answers:
-        file.write(name, image.shape[:2], faces)
-
-
-def follow_video(detector, place, name, answers, target, options, told):
-    """Follow the faces of a clip or a camera, write answers and the drawn clip -> faces seen, the
-    rejected ones."""
-    clip = VideoReader(place)
-    # then nobody may go unseen: the detector is asked for every frame
-    hide = options.style == "blur"
-    tracker = Tracker(detector, every=1) if hide else Tracker(detector)
-    with VideoWriter(target, clip.rate) if target else contextlib.nullcontext() as film:
-        def each(index, frame, faces):
-            write_faces(answers, f"{name}#{index}", frame, faces, options)
-            if film:
-                film.write(styled(frame, faces + (tracker.missed() if hide else []), options.style))
-
-        seen = track_video(tracker, clip, each, bar=sys.stderr.isatty())
-    rejections = (
-        f" ({describe_rejected(tracker.rejected, detector)})"
-        if tracker.rejected and not seen
-        else ""
-    )
-    print(f"{name}: {tracker.frames} frames, {tracker.count} people, {seen} faces{rejections}",
-          file=told)
-    if clip.cut:
-        raise DataError(f"{place}: {clip.count} of {clip.length} frames could be read, and have "
-                        "their answers; the file is cut "
-                        "off or damaged")
-    return seen, tracker.rejected
-
-
-def styled(image, faces, style):
+def draw_styled(image: np.ndarray, faces: Iterable, style: str) -> np.ndarray:
     """A copy of an image with its faces drawn as keypoints, with their poses, with sunglasses, or
     made unrecognizable."""
     if style == "points":
@@ -236,8 +294,8 @@ def styled(image, faces, style):
     return image
 
 
-def write_image(image, path):
-    """Write an RGB image, whole or not at all."""
+def write_image(image: np.ndarray, path: Path) -> None:
+    """Write an RGB image atomically."""
     ok, data = cv2.imencode(path.suffix, image[..., ::-1])
     if not ok:
         raise DataError(f"{path}: cannot be encoded as {path.suffix}")

@@ -115,6 +115,8 @@ class VideoWriter:
                                     "written; is the disk full?")
                 self.part.chmod(0o644)
                 os.replace(self.part, self.path)
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot be written ({error.strerror})") from None
         finally:
             self.part.unlink(missing_ok=True)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import matplotlib
 import pytest
+from forked_python import ForkedPython
 
 HOME = Path(__file__).resolve().parents[1]
 # not by the environment: kernels started by tests would show no pictures then
@@ -73,24 +74,28 @@ def official_path():
     return path
 
 
-def python_words(script):
-    """How a command is called: a script of the root, or a module of research/."""
-    return (
-        [sys.executable, "-m", script]
-        if script.startswith("research.")
-        else [sys.executable, str(HOME / script)]
-    )
+@pytest.fixture(scope="session")
+def python():
+    """Run a Python command: python(["pipeline.py", "--help"], cwd=…, env=…) -> finished process,
+    as text."""
+    forked = ForkedPython()
+    yield forked.run
+    forked.stop()
 
 
 @pytest.fixture
-def command():
-    """Run one of our commands as a user would: command('pipeline.py', 'photo.jpg') -> finished
-    process, as text."""
-    def call(script, *arguments, **environment):
-        return subprocess.run([*python_words(script), *map(str, arguments)], capture_output=True,
-                              text=True, timeout=300,
-                              env={**os.environ, "PYTHONPATH": str(HOME),
-                                   **{k: str(v) for k, v in environment.items()}})
+def command(python):
+    """Run one of our commands as a user would, a script of the root or a module of research/:
+    command('pipeline.py', 'photo.jpg') -> finished process, as text. With variables of the
+    environment it is a new process, as Python reads some of them only when it starts."""
+    def call(script, *arguments, **variables):
+        words = ["-m", script] if script.startswith("research.") else [HOME / script]
+        words += arguments
+        env = {**os.environ, "PYTHONPATH": str(HOME), **{k: str(v) for k, v in variables.items()}}
+        if variables:
+            return subprocess.run([sys.executable, *map(str, words)], env=env, timeout=300,
+                                  capture_output=True, text=True)
+        return python(words, env=env)
     return call
 
 

@@ -37,10 +37,8 @@ def test_a_parameter_that_does_not_exist_fails_the_run(tmp_path):
         run_notebook(NOTEBOOKS[2], tmp_path, {"detecter": "haar"}, bar=False)
 
 
-def test_papermill_finds_the_project_from_any_folder(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "papermill", str(NOTEBOOKS[2]), "out.ipynb"],
-                          cwd=tmp_path,
-                          capture_output=True, text=True)
+def test_papermill_finds_the_project_from_any_folder(python, tmp_path):
+    done = python(["-m", "papermill", NOTEBOOKS[2], "out.ipynb"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
 
 

@@ -5,8 +5,6 @@ import importlib.util
 import os
 import re
 import shlex
-import subprocess
-import sys
 
 import pytest
 from conftest import HOME, copy_of_the_repository
@@ -55,14 +53,16 @@ def clone(tiny_zip, tmp_path_factory):
     return home
 
 
-def run(words, clone, tiny_zip):
+@pytest.fixture(scope="module")
+def run(python, clone, tiny_zip):
     """Run words in the clone -> '' or what went wrong."""
-    program = [sys.executable, *(["-m", "papermill"] if words[0] == "papermill" else []),
-               *words[1:]]
-    done = subprocess.run(program, cwd=clone, capture_output=True, text=True, timeout=600,
-                          env={**os.environ, "PYTHONPATH": str(clone),
-                               "FACIAL_KEYPOINTS_DATA": str(tiny_zip)})
-    return done.stdout[-500:] + done.stderr[-1500:] if done.returncode else ""
+    def call(words):
+        program = ["-m", "papermill"] if words[0] == "papermill" else []
+        done = python([*program, *words[1:]], cwd=clone, timeout=600,
+                      env={**os.environ, "PYTHONPATH": str(clone),
+                           "FACIAL_KEYPOINTS_DATA": str(tiny_zip)})
+        return done.stdout[-500:] + done.stderr[-1500:] if done.returncode else ""
+    return call
 
 
 def is_benchmark(command):
@@ -72,11 +72,11 @@ def is_benchmark(command):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("benchmarks", [False, True], ids=["commands", "benchmarks"])
-def test_every_command_runs(benchmarks, clone, tiny_zip):
+def test_every_command_runs(benchmarks, run):
     assert len(COMMANDS) >= 15
     if not benchmarks:
         words = ["python", "train.py", "--data", "official", "--split", "official", "--epochs", "1"]
-        assert not run(words, clone, tiny_zip), "what make train does"
+        assert not run(words), "what make train does"
     smaller = {}
     for command in COMMANDS:
         if is_benchmark(command) != benchmarks:
@@ -88,22 +88,19 @@ def test_every_command_runs(benchmarks, clone, tiny_zip):
             words = re.sub(pattern, text, words)
         smaller.setdefault(words, command)
     for words, command in smaller.items():
-        wrong = run(shlex.split(words), clone, tiny_zip)
+        import time; t=time.time()
+        wrong = run(shlex.split(words))
+        open('/tmp/readme_times.txt','a').write(f'{time.time()-t:.1f} {words}\n')
         assert not wrong, f"{command}\n({words})\n{wrong}"
 
 
-def test_the_lines_of_python_run(clone, tiny_zip):
+def test_the_lines_of_python_run(python, clone):
     block = next(block for kind, block in BLOCKS if kind == "python" and "find_keypoints" in block)
-    assert not run(["python", "-c", block], clone, tiny_zip)
-    done = subprocess.run(
-        [sys.executable, "-c", block], cwd=clone, capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": str(clone)}
-    )
-    assert "(68, 2)" in done.stdout
+    done = python(["-c", block], cwd=clone, env={**os.environ, "PYTHONPATH": str(clone)})
+    assert done.returncode == 0 and "(68, 2)" in done.stdout, done.stderr
 
 
-def test_options_of_the_table_exist():
-    done = subprocess.run([sys.executable, str(HOME / "pipeline.py"), "--help"],
-                          capture_output=True, text=True)
+def test_options_of_the_table_exist(command):
+    done = command("pipeline.py", "--help")
     options = re.findall(r"^\| `(--[a-z]+)", TEXT, re.M)
     assert len(options) >= 6 and all(option in done.stdout for option in options)
