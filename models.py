@@ -9,13 +9,12 @@ from facial_keypoints.errors import run_command
 from research.checkpoints import read_checkpoint, save_checkpoint
 from research.export import export_checkpoint  # with it, KeypointDetector takes checkpoints
 from research.networks import (
-    WEIGHTS, best_device, find_weights, input_size, load_checkpoint, load_net, net_class, net_names,
-    parameter_count,
-    predict, predict_targets,
+    SAVED_MODELS, best_device, find_weights, input_size, load_checkpoint, load_net, net_class,
+    net_names, parameter_count, predict, predict_targets,
 )
 
 __all__ = [
-    "DEFAULT_NET", "WEIGHTS", "best_device", "find_weights", "input_size", "load_checkpoint",
+    "DEFAULT_NET", "SAVED_MODELS", "best_device", "find_weights", "input_size", "load_checkpoint",
     "load_net", "net_class",
     "net_names", "parameter_count", "predict", "predict_targets", "read_checkpoint",
     "save_checkpoint",

@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 import json
+import math
 import time
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -41,12 +42,17 @@ from research.networks import (
 from research.transforms import AUGMENTATIONS, evaluation_transform, training_transform
 
 
-def wing(answers, targets, width=0.2, curvature=0.04):
-    """Wing loss in units of targets: logarithmic up to `width`, then linear. Feng et al., CVPR
-    2018, equation 5."""
-    error = (answers - targets).abs()
-    offset = width - width * np.log1p(width / curvature)
-    return torch.where(error < width, width * torch.log1p(error / curvature), error - offset).mean()
+def wing_penalty(distance, width=0.2, curvature=0.04):
+    """The wing loss of distances in targets: logarithmic up to `width`, then linear. Feng et al.,
+    CVPR 2018, equation 5."""
+    offset = width - width * math.log1p(width / curvature)
+    return torch.where(distance < width, width * torch.log1p(distance / curvature),
+                       distance - offset)
+
+
+def wing(predictions, targets):
+    """The mean wing loss of predictions (n, 68, 2)."""
+    return wing_penalty((predictions - targets).abs()).mean()
 
 
 LOSSES = {

@@ -2,6 +2,7 @@
 from what is none."""
 
 import argparse
+import importlib
 
 import numpy as np
 import research.passive_threads  # noqa: F401 - before PyTorch
@@ -11,7 +12,7 @@ import models  # noqa: F401 - with it, KeypointDetector takes checkpoints
 from evaluate import check_leakage
 from facial_keypoints.detector import KeypointDetector
 from facial_keypoints.detectors import to_tight
-from facial_keypoints.errors import run_command
+from facial_keypoints.errors import UsageError, run_command
 from facial_keypoints.geometry import overlap, tight_box, to_points
 from research.datasets import SPLITS, SPLIT_PARTS, load_frames, split_frames
 from research.labels import match_label_convention
@@ -43,15 +44,18 @@ def logit(chance):
     return np.log(chance / (1 - chance))
 
 
-def logistic_regression(x, right, steps=50, ridge=1e-3):
-    """(a, b) of right (n,) ~ logistic(a · x + b) for x (n,), by Newton's method; `ridge` holds them
-    where nothing else does."""
-    design, weights = np.column_stack([x, np.ones(len(x))]), np.zeros(2)
-    for _ in range(steps):
-        chance = 1 / (1 + np.exp(-design @ weights))
-        bend = (design * (chance * (1 - chance) + 1e-6)[:, None]).T @ design + ridge * np.eye(2)
-        weights = weights + np.linalg.solve(bend, design.T @ (right - chance) - ridge * weights)
-    return weights
+def logistic_regression(x, right):
+    """(a, b) of right (n,) ~ logistic(a · x + b) for x (n,)."""
+    fit = sklearn("linear_model").LogisticRegression(C=1000).fit(x[:, None], right)
+    return np.array([fit.coef_[0, 0], fit.intercept_[0]])
+
+
+def sklearn(module):
+    """A module of scikit-learn, which is optional. Raises UsageError that says what to install."""
+    try:
+        return importlib.import_module(f"sklearn.{module}")
+    except ImportError:
+        raise UsageError("this benchmark needs scikit-learn: pip install scikit-learn") from None
 
 
 def recalibrated(confidence, right):
@@ -107,11 +111,7 @@ def main():
           f"{'confidence':>10} {'right':>7} {'error %':>8} {'points':>8}")
     for row in calibration(confidence, error):
         print(f"{row[0]:>10.2f} {row[1]:>7.2f} {row[2]:>8.1f} {row[3]:>8}")
-    rank = np.argsort(np.argsort(confidence))
-    wrong = error > RIGHT
-    area = 1 - (rank[wrong].sum() - wrong.sum() * (wrong.sum() - 1) / 2) / (
-        wrong.sum() * (~wrong).sum()
-    )
+    area = sklearn("metrics").roc_auc_score(error <= RIGHT, confidence)
     print(f"a right point is more confident than a wrong one in {100 * area:.1f} % of the pairs")
 
     detector = KeypointDetector(options.checkpoint, haar.Detector(1.05, 1, portraits=False), "cpu",

@@ -13,7 +13,7 @@ from research.checkpoints import read_checkpoint, save_checkpoint
 from research.export import export_checkpoint, milliseconds_per_face
 from research.datasets import LABELS, SPLITS, load_frames, split_frames
 from research.networks import (
-    WEIGHTS, has_own_loss, input_size, load_checkpoint, load_net, net_class, parameter_count,
+    SAVED_MODELS, has_own_loss, input_size, load_checkpoint, load_net, net_class, parameter_count,
 )
 from research.results import (
     PUBLISHED, markdown_table, put_tables, read_results, result_row, results_csv,
@@ -21,7 +21,7 @@ from research.results import (
 )
 
 HOME = Path(__file__).resolve().parents[1]
-UNSHIPPED = WEIGHTS / "unshipped.csv"  # rows of networks too large or too weak to ship
+UNSHIPPED = SAVED_MODELS / "unshipped.csv"  # rows of networks too large or too weak to ship
 README = HOME / "README.md"
 CARD = """# {weights}
 
@@ -46,7 +46,7 @@ feels; do not use it to decide about people.
 
 def write_card(weights, rows):
     """The card of shipped weights, beside them."""
-    path = WEIGHTS / f"{weights}.pt"
+    path = SAVED_MODELS / f"{weights}.pt"
     net, content = load_checkpoint(path)
     line = inspect.getmodule(net_class(content["net"])).__doc__.splitlines()[0]
     data = content["data"]
@@ -73,11 +73,11 @@ def ship(checkpoint, weights):
         raise UsageError("weights are named after their network, models4 or models4-person say, "
                          f"not {weights!r}")
     _, content = load_checkpoint(checkpoint)
-    save_checkpoint(WEIGHTS / f"{weights}.pt", content["net"], content["state_dict"],
+    save_checkpoint(SAVED_MODELS / f"{weights}.pt", content["net"], content["state_dict"],
                     content["params"],
                     content["metrics"], content["data"], half=True)
     if "-" not in weights:  # what the library runs; others are for comparison
-        export_checkpoint(WEIGHTS / f"{weights}.pt", WEIGHTS / f"{weights}.onnx")
+        export_checkpoint(SAVED_MODELS / f"{weights}.pt", SAVED_MODELS / f"{weights}.onnx")
 
 
 def scored(path, weights, data, milliseconds=None):
@@ -109,13 +109,14 @@ def record(checkpoint, data):
     atomic_write(UNSHIPPED, results_csv(kept + rows))
     curves = checkpoint.with_name("curves.csv")
     if curves.exists():
-        atomic_write(WEIGHTS / f"curves-{content['net']}-{content['data']['split']}.csv",
+        atomic_write(SAVED_MODELS / f"curves-{content['net']}-{content['data']['split']}.csv",
                      curves.read_bytes())
 
 
 def write(data):
     """Score all shipped weights: their cards, the table of results and the README's."""
-    shipped = {path: read_checkpoint(path)["net"] for path in sorted(WEIGHTS.glob("models*.pt"))}
+    shipped = {path: read_checkpoint(path)["net"]
+               for path in sorted(SAVED_MODELS.glob("models*.pt"))}
     rows = read_results(UNSHIPPED) if UNSHIPPED.exists() else []
     nets = sorted({*shipped.values(), *(row["net"] for row in rows)})
     times = milliseconds_per_face(*(load_net(net).eval() for net in nets), runtime="onnx", rounds=5)

@@ -12,6 +12,7 @@ import torch
 from evaluate import check_leakage
 from facial_keypoints.errors import run_command
 from facial_keypoints.geometry import crop_image, crop_matrix, inter_ocular, tight_box, to_points
+from research.corruptions import darken, jpeg, sharpen
 from research.datasets import LABELS, SPLITS, SPLIT_PARTS, load_frames, split_frames
 from research.labels import match_label_convention
 from research.metrics import point_errors
@@ -23,8 +24,7 @@ from research.networks import find_weights, input_size, load_checkpoint, predict
 
 def dark(image, points, rng):
     """An eighth of the light, with a camera's noise."""
-    noise = 2 * rng.standard_normal(image.shape)
-    return np.clip(image * 0.12 + noise, 0, 255).astype(np.uint8), points
+    return darken(image, 0.12, 2 * rng.standard_normal(image.shape)), points
 
 
 def blurred(image, points, rng):
@@ -34,8 +34,7 @@ def blurred(image, points, rng):
 
 def compressed(image, points, rng):
     """JPEG of quality 10."""
-    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 10])[1],
-                        cv2.IMREAD_GRAYSCALE), points
+    return jpeg(image, 10), points
 
 
 def few_pixels(image, points, rng):
@@ -70,7 +69,7 @@ def sharp_and_large(image, points, rng):
     """Four times as many pixels a side, every edge made steep again: as a good camera would have
     it, halos and all."""
     large = cv2.resize(image, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
-    return cv2.addWeighted(large, 3, cv2.GaussianBlur(large, (0, 0), 4), -2, 0), 4 * points + 1.5
+    return sharpen(large, 2, 4), 4 * points + 1.5
 
 
 def as_they_are(image, points, rng):

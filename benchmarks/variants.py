@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from models import models5
+from train import wing_penalty
 
 
 class Base(models5.Net):
@@ -50,9 +51,7 @@ class Wing(Base):
 
     def penalty(self, distance):
         """Cost of distances in targets."""
-        width, curvature = 0.2, 0.04
-        beyond = (distance - width) / width + torch.log1p(torch.tensor(width / curvature))
-        return torch.where(distance < width, torch.log1p(distance / curvature), beyond)
+        return wing_penalty(distance) / 0.2
 
 
 class SoftWing(Base):

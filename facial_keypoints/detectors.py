@@ -1,23 +1,20 @@
 """Face detectors by name, and tight boxes of the keypoints from their boxes."""
 
-import importlib
 from collections.abc import Sequence
 
 import numpy as np
 
 from facial_keypoints.assets import DEFAULT_DETECTOR, DETECTORS_MODULE, detector_names
-from facial_keypoints.errors import UsageError
 from facial_keypoints.geometry import mean_head, tight_box
+from facial_keypoints.plugins import plugin_class
 
 __all__ = ["DEFAULT_DETECTOR", "detector_names", "from_landmarks", "load_detector", "to_tight"]
 
 
 def load_detector(name: str):
     """A detector by name. Raises UsageError for a name that is not present."""
-    if name not in detector_names():
-        raise UsageError(f"no detector {name!r}; present are {', '.join(detector_names())} (files "
-                         "in detector_architectures/)")
-    return importlib.import_module(f"{DETECTORS_MODULE}.{name}").Detector()
+    return plugin_class("detector", name, detector_names(), "detector_architectures",
+                        DETECTORS_MODULE, "Detector")()
 
 
 def to_tight(boxes: np.ndarray, fit: Sequence[float]) -> np.ndarray:

@@ -39,6 +39,13 @@ def inter_ocular(points: np.ndarray) -> np.ndarray:
     return np.linalg.norm(points[..., 36, :] - points[..., 45, :], axis=-1)
 
 
+def vertical_shift(points: np.ndarray, pixels: float, share: float) -> np.ndarray:
+    """A shift down by `pixels` and a share of the inter-ocular distance, for keypoints (…, 68, 2)
+    -> (…, 1, 2) float32."""
+    shift = pixels + share * inter_ocular(np.asarray(points, np.float32))
+    return (shift[..., None, None] * [0, 1]).astype(np.float32)
+
+
 def yaw_estimate(points: np.ndarray) -> np.ndarray:
     """Keypoints (…, 68, 2) -> how far a head is turned: 0 frontal, -1 and 1 profiles, by the nose
     tip's place on the jaw."""
@@ -110,10 +117,15 @@ def to_targets(points: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
     return ((2 * inside + 1) / side - 1).astype(np.float32)
 
 
+def targets_to_pixels(targets: np.ndarray, side: int) -> np.ndarray:
+    """Targets, -1…1 from edge to edge of a crop of `side` pixels -> pixels of the crop."""
+    return ((np.asarray(targets, np.float64) + 1) * side - 1) / 2
+
+
 def to_points(targets: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
     """The inverse of `to_targets`: targets (…, k, 2) -> points in pixels of the image."""
     matrix = np.asarray(matrix, np.float64)
-    inside = ((np.asarray(targets, np.float64) + 1) * side - 1) / 2
+    inside = targets_to_pixels(targets, side)
     inverse = np.linalg.inv(matrix[..., :2])
     return ((inside - matrix[..., None, :, 2]) @ np.swapaxes(inverse, -1, -2)).astype(np.float32)
 

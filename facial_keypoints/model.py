@@ -14,7 +14,7 @@ import numpy as np
 
 from facial_keypoints.assets import DEFAULT_NET, RUNTIMES, SAVED_MODELS
 from facial_keypoints.errors import DataError, UsageError
-from facial_keypoints.geometry import CROP_SCALE, inter_ocular
+from facial_keypoints.geometry import CROP_SCALE, vertical_shift
 from facial_keypoints.onnx_file import read_model_file
 
 Predict = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -50,8 +50,7 @@ class Model:
         pixels, share = self.shift
         if not (pixels or share):
             return points
-        shift = pixels + share * inter_ocular(points)[:, None, None]
-        return points - (shift * [0, 1]).astype(np.float32)
+        return points - vertical_shift(points, pixels, share)
 
 
 class Checkpoints:

@@ -49,7 +49,7 @@ def list_photos(places: Iterable) -> list[tuple[str, Path]]:
     if not photos:
         raise DataError(f"no photos in {', '.join(map(str, places))} (looked for "
                         f"{', '.join(IMAGE_ENDINGS)})")
-    once = {}
+    once: dict[str, tuple[str, Path]] = {}
     for name, path in photos:
         once.setdefault(os.path.realpath(path), (name, path))
     photos = list(once.values())
@@ -72,10 +72,10 @@ def list_jobs(places: Iterable, boxes: str | os.PathLike | None = None) -> list[
     photos = list_photos(places)
     if boxes is None:
         return [Job(name, path) for name, path in photos]
-    paths, work = dict(photos), []
+    paths, work = dict(photos), list[Job]()
     for name, box in read_boxes(boxes):  # adjacent rows of one photo are done at once
         if work and work[-1].name == name:
-            work[-1].boxes.append(box)
+            work[-1] = work[-1]._replace(boxes=[*(work[-1].boxes or []), box])
         else:
             work.append(Job(name, paths.get(name), [box]))
     without = paths.keys() - {job.name for job in work}
@@ -139,12 +139,14 @@ class FilePredictor:
         self.without_faces: dict[str, list] = {}
         self.faces = 0
         self.verbose = True
+        self.waiting: Counter = Counter()
+        self.drawn: dict[Path, list] = {}
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Do all jobs, in their order."""
         self.verbose = len(jobs) < MANY
         # rows of one photo may stand apart in a table of boxes: drawn after the last
-        self.waiting, self.drawn = Counter(job.path for job in jobs), {}
+        self.waiting = Counter(job.path for job in jobs)
         batch: list[tuple[Job, np.ndarray]] = []
         with tqdm(jobs, unit="photo", disable=len(jobs) < 3 or not sys.stderr.isatty()) as bar:
             for job in bar:

@@ -7,6 +7,8 @@ from statistics import NormalDist
 
 import cv2
 import numpy as np
+import research.passive_threads  # noqa: F401 - before PyTorch
+import torch
 from tqdm.auto import tqdm
 
 from facial_keypoints.assets import SAVED_MODELS
@@ -166,21 +168,16 @@ def pack(luminance, chroma):
 
 
 def components(data, count, rounds=4, seed=0):
-    """Principal components of centerd rows (n, d) -> modes (count, d), their standard deviations,
+    """Principal components of centered rows (n, d) -> modes (count, d), their standard deviations,
     whitened coefficients.
 
-    Randomized range finder with power iterations: Halko, Martinsson, Tropp, SIAM Review 2011,
-    algorithm 4.4.
+    Randomized (Halko, Martinsson, Tropp, SIAM Review 2011), with `rounds` of power iterations.
     """
-    basis = (
-        np.random.default_rng(seed)
-        .standard_normal((data.shape[1], min(count + 10, data.shape[1])))
-        .astype(data.dtype)
-    )
-    for _ in range(rounds):
-        basis, _ = np.linalg.qr(data.T @ (data @ basis))
-    _, scale, modes = np.linalg.svd(data @ basis, full_matrices=False)
-    modes, scale = (modes @ basis.T)[:count], scale[:count] / np.sqrt(len(data))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        _, scale, modes = torch.pca_lowrank(torch.from_numpy(data), min(count + 10, *data.shape),
+                                            center=False, niter=rounds)
+    modes, scale = modes.numpy().T[:count], scale.numpy()[:count] / np.sqrt(len(data))
     return modes, scale, data @ modes.T / scale
 
 

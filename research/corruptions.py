@@ -4,10 +4,26 @@ import cv2
 import numpy as np
 
 
+def darken(image, gain, noise):
+    """A gray uint8 image with `gain` times its light, and the noise of a camera in gray levels."""
+    return np.clip(image * np.float32(gain) + noise, 0, 255).astype(np.uint8)
+
+
+def sharpen(image, amount, sigma):
+    """Unsharp masking: the image plus `amount` times what a blur by `sigma` pixels takes away."""
+    return cv2.addWeighted(image, 1 + amount, cv2.GaussianBlur(image, (0, 0), sigma), -amount, 0)
+
+
+def jpeg(image, quality):
+    """A gray image after JPEG compression of a quality in 1…100."""
+    data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
+
+
 def low_light(image, rng):
     """Little light and the noise that comes with it, on a gray uint8 image."""
     noise = rng.standard_normal(image.shape, np.float32) * rng.uniform(1, 5)
-    return np.clip(image * np.float32(rng.uniform(0.06, 0.3)) + noise, 0, 255).astype(np.uint8)
+    return darken(image, rng.uniform(0.06, 0.3), noise)
 
 
 def motion_blur(image, rng):
@@ -23,15 +39,13 @@ def motion_blur(image, rng):
 
 def oversharpen(image, rng):
     """The edges of a large photograph, or of a telephone that overdoes them."""
-    return cv2.addWeighted(image, 1 + (more := rng.uniform(0.5, 3)),
-                           cv2.GaussianBlur(image, (0, 0), 1.5), -more, 0)
+    return sharpen(image, rng.uniform(0.5, 3), 1.5)
 
 
 def low_resolution_jpeg(image, rng):
     """A face of 20 to 40 pixels, strongly compressed."""
     small = cv2.resize(image, (int(rng.integers(24, 48)),) * 2, interpolation=cv2.INTER_AREA)
-    data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 60))])[1]
-    return cv2.resize(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), image.shape[1::-1])
+    return cv2.resize(jpeg(small, int(rng.integers(15, 60))), image.shape[1::-1])
 
 
 def occlude_half(image, rng):

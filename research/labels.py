@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from facial_keypoints.geometry import inter_ocular
+from facial_keypoints.geometry import inter_ocular, vertical_shift
 
 # The official labels sit to the right of and below the features: by 0.48 px and 1.88 % of the
 # distance between the outer eye corners. Measured in x by symmetry (python
@@ -31,7 +31,7 @@ def learned_shift(trained):
 def predicted_label_shift(points, trained):
     """What predictions (…, 68, 2) hold of the official labels' shift -> (…, 1, 2), see
     `learned_shift`."""
-    return label_shift(points) * np.float32([0, any(learned_shift(trained))])
+    return vertical_shift(points, *learned_shift(trained))
 
 
 def match_label_convention(frames, points, trained):

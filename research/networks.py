@@ -1,7 +1,6 @@
 """Networks by name: built, checked, run, and loaded with their weights."""
 
 import contextlib
-import importlib
 import inspect
 import json
 import os
@@ -13,10 +12,11 @@ from pathlib import Path
 import research.passive_threads  # noqa: F401 - before PyTorch
 import torch
 
-from facial_keypoints.assets import SAVED_MODELS as WEIGHTS
+from facial_keypoints.assets import SAVED_MODELS
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.files import short_message
 from facial_keypoints.geometry import FLIP_INDICES
+from facial_keypoints.plugins import plugin_class
 from research.checkpoints import load_weights, read_checkpoint
 
 NETS = Path(__file__).resolve().parents[1] / "models"
@@ -32,13 +32,7 @@ def net_names():
 
 def net_class(name):
     """Class Net of models/<name>.py. Raises UsageError for a name that is not present."""
-    if name not in net_names():
-        raise UsageError(f"no network {name!r}; present are {', '.join(net_names())} (files in "
-                         "models/)")
-    module = importlib.import_module(f"models.{name}")
-    if not hasattr(module, "Net"):
-        raise UsageError(f"models/{name}.py has no class Net")
-    return module.Net
+    return plugin_class("network", name, net_names(), "models", "models", "Net")
 
 
 def load_net(name):
@@ -177,14 +171,14 @@ def find_weights(wanted):
     wanted = str(wanted)
     if os.sep in wanted or "/" in wanted or wanted.endswith(".pt"):
         return Path(wanted)
-    path = WEIGHTS / f"{wanted}.pt"
+    path = SAVED_MODELS / f"{wanted}.pt"
     if path.exists():
         return path
     if wanted in net_names():
         path = newest_run(wanted)
         if path is None:
-            raise DataError(f"{wanted} has no weights in {WEIGHTS.name}/ and no run in {RUNS}/; "
-                            f"train it: python train.py --net {wanted}")
+            raise DataError(f"{wanted} has no weights in {SAVED_MODELS.name}/ and no run in "
+                            f"{RUNS}/; train it: python train.py --net {wanted}")
         say_once(f"{wanted}: weights of the newest run, {path}")
         return path
     raise UsageError(f"no network {wanted!r}; present are {', '.join(net_names())}, or give the "

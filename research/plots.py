@@ -20,43 +20,57 @@ def image_on(axis, image, title=None):
 
 
 def points_on(axis, points, numbers=False, size=6, color=None, truth=None):
-    """Keypoints (68, 2) in pixels, colored by part; with `truth` (68, 2) predictions in one color,
-    errors as lines."""
+    """Keypoints (68, 2) or (n, 68, 2) in pixels, colored by part; with `truth` of the same shape
+    predictions in one color, errors as lines."""
+    points = np.reshape(points, (-1, 68, 2))
     if truth is not None:
-        axis.plot(*np.stack([truth, points], 1).transpose(2, 1, 0), color=RED, linewidth=0.8)
-        axis.scatter(*truth.T, s=size, color=GREEN, linewidths=0)
+        ends = np.stack([np.reshape(truth, (-1, 2)), points.reshape(-1, 2)], 1)
+        axis.plot(*ends.transpose(2, 1, 0), color=RED, linewidth=0.8)
+        axis.scatter(*ends[:, 0].T, s=size, color=GREEN, linewidths=0)
         color = color or ORANGE
     size = 3 * size if numbers else size
     for rows, _, part_color in PARTS.values():
-        rows = list(rows)
-        axis.scatter(*points[rows].T, s=size, color=color or part_color, linewidths=0.3,
-                     edgecolors="black")
+        axis.scatter(*points[:, list(rows)].reshape(-1, 2).T, s=size, color=color or part_color,
+                     linewidths=0.3, edgecolors="black")
     if numbers:
-        for number, (x, y) in enumerate(points):
-            axis.annotate(str(number), (x, y), xytext=(2, 2), textcoords="offset points",
-                          fontsize=7, color="white")
+        for face in points:
+            for number, (x, y) in enumerate(face):
+                axis.annotate(str(number), (x, y), xytext=(2, 2), textcoords="offset points",
+                              fontsize=7, color="white")
 
 
 def contact_sheet(images, points=None, columns=5, numbers=False, titles=None, truth=None, width=10):
-    """A grid of images, each with its keypoints; nothing where there are none, as on a photo
-    without faces.
+    """A grid of images (h, w) or (h, w, 3), each scaled to its cell, with its keypoints (68, 2) in
+    pixels; nothing where there are none, as on a photo without faces.
 
     truth: keypoints that `points` are compared with; a legend names both.
     """
     if not len(images):
         return
     rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(width, width * rows / columns * 1.04),
-                                squeeze=False,
-                                layout="constrained")
-    for axis in axes.flat:
-        axis.axis("off")
-    for i, (axis, image) in enumerate(zip(axes.flat, images, strict=False)):
-        image_on(axis, image, titles[i] if titles is not None else None)
-        axis.set_xlim(-0.5, image.shape[1] - 0.5)
-        axis.set_ylim(image.shape[0] - 0.5, -0.5)
-        if points is not None:
-            points_on(axis, points[i], numbers, truth=None if truth is None else truth[i])
+    pitch = np.array([1.03, 1.03 + (0.13 * columns / width * 2 if titles is not None else 0)])
+    size = np.array([columns, rows]) * pitch
+    figure, axis = plt.subplots(figsize=(width, width * size[1] / size[0]), layout="constrained")
+    scales, corners = [], []
+    for i, image in enumerate(images):
+        scale = 1 / max(image.shape[:2])
+        extent = np.array(image.shape[1::-1]) * scale
+        corner = np.array([i % columns + 1, i // columns + 1]) * pitch - (0.515, 0.515) - extent / 2
+        axis.imshow(image, cmap="gray" if image.ndim == 2 else None, vmin=0,
+                    vmax=255 if image.dtype == np.uint8 else 1,
+                    extent=(corner[0], corner[0] + extent[0], corner[1] + extent[1], corner[1]))
+        if titles is not None:
+            axis.text(corner[0] + extent[0] / 2, corner[1] - 0.02, titles[i], fontsize=10,
+                      horizontalalignment="center", verticalalignment="bottom")
+        scales.append(scale)
+        corners.append(corner)
+    if points is not None:
+        place = [(np.asarray(sheet) + 0.5) * np.reshape(scales, (-1, 1, 1))
+                 + np.array(corners)[:, None] if sheet is not None else None
+                 for sheet in (points, truth)]
+        points_on(axis, place[0], numbers, truth=place[1])
+    axis.set(xlim=(0, size[0]), ylim=(size[1], 0), aspect="equal")
+    axis.axis("off")
     if truth is not None:
         legend_of_errors(figure)
     plt.show()
@@ -292,20 +306,26 @@ def bars(rows, xlabel):
 
 
 def gray_tiles(tiles, columns=8, title=None, width=10, symmetric=False):
-    """A sheet of small gray pictures (n, h, w): kernels, feature maps. symmetric=True puts 0 at
-    mid-gray."""
-    rows = -(-len(tiles) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(width, width * rows / columns + 0.3),
-                                squeeze=False,
+    """A sheet of small gray pictures (h, w): kernels, feature maps; those that are larger than the
+    smallest are cropped. symmetric=True puts 0 at mid-gray."""
+    common = tuple(slice(min(sizes)) for sizes in zip(*(tile.shape for tile in tiles), strict=True))
+    tiles = np.stack([tile[common] for tile in tiles]).astype(np.float32)
+    count, height, breadth = tiles.shape
+    high = np.abs(tiles).max((1, 2), keepdims=True) if symmetric else tiles.max(
+        (1, 2), keepdims=True)
+    low = -high if symmetric else tiles.min((1, 2), keepdims=True)
+    tiles = (tiles - low) / np.where(high > low, high - low, 1)
+    rows, gap = -(-count // columns), max(height // 12, 1)
+    sheet = np.full((rows * (height + gap) - gap, columns * (breadth + gap) - gap), np.nan)
+    for i, tile in enumerate(tiles):
+        top, left = i // columns * (height + gap), i % columns * (breadth + gap)
+        sheet[top:top + height, left:left + breadth] = tile
+    figure, axis = plt.subplots(figsize=(width, width * sheet.shape[0] / sheet.shape[1] + 0.3),
                                 layout="constrained")
-    for axis in axes.flat:
-        axis.axis("off")
-    for axis, tile in zip(axes.flat, tiles, strict=False):
-        peak = np.abs(tile).max() or 1
-        limits = {"vmin": -peak, "vmax": peak} if symmetric else {}
-        axis.imshow(tile, cmap="gray", **limits)
+    axis.imshow(sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axis.axis("off")
     if title:
-        figure.suptitle(title, fontsize=11)
+        axis.set_title(title, fontsize=11)
     plt.show()
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import datetime
-import html
 import json
 from pathlib import Path
 
@@ -36,26 +35,41 @@ def pictures(notebook):
             if "image/png" in output.get("data", {})]
 
 
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Facial keypoint detection</title><style>{{ style }}</style>
+{% macro table(rows) %}<table>
+<tr>{% for label in columns.values() %}<th>{{ label }}</th>{% endfor %}</tr>
+{% for row in rows %}<tr>{% for name in columns %}<td>{{ shown(name, row.get(name, "")) }}</td>
+{%- endfor %}</tr>
+{% endfor %}</table>{% endmacro %}
+<h1>Facial keypoint detection</h1>
+<p>The three notebooks as they ran on {{ time.strftime("%d %B %Y, %H:%M") }}, with
+{{ parameters }}.</p>
+<div class="cards">
+{% for card in cards %}<a class="card" href="{{ card.page }}">
+{%- if card.picture %}<img alt="" src="data:image/png;base64,{{ card.picture }}">{% endif -%}
+<b>{{ card.title }}</b><br><small>ran in {{ card.seconds }} s</small></a>
+{% endfor %}</div>
+{% if own %}<h2>The network that notebook 2 trained</h2>{{ table(own) }}{% endif %}
+<h2>The weights that come with the repository</h2>
+<p>Scored on the official test frames; NME in % of the distance between the outer eye corners.</p>
+{{ table(published) }}
+</html>
+"""
+
+
 def shown(name, value):
     """A number of the table as it is read."""
     try:
         number = float(value)
     except ValueError:
-        return html.escape(value)
+        return value
     if number != number:  # not measured
         return ""
     if name == "parameters":
         return f"{number / 1e6:.1f} M"
     return f"{number:.2f}" if name.startswith("nme") else f"{number:.1f}"
-
-
-def table(rows):
-    """Rows of a table of results -> HTML."""
-    head = "".join(f"<th>{label}</th>" for label in COLUMNS.values())
-    body = "".join("<tr>"
-                   + "".join(f"<td>{shown(name, row.get(name, ''))}</td>" for name in COLUMNS)
-                   + "</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>"
 
 
 def read_rows(path):
@@ -72,31 +86,17 @@ def write(out, seconds, parameters, row_path=None):
 
     row_path: the row of results that notebook 2 left.
     """
+    import jinja2
+
     cards = []
     for notebook, spent in seconds.items():
         images = pictures(notebook)
-        # faces, not curves
-        picture = (
-            f'<img alt="" src="data:image/png;base64,{max(images, key=len)}">' if images else ""
-        )
-        cards.append('<a class="card" '
-                     f'href="{html.escape(notebook.with_suffix(".html").name)}">{picture}'
-                     f"<b>{html.escape(notebook.stem)}</b><br><small>ran in {spent:.0f} "
-                     "s</small></a>")
+        cards.append({"page": notebook.with_suffix(".html").name, "title": notebook.stem,
+                      "seconds": f"{spent:.0f}",
+                      "picture": max(images, key=len, default="")})  # faces, not curves
     given = ", ".join(f"{name}={value}" for name, value in parameters.items()) or "defaults"
-    own = read_rows(row_path)
-    text = f"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Facial keypoint detection</title><style>{STYLE}</style>
-<h1>Facial keypoint detection</h1>
-<p>The three notebooks as they ran on {datetime.datetime.now():%d %B %Y, %H:%M}, with
-{html.escape(given)}.</p>
-<div class="cards">{"".join(cards)}</div>
-{"<h2>The network that notebook 2 trained</h2>" + table(own) if own else ""}
-<h2>The weights that come with the repository</h2>
-<p>Scored on the official test frames; NME in % of the distance between the outer eye corners.</p>
-{table(read_rows(PUBLISHED))}
-</html>
-"""
+    text = jinja2.Environment(autoescape=True).from_string(PAGE).render(
+        style=STYLE, columns=COLUMNS, shown=shown, time=datetime.datetime.now(), parameters=given,
+        cards=cards, own=read_rows(row_path), published=read_rows(PUBLISHED))
     atomic_write(out / "index.html", text)
     return out / "index.html"

@@ -15,10 +15,10 @@ from facial_keypoints.files import atomic_write, csv_text
 from research.export import milliseconds_per_face
 from research.datasets import SPLITS
 from research.metrics import REGIONS
-from research.networks import WEIGHTS, parameter_count
+from research.networks import SAVED_MODELS, parameter_count
 
 HOME = Path(__file__).resolve().parents[1]
-PUBLISHED = WEIGHTS / "results.csv"
+PUBLISHED = SAVED_MODELS / "results.csv"
 NUMBERS = ("nme", "nme_low", "nme_high", "nme_debiased", "nme_own", "fr8", "fr10", "auc8")
 RESULT_COLUMNS = ("weights", "net", "data", "split", "labels", "n", *NUMBERS, *REGIONS,
                   "parameters", "ms_per_face", "epochs",

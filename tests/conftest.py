@@ -1,11 +1,15 @@
 """What several tests share: small drawn data sets, the official data where there is one, commands
 as users run them."""
 
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib
 import pytest
@@ -35,13 +39,76 @@ def the_runs_of_the_user_stay_as_they_are():
 
 
 @pytest.fixture(scope="session")
-def tiny_zip(tmp_path_factory):
-    """A drawn data set of 16 people, 128 frames, as a zip of the official layout."""
+def shared_folder(tmp_path_factory):
+    """Work that several tests need, done once for all parallel processes: shared_folder(name, make)
+    calls make(folder) if nobody has, and returns the folder."""
+    from filelock import FileLock
+
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def once(name, make):
+        folder, done = base / f"shared-{name}", base / f"shared-{name}.done"
+        with FileLock(base / f"shared-{name}.lock"):
+            if not done.exists():
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+    return once
+
+
+@pytest.fixture(scope="session")
+def tiny_zip(shared_folder):
+    """A synthetic data set of 16 people, 128 frames, as a zip of the official layout."""
     from research.synthetic_faces import draw_archive
 
-    path = tmp_path_factory.mktemp("tiny") / "tiny.zip"
-    draw_archive(path, people=16, seed=7, bar=False)
-    return path
+    return shared_folder("tiny", lambda folder: draw_archive(
+        folder / "tiny.zip", people=16, seed=7, bar=False)) / "tiny.zip"
+
+
+@pytest.fixture(scope="session")
+def grid(shared_folder, tiny_zip, python):
+    """A grid of notebook 2: two seeds, and a network that does not exist. It is interrupted in its
+    second run, and the same command called again.
+
+    words: of the command, without --out; out: the folder it wrote to; interrupted, resumed: how
+    the two calls ended (returncode, stderr, …).
+    """
+    words = ["--data", str(tiny_zip), "--net", "models2", "models77", "--seed", "0", "1",
+             "--epochs", "1", "--batch_size", "32", "--threads", "1"]
+
+    def make(folder):
+        out = folder / "grid"
+        process = subprocess.Popen(
+            [sys.executable, str(HOME / "batch.py"), *words, "--workers", "1", "--out", str(out)],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        until = time.monotonic() + 200
+        while not list(out.glob("*seed=1/run/params.json")) and time.monotonic() < until:
+            time.sleep(0.1)
+        begun = time.monotonic()
+        # to the command alone, as `kill -INT` does; a terminal sends it to all
+        process.send_signal(signal.SIGINT)
+        _, text = process.communicate(timeout=60)
+        seconds = time.monotonic() - begun
+        begun_runs = sorted(path.name for path in out.iterdir() if path.is_dir())
+        inside = [sorted(map(str, out.glob("*seed=1/**/*")))]
+        time.sleep(3)  # a kernel that had outlived its command would write on
+        inside.append(sorted(map(str, out.glob("*seed=1/**/*"))))
+        (folder / "interrupted.json").write_text(json.dumps({
+            "returncode": process.returncode, "stderr": text, "seconds": seconds,
+            "runs": begun_runs, "inside": inside,
+            "first": next(out.glob("*seed=0/run/checkpoint.pt")).stat().st_mtime_ns}))
+        done = python([HOME / "batch.py", *words, "--workers", "2", "--out", out],
+                      env={**os.environ, "PYTHONPATH": str(HOME)})
+        (folder / "resumed.json").write_text(json.dumps(
+            {"returncode": done.returncode, "stdout": done.stdout, "stderr": done.stderr}))
+
+    folder = shared_folder("grid", make)
+    return SimpleNamespace(
+        words=words, out=folder / "grid",
+        **{name: SimpleNamespace(**json.loads((folder / f"{name}.json").read_text()))
+           for name in ("interrupted", "resumed")})
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,8 @@ import time
 from pathlib import Path
 
 # none that starts threads, which do not live on in a fork (ONNX Runtime, OpenVINO)
-PACKAGES = ("numpy", "torch", "torch.optim.swa_utils", "torch.utils.data", "pandas", "cv2",
+PACKAGES = ("numpy", "torch", "torch.optim.swa_utils", "torch.utils.data",
+            "torch._dynamo", "pandas", "cv2",
             "matplotlib.pyplot", "papermill", "nbconvert", "tqdm.auto", "filelock")
 
 
@@ -95,7 +96,7 @@ def become(request):
             os.dup2(file.fileno(), number)
     sys.stdin.close()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    sys.stdin = open(0)  # noqa: SIM115 - stays open
+    sys.stdin = open(0)
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])

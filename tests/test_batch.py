@@ -79,29 +79,24 @@ def test_files_that_are_no_grid_are_named(text, said, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_grid_runs_resumes_and_tells_what_failed(command, tiny_zip, tmp_path):
-    """Two seeds, and a network that does not exist; the second call does only what failed."""
-    words = ["batch.py", "--data", tiny_zip, "--net", "models2", "models77", "--seed", "0", "1",
-             "--epochs", "1",
-             "--batch_size", "32", "--out", tmp_path / "grid", "--workers", "2"]
-    done = command(*words)
+def test_a_grid_runs_resumes_and_reports_what_failed(grid):
+    """Two seeds, and a network that does not exist; each call does only what is not done."""
+    done = grid.resumed
     assert done.returncode == 1 and "2 of 4 runs ended well" in done.stdout, (
         done.stdout + done.stderr
     )
     assert "failed: net=models77,seed=0" in done.stderr and "no network 'models77'" in done.stderr
-    with open(tmp_path / "grid" / "table.csv", newline="") as file:
+    with open(grid.out / "table.csv", newline="") as file:
         rows = {row["run"]: row for row in csv.DictReader(file)}
     assert (
         len(rows) == 4
         and float(rows["net=models2,seed=1"]["nme"]) > 0
         and rows["net=models77,seed=1"]["failed"]
     )
-    assert (tmp_path / "grid" / "comparison.png").stat().st_size > 1000
-    marks = {path: path.stat().st_mtime_ns
-             for path in (tmp_path / "grid").glob("*/run/checkpoint.pt")}
-    assert len(marks) == 2
-    again = command(*words)
-    assert again.returncode == 1 and marks == {path: path.stat().st_mtime_ns for path in marks}
+    assert (grid.out / "comparison.png").stat().st_size > 1000
+    assert len(list(grid.out.glob("*/run/checkpoint.pt"))) == 2
+    first = grid.out / "net=models2,seed=0" / "run" / "checkpoint.pt"
+    assert first.stat().st_mtime_ns == grid.interrupted.first, "what is done is not done again"
 
 
 def test_kernels_say_nothing_about_themselves(tmp_path, capfd):

@@ -19,7 +19,7 @@ from research.labels import label_shift, match_label_convention
 from research.metrics import (
     area_under_curve, bootstrap, debias, failure_rate, point_errors, summarize,
 )
-from research.networks import WEIGHTS
+from research.networks import SAVED_MODELS
 
 
 def faces(n=4, seed=0):
@@ -173,9 +173,8 @@ def test_command_prints_one_json_object(command, tiny_zip):
 
 
 def test_command_prints_a_table_with_baselines_and_compares_two(command, tiny_zip):
-    done = command("evaluate.py", "models4", WEIGHTS / "models4.pt", "--data", tiny_zip, "--split",
-                   "official",
-                   "--worst", "2")
+    done = command("evaluate.py", "models4", SAVED_MODELS / "models4.pt", "--data", tiny_zip,
+                   "--split", "official", "--worst", "2")
     assert done.returncode == 0, done.stderr
     row = json.loads(command("evaluate.py", "models4", "models4", "--data", tiny_zip, "--split",
                              "official", "--json").stdout)

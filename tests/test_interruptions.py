@@ -90,31 +90,14 @@ def test_a_batch_killed_on_its_way_ends_with_the_same_table(tiny_zip, tmp_path, 
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_a_grid_and_says_how_to_go_on(tiny_zip, tmp_path):
+def test_ctrl_c_stops_a_grid_and_says_how_to_go_on(grid):
     """The first interrupt ends the running notebook and starts none of those that wait."""
-    words = ["--net", "models2", "--data", tiny_zip, "--epochs", "1", "--batch_size", "32",
-             "--seed", "0", "1", "2", "3",
-             "--workers", "1", "--out", tmp_path / "grid"]
-    process = start("batch.py", *words)
-    until = time.monotonic() + 200
-    while not list((tmp_path / "grid").glob("seed=1/run/params.json")) and time.monotonic() < until:
-        time.sleep(0.1)
-    begun = time.monotonic()
-    # to the command alone, as `kill -INT` does; a terminal sends it to all
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130 and time.monotonic() - begun < 30
-    assert (
-        "stopped: 1 of 4 runs are done; the same command runs the others" in said
-        and "Traceback" not in said
-    )
-    assert not (tmp_path / "grid" / "seed=2").exists()
-    time.sleep(3)
-    before = sorted(path.name for path in (tmp_path / "grid" / "seed=1").rglob("*"))
-    time.sleep(3)
-    assert before == sorted(path.name for path in (tmp_path / "grid" / "seed=1").rglob("*")), (
-        "its kernel has ended too"
-    )
+    stopped = grid.interrupted
+    assert stopped.returncode == 130 and stopped.seconds < 30
+    assert "stopped: 1 of 4 runs are done; the same command runs the others" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    assert stopped.runs == ["net=models2,seed=0", "net=models2,seed=1"]
+    assert stopped.inside[0] == stopped.inside[1], "its kernel has ended too"
 
 
 def no_more_than(size):

@@ -20,7 +20,7 @@ from facial_keypoints.geometry import FLIP_INDICES
 from research.checkpoints import save_checkpoint
 from research.inspection import describe, feature_maps, saliency
 from research.networks import (
-    WEIGHTS, best_device, find_weights, input_size, load_checkpoint, load_net, net_class,
+    SAVED_MODELS, best_device, find_weights, input_size, load_checkpoint, load_net, net_class,
     net_names, parameter_count, predict, predict_targets, say_once,
 )
 
@@ -180,7 +180,7 @@ def test_a_bad_checkpoint_is_named_and_never_unpickled(case, tmp_path):
 
 
 def test_weights_are_found_by_name_or_path():
-    assert find_weights("models4") == WEIGHTS / "models4.pt"
+    assert find_weights("models4") == SAVED_MODELS / "models4.pt"
     assert str(find_weights("runs/x.pt")) == "runs/x.pt"
     with pytest.raises(UsageError, match="no network"):
         find_weights("modelsX")

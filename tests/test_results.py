@@ -10,7 +10,7 @@ from facial_keypoints.errors import DataError
 from research import networks
 from research.checkpoints import read_checkpoint, save_checkpoint
 from research.datasets import split_frames
-from research.networks import WEIGHTS, find_weights, load_checkpoint, predict_targets
+from research.networks import SAVED_MODELS, find_weights, load_checkpoint, predict_targets
 from research.results import (
     RESULT_COLUMNS, append_result, markdown_table, put_tables, read_results,
     result_row, summary_table,
@@ -73,7 +73,7 @@ def test_the_summary_has_a_line_a_network_the_best_first(row):
 
 def test_all_shipped_weights_are_in_the_table_with_a_card_and_small():
     rows = read_results()
-    files = sorted(WEIGHTS.glob("models*.pt"))
+    files = sorted(SAVED_MODELS.glob("models*.pt"))
     assert {path.stem for path in files} == {r["weights"] for r in rows
                                              if "no weights" not in r["weights"]}
     assert sum(path.stat().st_size for path in files) < 30e6
@@ -86,7 +86,7 @@ def test_all_shipped_weights_are_in_the_table_with_a_card_and_small():
 def test_shipping_halves_precision_and_keeps_the_answers(tmp_path, monkeypatch):
     source = find_weights("models4")
     for module in (networks, publish):
-        monkeypatch.setattr(module, "WEIGHTS", tmp_path)
+        monkeypatch.setattr(module, "SAVED_MODELS", tmp_path)
     ship(source, "models4-copy")
     image = np.random.default_rng(0).random((1, 1, 112, 112), np.float32)
     a, b = (predict_targets(load_checkpoint(p)[0], image)
@@ -101,7 +101,7 @@ def test_networks_too_large_to_ship_keep_their_rows_and_curves(tiny_zip, tmp_pat
                     {**content["data"], "frames": []})
     source.with_name("curves.csv").write_text("epoch\n1\n")
     for module in (networks, publish):
-        monkeypatch.setattr(module, "WEIGHTS", tmp_path)
+        monkeypatch.setattr(module, "SAVED_MODELS", tmp_path)
     monkeypatch.setattr(publish, "UNSHIPPED", tmp_path / "unshipped.csv")
     for _ in range(2):  # the second time in place of the first
         record(source, str(tiny_zip))
@@ -116,7 +116,7 @@ def test_writing_scores_all_and_gives_a_network_one_time_whatever_it_learned(
 ):
     content = read_checkpoint(find_weights("models4"))
     for module in (networks, publish):
-        monkeypatch.setattr(module, "WEIGHTS", tmp_path)
+        monkeypatch.setattr(module, "SAVED_MODELS", tmp_path)
     for weights, split in (("models4", "official"), ("models4-person", "person")):
         save_checkpoint(tmp_path / f"{weights}.pt", "models4", content["state_dict"], {}, {},
                                {**content["data"], "split": split, "frames": []})

@@ -18,9 +18,9 @@ from research.export import compile_net, to_onnx
 from research.networks import find_weights, input_size, load_checkpoint, load_net, predict
 from research.transforms import evaluation_transform
 
-WEIGHTS = [path.stem for path in sorted(networks.WEIGHTS.glob("models*.pt"))
+NAMES = [path.stem for path in sorted(networks.SAVED_MODELS.glob("models*.pt"))
            if "-" not in path.stem]
-EXPORTED = [path.stem for path in sorted(networks.WEIGHTS.glob("models*.onnx"))]
+EXPORTED = [path.stem for path in sorted(networks.SAVED_MODELS.glob("models*.onnx"))]
 
 
 def skip_unless_installed(runtime):
@@ -67,7 +67,7 @@ def test_shipped_models_give_the_points_of_their_checkpoints(runtime, name, tiny
     assert pixels < (0.05 if runtime == "onnx" else 0.5) and confidence < 0.02
 
 
-@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("weights", NAMES)
 def test_pytorch_with_fused_layers_moves_no_point_far(weights, tiny):
     net, _ = load_checkpoint(find_weights(weights))
     assert difference(net, compile_net(net, exact=True), tiny)[0] < 0.05
@@ -79,7 +79,7 @@ def test_shipped_models_are_small():
     limits = {"models5": 1.7e6, "models6": 6.2e6}
     assert set(EXPORTED) == set(limits)
     for name, limit in limits.items():
-        assert (networks.WEIGHTS / f"{name}.onnx").stat().st_size <= limit
+        assert (networks.SAVED_MODELS / f"{name}.onnx").stat().st_size <= limit
 
 
 def test_runtimes_that_are_not_installed_are_named(monkeypatch):
