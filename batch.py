@@ -8,6 +8,7 @@ import io
 import os
 import sys
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from facial_keypoints.errors import DataError, UsageError, bounded_number, run_command
@@ -26,7 +27,7 @@ PLACES = {"photo", "data", "net", "folder"}  # parameters that may be paths
 QUIET = ["--log-level=CRITICAL"]
 
 
-def parameters_of(notebook):
+def parameters_of(notebook: Path) -> dict:
     """Names of a notebook's parameters -> their defaults, as papermill reads them. Raises DataError
     that names the file."""
     import papermill
@@ -40,7 +41,7 @@ def parameters_of(notebook):
                         f"git checkout brings it back") from None
 
 
-def run_notebook(notebook, folder, parameters, bar=True):
+def run_notebook(notebook: Path, folder: Path, parameters: dict, bar: bool = True) -> Path:
     """Run one notebook into `folder`, as a notebook and as a page (HTML). Raises DataError that
     says what failed."""
     import papermill
@@ -74,7 +75,7 @@ def run_notebook(notebook, folder, parameters, bar=True):
     return target
 
 
-def smaller(png):
+def smaller(png: str) -> str:
     """A base64 PNG with 256 colors at the most: a third of the size, and hard to tell apart on a
     page."""
     from PIL import Image
@@ -86,7 +87,7 @@ def smaller(png):
     return base64.b64encode(file.getvalue()).decode()
 
 
-def refresh(notebook):
+def refresh(notebook: Path) -> None:
     """Run a notebook at its defaults and put the outputs into it, without times and versions: what
     nbval compares."""
     import nbformat
@@ -107,7 +108,7 @@ def refresh(notebook):
     atomic_write(notebook, nbformat.writes(content) + "\n")
 
 
-def parse(pairs):
+def parse(pairs: Sequence[str]) -> dict:
     """['name=value', …] -> a dictionary; values are read as Python literals where they are, else as
     text."""
     parameters = {}
@@ -127,7 +128,7 @@ def parse(pairs):
     return parameters
 
 
-def main():
+def main() -> int:
     parser = argparse.ArgumentParser(
         allow_abbrev=False,
         description="Run the three notebooks in order by papermill; or notebook 2 over a grid of "
@@ -176,14 +177,14 @@ def main():
     return run_in_order(known, given, options.out or Path("runs/latest"))
 
 
-def placed(name, value):
+def placed(name: str, value: object) -> object:
     """The value of a parameter, as a whole path if it is one: notebooks run in the repository,
     users may not."""
     path = name in PLACES and (name == "folder" or os.path.exists(str(value)))
     return os.path.abspath(str(value)) if path else value
 
 
-def run_in_order(known, given, out):
+def run_in_order(known: dict[str, dict], given: dict, out: Path) -> int:
     """The notebooks, {path: parameters}, one after another, each with those parameters that it
     has."""
     from research.locks import lock_folder
@@ -193,7 +194,7 @@ def run_in_order(known, given, out):
         return run_each(known, given, out)
 
 
-def run_each(known, given, out):
+def run_each(known: dict[str, dict], given: dict, out: Path) -> int:
     """What `run_in_order` does once it has the folder for itself."""
     from research.report import write
 
@@ -212,7 +213,8 @@ def run_each(known, given, out):
     return 0
 
 
-def run_grid(notebook, known, given, lists, options):
+def run_grid(notebook: Path, known: dict[str, dict], given: dict, lists: dict[str, list],
+             options: argparse.Namespace) -> int:
     """Notebook 2 over all combinations; what was done before is not done again. 1 if any failed."""
     from research.sweep import combinations, compare, finished, read_grid, run_all
     from research.locks import lock_folder
@@ -251,7 +253,7 @@ def run_grid(notebook, known, given, lists, options):
     return 1 if failed else 0
 
 
-def refuse_unknown(given, known):
+def refuse_unknown(given: dict, known: Iterable[str]) -> None:
     """Raise UsageError for a parameter that no notebook has, before anything runs."""
     for name in given:
         if name not in known:

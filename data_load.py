@@ -3,6 +3,7 @@ prints the splits."""
 
 import argparse
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ from facial_keypoints.geometry import (
 )
 from facial_keypoints.images import read_image
 from research.datasets import SPLITS, SPLIT_PARTS, load_frames, shared_between_sides, split_frames
+from research.frames import Frames
 from research.transforms import (
     Augment, Compose, FaceCrop, Normalize, RandomCrop, Rescale, ToTensor, data_transform,
     evaluation_transform,
@@ -48,7 +50,9 @@ class FacialKeypointsDataset(Dataset):
     pairs (epoch, transform), in order; from each epoch on that transform is used instead.
     """
 
-    def __init__(self, frames, transform=None, gray=False, seed=0, boxes=None, finish=()):
+    def __init__(self, frames: Frames, transform: Callable | None = None, gray: bool = False,
+                 seed: int = 0, boxes: np.ndarray | None = None,
+                 finish: Sequence[tuple[int, Callable]] = ()):
         self.frames, self.transform, self.seed, self.boxes, self.finish = (
             frames,
             transform,
@@ -64,7 +68,7 @@ class FacialKeypointsDataset(Dataset):
     def __len__(self):
         return len(self.frames)
 
-    def decoded(self, index):
+    def decoded(self, index: int) -> np.ndarray:
         """Frame `index`, gray if asked for."""
         image = self.frames.image(index)
         return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if self.gray else image
@@ -95,7 +99,7 @@ class EpochSampler(Sampler):
     stream.
     """
 
-    def __init__(self, length, seed=0, shards=None):
+    def __init__(self, length: int, seed: int = 0, shards: np.ndarray | None = None):
         self.length, self.seed, self.epoch = length, seed, 0
         self.shards = np.zeros(length, int) if shards is None else np.asarray(shards)
 
@@ -114,7 +118,7 @@ class EpochSampler(Sampler):
         return iter((self.epoch * self.length + order).tolist())
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description="Print the splits of a data set and what leaks "
                                                  "between their sides.")
     parser.add_argument("--data", default="sample",

@@ -3,14 +3,19 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+import research.passive_threads  # noqa: F401 - before PyTorch
+import torch
 
 from data_load import FacialKeypointsDataset
 from facial_keypoints.errors import DataError, UsageError, bounded_number, run_command
 from facial_keypoints.geometry import FLIP_INDICES, inter_ocular, tight_box, to_points
 from research.checkpoints import read_checkpoint
 from research.datasets import LABELS, SPLITS, SPLIT_PARTS, load_frames, split_frames
+from research.frames import Frames
 from research.labels import match_label_convention
 from research.metrics import (
     NORMALIZERS, REGIONS, bootstrap, crop_matrices, mean_shape, point_errors, rounding_floor,
@@ -21,7 +26,8 @@ from research.transforms import evaluation_transform
 
 
 
-def predict_frames(net, frames, batch_size=64, bar=False, boxes=None, mirrored=False):
+def predict_frames(net: torch.nn.Module, frames: Frames, batch_size: int = 64, bar: bool = False,
+                   boxes: np.ndarray | None = None, mirrored: bool = False) -> np.ndarray:
     """Plain answers of a network in crops of `boxes` (n, 4), else of the annotated ones: points (n,
     68, 2) in pixels.
 
@@ -43,7 +49,8 @@ def predict_frames(net, frames, batch_size=64, bar=False, boxes=None, mirrored=F
     return np.concatenate(points)
 
 
-def predict_in_own_crops(net, frames, looks=4, mirrored=False):
+def predict_in_own_crops(net: torch.nn.Module, frames: Frames, looks: int = 4,
+                         mirrored: bool = False) -> np.ndarray:
     """Answers (n, 68, 2) in crops around the network's own answers, as in use, where no crop tells
     where the label is.
 
@@ -57,7 +64,7 @@ def predict_in_own_crops(net, frames, looks=4, mirrored=False):
     return points
 
 
-def check_leakage(content, frames, where):
+def check_leakage(content: dict, frames: Frames, where: str) -> None:
     """Raise DataError if the checkpoint was trained on any of these frames."""
     seen = sorted({*(content["data"].get("frames") or [])} & {*frames.names.tolist()})
     if seen:
@@ -67,7 +74,7 @@ def check_leakage(content, frames, where):
                         "--allow-leak")
 
 
-def default_part(frames, contents):
+def default_part(frames: Frames, contents: Sequence[dict]) -> str:
     """The part that is scored if none is given: all frames of a set without sides that no
     checkpoint was trained on."""
     trained_here = any({*(content["data"].get("frames") or [])} & {*frames.names.tolist()}
@@ -75,7 +82,8 @@ def default_part(frames, contents):
     return "test" if frames.has_sides or trained_here else "all"
 
 
-def score(path, frames, normalizer="outer-eyes", allow_leak=False, bar=False):
+def score(path: str | Path, frames: Frames, normalizer: str = "outer-eyes",
+          allow_leak: bool = False, bar: bool = False) -> tuple[dict, np.ndarray, np.ndarray]:
     """Score one checkpoint on frames -> (metrics, NME of each face (n,), points (n, 68, 2))."""
     net, content = load_checkpoint(path)
     if not allow_leak:
@@ -92,7 +100,7 @@ def score(path, frames, normalizer="outer-eyes", allow_leak=False, bar=False):
 
 
 
-def text_table(rows):
+def text_table(rows: Sequence[Sequence]) -> str:
     """Metrics of several models -> lines of text."""
     width = max(len(name) for name, _ in rows)
     lines = [f"{'':<{width}}  {'NME':>6} {'95 % interval':>15} {'FR@8':>6} {'FR@10':>6} "
@@ -108,7 +116,7 @@ def text_table(rows):
     return "\n".join(lines)
 
 
-def baselines(frames, everything, split, normalizer):
+def baselines(frames: Frames, everything: Frames, split: str, normalizer: str) -> list[list]:
     """Rows of the mean shape (if the data set has training frames) and of the rounding floor."""
     rows = []
     try:
@@ -125,7 +133,7 @@ def baselines(frames, everything, split, normalizer):
     return rows
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Score checkpoints on a data set; two are also "
                                                  "compared.")
     parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT",

@@ -31,7 +31,7 @@ def __getattr__(name):
     raise AttributeError(f"module 'models' has no attribute {name!r}")
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description="Write a trained network as an ONNX file.")
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("export",

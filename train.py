@@ -8,9 +8,11 @@ import itertools
 import json
 import math
 import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import research.passive_threads  # noqa: F401 - before PyTorch
@@ -27,10 +29,11 @@ from facial_keypoints.assets import DEFAULT_NET
 from facial_keypoints.errors import SEED, DataError, UsageError, bounded_number, run_command
 from facial_keypoints.files import atomic_write, csv_text, refuse_overwriting
 from research.checkpoints import load_weights, read_checkpoint, save_checkpoint, to_builtins
-from research.distributed import (
-    LossModule, PeerFailureHandler, TimedLoader, print_rank_zero, process_group,
-)
 from research.datasets import LABELS, SPLITS, load_frames, person_digit, split_frames
+from research.distributed import (
+    SingleProcess, LossModule, PeerFailureHandler, TimedLoader, print_rank_zero, process_group,
+)
+from research.frames import Frames
 from research.label_audit import residual_shift
 from research.labels import match_label_convention
 from research.locks import lock_folder
@@ -42,7 +45,8 @@ from research.networks import (
 from research.transforms import AUGMENTATIONS, evaluation_transform, training_transform
 
 
-def wing_penalty(distance, width=0.2, curvature=0.04):
+def wing_penalty(distance: torch.Tensor, width: float = 0.2,
+                 curvature: float = 0.04) -> torch.Tensor:
     """The wing loss of distances in targets: logarithmic up to `width`, then linear. Feng et al.,
     CVPR 2018, equation 5."""
     offset = width - width * math.log1p(width / curvature)
@@ -50,7 +54,7 @@ def wing_penalty(distance, width=0.2, curvature=0.04):
                        distance - offset)
 
 
-def wing(predictions, targets):
+def wing(predictions: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """The mean wing loss of predictions (n, 68, 2)."""
     return wing_penalty((predictions - targets).abs()).mean()
 
@@ -75,13 +79,14 @@ CURVE_COLUMNS = ("epoch", "lr", "training_loss", "validation_loss", "validation_
                  "waited")
 
 
-def loss_of(net, images, targets, loss):
+def loss_of(net: torch.nn.Module, images: torch.Tensor, targets: torch.Tensor,
+            loss: str) -> torch.Tensor:
     """The loss of a batch: the network's own for 'own', else `loss` on its predictions."""
     return net.loss(images, targets) if loss == "own" else LOSSES[loss](
         as_points(net(images), net).float(), targets)
 
 
-def chosen_loss(net, net_name, loss):
+def chosen_loss(net: torch.nn.Module, net_name: str, loss: str) -> str:
     """The loss that a network is trained with: 'auto' is the network's own, or wing for networks
     without one.
 
@@ -98,14 +103,15 @@ def chosen_loss(net, net_name, loss):
     return loss
 
 
-def validation_loader(frames, side, batch_size):
+def validation_loader(frames: Frames, side: int, batch_size: int) -> DataLoader:
     """Batches of frames as evaluation sees them, made once if they fit in memory."""
     crops = FacialKeypointsDataset(frames, evaluation_transform(side))
     return DataLoader(list(crops) if 4 * side * side * len(crops) <= CACHE_BYTES else crops,
                       batch_size)
 
 
-def validate(net, batches, loss, bfloat16=False):
+def validate(net: torch.nn.Module, batches: Iterable[dict], loss: str,
+             bfloat16: bool = False) -> tuple[float, float]:
     """Loss and NME (%) of a network on batches of crops (n, 1, side, side) and targets (n, 68,
     2)."""
     net.eval()
@@ -119,7 +125,8 @@ def validate(net, batches, loss, bfloat16=False):
     return total / len(errors), float(errors.mean())
 
 
-def ema_update(averaged, current, steps):
+def ema_update(averaged: list[torch.Tensor], current: list[torch.Tensor],
+               steps: int | torch.Tensor) -> None:
     """Exponential moving average of weights, quick at first: 0.998 would hold on to the random
     start of short runs."""
     keep = min(0.998, (1 + float(steps)) / (10 + float(steps)))
@@ -167,15 +174,18 @@ class TrainingConfig:
                 raise UsageError(f"{name} must be one of {', '.join(known)}, not "
                                  f"{getattr(self, name)!r}")
 
-    def record(self, loss):
+    def record(self, loss: str) -> dict:
         """The configuration as it is stored with the weights; loss: the one that is used."""
         schedule = ", ".join(f"{kind} from {share:.0%}" for share, kind in self.schedule)
         return asdict(self) | {"loss": loss, "schedule": schedule, "init": str(self.init),
                                "teacher": str(self.teacher)}
 
 
-def train(config, training, validation, folder, *, device="auto", workers=None, resume=False,
-          overwrite=False, bar=True, build=None, compiled=False):
+def train(config: TrainingConfig, training: Frames, validation: Frames | None, folder: str | Path,
+          *, device: str = "auto", workers: int | None = None, resume: bool = False,
+          overwrite: bool = False, bar: bool = True,
+          build: Callable[[], torch.nn.Module] | None = None,
+          compiled: bool = False) -> tuple[Path, list[dict]]:
     """Train a network on frames and keep the weights that are best on `validation`.
 
     Writes into `folder`: checkpoint.pt (the best averaged weights), last.pt (all that `resume=True`
@@ -211,7 +221,9 @@ class TrainingRun:
     """A training run: the network with all that changes while it trains, its batches, and what is
     stored of it."""
 
-    def __init__(self, team, config, net, training, validation, workers, compiled, bar):
+    def __init__(self, team: SingleProcess, config: TrainingConfig, net: torch.nn.Module,
+                 training: Frames, validation: Frames | None, workers: int | None, compiled: bool,
+                 bar: bool):
         self.team, self.config, self.bar = team, config, bar
         self.loss = chosen_loss(net, config.net, config.loss)
         self.params = config.record(self.loss)
@@ -238,7 +250,7 @@ class TrainingRun:
                             lambda images, targets: loss_of(self.net, images, targets, self.loss))
         self.losses = team.wrap(torch.compile(losses) if compiled else losses)
 
-    def prepare(self, net, training):
+    def prepare(self, net: torch.nn.Module, training: Frames) -> tuple[Frames, list[str]]:
         """Weights to start from and refined labels -> the frames to train on; names of all frames
         that the weights know."""
         known = training.names
@@ -252,16 +264,16 @@ class TrainingRun:
         return training, known
 
     @property
-    def parts(self):
+    def parts(self) -> dict:
         """What `resume` puts back."""
         return {name: getattr(self, name)
                 for name in ("net", "averaged", "optimizer", "schedule", "scaler")}
 
-    def load(self, path):
+    def load(self, path: Path) -> tuple[list[dict], dict]:
         """Put the state of a broken run back -> its history and its best epoch."""
         return load_training_state(path, self.parts, self.params, self.data)
 
-    def run_epochs(self, folder, history, best):
+    def run_epochs(self, folder: Path, history: list[dict], best: dict) -> tuple[Path, list[dict]]:
         """Train from the epoch after `history` to the last -> the path of checkpoint.pt, and the
         history of all epochs."""
         if self.team.main:
@@ -288,7 +300,7 @@ class TrainingRun:
             report_epoch(row, self.config.epochs, self.bar, board)
         return folder / "checkpoint.pt", history
 
-    def save(self, path, best, history):
+    def save(self, path: Path, best: dict, history: list[dict]) -> None:
         """Write the averaged weights as a checkpoint, in the first process alone."""
         if self.team.main:
             minutes = sum(row["seconds"] for row in history) / 60
@@ -298,7 +310,7 @@ class TrainingRun:
                             metrics, self.data)
 
 
-def train_one_epoch(run, epoch, folder):
+def train_one_epoch(run: TrainingRun, epoch: int, folder: Path) -> tuple[float, float]:
     """One pass over the training frames -> the mean loss, and for how many seconds the loop waited
     for data.
 
@@ -335,7 +347,8 @@ def train_one_epoch(run, epoch, folder):
     return run.team.mean(total * run.team.world) / len(run.loader.dataset), batches.seconds
 
 
-def training_dataset(config, training, net):
+def training_dataset(config: TrainingConfig, training: Frames,
+                     net: torch.nn.Module) -> FacialKeypointsDataset:
     """Augmented crops of the training frames, with the schedule of augmentation."""
     transform = partial(training_transform, input_size(net), empty=getattr(net, "empty", 0.0))
     later = [(round(share * config.epochs), transform(kind)) for share, kind in config.schedule]
@@ -343,7 +356,7 @@ def training_dataset(config, training, net):
                                   finish=later)
 
 
-def refuse_earlier_run(folder):
+def refuse_earlier_run(folder: str | Path) -> None:
     """Raise UsageError if a folder holds the weights of an earlier run."""
     for name in ("checkpoint.pt", "last.pt"):
         if (Path(folder) / name).exists():
@@ -352,35 +365,36 @@ def refuse_earlier_run(folder):
                              "--out, or replace it by --overwrite")
 
 
-def new_folder(base):
+def new_folder(base: str | Path) -> Path:
     """The first of BASE, BASE-2, BASE-3, … that holds no run."""
     return next(folder for folder in numbered(base) if not holds_run(folder))
 
 
-def newest_folder(base):
+def newest_folder(base: str | Path) -> Path:
     """The last of BASE, BASE-2, BASE-3, … that holds a run; BASE if none does."""
     folders = list(itertools.takewhile(holds_run, numbered(base)))
     return folders[-1] if folders else Path(base)
 
 
-def numbered(base):
+def numbered(base: str | Path) -> Iterator[Path]:
     """BASE, BASE-2, BASE-3, …"""
     yield Path(base)
     yield from (Path(f"{base}-{number}") for number in itertools.count(2))
 
 
-def holds_run(folder):
+def holds_run(folder: Path) -> bool:
     """True if a training run has written to a folder."""
     return (folder / "params.json").exists()
 
 
-def small_net():
+def small_net() -> torch.nn.Module:
     """A quarter of the default network: for label audits, where many passes over few frames matter
     most."""
     return net_class("models5")(side=64, widths=(32, 64), features=64)
 
 
-def measure_shift(frames, epochs, folder, bar=True):
+def measure_shift(frames: Frames, epochs: int, folder: str | Path,
+                  bar: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """Train with mirroring on labels as they are -> offsets (n, 2) of labels from answers, and the
     answers (n, 68, 2).
 
@@ -406,7 +420,7 @@ def measure_shift(frames, epochs, folder, bar=True):
     return residual_shift(frames.points, answers), answers
 
 
-def refine_labels(frames, teacher):
+def refine_labels(frames: Frames, teacher: str | Path) -> tuple[Frames, list[str]]:
     """Frames whose keypoints are halfway between their labels and a trained network's answers; and
     the frames it knows.
 
@@ -421,7 +435,8 @@ def refine_labels(frames, teacher):
     return frames, content["data"].get("frames") or []
 
 
-def nonfinite_samples(net, images, targets, loss):
+def nonfinite_samples(net: torch.nn.Module, images: torch.Tensor, targets: torch.Tensor,
+                      loss: str) -> np.ndarray:
     """Rows of a batch whose own loss is no number; none if all are: then it is the weights, and no
     sample is to blame."""
     with torch.inference_mode():
@@ -432,7 +447,8 @@ def nonfinite_samples(net, images, targets, loss):
     return wrong if len(wrong) < len(values) or len(values) == 1 else wrong[:0]
 
 
-def diverged(value, epoch, lr, folder, names=()):
+def diverged(value: float | str, epoch: int, lr: float, folder: Path,
+             names: Sequence[str] = ()) -> str:
     """The message for a loss or weights that are no numbers any more."""
     kept = f"; the last good state is {folder / 'last.pt'}" if (folder / "last.pt").exists() else ""
     cure = (
@@ -443,7 +459,8 @@ def diverged(value, epoch, lr, folder, names=()):
     return f"the loss is {value} in epoch {epoch + 1}: {cure}{kept}"
 
 
-def save_training_state(folder, parts, history, best, params, data):
+def save_training_state(folder: Path, parts: dict, history: list[dict], best: dict, params: dict,
+                        data: dict) -> None:
     """Write last.pt and curves.csv, each whole or not at all."""
     state = {name: part.state_dict() for name, part in parts.items()}
     buffer = io.BytesIO()
@@ -453,7 +470,8 @@ def save_training_state(folder, parts, history, best, params, data):
     atomic_write(folder / "curves.csv", csv_text(CURVE_COLUMNS, history))
 
 
-def load_training_state(path, parts, params, data):
+def load_training_state(path: Path, parts: dict, params: dict,
+                        data: dict) -> tuple[list[dict], dict]:
     """Put a broken run's state back; raises UsageError if it was another run's."""
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
@@ -481,14 +499,14 @@ def load_training_state(path, parts, params, data):
     return history, best
 
 
-def read_history(folder):
+def read_history(folder: str | Path) -> list[dict]:
     """The rows of a run's curves.csv, as `train` returns them."""
     with open(Path(folder) / "curves.csv", newline="") as file:
         return [{name: float(value) for name, value in row.items() if value}
                 for row in csv.DictReader(file)]
 
 
-def tensorboard_writer(folder):
+def tensorboard_writer(folder: Path) -> Any:
     """A TensorBoard writer when that is installed, else None."""
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -497,7 +515,7 @@ def tensorboard_writer(folder):
     return SummaryWriter(folder)
 
 
-def report_epoch(row, epochs, bar, board):
+def report_epoch(row: dict, epochs: int, bar: bool, board: Any) -> None:
     """One line an epoch, and the same numbers to TensorBoard."""
     if bar:
         tqdm.write(f"epoch {row['epoch']:>3}/{epochs}  training loss {row['training_loss']:.4f}" + (
@@ -511,7 +529,7 @@ def report_epoch(row, epochs, bar, board):
         board.flush()
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description="Train a network of models/ and keep the weights "
                                                  "that validate best.")
     parser.add_argument("--net", default=DEFAULT_NET,

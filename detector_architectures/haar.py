@@ -20,7 +20,7 @@ PORTRAIT, PORTRAIT_SHARE, PORTRAIT_FACTOR = 320, 0.25, 1.25
 _cascades = threading.local()
 
 
-def load_cascade(file):
+def load_cascade(file: str) -> cv2.CascadeClassifier:
     """One of the cascades that OpenCV ships, e.g. 'haarcascade_eye.xml', one object per thread.
 
     A cascade keeps the image pyramid of its current search, so two threads must not share one.
@@ -31,7 +31,7 @@ def load_cascade(file):
     return _cascades.__dict__[file]
 
 
-def read_cascade(file):
+def read_cascade(file: str) -> cv2.CascadeClassifier:
     """Read a cascade from OpenCV's data folder. Raises DataError."""
     folder = Path(getattr(getattr(cv2, "data", None), "haarcascades", ""))
     if not hasattr(cv2, "CascadeClassifier") or not (folder / file).is_file():
@@ -56,7 +56,7 @@ class Detector:
     # stage weight at which half of the boxes are faces, and the spread around it
     evidence = (0.03, 1.24)
 
-    def __init__(self, scale_factor=1.2, min_neighbors=1, portraits=True):
+    def __init__(self, scale_factor: float = 1.2, min_neighbors: int = 1, portraits: bool = True):
         self.scale_factor, self.min_neighbors, self.portraits = (
             scale_factor,
             min_neighbors,
@@ -65,13 +65,13 @@ class Detector:
         load_cascade(self.file)  # a missing file is an error now, not at the first photo
 
     @property
-    def fallback(self):
+    def fallback(self) -> "Detector | None":
         """What is asked where this one finds no face that is believed: the small faces of a small
         photo, then profiles."""
         return type(self)(self.scale_factor, self.min_neighbors,
                           False) if self.portraits else "haar_profile"
 
-    def detect(self, image):
+    def detect(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Search on a copy in which the smallest face that counts just fills the smallest window:
         no pixel too many."""
         gray = to_gray(image)
@@ -90,7 +90,7 @@ class Detector:
         middle, spread = self.evidence
         return boxes / np.float32(ratio), 1 / (1 + np.exp((middle - weights) / spread))
 
-    def search(self, gray, scale_factor):
+    def search(self, gray: np.ndarray, scale_factor: float) -> tuple[np.ndarray, np.ndarray]:
         boxes, _, weights = load_cascade(self.file).detectMultiScale3(
             gray, scale_factor, self.min_neighbors, minSize=(WINDOW, WINDOW),
             outputRejectLevels=True)
@@ -99,7 +99,8 @@ class Detector:
         ).reshape(-1)
 
 
-def find_parts(image, box, file="haarcascade_eye.xml", min_neighbors=2):
+def find_parts(image: np.ndarray, box: np.ndarray, file: str = "haarcascade_eye.xml",
+               min_neighbors: int = 2) -> np.ndarray:
     """Boxes (n, 4) of eyes or smiles inside a face box, in pixels of the image, by one of OpenCV's
     cascades."""
     left, top, width, height = (round(float(v)) for v in box)

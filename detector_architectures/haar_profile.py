@@ -14,10 +14,10 @@ class Detector(haar.Detector):
     evidence = (-2.14, 0.98)
     fallback = None
 
-    def __init__(self, scale_factor=1.1, min_neighbors=1):
+    def __init__(self, scale_factor: float = 1.1, min_neighbors: int = 1):
         super().__init__(scale_factor, min_neighbors, portraits=False)
 
-    def search(self, gray, scale_factor):
+    def search(self, gray: np.ndarray, scale_factor: float) -> tuple[np.ndarray, np.ndarray]:
         boxes, weights = super().search(gray, scale_factor)
         mirrored, more = super().search(cv2.flip(gray, 1), scale_factor)
         mirrored[:, 0] = gray.shape[1] - mirrored[:, 0] - mirrored[:, 2]

@@ -15,7 +15,7 @@ class Detector:
 
     fit = (0.0, 0.0, 1.0, 1.0)  # boxes are made from its landmarks: tight already
 
-    def __init__(self, min_score=0.3):
+    def __init__(self, min_score: float = 0.3):
         try:
             from mediapipe.python.solutions import face_detection
         except ImportError:
@@ -26,7 +26,7 @@ class Detector:
         self.net = face_detection.FaceDetection(model_selection=1,
                                                 min_detection_confidence=min_score)
 
-    def detect(self, image):
+    def detect(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         image = np.dstack([image] * 3) if image.ndim == 2 else image
         with self.lock:
             found = self.net.process(np.ascontiguousarray(image)).detections or []

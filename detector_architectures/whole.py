@@ -9,6 +9,6 @@ class Detector:
 
     fit = (0.0, 0.0, 0.8, 0.8)  # the tight box is 1 / CROP_SCALE of the crop
 
-    def detect(self, image):
+    def detect(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         height, width = image.shape[:2]
         return np.array([[0, 0, width, height]], np.float32), np.ones(1)

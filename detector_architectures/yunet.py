@@ -4,6 +4,7 @@ when asked for."""
 import hashlib
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -24,7 +25,7 @@ ADDRESSES = [
 LONG_SIDE = 1280  # larger photos are searched on a copy of this size
 
 
-def find_weights():
+def find_weights() -> Path:
     """The ONNX file: what YUNET_ONNX names, or the one that was fetched. Raises DataError that says
     how to get it."""
     given = os.environ.get("YUNET_ONNX")
@@ -36,7 +37,7 @@ def find_weights():
     return path
 
 
-def check(path, data):
+def check(path: Path, data: bytes) -> None:
     """Raise DataError unless the bytes of a file are the ones that are meant."""
     found = hashlib.sha256(data).hexdigest()
     if found != SHA256:
@@ -51,13 +52,13 @@ class Detector:
 
     fit = (0.0, 0.0, 1.0, 1.0)  # boxes are made from its five landmarks: tight already
 
-    def __init__(self, min_score=0.5):
+    def __init__(self, min_score: float = 0.5):
         path = find_weights()
         check(path, path.read_bytes())
         self.lock = threading.Lock()  # the input size is set before each search
         self.net = cv2.FaceDetectorYN.create(str(path), "", (320, 320), min_score, 0.3)
 
-    def detect(self, image):
+    def detect(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         ratio = min(LONG_SIDE / max(image.shape[:2]), 1.0)
         size = [max(round(n * ratio), 1) for n in image.shape[1::-1]]
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if ratio < 1 else image
@@ -72,7 +73,7 @@ class Detector:
         ].clip(0, 1).astype(float)
 
 
-def fetch(addresses=ADDRESSES, path=WEIGHTS):
+def fetch(addresses: Sequence[str] = ADDRESSES, path: Path = WEIGHTS) -> None:
     """Fetch the weights from the first address that answers. Raises DataError."""
     reasons = []
     for address in addresses:
@@ -91,7 +92,7 @@ def fetch(addresses=ADDRESSES, path=WEIGHTS):
     )
 
 
-def main():
+def main() -> None:
     fetch()
     print(f"fetched: {WEIGHTS}")
 

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import importlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from facial_keypoints.assets import (
@@ -12,7 +13,7 @@ from facial_keypoints.assets import (
 from facial_keypoints.errors import bounded_number, nonempty_path, run_command
 
 
-def read_options(arguments=None):
+def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of the command, checked."""
     parser = argparse.ArgumentParser(description="Find faces and 68 keypoints on each, in photos "
                                                  "and clips.")
@@ -59,7 +60,7 @@ def read_options(arguments=None):
     return options
 
 
-def main(arguments=None, checkpoints=None):
+def main(arguments: Sequence[str] | None = None, checkpoints: str | None = None) -> int:
     """Run the command; checkpoints: the module that is imported where a network needs PyTorch, see
     `model.Checkpoints`."""
     options = read_options(arguments)
@@ -111,7 +112,7 @@ def main(arguments=None, checkpoints=None):
     return 1 if predictor.failures else 0
 
 
-def run():
+def run() -> None:
     """The entry point `facial-keypoints`."""
     run_command(main)
 

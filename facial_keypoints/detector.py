@@ -1,8 +1,10 @@
 """KeypointDetector: photo -> faces with keypoints in that photo's pixels."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,7 +16,7 @@ from facial_keypoints.geometry import (
     tight_box, to_points,
 )
 from facial_keypoints.images import as_image
-from facial_keypoints.model import find_model, load_model
+from facial_keypoints.model import find_model, load_model, Model
 from facial_keypoints.pose import Pose
 
 # share of the smaller box inside another from which two faces are one: faces do not hold faces
@@ -61,8 +63,10 @@ class KeypointDetector:
     looks = 3
     batch = 64  # faces at once
 
-    def __init__(self, net=DEFAULT_NET, detector=DEFAULT_DETECTOR, device="auto",
-                 min_confidence=MIN_CONFIDENCE, runtime="auto", threads=1, tilted=False):
+    def __init__(self, net: str | os.PathLike | Model = DEFAULT_NET,
+                 detector: Any = DEFAULT_DETECTOR, device: str = "auto",
+                 min_confidence: float = MIN_CONFIDENCE, runtime: str = "auto", threads: int = 1,
+                 tilted: bool = False):
         self.model = (
             load_model(net, runtime, device, threads)
             if isinstance(net, (str, os.PathLike))
@@ -71,10 +75,10 @@ class KeypointDetector:
         self.detector = load_detector(detector) if isinstance(detector, str) else detector
         self.min_confidence, self.tilted = min_confidence, tilted
 
-    def __call__(self, photo) -> list[Face]:
+    def __call__(self, photo: Any) -> list[Face]:
         return self.detect(photo)[0]
 
-    def detect(self, photo) -> tuple[list[Face], list[Face]]:
+    def detect(self, photo: Any) -> tuple[list[Face], list[Face]]:
         """All faces of a photo: those accepted, the largest first, and the rejected ones, the most
         confident first.
 
@@ -83,7 +87,7 @@ class KeypointDetector:
         """
         return self.detect_batch([photo])[0]
 
-    def detect_batch(self, photos) -> list[tuple[list[Face], list[Face]]]:
+    def detect_batch(self, photos: Sequence) -> list[tuple[list[Face], list[Face]]]:
         """As `detect`, for a list of photos at once -> a list of pairs (accepted, rejected).
 
         The crops of all photos go through the network together, which pays on GPUs and with several
@@ -119,7 +123,7 @@ class KeypointDetector:
                 kept.append(face)
         return kept
 
-    def search(self, image: np.ndarray, detector) -> tuple[np.ndarray, ...]:
+    def search(self, image: np.ndarray, detector: Any) -> tuple[np.ndarray, ...]:
         """Tight boxes (n, 4) of what a detector finds, and how far each is tilted (n,) in
         degrees."""
         # boxes of a detector without one are tight already
@@ -134,7 +138,7 @@ class KeypointDetector:
             found.append((boxes, np.full(len(boxes), float(angle))))
         return tuple(np.concatenate(column) for column in zip(*found, strict=True))
 
-    def predict_boxes(self, photo, boxes, angles=None) -> list[Face]:
+    def predict_boxes(self, photo: Any, boxes: Any, angles: Any | None = None) -> list[Face]:
         """Keypoints at given tight boxes (n, 4): one Face a box, in their order, whatever the
         confidence.
 
@@ -192,7 +196,7 @@ class KeypointDetector:
         return to_points(targets, matrices, side), confidence
 
 
-def find_keypoints(photo, **options) -> list:
+def find_keypoints(photo: Any, **options: Any) -> list:
     """Faces of one photo (path, array or PIL image), or a list of such lists for a list of photos.
 
     `options` are those of KeypointDetector. The detector of the last call is kept: a loop over

@@ -1,6 +1,7 @@
 """Face detectors by name, and tight boxes of the keypoints from their boxes."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from facial_keypoints.plugins import plugin_class
 __all__ = ["DEFAULT_DETECTOR", "detector_names", "from_landmarks", "load_detector", "to_tight"]
 
 
-def load_detector(name: str):
+def load_detector(name: str) -> Any:
     """A detector by name. Raises UsageError for a name that is not present."""
     return plugin_class("detector", name, detector_names(), "detector_architectures",
                         DETECTORS_MODULE, "Detector")()

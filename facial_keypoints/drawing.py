@@ -1,5 +1,7 @@
 """Keypoints and head axes drawn on images; the colors are those of Okabe and Ito."""
 
+from collections.abc import Iterable
+
 import cv2
 import numpy as np
 
@@ -41,7 +43,7 @@ def rgb(color: str) -> tuple[int, ...]:
     return tuple(int(color[i:i + 2], 16) for i in (1, 3, 5))
 
 
-def draw_faces(image: np.ndarray, faces) -> np.ndarray:
+def draw_faces(image: np.ndarray, faces: Iterable) -> np.ndarray:
     """A copy of a uint8 RGB photo (h, w, 3) with the keypoints of its faces drawn, sized to each
     face."""
     canvas = image.copy()

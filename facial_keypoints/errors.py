@@ -5,7 +5,8 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from types import ModuleType
+from typing import Any, NoReturn
 
 
 class DataError(ValueError):
@@ -17,7 +18,7 @@ class UsageError(ValueError):
     2."""
 
 
-def bounded_number(kind: type, low=None, high=None) -> Callable:
+def bounded_number(kind: type, low: float | None = None, high: float | None = None) -> Callable:
     """An argparse type: a number of `kind` from `low` to `high`, both included; nan is none."""
     def convert(text):
         value = kind(text)
@@ -32,7 +33,7 @@ def bounded_number(kind: type, low=None, high=None) -> Callable:
     return convert
 
 
-def import_optional(module: str, why: str, package: str | None = None):
+def import_optional(module: str, why: str, package: str | None = None) -> ModuleType:
     """An optional module, or UsageError in one line that says what to install: `package`, if that
     has another name."""
     try:
@@ -55,7 +56,7 @@ class PipeSafeStream:
     """A stream of text that takes words when nobody reads them any more (`… | head -1`): the work
     goes on to its end."""
 
-    def __init__(self, stream):
+    def __init__(self, stream: Any):
         # names of files need not be what the terminal can show
         stream.reconfigure(errors="backslashreplace")
         self.stream = stream
@@ -63,19 +64,19 @@ class PipeSafeStream:
     def __getattr__(self, name):
         return getattr(self.stream, name)
 
-    def write(self, text):
+    def write(self, text: str) -> int:
         try:
             return self.stream.write(text)
         except BrokenPipeError:
             return self.redirect_to_devnull()
 
-    def flush(self):
+    def flush(self) -> None:
         try:
             self.stream.flush()
         except BrokenPipeError:
             self.redirect_to_devnull()
 
-    def redirect_to_devnull(self):
+    def redirect_to_devnull(self) -> None:
         """Let all that is still written go nowhere."""
         os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
 

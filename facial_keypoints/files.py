@@ -5,10 +5,10 @@ import io
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -52,7 +52,7 @@ def atomic_open(path: str | os.PathLike) -> Iterator[BinaryIO]:
         raise
 
 
-def refuse_overwriting(inputs, outputs) -> None:
+def refuse_overwriting(inputs: Iterable, outputs: Iterable) -> None:
     """Raise UsageError if an output would replace an input or another output."""
     taken, places = (
         {os.path.realpath(path) for path in inputs},
@@ -74,7 +74,7 @@ def atomic_write(path: str | os.PathLike, data: str | bytes) -> None:
         file.write(data.encode() if isinstance(data, str) else data)
 
 
-def csv_text(columns, rows, header: bool = True) -> str:
+def csv_text(columns: Sequence[str], rows: Iterable[dict], header: bool = True) -> str:
     """Rows as dictionaries -> CSV text with these columns."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -88,7 +88,7 @@ def csv_text(columns, rows, header: bool = True) -> str:
 PARSE_ERRORS = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
 
 
-def finite_array(values, *shape: int) -> np.ndarray:
+def finite_array(values: Any, *shape: int) -> np.ndarray:
     """Nested lists of numbers -> float32 array of that shape. Raises one of PARSE_ERRORS."""
     with np.errstate(over="ignore"):
         array = np.asarray(values, np.float32).reshape(shape)

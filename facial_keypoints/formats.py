@@ -7,8 +7,10 @@ import itertools
 import json
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -29,7 +31,7 @@ def csv_header() -> str:
     return ",".join(CSV_COLUMNS) + "\n"
 
 
-def csv_line(name: str, face) -> str:
+def csv_line(name: str, face: Any) -> str:
     """A line of the CSV: name, box, confidence, x0, y0, … x67, y67 in pixels of the photo; identity
     in clips, else empty."""
     text = io.StringIO()
@@ -41,12 +43,12 @@ def csv_line(name: str, face) -> str:
     return text.getvalue()
 
 
-def rounded(rows, digits: int = 2) -> list:
+def rounded(rows: Any, digits: int = 2) -> list:
     """An array as nested lists of short numbers."""
     return np.round(np.asarray(rows, np.float64), digits).tolist()
 
 
-def json_line(name: str, face) -> str:
+def json_line(name: str, face: Any) -> str:
     """A line of JSON: name, box, confidence, points as 68 pairs; what else is known: of each point,
     pose, identity."""
     row = {"name": name, "box": rounded(face.box), "confidence": round(float(face.confidence), 4),
@@ -85,26 +87,26 @@ def read_json(path: str | os.PathLike) -> list[dict]:
 class CsvWriter:
     """The CSV of answers in an open binary file."""
 
-    def __init__(self, file):
+    def __init__(self, file: BinaryIO):
         self.file = file
         file.write(csv_header().encode())
 
-    def write(self, name, size, faces):
+    def write(self, name: str, size: Sequence[int], faces: Sequence) -> None:
         self.file.write(
             "".join(csv_line(name, face) for face in faces).encode("utf-8", "surrogateescape")
         )
 
-    def close(self):
+    def close(self) -> None:
         """Nothing more to write."""
 
 
 class JsonWriter(CsvWriter):
     """JSON lines in an open binary file, with the head pose of each face."""
 
-    def __init__(self, file):
+    def __init__(self, file: BinaryIO):
         self.file = file
 
-    def write(self, name, size, faces):
+    def write(self, name: str, size: Sequence[int], faces: Sequence) -> None:
         lines = (json_line(name, face if face.pose else replace(face, pose=head_pose(face.points)))
                  for face in faces)
         self.file.write("".join(lines).encode("utf-8", "surrogateescape"))
@@ -118,7 +120,7 @@ class CocoWriter:
     network is sure of the point (confidence at least 0.5), else 1.
     """
 
-    def __init__(self, file):
+    def __init__(self, file: BinaryIO):
         self.file, self.images, self.count = file, [], 0
         category = {"id": 1, "name": "face", "supercategory": "person",
                     "keypoints": [str(i) for i in range(68)],
@@ -128,7 +130,7 @@ class CocoWriter:
         file.write(f'{{"info": {json.dumps(info)}, "categories": {json.dumps([category])}, '
                    '"annotations": ['.encode())
 
-    def write(self, name, size, faces):
+    def write(self, name: str, size: Sequence[int], faces: Sequence) -> None:
         self.images.append({"id": len(self.images) + 1, "file_name": name, "height": int(size[0]),
                             "width": int(size[1])})
         for face in faces:
@@ -151,12 +153,12 @@ class CocoWriter:
             self.file.write(text.encode())
             self.count += 1
 
-    def close(self):
+    def close(self) -> None:
         images = json.dumps(self.images, ensure_ascii=False)
         self.file.write(f'], "images": {images}}}\n'.encode("utf-8", "surrogateescape"))
 
 
-def box_polygon(box) -> list[float]:
+def box_polygon(box: Any) -> list[float]:
     """A box (4,) as the polygon x0, y0, … of its corners: pycocotools makes masks of polygons."""
     left, top, width, height = (float(v) for v in box)
     return [left, top, left + width, top, left + width, top + height, left, top + height]
@@ -189,10 +191,10 @@ class PtsWriter:
     """A .pts file a face in a folder: NAME.pts for the first face of a photo, NAME-2.pts for the
     next."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | os.PathLike):
         self.folder, self.faces, self.owners = Path(folder), Counter(), {}
 
-    def write(self, name, size, faces):
+    def write(self, name: str, size: Sequence[int], faces: Sequence) -> None:
         for face in faces:
             self.faces[name] += 1
             number = f"-{self.faces[name]}" if self.faces[name] > 1 else ""
@@ -204,7 +206,7 @@ class PtsWriter:
             atomic_write(next(path for path in paths if self.owners.setdefault(path, name) == name),
                          pts_text(face.points))
 
-    def close(self):
+    def close(self) -> None:
         pass
 
 

@@ -1,5 +1,6 @@
 """Geometry of faces: boxes, the square crop and its inverse, roll, yaw, likeness to a head."""
 
+from collections.abc import Sequence
 from functools import cache
 
 import cv2
@@ -53,8 +54,8 @@ def yaw_estimate(points: np.ndarray) -> np.ndarray:
     return np.clip((2 * nose - left - right) / (right - left), -1, 1)
 
 
-def crop_matrix(box, side: int, zoom: float = 1.0, angle: float = 0.0, shift=(0.0, 0.0),
-                mirror: bool = False) -> np.ndarray:
+def crop_matrix(box: np.ndarray | Sequence[float], side: int, zoom: float = 1.0, angle: float = 0.0,
+                shift: Sequence[float] = (0.0, 0.0), mirror: bool = False) -> np.ndarray:
     """Affine (2, 3) float64 that takes pixels of the image to pixels of the square crop around
     `box`.
 

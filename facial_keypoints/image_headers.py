@@ -28,14 +28,14 @@ def read_header(data: bytes) -> Header | None:
     return None
 
 
-def png(data):
+def png(data: bytes) -> Header | None:
     """W3C PNG specification, 11.2.1: IHDR is the first chunk."""
     if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR":
         return Header("PNG", *struct.unpack(">II", data[16:24]))
     return None
 
 
-def jpeg(data):
+def jpeg(data: bytes) -> Header | None:
     """ITU-T T.81, B.2.2: the frame header is the first marker SOF0 to SOF15 but DHT, JPG and
     DAC."""
     if data[:2] != b"\xff\xd8":
@@ -57,14 +57,14 @@ def jpeg(data):
     return None
 
 
-def gif(data):
+def gif(data: bytes) -> Header | None:
     """GIF89a specification, 18: the logical screen."""
     if data[:6] in (b"GIF87a", b"GIF89a"):
         return Header("GIF", *struct.unpack("<HH", data[6:10]))
     return None
 
 
-def webp(data):
+def webp(data: bytes) -> Header | None:
     """WebP container specification: lossy (VP8, RFC 6386, 9.1), lossless (VP8L) and extended (VP8X)
     files."""
     if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
@@ -81,7 +81,7 @@ def webp(data):
     return None
 
 
-def bmp(data):
+def bmp(data: bytes) -> Header | None:
     """Windows bitmap: the old core header of 12 bytes, or one of at least 40."""
     if data[:2] != b"BM":
         return None
@@ -92,7 +92,7 @@ def bmp(data):
     return Header("BMP", width, abs(height))  # a negative height: the first row is the top one
 
 
-def tiff(data):
+def tiff(data: bytes) -> Header | None:
     """TIFF 6.0, section 2, and BigTIFF: the first directory."""
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     version = struct.unpack(f"{order}H", data[2:4])[0] if order else 0
@@ -129,7 +129,8 @@ def tiff(data):
     )
 
 
-def tiff_value(data, order, kind, place, entry, value):
+def tiff_value(data: bytes, order: str, kind: int, place: int, entry: int,
+               value: int) -> int | None:
     """The first number of an entry: in the entry itself, or at the place that it names."""
     code, size = {3: ("H", 2), 4: ("I", 4), 16: ("Q", 8)}.get(kind, ("H", 2))
     room, offset = entry - value, place + value
@@ -141,7 +142,7 @@ def tiff_value(data, order, kind, place, entry, value):
     return struct.unpack(f"{order}{code}", data[offset:offset + size])[0]
 
 
-def ppm(data):
+def ppm(data: bytes) -> Header | None:
     """Netpbm: P1 to P6, with comments; Pf and PF hold floats."""
     found = re.match(rb"P([1-6fF])((?:\s+|#[^\n]*\n)+)(\d{1,9})((?:\s+|#[^\n]*\n)+)(\d{1,9})\s",
                      data[:4096])

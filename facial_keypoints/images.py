@@ -4,6 +4,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -86,7 +87,8 @@ def size_of(path: str | os.PathLike) -> int:
     return about.st_size
 
 
-def files_below(folder: str | os.PathLike[str], endings=IMAGE_ENDINGS) -> Iterator[str]:
+def files_below(folder: str | os.PathLike[str],
+                endings: tuple[str, ...] = IMAGE_ENDINGS) -> Iterator[str]:
     """Paths of what lies in a folder and its folders and ends so, in order. Raises DataError for
     one that cannot be listed.
 
@@ -101,7 +103,7 @@ def files_below(folder: str | os.PathLike[str], endings=IMAGE_ENDINGS) -> Iterat
                     if Path(name).suffix.lower() in endings)
 
 
-def as_image(photo) -> np.ndarray:
+def as_image(photo: Any) -> np.ndarray:
     """A path, encoded bytes, PIL image or array (h, w), (h, w, 1), (h, w, 3), (h, w, 4) -> uint8
     RGB (h, w, 3)."""
     if isinstance(photo, (str, os.PathLike, bytes)):

@@ -61,12 +61,12 @@ class Checkpoints:
     load: Callable | None = None  # (path, runtime, device, threads) -> Model
 
 
-def needs_pytorch(net, runtime: str = "auto", device: str = "auto") -> bool:
+def needs_pytorch(net: str | os.PathLike, runtime: str = "auto", device: str = "auto") -> bool:
     """True if a model is a checkpoint, or is to run in PyTorch: then `models` is imported first."""
     return runtime == "torch" or device not in ("auto", "cpu") or exported_file(net) is None
 
 
-def exported_file(net) -> Path | None:
+def exported_file(net: str | os.PathLike) -> Path | None:
     """The ONNX file that a name or path stands for, or None."""
     if is_path(net):
         return Path(net) if str(net).lower().endswith(".onnx") else None
@@ -74,14 +74,15 @@ def exported_file(net) -> Path | None:
     return path if path.is_file() else None
 
 
-def is_path(net) -> bool:
+def is_path(net: str | os.PathLike) -> bool:
     """True for a path, False for a name."""
     if isinstance(net, os.PathLike):
         return True
     return "/" in net or os.sep in net or net.endswith((".pt", ".onnx"))
 
 
-def find_model(net=DEFAULT_NET, runtime: str = "auto", device: str = "auto") -> Path:
+def find_model(net: str | os.PathLike = DEFAULT_NET, runtime: str = "auto",
+               device: str = "auto") -> Path:
     """The file of a model by name or path. Raises UsageError or DataError that says what to do."""
     exported = exported_file(net)
     if exported is not None and not needs_pytorch(net, runtime, device):
@@ -113,7 +114,7 @@ def choose_runtime(wanted: str) -> str:
     return wanted
 
 
-def load_model(net=DEFAULT_NET, runtime: str = "auto", device: str = "auto",
+def load_model(net: str | os.PathLike = DEFAULT_NET, runtime: str = "auto", device: str = "auto",
                threads: int = 1) -> Model:
     """A model by name, path of an .onnx file, or (where `models` is imported) checkpoint.
 
@@ -133,8 +134,8 @@ def load_model(net=DEFAULT_NET, runtime: str = "auto", device: str = "auto",
     return Model(path, values["side"], predict, runtime, (pixels, share))
 
 
-def compile_onnx(data: bytes, side: int, runtime: str, threads: int = 1, where="model",
-                 exact: bool = False) -> Predict:
+def compile_onnx(data: bytes, side: int, runtime: str, threads: int = 1,
+                 where: str | os.PathLike = "model", exact: bool = False) -> Predict:
     """An ONNX model (bytes) as a function of crops; exact: float32 throughout, else bfloat16 where
     that is fast."""
     make = {"onnx": _onnxruntime, "openvino": _openvino}[runtime]

@@ -3,6 +3,7 @@ and its checksum."""
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from facial_keypoints.errors import DataError
@@ -14,7 +15,7 @@ METADATA_FIELD = 14  # metadata_props of ModelProto, in onnx.proto
 FORMAT = 1
 
 
-def fields_of(data: bytes):
+def fields_of(data: bytes) -> Iterator[tuple]:
     """Pairs (field number, start, end) of the top-level fields of a protocol buffer. Raises
     ValueError."""
     place = 0
@@ -36,7 +37,7 @@ def fields_of(data: bytes):
         yield tag >> 3, start, place
 
 
-def varint(data: bytes, place: int):
+def varint(data: bytes, place: int) -> tuple[int, int]:
     """A variable-length integer at a place -> its value and the place after it. Raises
     ValueError."""
     value = shift = 0
@@ -51,7 +52,7 @@ def varint(data: bytes, place: int):
     raise ValueError("a number of more than 64 bits")
 
 
-def content(data: bytes, start: int, end: int):
+def content(data: bytes, start: int, end: int) -> bytes:
     """The bytes of a length-delimited field between its start and end."""
     _, place = varint(data, start)
     _, place = varint(data, place)
@@ -97,7 +98,7 @@ def read_metadata(data: bytes) -> dict:
     return {}
 
 
-def read_model_file(path: Path):
+def read_model_file(path: Path) -> tuple[bytes, dict]:
     """The bytes and the metadata of an exported model. Raises DataError if it is damaged or not one
     of ours."""
     data = read_bytes(path)

@@ -6,13 +6,13 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-from facial_keypoints.detector import PHOTOS_AT_ONCE
+from facial_keypoints.detector import PHOTOS_AT_ONCE, KeypointDetector
 from facial_keypoints.drawing import draw_faces
 from facial_keypoints.effects import DRAW_STYLES
 from facial_keypoints.errors import DataError, UsageError
@@ -131,8 +131,9 @@ class FilePredictor:
     `without_faces`, {name: rejected faces} of the photos and clips without an accepted face.
     """
 
-    def __init__(self, detector, writers: Sequence = (), drawings: dict[Path, Path] | None = None,
-                 style: str = "points", log=None):
+    def __init__(self, detector: KeypointDetector, writers: Sequence = (),
+                 drawings: dict[Path, Path] | None = None, style: str = "points",
+                 log: TextIO | None = None):
         self.detector, self.writers, self.drawings = detector, writers, drawings or {}
         self.style, self.log = style, log or sys.stdout
         self.failures: list[str] = []
@@ -170,7 +171,7 @@ class FilePredictor:
         return (job.path is not None and job.boxes is None
                 and job.path.suffix.lower() not in VIDEO_ENDINGS)
 
-    def attempt(self, job: Job, action: Callable, *arguments):
+    def attempt(self, job: Job, action: Callable, *arguments: Any) -> Any:
         """Do something for a job -> its result; None where it fails, and a message in
         `failures`."""
         try:
@@ -204,7 +205,7 @@ class FilePredictor:
         image = read_image(job.path)
         self.finish_photo(job, image, (self.detector.predict_boxes(image, job.boxes), []))
 
-    def finish_photo(self, job: Job, image: np.ndarray, found) -> None:
+    def finish_photo(self, job: Job, image: np.ndarray, found: Any) -> None:
         """Write and draw the accepted faces of a photo, and report them."""
         accepted, rejected = found if found is not None else self.detector.detect(image)
         self.write(job.name, image, accepted)
@@ -235,7 +236,8 @@ class FilePredictor:
         """Rejected faces in brackets, for the line of a photo; '' for none."""
         return f" ({describe_rejected(rejected, self.detector)})" if rejected else ""
 
-    def follow_video(self, place, name: str, target: str | os.PathLike | None = None) -> None:
+    def follow_video(self, place: int | str | os.PathLike, name: str,
+                     target: str | os.PathLike | None = None) -> None:
         """Follow the faces of a clip (path) or a camera (number), write them and the drawn clip.
 
         Raises DataError after all is written where the file ends before its last frame.
@@ -261,14 +263,15 @@ class FilePredictor:
                             "their predictions are written; the file is truncated or damaged")
 
 
-def describe_rejected(rejected: list, detector) -> str:
+def describe_rejected(rejected: list, detector: KeypointDetector) -> str:
     """Rejected faces in a few words: how many, their highest confidence, the limit."""
     best = max(face.confidence for face in rejected)
     limit = f"--min-confidence {detector.min_confidence:g}"
     return f"{len(rejected)} rejected: confidence at most {best:.2f}, {limit}"
 
 
-def report_without_faces(without_faces: dict[str, list], detector, stream) -> None:
+def report_without_faces(without_faces: dict[str, list], detector: KeypointDetector,
+                         stream: TextIO) -> None:
     """Print which photos have no accepted face: {name: rejected faces}; of more than MANY the first
     ones."""
     if not without_faces:

@@ -1,9 +1,11 @@
 """Faces tracked and smoothed over the frames of a video."""
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
+from facial_keypoints.detector import Face
 from facial_keypoints.geometry import boxes_differ, inter_ocular, overlap, tight_box
 
 
@@ -17,7 +19,8 @@ class OneEuroFilter:
     at rest; slope: Hz for each inter-ocular distance a second.
     """
 
-    def __init__(self, cutoff=0.2, slope=12.0, own_slope=0.5, derivative_cutoff=2.0):
+    def __init__(self, cutoff: float = 0.2, slope: float = 12.0, own_slope: float = 0.5,
+                 derivative_cutoff: float = 2.0):
         self.cutoff, self.slope, self.own_slope, self.derivative_cutoff = (
             cutoff,
             slope,
@@ -27,7 +30,7 @@ class OneEuroFilter:
         self.points = self.raw = self.speed = self.seconds = None
         self.count = 0
 
-    def __call__(self, points, seconds):
+    def __call__(self, points: np.ndarray, seconds: float) -> np.ndarray:
         """Raw keypoints (68, 2) at a time -> smoothed ones."""
         points = np.asarray(points, np.float64)
         if self.points is None or seconds <= self.seconds:
@@ -53,7 +56,7 @@ class OneEuroFilter:
         return self.points.astype(np.float32)
 
 
-def lowpass_weight(cutoff, passed: float) -> np.ndarray:
+def lowpass_weight(cutoff: float | np.ndarray, passed: float) -> np.ndarray:
     """Weight of a new value in a low-pass of `cutoff` Hz after `passed` seconds; equation 3 of the
     1€ paper."""
     return 1 / (1 + 1 / (2 * np.pi * np.asarray(cutoff) * passed))
@@ -82,12 +85,12 @@ class Tracker:
     several threads may share a KeypointDetector.
     """
 
-    def __init__(self, detector, every=15, patience=15, smooth=True):
+    def __init__(self, detector: Any, every: int = 15, patience: int = 15, smooth: bool = True):
         self.detector, self.every, self.patience, self.smooth = detector, every, patience, smooth
         self.tracks, self.count, self.frames, self.searches = [], 0, 0, 0
         self.rejected = []  # the most confident rejected face of each search
 
-    def __call__(self, frame, seconds):
+    def __call__(self, frame: np.ndarray, seconds: float) -> list[Face]:
         seen = [track for track in self.tracks if not track.missed]
         faces = self.detector.predict_boxes(frame,
                                             np.array([track.box for track in seen])) if seen else []
@@ -110,14 +113,14 @@ class Tracker:
         """The faces that are not found just now, where they were last."""
         return [track.face for track in self.tracks if track.missed]
 
-    def doubled(self, face, track):
+    def doubled(self, face: Face, track: Track) -> bool:
         """True if an older track has come to lie on this face."""
         older = [other for other in self.tracks if other.identity < track.identity
                  and not other.missed]
         boxes = np.array([tight_box(other.face.points) for other in older])
         return len(older) > 0 and overlap(boxes, tight_box(face.points)).max() > 0.5
 
-    def search(self, frame):
+    def search(self, frame: np.ndarray) -> None:
         """Ask the detector; faces it finds where a track is, or was, go on with it, the others
         begin one."""
         self.searches += 1
@@ -139,7 +142,7 @@ class Tracker:
                 self.count += 1
                 self.tracks.append(Track(self.count, face, box=face.box))
 
-    def smoothed_face(self, track, seconds):
+    def smoothed_face(self, track: Track, seconds: float) -> Face:
         """The face with smoothed points."""
         points = track.filter(track.face.points, seconds) if self.smooth else track.face.points
         return replace(track.face, points=points, box=tight_box(points), identity=track.identity)

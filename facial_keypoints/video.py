@@ -25,7 +25,7 @@ class VideoReader:
     """The frames of a video file, or of a camera by its number, as uint8 RGB, with their times in
     seconds."""
 
-    def __init__(self, place):
+    def __init__(self, place: int | str | os.PathLike):
         self.live, self.name, self.count = isinstance(place, int), str(place), 0
         if self.live:
             self.name = f"camera {place}"
@@ -78,7 +78,7 @@ def utf8_name(name: str) -> str:
 class VideoWriter:
     """A video file that takes its name only when all is written."""
 
-    def __init__(self, path, rate):
+    def __init__(self, path: str | os.PathLike, rate: float):
         self.path, self.rate, self.writer, self.count = Path(path), rate, None, 0
         if self.path.suffix.lower() not in CODECS:
             raise UsageError(f"{path}: drawn clips end in {', '.join(CODECS)}")
@@ -129,7 +129,7 @@ def count_frames(path: str | os.PathLike) -> int:
     return count
 
 
-def track_video(tracker, clip: VideoReader, each: Callable, bar: bool = True) -> int:
+def track_video(tracker: Callable, clip: VideoReader, each: Callable, bar: bool = True) -> int:
     """Follow the faces of a Clip to its end, or of a camera until Ctrl-C -> how many faces were
     seen.
 

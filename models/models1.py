@@ -24,5 +24,5 @@ class Net(nn.Module):
             nn.Linear(1000, 136),
         )
 
-    def forward(self, images):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.head(torch.flatten(self.features(images), 1))

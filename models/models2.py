@@ -30,5 +30,5 @@ class Net(nn.Module):
             elif isinstance(layer, nn.Linear):
                 nn.init.xavier_uniform_(layer.weight)
 
-    def forward(self, images):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.head(torch.flatten(self.features(images), 1))

@@ -8,7 +8,7 @@ from torch import nn
 class Block(nn.Module):
     """Two 3×3 convolutions beside a shortcut (He, Zhang, Ren, Sun, CVPR 2016)."""
 
-    def __init__(self, inputs, outputs, stride):
+    def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs),
@@ -19,7 +19,7 @@ class Block(nn.Module):
             nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs),
         )
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.relu(self.body(x) + self.shortcut(x))
 
 
@@ -43,7 +43,7 @@ class Net(nn.Module):
         self.head = nn.Linear(48 * 7 * 7, 136)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, images):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         x = self.stem(images)
         for stage in self.stages:
             x = stage(x)

@@ -13,7 +13,7 @@ LEAST = 0.042  # the spread of a point that is certain
 class Block(nn.Module):
     """Two 3×3 convolutions beside a shortcut (He, Zhang, Ren, Sun, CVPR 2016)."""
 
-    def __init__(self, inputs, outputs, stride):
+    def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs),
@@ -24,7 +24,7 @@ class Block(nn.Module):
             nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs),
         )
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.relu(self.body(x) + self.shortcut(x))
 
 
@@ -39,7 +39,8 @@ class Net(nn.Module):
     # benchmarks/confidence.py.
     even_odds, steepness = 0.118, 1.63
 
-    def __init__(self, side=128, widths=(64, 128), depth=2, features=128):
+    def __init__(self, side: int = 128, widths: tuple[int, ...] = (64, 128), depth: int = 2,
+                 features: int = 128):
         super().__init__()
         self.input_size, grid, stride = side, side // 16, 16 // 2 ** len(widths)
         # large steps at once: pixels are cheap to look at and dear to keep
@@ -61,7 +62,7 @@ class Net(nn.Module):
         self.axes = nn.Linear(features, 2 * BINS)
         self.register_buffer("places", torch.linspace(-REACH, REACH, BINS), persistent=False)
 
-    def distributions(self, images):
+    def distributions(self, images: torch.Tensor) -> torch.Tensor:
         """Logits (n, 68, 2, BINS): for each point one distribution over x and one over y (Li et
         al., ECCV 2022)."""
         x = self.maps(self.stages(self.stem(images)))
@@ -70,10 +71,10 @@ class Net(nn.Module):
         x = x + self.points(x.transpose(1, 2)).transpose(1, 2)
         return self.axes(x).view(-1, 68, 2, BINS)
 
-    def forward(self, images):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         return (self.distributions(images).float().softmax(-1) @ self.places).flatten(1)
 
-    def loss(self, images, targets):
+    def loss(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Cross-entropy with labels as wide as what is known of them, and the cost of the means'
         distances.
 
@@ -89,13 +90,13 @@ class Net(nn.Module):
             distance.numel(), 1
         )
 
-    def moments(self, logits):
+    def moments(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Means and variances of the distributions, in targets."""
         chance = logits.float().softmax(-1)
         mean = chance @ self.places
         return mean, (chance @ self.places.square() - mean.square()).clamp_min(0)
 
-    def scale(self, variance):
+    def scale(self, variance: torch.Tensor) -> torch.Tensor:
         """What distances count for: the root of a label's width in spreads, which are learned by
         the cross-entropy alone.
 
@@ -103,18 +104,18 @@ class Net(nn.Module):
         """
         return (self.label_width**2 / variance.clamp_min(1e-4)) ** 0.25
 
-    def surprise(self, logits, targets):
+    def surprise(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Cross-entropy of the distributions with labels of `label_width`."""
         wanted = (-0.5 * ((targets[...,
                                    None] - self.places) / self.label_width).square()).softmax(-1)
         return -(wanted.nan_to_num(1 / len(self.places)) * F.log_softmax(logits, -1)).sum(-1).mean()
 
-    def penalty(self, distance):
+    def penalty(self, distance: torch.Tensor) -> torch.Tensor:
         """Quadratic near the label, for inside a cell nothing says where the truth lies;
         logarithmic far from it."""
         return 0.5 * torch.log1p((distance / 0.03).square())
 
-    def predict(self, images):
+    def predict(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Targets (n, 68, 2) and confidence (n, 68): the chance that a point is within 10 % of the
         inter-ocular distance.
 

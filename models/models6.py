@@ -9,5 +9,6 @@ class Net(models5.Net):
 
     even_odds, steepness = 0.164, 1.26
 
-    def __init__(self, side=160, widths=(128, 256), depth=2, features=256):
+    def __init__(self, side: int = 160, widths: tuple[int, ...] = (128, 256), depth: int = 2,
+                 features: int = 256):
         super().__init__(side, widths, depth, features)

@@ -11,13 +11,16 @@ import multiprocessing
 import os
 import sys
 import threading
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from tqdm import tqdm
+import numpy as np
 
 from facial_keypoints.assets import (
     DEFAULT_DETECTOR, DEFAULT_NET, MIN_CONFIDENCE, SAVED_MODELS, detector_names,
@@ -38,7 +41,7 @@ LOCK = threading.Lock()  # cascades and compiled networks do one thing at a time
 
 
 
-def list_names(places):
+def list_names(places: Sequence[str]) -> Iterator[str]:
     """Folders, globs, photos, .txt lists of those, and addresses (s3://, gs://, http://) -> names,
     each once.
 
@@ -53,7 +56,7 @@ def list_names(places):
                 yield name
 
 
-def names_in(place, listed=False):
+def names_in(place: str, listed: bool = False) -> Iterator[str]:
     """The photos of one place, sorted. What a list names and is not there is told when it is
     read."""
     if "://" in place:
@@ -74,14 +77,14 @@ def names_in(place, listed=False):
         yield from map(os.path.abspath, found or [place])
 
 
-def is_photo(name):
+def is_photo(name: str) -> bool:
     """True for names and addresses that end as pictures do."""
     with contextlib.suppress(ValueError):  # no address at all: it is told when it is read
         name = urlsplit(name).path if "://" in name else name
     return Path(name).suffix.lower() in IMAGE_ENDINGS
 
 
-def names_at(address, listed=False):
+def names_at(address: str, listed: bool = False) -> Iterator[str]:
     """The photos at an address that fsspec knows; what a list names is one, whatever it is called,
     if it is no folder."""
     if "*" not in address and (is_photo(address) or (listed and not address.endswith("/"))):
@@ -100,7 +103,7 @@ def names_at(address, listed=False):
 
 
 
-def model_file(net):
+def model_file(net: str) -> Path:
     """The file of a model; PyTorch is imported if it is a checkpoint."""
     if needs_pytorch(net):
         import research.export  # noqa: F401 - from now on checkpoints can be loaded
@@ -108,7 +111,7 @@ def model_file(net):
 
 
 @cache
-def detector_of(net, detector, min_confidence):
+def detector_of(net: str, detector: str, min_confidence: float) -> KeypointDetector:
     """One detector a process."""
     model_file(net)
     import cv2
@@ -117,7 +120,7 @@ def detector_of(net, detector, min_confidence):
     return KeypointDetector(net, detector, "cpu", min_confidence, threads=1)
 
 
-def read(name):
+def read(name: str) -> np.ndarray:
     """A photo from a path or an address."""
     if "://" not in name:
         return read_image(name)
@@ -132,7 +135,8 @@ def read(name):
     return read_image(data)
 
 
-def annotate_chunk(names, net, detector, min_confidence):
+def annotate_chunk(names: Sequence[str], net: str, detector: str,
+                   min_confidence: float) -> tuple[list[dict], list]:
     """Photos by name -> (rows, bad): a tuple (name, face, box, confidence, points, point
     confidence) a face; reasons."""
     rows, bad, detect = [], {}, detector_of(net, detector, min_confidence)
@@ -152,7 +156,7 @@ def annotate_chunk(names, net, detector, min_confidence):
 
 
 
-def schema(pyarrow):
+def schema(pyarrow: Any) -> Any:
     """Columns of the files."""
     single, vector = pyarrow.float32(), lambda n: pyarrow.list_(pyarrow.float32(), n)
     return pyarrow.schema([("name", pyarrow.string()), ("face", pyarrow.int32()),
@@ -160,7 +164,8 @@ def schema(pyarrow):
                            ("points", vector(136)), ("point_confidence", vector(68))])
 
 
-def write_chunk(out, names, rows, bad, settings):
+def write_chunk(out: Path, names: Sequence[str], rows: list[dict], bad: list,
+                settings: dict) -> None:
     """Write a chunk's file whole or not at all; in its footer: which photos it is of, and which
     could not be read."""
     import pyarrow
@@ -176,12 +181,12 @@ def write_chunk(out, names, rows, bad, settings):
     atomic_write(out / f"part-{digest}.parquet", sink.getvalue().to_pybytes())
 
 
-def legible(name):
+def legible(name: str) -> str:
     """A name as text: bytes in it that are no UTF-8 are spelled out."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def done_before(out, settings):
+def done_before(out: Path, settings: dict) -> set[str]:
     """Names of the photos that the files in a folder have an answer for. Raises UsageError for
     other settings.
 
@@ -197,7 +202,7 @@ def done_before(out, settings):
     return names
 
 
-def footer_of(path):
+def footer_of(path: Path) -> tuple[dict, set[str]]:
     """What a file says of itself: the settings it was made with, and the names that it has an
     answer for. Raises DataError."""
     import pyarrow
@@ -214,33 +219,33 @@ def footer_of(path):
 
 
 
-def chunk_size(photos, workers):
+def chunk_size(photos: int, workers: int) -> int:
     """Photos a file: small jobs are divided so that all workers share them and a stop loses
     little."""
     return min(max(math.ceil(photos / (CHUNKS * workers)), 1), CHUNK)
 
 
-def chunks_of(names, size):
+def chunks_of(names: Iterable[str], size: int) -> Iterator[list[str]]:
     """Lists of at most `size` names."""
     names = iter(names)
     while chunk := list(itertools.islice(names, size)):
         yield chunk
 
 
-def pool(workers):
+def pool(workers: int) -> ProcessPoolExecutor:
     """Processes that begin afresh, for forked ones would share the threads of the networks'
     libraries."""
     os.environ["OMP_NUM_THREADS"] = "1"  # a worker takes one core
     return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=follow)
 
 
-def follow():
+def follow() -> None:
     """End this process with the one that began it: nobody else would."""
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
-def here(chunks, arguments, workers):
+def here(chunks: Iterable[list[str]], arguments: tuple, workers: int) -> Iterator[tuple]:
     """(names, rows, bad) of chunks as local processes finish them, whatever process dies."""
     waiting, chunks, executor = {}, iter(chunks), pool(workers)
     try:
@@ -272,7 +277,7 @@ def here(chunks, arguments, workers):
         executor.shutdown(cancel_futures=True)
 
 
-def alone(chunk, arguments):
+def alone(chunk: list[str], arguments: tuple) -> Iterator[tuple]:
     """A chunk that a process may have died of, again in one of its own; halved until it is known
     which photo it was."""
     try:
@@ -286,7 +291,8 @@ def alone(chunk, arguments):
                 yield from alone(half, arguments)
 
 
-def on_cluster(chunks, arguments, scheduler):
+def on_cluster(chunks: Iterable[list[str]], arguments: tuple,
+               scheduler: str | None) -> Iterator[tuple]:
     """(names, rows, bad) of chunks as a Dask cluster finishes them; it does again what a dead
     worker had."""
     from research.dask_cluster import map_on_cluster
@@ -307,7 +313,7 @@ def on_cluster(chunks, arguments, scheduler):
             yield (chunk, *(answer or ([], {name: DIED})))
 
 
-def main():
+def main() -> int:
     parser = argparse.ArgumentParser(description="Annotate photos with 68 keypoints a face, into "
                                                  "Parquet files.")
     parser.add_argument("places", nargs="+", type=nonempty_path, metavar="PLACE",
@@ -347,7 +353,7 @@ def main():
         return annotate(options, arguments, settings)
 
 
-def annotate(options, arguments, settings):
+def annotate(options: argparse.Namespace, arguments: tuple, settings: dict) -> int:
     """What the command does once it has the folder for itself."""
     names, bad = done_before(options.out, settings), {}
     todo = [name for name in list_names(options.places) if name not in names]

@@ -15,6 +15,7 @@ from facial_keypoints.assets import SAVED_MODELS
 from facial_keypoints.errors import DataError
 from facial_keypoints.files import atomic_write
 from facial_keypoints.geometry import FLIP_INDICES
+from research.frames import Frames
 
 MODEL = SAVED_MODELS / "sample_faces.npz"
 SIDE, CHROMA = 144, 32  # of the mean-shape frame: luminance, and each of the two color channels
@@ -24,7 +25,7 @@ SHAPE_MODES, TEXTURE_MODES = 30, 190
 
 
 
-def align(shapes, mean):
+def align(shapes: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Similarity (n, 2, 2) and (n, 2) that bring shapes (n, k, 2) closest to `mean`: shape @ linear
     + offset."""
     center, origin = shapes.mean(1), mean.mean(0)
@@ -36,7 +37,7 @@ def align(shapes, mean):
     return linear, origin - np.einsum("ni,nij->nj", center, linear)
 
 
-def mean_shape(shapes):
+def mean_shape(shapes: np.ndarray) -> np.ndarray:
     """Generalized Procrustes analysis -> mean (68, 2) in the mean-shape frame, symmetric if the
     shapes are."""
     mean = shapes[0] - shapes[0].mean(0)
@@ -52,7 +53,7 @@ def mean_shape(shapes):
     return mean
 
 
-def frame_points():
+def frame_points() -> np.ndarray:
     """16 points on the border of the mean-shape frame: they move with pose alone and hold hair and
     background."""
     t, far = np.linspace(0, SIDE - 1, 5)[:4], SIDE - 1
@@ -62,7 +63,8 @@ def frame_points():
                                      (zero, far - t))])
 
 
-def barycentric(points, triangles, side=SIDE):
+def barycentric(points: np.ndarray, triangles: np.ndarray,
+                side: int = SIDE) -> tuple[np.ndarray, np.ndarray]:
     """For each pixel of a square frame: its triangle's corners (side², 3) and their weights (side²,
     3)."""
     pixels = (
@@ -81,7 +83,7 @@ def barycentric(points, triangles, side=SIDE):
 
 
 
-def build(frames, bar=True):
+def build(frames: Frames, bar: bool = True) -> tuple[dict, dict]:
     """Learn the model from the training side of annotated frames -> dictionary of arrays
     (float32)."""
     from matplotlib.tri import Triangulation
@@ -153,21 +155,22 @@ def build(frames, bar=True):
     }, coefficients, people
 
 
-def hull_mask(mean):
+def hull_mask(mean: np.ndarray) -> np.ndarray:
     """(SIDE, SIDE) True inside the convex hull of the mean shape."""
     mask = np.zeros((SIDE, SIDE), np.uint8)
     cv2.fillConvexPoly(mask, cv2.convexHull(mean.round().astype(np.int32)), 1)
     return mask.astype(bool)
 
 
-def pack(luminance, chroma):
+def pack(luminance: np.ndarray, chroma: np.ndarray) -> np.ndarray:
     """Luminance (n, SIDE, SIDE) and color (n, 2, CHROMA, CHROMA) -> textures (n, d); color counts
     for less."""
     return np.concatenate([luminance.reshape(len(luminance), -1),
                            chroma.reshape(len(chroma), -1) / 16], 1)
 
 
-def components(data, count, rounds=4, seed=0):
+def components(data: np.ndarray, count: int, rounds: int = 4,
+               seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Principal components of centered rows (n, d) -> modes (count, d), their standard deviations,
     whitened coefficients.
 
@@ -181,7 +184,7 @@ def components(data, count, rounds=4, seed=0):
     return modes, scale, data @ modes.T / scale
 
 
-def levels(coefficients, people, videos):
+def levels(coefficients: np.ndarray, people: np.ndarray, videos: np.ndarray) -> list[np.ndarray]:
     """Split the covariance of coefficients into people, videos of a person, frames of a video ->
     three square roots."""
     def centerd(values, groups):
@@ -194,22 +197,22 @@ def levels(coefficients, people, videos):
     return [root(np.cov(part.T)) for part in parts]
 
 
-def root(matrix):
+def root(matrix: np.ndarray) -> np.ndarray:
     values, vectors = np.linalg.eigh(matrix)
     return vectors * np.sqrt(np.maximum(values, 0))
 
 
-def ranks(columns):
+def ranks(columns: np.ndarray) -> np.ndarray:
     """Each column's values replaced by normal scores of their ranks (a Gaussian copula)."""
     order = columns.argsort(0).argsort(0)
     return normal_quantile((order + 0.5) / len(columns))
 
 
-def normal_quantile(p):
+def normal_quantile(p: np.ndarray) -> np.ndarray:
     return np.vectorize(NormalDist().inv_cdf)(p)
 
 
-def save_model(path, model):
+def save_model(path: str | Path, model: dict) -> None:
     """Store a model: modes as 8-bit integers with one scale each, the rest as 16-bit floats."""
     stored = {}
     for key, value in model.items():
@@ -228,7 +231,7 @@ def save_model(path, model):
 
 
 @cache
-def load_model(path=MODEL):
+def load_model(path: str | Path = MODEL) -> dict:
     """The stored model as a dictionary of float32 arrays. Raises DataError that names the file."""
     cure = "git checkout brings it back, python -m research.build_appearance_model makes it anew"
     if not Path(path).exists():
@@ -248,14 +251,15 @@ def load_model(path=MODEL):
         ) from None
 
 
-def limited(coefficients, limit=3.0):
+def limited(coefficients: np.ndarray, limit: float = 3.0) -> np.ndarray:
     """Draw in coefficients beyond `limit` standard deviations: the tails of a Gaussian are not
     faces."""
     return limit * np.tanh(coefficients / limit)
 
 
 
-def nearest(a, b, same=None, block=500):
+def nearest(a: np.ndarray, b: np.ndarray, same: np.ndarray | None = None,
+            block: int = 500) -> np.ndarray:
     """Distance from each row of `a` to the nearest row of `b` that `same(i)` (a mask) does not
     exclude."""
     square, result = (b ** 2).sum(1), []
@@ -268,7 +272,8 @@ def nearest(a, b, same=None, block=500):
     return np.concatenate(result)
 
 
-def privacy(model, coefficients, people, draws=4000, seed=0):
+def privacy(model: dict, coefficients: np.ndarray, people: np.ndarray, draws: int = 4000,
+            seed: int = 0) -> None:
     """Print how far drawn faces stay from training faces, against how far people are from one
     another."""
     rng = np.random.default_rng(seed)

@@ -8,7 +8,7 @@ from research.appearance_model import MODEL, build, privacy, save_model
 from research.datasets import load_frames
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description="Learn the model of synthetic faces, check that "
                                                  "it gives no face away.")
     parser.add_argument("--data", default="official", help="(default: %(default)s)")

@@ -3,6 +3,7 @@
 import io
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import research.passive_threads  # noqa: F401 - before PyTorch
@@ -15,7 +16,7 @@ from facial_keypoints.files import atomic_write, short_message
 KEYS = {"net": str, "state_dict": dict, "params": dict, "metrics": dict, "data": dict}
 
 
-def to_builtins(value):
+def to_builtins(value: Any) -> Any:
     """Reduce to what `torch.load(weights_only=True)` reads: tensors, dict, list, str, int, float,
     bool, None."""
     if isinstance(value, dict):
@@ -29,7 +30,8 @@ def to_builtins(value):
     return str(value)
 
 
-def save_checkpoint(path, net, state_dict, params, metrics, data, half=False, **more):
+def save_checkpoint(path: str | Path, net: str, state_dict: dict, params: dict, metrics: dict,
+                    data: dict, half: bool = False, **more: object) -> None:
     """Write a checkpoint whole or not at all. `half=True` stores weights as fp16, for files that
     are shipped."""
     state = {k: (v.half() if half and v.is_floating_point() else v).cpu().clone() for k,
@@ -41,7 +43,7 @@ def save_checkpoint(path, net, state_dict, params, metrics, data, half=False, **
     atomic_write(path, buffer.getvalue())
 
 
-def read_checkpoint(path):
+def read_checkpoint(path: str | Path) -> dict:
     """A checkpoint as a dictionary: net, state_dict, params, metrics, data. Raises DataError that
     names the file."""
     path = Path(path)
@@ -76,7 +78,7 @@ def read_checkpoint(path):
     return content
 
 
-def load_weights(net, state, path):
+def load_weights(net: torch.nn.Module, state: dict, path: str | Path) -> None:
     """Put weights into a network; one clear message if they are not its own or not finite."""
     own = net.state_dict()
     strange = [k for k, v in state.items() if not isinstance(k, str) or not is_dense_tensor(v)
@@ -97,7 +99,7 @@ def load_weights(net, state, path):
     net.load_state_dict(state)
 
 
-def is_dense_tensor(value):
+def is_dense_tensor(value: Any) -> bool:
     """True for tensors as checkpoints of ours hold them: dense, here, of ordinary numbers."""
     return (isinstance(value, torch.Tensor) and value.layout == torch.strided
             and value.device.type == "cpu"

@@ -2,15 +2,17 @@
 
 import itertools
 import sys
+from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
+from typing import Any
 
 from facial_keypoints.errors import DataError, import_optional
 
 HOME = Path(__file__).resolve().parents[1]
 
 
-def connect(address):
+def connect(address: str) -> Any:
     """A client of the cluster at `address` (tcp://HOST:PORT). Raises UsageError or DataError in one
     line.
 
@@ -24,7 +26,8 @@ def connect(address):
                         f"({str(error) or type(error).__name__})") from None
 
 
-def map_on_cluster(address, function, items, *arguments):
+def map_on_cluster(address: str, function: str, items: Iterable,
+                   *arguments: object) -> Iterator[tuple]:
     """(item, answer, '') as they come, or (item, None, what went wrong); items may be endless.
 
     function: 'MODULE.NAME' of this project, called as function(item, *arguments). No more is sent

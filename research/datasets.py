@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from facial_keypoints.errors import DataError, UsageError
-from research.frames import is_official, load_folder, load_official
+from research.frames import is_official, load_folder, load_official, Frames
 from research.labels import label_shift
 from research.synthetic_faces import sample_archive
 
@@ -15,7 +15,7 @@ SPLIT_PARTS = ("training", "validation", "test", "all-training", "all")
 LABELS = ("corrected", "published")
 
 
-def load_frames(data="sample", labels="corrected"):
+def load_frames(data: str = "sample", labels: str = "corrected") -> Frames:
     """Load a data set: 'sample' (drawn faces), 'official', or the path of a folder or zip ->
     Frames.
 
@@ -42,12 +42,12 @@ def load_frames(data="sample", labels="corrected"):
     return frames
 
 
-def person_digit(person):
+def person_digit(person: str) -> int:
     """0…9 from the sha256 of a name: which side of the `person` split somebody is on."""
     return int(hashlib.sha256(person.encode()).hexdigest(), 16) % 10
 
 
-def split_frames(frames, split="person", part="training"):
+def split_frames(frames: Frames, split: str = "person", part: str = "training") -> Frames:
     """The frames of one part: training, validation, test, all-training (training and validation),
     or all.
 
@@ -90,7 +90,7 @@ def _copies_of_test(frames):
     return ~is_test & np.isin(digests, digests[is_test])
 
 
-def shared_between_sides(frames, split):
+def shared_between_sides(frames: Frames, split: str) -> dict[str, int]:
     """How many people, videos and frames the test part shares with the training and validation
     parts."""
     test = split_frames(frames, split, "test")

@@ -6,10 +6,15 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import research.passive_threads  # noqa: F401 - before PyTorch
 import torch
+from torch.utils.data import DataLoader
+from torch.utils.data import Sampler
 
 from facial_keypoints.errors import DataError, UsageError, import_optional
 from research.networks import best_device
@@ -17,20 +22,20 @@ from research.networks import best_device
 WHY = "training on several processes"  # needs accelerate
 
 
-def process_group(device="auto"):
+def process_group(device: str = "auto") -> "SingleProcess":
     """The processes that train together: `Alone`, or those that `accelerate launch` or a notebook
     launched."""
     return MultiProcess(device) if int(os.environ.get("WORLD_SIZE",
                                                       1)) > 1 else SingleProcess(device)
 
 
-def print_rank_zero(*words):
+def print_rank_zero(*words: object) -> None:
     """Print, in the first process alone."""
     if int(os.environ.get("RANK", 0)) == 0:
         print(*words)
 
 
-def launch(processes, train, *arguments, **named):
+def launch(processes: int, train: Callable, *arguments: object, **named: object) -> Any:
     """Call `train` from a notebook in several processes, one a GPU; on a machine without GPUs there
     is one all the same.
 
@@ -49,20 +54,20 @@ class SingleProcess:
 
     rank, world = 0, 1
 
-    def __init__(self, device):
+    def __init__(self, device: str):
         self.device = best_device(device)
 
     main = property(lambda self: self.rank == 0)
 
-    def batches(self, sampler, size):
+    def batches(self, sampler: Sampler, size: int) -> Sampler:
         """Lists of this process's rows: `size` rows a step, over all processes."""
         return torch.utils.data.BatchSampler(sampler, size, drop_last=False)
 
-    def wrap(self, module):
+    def wrap(self, module: torch.nn.Module) -> torch.nn.Module:
         """A module whose gradients are the mean over all processes."""
         return module
 
-    def mean(self, value):
+    def mean(self, value: float) -> float:
         """The mean of a number over all processes."""
         return value
 
@@ -71,7 +76,7 @@ class MultiProcess(SingleProcess):
     """Processes that accelerate launched. Each does its share of every batch; the first alone
     writes."""
 
-    def __init__(self, device):
+    def __init__(self, device: str):
         cpu = device == "cpu" or not torch.cuda.is_available()
         # train.py sees to precision and compiling
         self.accelerator = import_optional("accelerate", WHY).Accelerator(
@@ -79,13 +84,13 @@ class MultiProcess(SingleProcess):
         self.device = self.accelerator.device
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
 
-    def batches(self, sampler, size):
+    def batches(self, sampler: Sampler, size: int) -> Sampler:
         return DistributedBatchSampler(sampler, size, self.rank, self.world)
 
-    def wrap(self, module):
+    def wrap(self, module: torch.nn.Module) -> torch.nn.Module:
         return self.accelerator.prepare(module)
 
-    def mean(self, value):
+    def mean(self, value: float) -> float:
         return self.accelerator.reduce(torch.tensor([float(value)], device=self.device),
                                        "mean").item()
 
@@ -98,7 +103,7 @@ class DistributedBatchSampler(torch.utils.data.Sampler):
     are of even size.
     """
 
-    def __init__(self, sampler, size, rank, world):
+    def __init__(self, sampler: Sampler, size: int, rank: int, world: int):
         if size < world or len(sampler) < world:
             raise UsageError(f"batches of {size} of {len(sampler)} frames cannot be shared by "
                              f"{world} processes")
@@ -120,7 +125,7 @@ class PeerFailureHandler:
     for what never comes.
     """
 
-    def __init__(self, team, folder):
+    def __init__(self, team: "SingleProcess", folder: Path):
         self.team, self.line = (
             team,
             f"another process of this training ended; go on with --resume --out {folder}",
@@ -136,7 +141,7 @@ class PeerFailureHandler:
             threading.Thread(target=self.wait, args=(told,), daemon=True).start()
         return self
 
-    def wait(self, told):
+    def wait(self, told: Any) -> None:
         while os.read(told, 1)[0] != signal.SIGTERM:
             pass
         print(f"error: {self.line}", file=sys.stderr, flush=True)
@@ -153,7 +158,7 @@ class PeerFailureHandler:
 class TimedLoader:
     """The batches of a loader, and for how many seconds they were waited for."""
 
-    def __init__(self, loader):
+    def __init__(self, loader: DataLoader):
         self.loader, self.seconds = loader, 0.0
 
     def __iter__(self):
@@ -168,9 +173,9 @@ class LossModule(torch.nn.Module):
     """A network's loss as a module's answer, for that is where gradients of several processes
     meet."""
 
-    def __init__(self, net, loss):
+    def __init__(self, net: torch.nn.Module, loss: Callable):
         super().__init__()
         self.net, self.loss = net, loss
 
-    def forward(self, images, targets):
+    def forward(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return self.loss(images, targets)

@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+from collections.abc import Callable, Sequence
 from http.client import HTTPException
+from pathlib import Path
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
@@ -12,7 +14,8 @@ from tqdm.auto import tqdm
 from facial_keypoints.errors import DataError
 
 
-def download(addresses, target, check, what, otherwise):
+def download(addresses: Sequence[str], target: Path, check: Callable[[Path], None], what: str,
+             otherwise: str) -> None:
     """Fetch `target` from the first address that answers; go on where a broken download stopped;
     check; rename.
 
@@ -33,7 +36,8 @@ def download(addresses, target, check, what, otherwise):
         lock.release()
 
 
-def fetch_one_of(addresses, target, check, what, otherwise):
+def fetch_one_of(addresses: Sequence[str], target: Path, check: Callable[[Path], None], what: str,
+                 otherwise: str) -> None:
     """What `download` does once no other process does the same."""
     told = []
     for number, address in enumerate(addresses):

@@ -7,7 +7,9 @@ import logging
 import threading
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import research.passive_threads  # noqa: F401 - before PyTorch
@@ -18,7 +20,7 @@ from facial_keypoints import __version__
 from facial_keypoints.errors import UsageError, import_optional
 from facial_keypoints.files import atomic_write, refuse_overwriting
 from facial_keypoints.geometry import CROP_SCALE
-from facial_keypoints.model import Checkpoints, Model, choose_runtime, compile_onnx
+from facial_keypoints.model import Checkpoints, Model, choose_runtime, compile_onnx, Predict
 from facial_keypoints.onnx_file import FORMAT, digest, metadata_entry
 from research.labels import learned_shift
 from research.networks import (
@@ -33,15 +35,15 @@ class Predictor(torch.nn.Module):
     """`networks.predict` as one graph: crops (n, 1, side, side) -> targets (n, 68, 2), confidence
     (n, 68)."""
 
-    def __init__(self, net):
+    def __init__(self, net: torch.nn.Module):
         super().__init__()
         self.net = net
 
-    def forward(self, images):
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return forward_with_confidence(self.net, images)
 
 
-def to_onnx(net, half=False):
+def to_onnx(net: torch.nn.Module, half: bool = False) -> bytes:
     """A network as an ONNX model (bytes): input 'images' (n, 1, side, side), outputs 'targets' and
     'confidence'.
 
@@ -65,7 +67,7 @@ def to_onnx(net, half=False):
 
 
 @contextlib.contextmanager
-def quiet():
+def quiet() -> Iterator[None]:
     """The exporter reports packages that it could use, and deprecations inside itself."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
@@ -78,7 +80,7 @@ def quiet():
         logger.setLevel(level)
 
 
-def without_notes(model):
+def without_notes(model: Any) -> None:
     """Remove what the exporter notes of Python's stack, in place: it names places of one
     machine."""
     graph = model.graph
@@ -89,7 +91,7 @@ def without_notes(model):
     del graph.value_info[:]
 
 
-def halve(model, smallest=256):
+def halve(model: Any, smallest: int = 256) -> None:
     """Store the float32 weights of an ONNX model as fp16, each with a cast behind it, in place."""
     from onnx import TensorProto, helper, numpy_helper
 
@@ -104,7 +106,7 @@ def halve(model, smallest=256):
     model.graph.node.extend(nodes)
 
 
-def export_checkpoint(checkpoint, path):
+def export_checkpoint(checkpoint: str | Path, path: str | Path) -> None:
     """Write a trained network as an ONNX file that describes itself: fp16 weights, metadata, a
     checksum."""
     source = find_weights(checkpoint)
@@ -122,7 +124,7 @@ def export_checkpoint(checkpoint, path):
     atomic_write(path, data + metadata_entry(values))
 
 
-def fused(net):
+def fused(net: torch.nn.Module) -> torch.nn.Module:
     """A copy of a network in which batch norms are part of the convolutions directly before
     them."""
     net = copy.deepcopy(net).eval()
@@ -145,7 +147,7 @@ class ThreadLimit:
         self.lock, self.calls, self.before = threading.Lock(), 0, 0
 
     @contextlib.contextmanager
-    def limit(self, threads):
+    def limit(self, threads: int) -> Iterator[None]:
         with self.lock:
             self.before = self.before if self.calls else torch.get_num_threads()
             self.calls += 1
@@ -161,7 +163,8 @@ class ThreadLimit:
 TORCH_THREADS = ThreadLimit()
 
 
-def run_in_pytorch(net, device="cpu", threads=0, exact=False):
+def run_in_pytorch(net: torch.nn.Module, device: str = "cpu", threads: int = 0,
+                   exact: bool = False) -> Predict:
     """A network as a function of crops, arrays in and out; threads: 0 for PyTorch's own number."""
     device = torch.device(device)
     graph = Predictor(fused(net).to(device, memory_format=torch.channels_last)).eval()
@@ -176,7 +179,8 @@ def run_in_pytorch(net, device="cpu", threads=0, exact=False):
     return run
 
 
-def compile_net(net, runtime="torch", device="cpu", threads=0, exact=False):
+def compile_net(net: torch.nn.Module, runtime: str = "torch", device: str = "cpu", threads: int = 0,
+                exact: bool = False) -> Predict:
     """A function of crops (n, 1, side, side), float32 arrays in [0, 1] -> targets (n, 68, 2),
     confidence (n, 68).
 
@@ -194,7 +198,8 @@ def compile_net(net, runtime="torch", device="cpu", threads=0, exact=False):
     return compile_onnx(to_onnx(net), input_size(net), runtime, threads, exact=exact)
 
 
-def load_checkpoint_model(path, runtime="auto", device="auto", threads=1):
+def load_checkpoint_model(path: str | Path, runtime: str = "auto", device: str = "auto",
+                          threads: int = 1) -> Model:
     """A checkpoint as a model of the library: in PyTorch by default, else exported on the fly."""
     device, runtime = best_device(device), "torch" if runtime == "auto" else choose_runtime(runtime)
     net, content = load_checkpoint(path, device)
@@ -203,7 +208,8 @@ def load_checkpoint_model(path, runtime="auto", device="auto", threads=1):
                  tuple(learned_shift(content["data"])))
 
 
-def milliseconds_per_face(*nets, runtime="torch", rounds=1, repeats=60):
+def milliseconds_per_face(*nets: torch.nn.Module, runtime: str = "torch", rounds: int = 1,
+                          repeats: int = 60) -> np.ndarray:
     """Median times (len(nets),) of one crop on one thread of the CPU, by a runtime.
 
     Measurements are interleaved, `rounds` times: a slow moment of a shared machine affects all

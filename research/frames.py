@@ -6,6 +6,7 @@ import os
 import re
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -37,7 +38,7 @@ class Store:
     """A folder or a zip, read alike. A zip is opened once per process: forked workers share no file
     offset."""
 
-    def __init__(self, path):
+    def __init__(self, path: str | Path):
         self.path, self.zip, self.pid = Path(path), None, None
         if not self.path.exists():
             raise DataError(f"{path}: no such folder or zip")
@@ -62,14 +63,14 @@ class Store:
             self.zip, self.pid = archive, os.getpid()
         return self.zip
 
-    def names(self):
+    def names(self) -> list[str]:
         """All files inside, as relative paths with '/'."""
         if self.is_zip:
             return [name for name in self._open().namelist() if not name.endswith("/")]
         return [p.relative_to(self.path).as_posix() for p in sorted(self.path.rglob("*"))
                 if p.is_file()]
 
-    def read(self, name):
+    def read(self, name: str) -> bytes:
         """The bytes of one file."""
         if name.startswith("/") or ".." in name.split("/"):
             raise DataError(f"{self.path}: {name!r} points outside of the data")
@@ -104,10 +105,10 @@ class Store:
 class Shards:
     """Several archives in a folder, read as one store: paths begin with the archive's name."""
 
-    def __init__(self, path, archives):
+    def __init__(self, path: str | Path, archives: Sequence[str]):
         self.path, self.stores = Path(path), {archive.name: Store(archive) for archive in archives}
 
-    def read(self, name):
+    def read(self, name: str) -> bytes:
         """The bytes of one file, 'ARCHIVE/PATH'."""
         archive, inside = name.split("/", 1)
         return self.stores[archive].read(inside)
@@ -131,23 +132,23 @@ class Frames:
     def __len__(self):
         return len(self.names)
 
-    def select(self, rows):
+    def select(self, rows: np.ndarray) -> "Frames":
         """The frames of the given rows: a boolean mask or indices."""
         parts = {key: getattr(self, key)[rows] for key in ("names", "points", "people", "paths")}
         return replace(self, **parts)
 
     @property
-    def sides(self):
+    def sides(self) -> np.ndarray:
         """(n,) 'training' or 'test', as published."""
         return np.array([name.split("/")[0] for name in self.names])
 
     @property
-    def has_sides(self):
+    def has_sides(self) -> bool:
         """True if the data set was published with a training and a test side."""
         return len(set(self.sides)) > 1
 
     @property
-    def videos(self):
+    def videos(self) -> np.ndarray:
         """(n,) the clip a frame was taken from: names are Person_<video digit><frame digit>.jpg,
         others stand alone."""
         if self.kind == "pts":
@@ -156,18 +157,18 @@ class Frames:
                          for name in self.names])
 
     @property
-    def shards(self):
+    def shards(self) -> np.ndarray:
         """(n,) the archive each frame lies in, counted from 0; all 0 where there is one."""
         if not isinstance(self.store, Shards):
             return np.zeros(len(self), int)
         order = {name: number for number, name in enumerate(self.store.stores)}
         return np.array([order[path.split("/", 1)[0]] for path in self.paths])
 
-    def digests(self):
+    def digests(self) -> np.ndarray:
         """(n,) sha256 of each frame's file: equal for frames that are byte for byte the same."""
         return np.array([hashlib.sha256(self.store.read(path)).hexdigest() for path in self.paths])
 
-    def image(self, row):
+    def image(self, row: int) -> np.ndarray:
         """Decode frame `row`: uint8 RGB (h, w, 3)."""
         try:
             return read_image(self.store.read(self.paths[row]))
@@ -175,7 +176,7 @@ class Frames:
             raise DataError(f"{self.store.path}: {self.paths[row]}: {error}") from None
 
 
-def read_table(text, where):
+def read_table(text: bytes | str, where: str) -> tuple[np.ndarray, np.ndarray]:
     """A CSV of the official layout -> names (n,), points (n, 68, 2) float32. Raises DataError
     naming row and cure."""
     if len(text) > MAX_TABLE:
@@ -223,17 +224,17 @@ def read_table(text, where):
     return names, points
 
 
-def doubled(names):
+def doubled(names: np.ndarray) -> np.ndarray:
     """Those of names (n,) that have stood before, in their order."""
     return names[pd.Series(names).duplicated().to_numpy()]
 
 
-def person_of(name):
+def person_of(name: str) -> str:
     """The person in a frame's name: what stands before its last '_'."""
     return name.rsplit("/", 1)[-1].rsplit("_", 1)[0]
 
 
-def load_folder(path, data=None):
+def load_folder(path: str | Path, data: str | None = None) -> "Frames":
     """Frames of a folder or zip: official layout, annotations.csv beside images/, or images with
     .pts files."""
     store = Store(path)
@@ -318,7 +319,7 @@ def _load_pts(store, inside, data):
                   paths=np.array(paths))
 
 
-def load_official(folder=None, addresses=ADDRESSES):
+def load_official(folder: str | Path | None = None, addresses: Sequence[str] = ADDRESSES) -> "Frames":
     """The official set: FACIAL_KEYPOINTS_DATA, else what lies in `folder` (data/), else downloaded
     into it once."""
     given = os.environ.get("FACIAL_KEYPOINTS_DATA")
@@ -339,7 +340,7 @@ def load_official(folder=None, addresses=ADDRESSES):
     return frames
 
 
-def is_official(frames):
+def is_official(frames: Frames) -> bool:
     """True if a folder or zip given by path holds the official set: its number of rows on both
     sides."""
     sides = frames.sides
@@ -347,7 +348,7 @@ def is_official(frames):
                                            n in OFFICIAL_ROWS.items())
 
 
-def check_official(path):
+def check_official(path: Path) -> None:
     """Raise DataError unless `path` holds the whole official set: row counts, and every annotated
     image decodes."""
     frames = load_folder(path)

@@ -11,7 +11,7 @@ from facial_keypoints.pose import head_pose, rotation_of
 from research.datasets import load_frames, split_frames
 
 
-def factorize(points, swap):
+def factorize(points: np.ndarray, swap: np.ndarray) -> np.ndarray:
     """Keypoints (n, 68, 2) of many heads in many poses -> one mean head (68, 3), as `head`.
 
     Points of a rigid body under weak perspective have rank 3 (Tomasi and Kanade, IJCV 1992); that
@@ -44,7 +44,7 @@ def factorize(points, swap):
     return shape / np.linalg.norm(shape[36] - shape[45])
 
 
-def upright(shape):
+def upright(shape: np.ndarray) -> np.ndarray:
     """A head (68, 3) with its eyes at the origin, x along eyes, jaw and mouth, and the chin
     straight below the nose."""
     x = shape[45] - shape[36] + shape[16] - shape[0] + shape[54] - shape[48]
@@ -56,7 +56,7 @@ def upright(shape):
     return shape - shape[[36, 39, 42, 45]].mean(0)
 
 
-def leveled(shape, points):
+def leveled(shape: np.ndarray, points: np.ndarray) -> np.ndarray:
     """A head (68, 3) turned in pitch so that of the heads of keypoints (n, 68, 2) those that look
     ahead are level.
 
@@ -67,7 +67,7 @@ def leveled(shape, points):
     return shape @ rotation_of(0, pitch, 0).T
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the mean head in 3D from annotated "
                                                  "frames, by factorization.")
     parser.add_argument("--data", default="official", help="(default: %(default)s)")

@@ -6,7 +6,7 @@ import torch
 from research.networks import input_size, predict_targets
 
 
-def describe(net):
+def describe(net: torch.nn.Module) -> list[tuple]:
     """Rows (layer, kind, output shape, parameters, multiply-adds) for one crop, by a pass with
     hooks."""
     rows, handles = [], []
@@ -34,7 +34,7 @@ def describe(net):
     return rows
 
 
-def feature_maps(net, image):
+def feature_maps(net: torch.nn.Module, image: torch.Tensor) -> dict[str, torch.Tensor]:
     """What a network sees at each stage of one crop (1, side, side): {layer: (c, h, w)}, the last
     layer of each size."""
     found, handles = {}, []
@@ -56,13 +56,13 @@ def feature_maps(net, image):
     return dict(found.values())
 
 
-def first_kernels(net):
+def first_kernels(net: torch.nn.Module) -> torch.Tensor:
     """Weights of a network's first convolution: (filters, height, width)."""
     layer = next(m for m in net.modules() if isinstance(m, torch.nn.Conv2d))
     return layer.weight.detach().float().cpu()[:, 0]
 
 
-def saliency(net, image, point):
+def saliency(net: torch.nn.Module, image: torch.Tensor, point: int) -> torch.Tensor:
     """How much each pixel of a crop (1, side, side) moves one point: (side, side), the length of
     the gradient of x and y.
 

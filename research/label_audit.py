@@ -3,16 +3,18 @@
 import numpy as np
 
 from facial_keypoints.geometry import inter_ocular
+from research.frames import Frames
 from research.metrics import point_errors
 
 
-def residual_shift(points, answers):
+def residual_shift(points: np.ndarray, answers: np.ndarray) -> np.ndarray:
     """Mean offset (n, 2) of labels from answers over the 68 points of each face, in the same
     units."""
     return (points - answers).mean(1)
 
 
-def fit_shift(offset, length, draws=1000, seed=0):
+def fit_shift(offset: np.ndarray, length: np.ndarray, draws: int = 1000,
+              seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Offsets (n,) in px against inter-ocular distances (n,) -> (constant, share of the distance)
     and their spreads.
 
@@ -28,13 +30,14 @@ def fit_shift(offset, length, draws=1000, seed=0):
     return fits[0], np.std(fits[1:], axis=0)
 
 
-def periodogram(values, pitch):
+def periodogram(values: np.ndarray, pitch: np.ndarray) -> np.ndarray:
     """How strongly numbers (m,) lie on a lattice of each pitch (k,): |mean of exp(2πi value /
     pitch)|, 0 … 1."""
     return np.abs(np.exp(2j * np.pi * values[:, None] / pitch).mean(0))
 
 
-def grid_pitch(values, lowest=1.5, highest=9.0, steps=400):
+def grid_pitch(values: np.ndarray, lowest: float = 1.5, highest: float = 9.0,
+               steps: int = 400) -> tuple[float, float]:
     """Pitch of the lattice that numbers (m,) lie on, and how strongly: 0 no lattice, 1 all on it.
 
     The largest peak of the periodogram. Whole pixels make a peak at 1 px, below `lowest`.
@@ -49,7 +52,7 @@ def grid_pitch(values, lowest=1.5, highest=9.0, steps=400):
     return float(pitch[peak]), float(strength[peak])
 
 
-def quantization_grid(points):
+def quantization_grid(points: np.ndarray) -> np.ndarray:
     """Pitch in % of the inter-ocular distance and strength (n, 2) of each face's lattice, from x
     and y alike."""
     rows, length = [], inter_ocular(points)
@@ -61,7 +64,7 @@ def quantization_grid(points):
     return np.array(rows)
 
 
-def quantize(points, pitch_share, rng):
+def quantize(points: np.ndarray, pitch_share: float, rng: np.random.Generator) -> np.ndarray:
     """Points (n, 68, 2) as the arg-max cells of a heat map would have them: `pitch_share` % of the
     inter-ocular distance."""
     cell = pitch_share / 100 * inter_ocular(points)[:, None, None]
@@ -69,7 +72,7 @@ def quantize(points, pitch_share, rng):
     return np.round((points - start) / cell) * cell + start
 
 
-def lower_bounds(points, pitch_share, seed=0):
+def lower_bounds(points: np.ndarray, pitch_share: float, seed: int = 0) -> dict[str, float]:
     """NME in % of a perfect network: labels rounded to pixels, to cells, and to both."""
     rng = np.random.default_rng(seed)
     cell = pitch_share / 100 * inter_ocular(points)[:, None, None]
@@ -80,7 +83,8 @@ def lower_bounds(points, pitch_share, seed=0):
             "both": point_errors(np.round(cells), truth).mean()}
 
 
-def trusted(frames, offset, answers, limit=15):
+def trusted(frames: Frames, offset: np.ndarray, answers: np.ndarray,
+            limit: float = 15) -> np.ndarray:
     """(n,) True for faces that the network finds to within `limit` % once the mean offset is taken
     out; half at least."""
     errors = point_errors(answers + offset.mean(0), frames.points).mean(1)

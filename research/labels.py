@@ -3,6 +3,7 @@
 import numpy as np
 
 from facial_keypoints.geometry import inter_ocular, vertical_shift
+from research.frames import Frames
 
 # The official labels sit to the right of and below the features: by 0.48 px and 1.88 % of the
 # distance between the outer eye corners. Measured in x by symmetry (python
@@ -10,14 +11,14 @@ from facial_keypoints.geometry import inter_ocular, vertical_shift
 SHIFT_PIXELS, SHIFT_INTER_OCULAR = 0.48, 0.0188
 
 
-def label_shift(points):
+def label_shift(points: np.ndarray) -> np.ndarray:
     """Shift of the official labels for keypoints (…, 68, 2) in pixels -> (…, 1, 1), the same in x
     and y."""
     length = inter_ocular(np.asarray(points, np.float32))
     return (SHIFT_PIXELS + SHIFT_INTER_OCULAR * length)[..., None, None].astype(np.float32)
 
 
-def learned_shift(trained):
+def learned_shift(trained: dict) -> list[float]:
     """(pixels, share of the inter-ocular distance) by which a network's points lie too low;
     `trained`: a checkpoint's `data`.
 
@@ -28,13 +29,13 @@ def learned_shift(trained):
     return [SHIFT_PIXELS, SHIFT_INTER_OCULAR] if published else [0.0, 0.0]
 
 
-def predicted_label_shift(points, trained):
+def predicted_label_shift(points: np.ndarray, trained: dict) -> np.ndarray:
     """What predictions (…, 68, 2) hold of the official labels' shift -> (…, 1, 2), see
     `learned_shift`."""
     return vertical_shift(points, *learned_shift(trained))
 
 
-def match_label_convention(frames, points, trained):
+def match_label_convention(frames: Frames, points: np.ndarray, trained: dict) -> np.ndarray:
     """Answers as these labels would have them: the known shift is added for the official labels as
     published.
 

@@ -1,5 +1,6 @@
 """A folder for one run at a time."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from facial_keypoints.errors import DataError, UsageError
 
 
 @contextmanager
-def lock_folder(folder):
+def lock_folder(folder: str | Path) -> Iterator[None]:
     """Have a folder for oneself: a second run into it is refused, not mixed in. Raises UsageError,
     or DataError."""
     folder = Path(folder)

@@ -4,16 +4,17 @@ import numpy as np
 
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.geometry import crop_matrix, inter_ocular, tight_box, to_targets
+from research.frames import Frames
 
 
-def jitter(points):
+def jitter(points: np.ndarray) -> float:
     """Keypoints over time (t, n, 2) of a face at rest -> root mean square distance of points from
     their mean place."""
     points = np.asarray(points, np.float64)
     return float(np.sqrt(np.square(points - points.mean(0)).sum(-1).mean()))
 
 
-def lag(points, truth, most=6):
+def lag(points: np.ndarray, truth: np.ndarray, most: int = 6) -> float:
     """By how many frames answers (t, n, 2) follow the truth (t, n, 2) late: where their mean
     difference is least."""
     answers, truth = (np.asarray(p, np.float64).mean(1) for p in (points, truth))
@@ -35,7 +36,7 @@ NORMALIZERS = ("outer-eyes", "inter-pupil", "box-diagonal")
 
 
 
-def normalizer_length(truth, normalizer="outer-eyes"):
+def normalizer_length(truth: np.ndarray, normalizer: str = "outer-eyes") -> np.ndarray:
     """Length (n,) that errors on keypoints (n, 68, 2) are divided by.
 
     outer-eyes: points 36 to 45, the inter-ocular distance of 300-W (Sagonas et al., ICCV-W 2013);
@@ -50,7 +51,8 @@ def normalizer_length(truth, normalizer="outer-eyes"):
     return np.linalg.norm(tight_box(truth)[:, 2:], axis=-1)
 
 
-def point_errors(points, truth, normalizer="outer-eyes"):
+def point_errors(points: np.ndarray, truth: np.ndarray,
+                 normalizer: str = "outer-eyes") -> np.ndarray:
     """Keypoints (n, 68, 2), any one unit -> error of each point (n, 68) in % of the normalizer."""
     points, truth = np.asarray(points, np.float64), np.asarray(truth, np.float64)
     if points.shape != truth.shape:
@@ -65,7 +67,7 @@ def point_errors(points, truth, normalizer="outer-eyes"):
     return 100 * np.linalg.norm(points - truth, axis=-1) / length[:, None]
 
 
-def debias(points, truth):
+def debias(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Take the mean offset of each point over these faces, in units of the inter-ocular distance,
     out of `points`.
 
@@ -76,18 +78,19 @@ def debias(points, truth):
     return points - length * ((points - truth) / length).mean(0)
 
 
-def failure_rate(nme, limit):
+def failure_rate(nme: np.ndarray, limit: float) -> float:
     """Share in % of faces whose NME (n,) is above `limit` %."""
     return float(100 * np.mean(np.asarray(nme) > limit))
 
 
-def area_under_curve(nme, limit=8.0):
+def area_under_curve(nme: np.ndarray, limit: float = 8.0) -> float:
     """Area in % under the cumulative error curve up to `limit` %, exactly: the mean of max(0, 1 -
     nme / limit)."""
     return float(100 * np.mean(np.maximum(0, 1 - np.asarray(nme) / limit)))
 
 
-def bootstrap(values, groups=None, draws=2000, seed=0):
+def bootstrap(values: np.ndarray, groups: np.ndarray | None = None, draws: int = 2000,
+              seed: int = 0) -> tuple[float, float]:
     """95 % interval of the mean of `values` (n,) by drawing whole groups (people) with replacement.
 
     Frames of one person are alike: drawing frames one by one would make the interval too narrow.
@@ -102,7 +105,8 @@ def bootstrap(values, groups=None, draws=2000, seed=0):
     return float(np.percentile(means, 2.5)), float(np.percentile(means, 97.5))
 
 
-def summarize(points, truth, people=None, normalizer="outer-eyes"):
+def summarize(points: np.ndarray, truth: np.ndarray, people: np.ndarray | None = None,
+              normalizer: str = "outer-eyes") -> dict:
     """All metrics of answers (n, 68, 2) against the truth as a dictionary; percentages as
     numbers."""
     errors = point_errors(points, truth, normalizer)
@@ -119,19 +123,19 @@ def summarize(points, truth, people=None, normalizer="outer-eyes"):
     }
 
 
-def mean_shape(training):
+def mean_shape(training: Frames) -> np.ndarray:
     """Mean targets (68, 2) of training frames in their crops: what a network that ignores its input
     would answer."""
     return to_targets(training.points, crop_matrices(training.points), 1).mean(0)
 
 
-def crop_matrices(points, side=1):
+def crop_matrices(points: np.ndarray, side: int = 1) -> np.ndarray:
     """Matrices (n, 2, 3) of the crops around keypoints (n, 68, 2); to targets and back, any side
     gives the same."""
     return np.stack([crop_matrix(box, side) for box in tight_box(points)])
 
 
-def rounding_floor(truth, seed=0):
+def rounding_floor(truth: np.ndarray, seed: int = 0) -> np.ndarray:
     """Answers that are the truth up to a whole pixel, which is what a perfect network scores on
     rounded labels."""
     return truth + np.random.default_rng(seed).uniform(-0.5, 0.5, truth.shape).astype(np.float32)

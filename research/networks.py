@@ -8,9 +8,11 @@ import re
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import research.passive_threads  # noqa: F401 - before PyTorch
 import torch
+import numpy as np
 
 from facial_keypoints.assets import SAVED_MODELS
 from facial_keypoints.errors import DataError, UsageError
@@ -24,18 +26,18 @@ RUNS = Path("runs")  # where train.py writes, below the folder it is called in
 INPUT_SIZE = 224  # side of a network's input when its file does not say
 
 
-def net_names():
+def net_names() -> list[str]:
     """The networks present: names of files models/models#.py, in the order of their numbers."""
     found = [file.stem for file in NETS.glob("models*.py")]
     return sorted(found, key=lambda name: (int("".join(re.findall(r"\d+", name)) or 0), name))
 
 
-def net_class(name):
+def net_class(name: str) -> type:
     """Class Net of models/<name>.py. Raises UsageError for a name that is not present."""
     return plugin_class("network", name, net_names(), "models", "models", "Net")
 
 
-def load_net(name):
+def load_net(name: str) -> torch.nn.Module:
     """An untrained network by name, e.g. 'models4'. Raises UsageError if the class does not follow
     the contract."""
     try:
@@ -45,7 +47,7 @@ def load_net(name):
     return checked_net(net, name)
 
 
-def checked_net(net, name):
+def checked_net(net: torch.nn.Module, name: str) -> torch.nn.Module:
     """A network, after a forward pass on two black crops. Raises UsageError that says how it breaks
     the contract."""
     if not isinstance(net, torch.nn.Module):
@@ -66,7 +68,7 @@ def checked_net(net, name):
     return net
 
 
-def as_points(output, net):
+def as_points(output: Any, net: torch.nn.Module) -> torch.Tensor:
     """The output of a network's forward, (n, 136) -> targets (n, 68, 2). Raises UsageError for
     another shape."""
     if not isinstance(output, torch.Tensor) or output.ndim < 2 or output[0].numel() != 136:
@@ -77,12 +79,12 @@ def as_points(output, net):
     return output.reshape(-1, 68, 2)
 
 
-def input_size(net):
+def input_size(net: torch.nn.Module) -> int:
     """Side of the square gray input of a network."""
     return getattr(net, "input_size", INPUT_SIZE)
 
 
-def best_device(wanted="auto"):
+def best_device(wanted: str = "auto") -> torch.device:
     """'auto' -> the GPU if there is one, else the CPU; anything else as torch names it."""
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -95,7 +97,7 @@ def best_device(wanted="auto"):
 
 
 @cache
-def has_bfloat16(kind):
+def has_bfloat16(kind: str) -> bool:
     """True where bfloat16 is fast: GPUs since 2020, CPUs with AVX512-BF16 or AMX. Elsewhere it only
     loses digits."""
     if kind == "cuda":
@@ -104,7 +106,7 @@ def has_bfloat16(kind):
     return kind == "cpu" and any(getattr(torch.cpu, check, bool)() for check in checks)
 
 
-def autocast(device, on=True):
+def autocast(device: str | torch.device, on: bool = True) -> contextlib.AbstractContextManager:
     """A context for arithmetic in 16 bits: bfloat16 where the device is fast at it, else fp16 on
     GPUs; nothing elsewhere."""
     kind = torch.device(device).type
@@ -113,7 +115,7 @@ def autocast(device, on=True):
     return torch.autocast(kind, torch.bfloat16 if has_bfloat16(kind) else torch.float16)
 
 
-def predict_targets(net, images):
+def predict_targets(net: torch.nn.Module, images: torch.Tensor | np.ndarray) -> torch.Tensor:
     """Crops (n, 1, side, side) float32 in [0, 1] -> targets (n, 68, 2) float32 on the CPU: the
     plain answer."""
     with torch.inference_mode():
@@ -123,7 +125,8 @@ def predict_targets(net, images):
         return as_points(targets, net).float().cpu()
 
 
-def predict(net, images):
+def predict(net: torch.nn.Module,
+            images: torch.Tensor | np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     """Crops (n, 1, side, side) float32 in [0, 1] -> targets (n, 68, 2) and confidence (n, 68) in
     0…1, on the CPU."""
     with torch.inference_mode():
@@ -134,7 +137,8 @@ def predict(net, images):
         return targets.cpu(), confidence.cpu()
 
 
-def forward_with_confidence(net, images):
+def forward_with_confidence(net: torch.nn.Module,
+                            images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """What `predict` answers, as a graph that can be traced and exported.
 
     A network without `predict` of its own is asked twice, the second time about the mirrored crop:
@@ -152,7 +156,8 @@ def forward_with_confidence(net, images):
     return targets, torch.exp(-(targets - mirrored).norm(dim=-1) / (0.1 * inter_ocular))
 
 
-def load_checkpoint(path, device="cpu"):
+def load_checkpoint(path: str | Path,
+                    device: str | torch.device = "cpu") -> tuple[torch.nn.Module, dict]:
     """A trained network, ready to predict, and its checkpoint's dictionary."""
     content = read_checkpoint(path)
     if content["net"] not in net_names():
@@ -162,7 +167,7 @@ def load_checkpoint(path, device="cpu"):
     return net.to(device).eval(), content
 
 
-def find_weights(wanted):
+def find_weights(wanted: str | Path) -> Path:
     """A network's name (or models4-person, …) -> its file of weights; a path -> that path.
 
     Shipped weights come first; for a network without them it is the newest run below runs/, which
@@ -185,7 +190,7 @@ def find_weights(wanted):
                      "path of a checkpoint (.pt)")
 
 
-def newest_run(name, runs=None):
+def newest_run(name: str, runs: Path | None = None) -> Path | None:
     """The checkpoint that was written last of all training runs of a network below runs/, or
     None."""
     found = []
@@ -198,16 +203,16 @@ def newest_run(name, runs=None):
 
 
 @cache
-def say_once(text):
+def say_once(text: str) -> None:
     """Print a line on standard error, the first time only."""
     print(text, file=sys.stderr)
 
 
-def parameter_count(net):
+def parameter_count(net: torch.nn.Module) -> int:
     """Number of trained parameters."""
     return sum(p.numel() for p in net.parameters())
 
 
-def has_own_loss(net):
+def has_own_loss(net: torch.nn.Module) -> bool:
     """True if a network brings a loss of its own."""
     return inspect.ismethod(getattr(net, "loss", None))

@@ -5,9 +5,12 @@ import difflib
 import importlib.util
 import os
 import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import research.passive_threads  # noqa: F401 - before PyTorch
+
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.images import read_image
 
@@ -15,13 +18,13 @@ from facial_keypoints.images import read_image
 HOME = Path(__file__).resolve().parents[1]
 
 
-def start():
+def start() -> None:
     """Go to the folder of the project, wherever the notebook was opened: paths below are relative
     to it."""
     os.chdir(HOME)
 
 
-def check_parameters(namespace, **kinds):
+def check_parameters(namespace: dict, **kinds: type) -> None:
     """Called by each notebook after its parameters: unknown names and wrong types are errors, not
     silent defaults.
 
@@ -45,26 +48,26 @@ def check_parameters(namespace, **kinds):
                              "YAML")
 
 
-def unknown_parameter(name, known):
+def unknown_parameter(name: str, known: Iterable[str]) -> str:
     """The message for a parameter that does not exist, with the likeliest one that does."""
     close = difflib.get_close_matches(name, known, 1)
     hint = f"did you mean {close[0]}? " if close else ""
     return f"unknown parameter {name!r}: {hint}known are {', '.join(known)}"
 
 
-def has_front_end():
+def has_front_end() -> bool:
     """True in Jupyter, VS Code and Colab; False under papermill, nbval and plain Python."""
     return bool(os.environ.get("JPY_SESSION_NAME") or os.environ.get("VSCODE_PID")
                 or "google.colab" in sys.modules)
 
 
-def has_widgets():
+def has_widgets() -> bool:
     """True where menus and buttons can be used: a front end, and ipywidgets in the kernel's
     environment."""
     return has_front_end() and importlib.util.find_spec("ipywidgets") is not None
 
 
-def pick(draw, **choices):
+def pick(draw: Callable, **choices: Sequence) -> None:
     """Call draw(name=value, …) with one value of each list of choices, chosen in menus.
 
     A choice is a value or a pair (label, value). The menus hold labels only: ipywidgets compares
@@ -83,12 +86,12 @@ def pick(draw, **choices):
         draw(**{name: next(iter(options.values())) for name, options in values.items()})
 
 
-def labeled(choice):
+def labeled(choice: Any) -> tuple:
     """A choice of `pick` as a pair (label, value)."""
     return choice if isinstance(choice, tuple) else (choice, choice)
 
 
-def upload(draw):
+def upload(draw: Callable) -> None:
     """Show a button that uploads photos and calls draw(image) for each; without widgets, do
     nothing.
 
@@ -114,7 +117,7 @@ def upload(draw):
     display(button, place)
 
 
-def uploaded_files(value):
+def uploaded_files(value: Any) -> list[tuple[str, bytes]]:
     """Pairs (name, bytes) of a FileUpload's value: a dictionary in ipywidgets 7 (Colab), a tuple in
     8."""
     if isinstance(value, dict):

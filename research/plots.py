@@ -1,15 +1,19 @@
 """Every matplotlib figure of notebooks, benchmarks and documents."""
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from facial_keypoints.drawing import BLACK, BLUE, GREEN, ORANGE, PARTS, PURPLE, RED, SKY, draw_faces
 
 
 
-def image_on(axis, image, title=None):
+def image_on(axis: Axes, image: np.ndarray, title: str | None = None) -> None:
     """An image without ticks."""
     axis.imshow(image, cmap="gray" if np.ndim(image) == 2 else None, vmin=0,
                 vmax=255 if image.dtype == np.uint8 else 1)
@@ -19,7 +23,9 @@ def image_on(axis, image, title=None):
         axis.set_title(title, fontsize=10)
 
 
-def points_on(axis, points, numbers=False, size=6, color=None, truth=None):
+def points_on(axis: Axes, points: np.ndarray | Sequence[np.ndarray], numbers: bool = False,
+              size: float = 6, color: str | None = None,
+              truth: np.ndarray | Sequence[np.ndarray] | None = None) -> None:
     """Keypoints (68, 2) or (n, 68, 2) in pixels, colored by part; with `truth` of the same shape
     predictions in one color, errors as lines."""
     points = np.reshape(points, (-1, 68, 2))
@@ -39,7 +45,9 @@ def points_on(axis, points, numbers=False, size=6, color=None, truth=None):
                               fontsize=7, color="white")
 
 
-def contact_sheet(images, points=None, columns=5, numbers=False, titles=None, truth=None, width=10):
+def contact_sheet(images: Sequence[np.ndarray], points: Sequence[np.ndarray] | None = None,
+                  columns: int = 5, numbers: bool = False, titles: Sequence[str] | None = None,
+                  truth: Sequence[np.ndarray] | None = None, width: float = 10) -> None:
     """A grid of images (h, w) or (h, w, 3), each scaled to its cell, with its keypoints (68, 2) in
     pixels; nothing where there are none, as on a photo without faces.
 
@@ -76,7 +84,7 @@ def contact_sheet(images, points=None, columns=5, numbers=False, titles=None, tr
     plt.show()
 
 
-def legend_of_errors(figure):
+def legend_of_errors(figure: Figure) -> None:
     """A legend below a figure: ground truth, prediction, and the error between them."""
     dots = {"marker": "o", "linestyle": "", "markersize": 5}
     handles = [Line2D([], [], color=GREEN, label="ground truth", **dots),
@@ -86,7 +94,7 @@ def legend_of_errors(figure):
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
 
 
-def numbered_points(shape, width=10):
+def numbered_points(shape: np.ndarray, width: float = 10) -> None:
     """The order of the keypoints: a shape (68, 2) with numbers, and its lips enlarged beside it."""
     figure, axes = plt.subplots(1, 2, figsize=(width, 0.62 * width), layout="constrained",
                                 width_ratios=(1.5, 1))
@@ -110,7 +118,8 @@ def numbered_points(shape, width=10):
     plt.show()
 
 
-def number_part(axis, shape, rows, name, fontsize):
+def number_part(axis: Axes, shape: np.ndarray, rows: Sequence[int], name: str,
+                fontsize: float) -> None:
     """Write the numbers of a part's points next to them, away from the part's center where there is
     room."""
     center = shape[list(rows)].mean(0) if name not in ("jaw",
@@ -127,7 +136,7 @@ def number_part(axis, shape, rows, name, fontsize):
                       horizontalalignment="center", verticalalignment="center")
 
 
-def histograms(columns):
+def histograms(columns: dict[str, np.ndarray]) -> None:
     """Side by side, one histogram for each name: values."""
     figure, axes = plt.subplots(1, len(columns), figsize=(10, 2.6), layout="constrained",
                                 squeeze=False)
@@ -139,12 +148,13 @@ def histograms(columns):
     plt.show()
 
 
-def tidy(axis):
+def tidy(axis: Axes) -> None:
     """Fewer lines around the data."""
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def curves(history, baseline=None, stages=()):
+def curves(history: list[dict], baseline: float | None = None,
+           stages: Sequence[tuple[int, str]] = ()) -> None:
     """Loss and validation NME over the epochs of one training run (rows of curves.csv).
 
     baseline: NME in % of the mean shape. stages: pairs (epoch, name) of the augmentation from that
@@ -173,7 +183,7 @@ def curves(history, baseline=None, stages=()):
     plt.show()
 
 
-def curves_together(histories):
+def curves_together(histories: dict[str, list[dict]]) -> None:
     """Training loss and validation NME of several runs {name: rows of curves.csv}: the gap between
     them is overfitting."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 3), layout="constrained")
@@ -189,7 +199,7 @@ def curves_together(histories):
     plt.show()
 
 
-def error_curves(errors, limit=20):
+def error_curves(errors: dict[str, np.ndarray], limit: float = 20) -> None:
     """Cumulative error curves: {name: NME (n,)} on one axis."""
     figure, axis = plt.subplots(figsize=(7, 3.6), layout="constrained")
     for (name, nme), color in zip(errors.items(),
@@ -203,7 +213,7 @@ def error_curves(errors, limit=20):
     plt.show()
 
 
-def errors_on_face(shape, errors):
+def errors_on_face(shape: np.ndarray, errors: np.ndarray) -> None:
     """Mean error of each point (68,) as discs on a shape (68, 2), beside bars of the regions."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained",
                                          width_ratios=(1, 1.3))
@@ -226,7 +236,7 @@ def errors_on_face(shape, errors):
     plt.show()
 
 
-def error_against(columns, errors, bins=5):
+def error_against(columns: dict[str, np.ndarray], errors: np.ndarray, bins: int = 5) -> None:
     """Median NME in `bins` equally full groups of each {name: values}."""
     figure, axes = plt.subplots(1, len(columns), figsize=(10, 2.8), sharey=True,
                                 layout="constrained", squeeze=False)
@@ -241,7 +251,8 @@ def error_against(columns, errors, bins=5):
     plt.show()
 
 
-def calibration(confidence, errors, right=10, bins=10):
+def calibration(confidence: np.ndarray, errors: np.ndarray, right: float = 10,
+                bins: int = 10) -> None:
     """Confidence (m,) of points against the share of them within `right` %, and against their
     errors (m,) in %."""
     figure, (left, middle) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
@@ -265,7 +276,8 @@ def calibration(confidence, errors, right=10, bins=10):
     plt.show()
 
 
-def accuracy_against_time(points, title="", unit="NME in %"):
+def accuracy_against_time(points: dict[str, Sequence[float]], title: str = "",
+                          unit: str = "NME in %") -> Figure:
     """Networks as points {name: (milliseconds, error, low, high)}: further down and to the left is
     better."""
     figure, axis = plt.subplots(figsize=(7, 3.8), layout="constrained")
@@ -291,7 +303,7 @@ def accuracy_against_time(points, title="", unit="NME in %"):
     return figure
 
 
-def bars(rows, xlabel):
+def bars(rows: dict[str, Sequence[float]], xlabel: str) -> Figure:
     """Horizontal bars {name: (value, low, high)} with their intervals, zero marked."""
     figure, axis = plt.subplots(figsize=(8, 0.32 * len(rows) + 0.9), layout="constrained")
     for place, (value, low, high) in enumerate(rows.values()):
@@ -305,7 +317,8 @@ def bars(rows, xlabel):
     return figure
 
 
-def gray_tiles(tiles, columns=8, title=None, width=10, symmetric=False):
+def gray_tiles(tiles: Sequence[np.ndarray], columns: int = 8, title: str | None = None,
+               width: float = 10, symmetric: bool = False) -> None:
     """A sheet of small gray pictures (h, w): kernels, feature maps; those that are larger than the
     smallest are cropped. symmetric=True puts 0 at mid-gray."""
     common = tuple(slice(min(sizes)) for sizes in zip(*(tile.shape for tile in tiles), strict=True))
@@ -329,7 +342,8 @@ def gray_tiles(tiles, columns=8, title=None, width=10, symmetric=False):
     plt.show()
 
 
-def heat_on(images, heats, points, titles=None, width=10):
+def heat_on(images: Sequence[np.ndarray], heats: Sequence[np.ndarray], points: Sequence[np.ndarray],
+            titles: Sequence[str] | None = None, width: float = 10) -> None:
     """Gray pictures (h, w) with a heat (h, w) over each and one point (2,) marked: what an answer
     looks at."""
     figure, axes = plt.subplots(1, len(images), figsize=(width, width / len(images) + 0.4),
@@ -343,7 +357,8 @@ def heat_on(images, heats, points, titles=None, width=10):
     plt.show()
 
 
-def label_shift(length, offset, fit, put_in=None, pixels=12):
+def label_shift(length: np.ndarray, offset: np.ndarray, fit: Sequence[float],
+                put_in: Sequence[float] | None = None, pixels: float = 12) -> None:
     """Offsets (n,) of labels against inter-ocular distances (n,), the line `fit` = (px, share), and
     the one put in."""
     figure, axis = plt.subplots(figsize=(8, 3.4), layout="constrained")
@@ -366,7 +381,7 @@ def label_shift(length, offset, fit, put_in=None, pixels=12):
     plt.show()
 
 
-def periodograms(pitch, strengths):
+def periodograms(pitch: np.ndarray, strengths: dict[str, np.ndarray]) -> None:
     """How strongly numbers lie on lattices of these pitches: {name: strength (m,)}."""
     figure, axis = plt.subplots(figsize=(8, 2.8), layout="constrained")
     for (name, strength), color in zip(strengths.items(), (SKY, ORANGE, GREEN), strict=False):
@@ -377,14 +392,17 @@ def periodograms(pitch, strengths):
     plt.show()
 
 
-def boxes_on(axis, boxes, color=ORANGE, width=1.5):
+def boxes_on(axis: Axes, boxes: Sequence[np.ndarray] | np.ndarray, color: str = ORANGE,
+             width: float = 1.5) -> None:
     """Boxes (n, 4): left, top, width, height in pixels."""
     for left, top, w, h in boxes:
         axis.add_patch(plt.Rectangle((left, top), w, h, fill=False, edgecolor=color,
                                      linewidth=width))
 
 
-def photo_with(image, boxes=(), faces=(), parts=(), width=7, title=None):
+def photo_with(image: np.ndarray, boxes: Sequence[np.ndarray] | np.ndarray = (),
+               faces: Sequence = (), parts: Sequence[np.ndarray] = (), width: float = 7,
+               title: str | None = None) -> None:
     """A photo with detector boxes, faces with their keypoints, and smaller boxes of parts (eyes,
     smiles)."""
     figure, axis = plt.subplots(figsize=(width, width * image.shape[0] / image.shape[1]),
@@ -395,7 +413,8 @@ def photo_with(image, boxes=(), faces=(), parts=(), width=7, title=None):
     plt.show()
 
 
-def boxes_and_faces(image, boxes, faces, width=11):
+def boxes_and_faces(image: np.ndarray, boxes: Sequence[np.ndarray] | np.ndarray, faces: Sequence,
+                    width: float = 11) -> None:
     """Two panels: a photo with all boxes (n, 4) of a face detector, and with the accepted faces."""
     figure, (left, right) = plt.subplots(1, 2,
                                          figsize=(width,

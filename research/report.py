@@ -27,7 +27,7 @@ td:nth-child(-n+3), th:nth-child(-n+3) { text-align: left } small { color: #666 
 """
 
 
-def pictures(notebook):
+def pictures(notebook: Path) -> list[str]:
     """The PNG outputs of an executed notebook, base64."""
     cells = json.loads(Path(notebook).read_text())["cells"]
     return [data if isinstance(data := output["data"]["image/png"], str) else "".join(data)
@@ -59,7 +59,7 @@ PAGE = """<!doctype html>
 """
 
 
-def shown(name, value):
+def shown(name: str, value: str) -> str:
     """A number of the table as it is read."""
     try:
         number = float(value)
@@ -72,7 +72,7 @@ def shown(name, value):
     return f"{number:.2f}" if name.startswith("nme") else f"{number:.1f}"
 
 
-def read_rows(path):
+def read_rows(path: str | Path | None) -> list[dict]:
     """Rows of a CSV, none where there is no such file."""
     if not path or not Path(path).exists():
         return []
@@ -80,7 +80,8 @@ def read_rows(path):
         return list(csv.DictReader(file))
 
 
-def write(out, seconds, parameters, row_path=None):
+def write(out: Path, seconds: dict[Path, float], parameters: dict,
+          row_path: str | Path | None = None) -> Path:
     """Write OUT/index.html for executed notebooks {path: seconds}, whose pages lie beside them ->
     its path.
 

@@ -6,14 +6,18 @@ import datetime
 import os
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from filelock import FileLock
+import research.passive_threads  # noqa: F401 - before PyTorch
+import torch
 
 from facial_keypoints.errors import DataError
 from facial_keypoints.files import atomic_write, csv_text
-from research.export import milliseconds_per_face
 from research.datasets import SPLITS
+from research.export import milliseconds_per_face
+from research.frames import Frames
 from research.metrics import REGIONS
 from research.networks import SAVED_MODELS, parameter_count
 
@@ -25,7 +29,7 @@ RESULT_COLUMNS = ("weights", "net", "data", "split", "labels", "n", *NUMBERS, *R
            "training_minutes", "date", "commit")
 
 
-def current_commit():
+def current_commit() -> str:
     """The commit that is checked out, or '' outside a repository and where there is no git."""
     with contextlib.suppress(FileNotFoundError):
         return subprocess.run(["git", "-C", str(HOME), "rev-parse", "--short", "HEAD"],
@@ -34,7 +38,8 @@ def current_commit():
     return ""
 
 
-def result_row(weights, net, content, frames, metrics, milliseconds=None):
+def result_row(weights: str | Path, net: torch.nn.Module, content: dict, frames: Frames,
+               metrics: dict, milliseconds: float | None = None) -> dict:
     """One row of the table of results as a dictionary of COLUMNS; `milliseconds` a face are
     measured if not given."""
     numbers = {k: round(metrics.get(k, float("nan")), 3) for k in NUMBERS}
@@ -50,12 +55,12 @@ def result_row(weights, net, content, frames, metrics, milliseconds=None):
     }
 
 
-def results_csv(rows, header=True):
+def results_csv(rows: Sequence[dict], header: bool = True) -> str:
     """Rows as CSV text."""
     return csv_text(RESULT_COLUMNS, rows, header)
 
 
-def append_result(row, folder):
+def append_result(row: dict, folder: str | Path) -> None:
     """Write the row of a run to FOLDER/row.csv, and add it to results.csv next to that folder
     (runs/results.csv).
 
@@ -73,13 +78,13 @@ def append_result(row, folder):
     atomic_write(Path(folder) / "row.csv", results_csv([row]))
 
 
-def read_results(path=PUBLISHED):
+def read_results(path: str | Path = PUBLISHED) -> list[dict]:
     """Rows of a table of results as dictionaries of text."""
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
 
 
-def markdown_table(rows):
+def markdown_table(rows: Sequence[dict]) -> str:
     """Rows -> a Markdown table."""
     heads = ("weights", "split", "labels", "NME %", "95 % interval", "own crops", "FR@8 %", "AUC@8",
              "parameters", "ms a face",
@@ -97,7 +102,7 @@ def markdown_table(rows):
     return "\n".join(lines)
 
 
-def summary_table(rows):
+def summary_table(rows: Sequence[dict]) -> str:
     """Rows -> a short Markdown table, a line a network: published labels, both splits, the best
     first."""
     of = {(r["net"], r["split"]): r for r in rows if r["labels"] == "published"}
@@ -118,7 +123,7 @@ def summary_table(rows):
     return "\n".join(lines)
 
 
-def put_tables(path, **tables):
+def put_tables(path: str | Path, **tables: str) -> None:
     """Put Markdown tables between a page's markers <!-- NAME: … --> and <!-- /NAME -->."""
     text = path.read_text()
     for name, table in tables.items():

@@ -10,8 +10,10 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -35,7 +37,7 @@ runpy.run_module("papermill", run_name="__main__")
 """
 
 
-def read_grid(path):
+def read_grid(path: str | Path) -> dict[str, list]:
     """A YAML file of parameters, each with a value or a list of values -> {name: list of values}.
     Raises DataError."""
     import yaml
@@ -58,7 +60,7 @@ def read_grid(path):
     return grid
 
 
-def combinations(grid):
+def combinations(grid: dict[str, list]) -> dict[str, dict]:
     """{name: values} -> {title: {name: value}}: every combination, its title made of what
     differs."""
     many, count = [name for name,
@@ -74,7 +76,7 @@ def combinations(grid):
     return runs
 
 
-def title_of(chosen):
+def title_of(chosen: dict) -> str:
     """The name of a run's folder: no longer than file systems take, nothing in it that they do
     not."""
     title = ",".join(f"{name}={value}" for name, value in chosen.items()) or "one"
@@ -83,7 +85,7 @@ def title_of(chosen):
     return legible if len(legible.encode()) <= 200 else f"{legible[:40]}…{digest}"
 
 
-def finished(folder, parameters):
+def finished(folder: Path, parameters: dict) -> bool:
     """True if a run with these very parameters ended well here."""
     try:
         return json.loads((folder / "done.json").read_text()) == parameters
@@ -91,7 +93,7 @@ def finished(folder, parameters):
         return False
 
 
-def as_yaml(parameters):
+def as_yaml(parameters: dict) -> str:
     """Parameters as papermill's `-y` takes them and gives them on unchanged."""
     import yaml
 
@@ -104,7 +106,7 @@ class Processes:
     def __init__(self):
         self.lock, self.running, self.stopped = threading.Lock(), set(), False
 
-    def run(self, words, **options):
+    def run(self, words: Sequence[str], **options: Any) -> tuple[int, str]:
         """As subprocess.run with captured text. Raises CancelledError after `stop`."""
         with self.lock:
             if self.stopped:
@@ -121,7 +123,7 @@ class Processes:
             raise CancelledError
         return process.returncode, errors
 
-    def wait_for(self, process):
+    def wait_for(self, process: subprocess.Popen) -> str:
         """The error output of a process when it ends. Raises CancelledError after `stop`, also
         where a kernel that it left behind still holds its pipes."""
         while True:
@@ -131,7 +133,7 @@ class Processes:
                 if self.stopped:
                     raise CancelledError from None
 
-    def stop(self):
+    def stop(self) -> None:
         """End the running processes and start no more."""
         with self.lock:
             self.stopped = True
@@ -139,7 +141,7 @@ class Processes:
                 end_with_children(process)
 
 
-def end_with_children(process):
+def end_with_children(process: subprocess.Popen) -> None:
     """Kill a process and all that it started: a kernel has a session of its own."""
     import psutil  # comes with ipykernel
 
@@ -150,7 +152,8 @@ def end_with_children(process):
     process.kill()
 
 
-def run_one(notebook, folder, parameters, threads, processes=None):
+def run_one(notebook: Path, folder: Path, parameters: dict, threads: int,
+            processes: Processes | None = None) -> str:
     """Run a notebook by papermill in a process of its own -> '' or what went wrong, in one line."""
     folder = Path(folder)
     if finished(folder, parameters):
@@ -174,7 +177,8 @@ def run_one(notebook, folder, parameters, threads, processes=None):
     return ""
 
 
-def here(notebook, runs, out, workers, threads):
+def here(notebook: Path, runs: dict[str, dict], out: Path, workers: int,
+         threads: int) -> Iterator[tuple]:
     """Run combinations on this machine, some at once: (title, '' or what went wrong) as they end.
 
     When the caller stops (Ctrl-C), the running notebooks are ended and the waiting ones are not
@@ -195,13 +199,14 @@ def here(notebook, runs, out, workers, threads):
         pool.shutdown(cancel_futures=True)
 
 
-def run_titled(work, notebook, out, threads):
+def run_titled(work: tuple, notebook: Path, out: Path, threads: int) -> str:
     """`run_one` of (title, parameters), on a worker of a cluster."""
     title, parameters = work
     return run_one(notebook, Path(out) / title, parameters, threads)
 
 
-def run_all(notebook, runs, out, workers, threads, bar=True, scheduler=None):
+def run_all(notebook: Path, runs: dict[str, dict], out: Path, workers: int, threads: int,
+            bar: bool = True, scheduler: str | None = None) -> list[dict]:
     """Run all combinations, here or on a Dask cluster -> rows of OUT/table.csv, which grows with
     them, in their order."""
     rows = {}
@@ -226,7 +231,7 @@ def run_all(notebook, runs, out, workers, threads, bar=True, scheduler=None):
     return ordered
 
 
-def row_of(title, parameters, problem, out):
+def row_of(title: str | None, parameters: dict, problem: str, out: Path) -> dict:
     """A run's row of the table: its parameters, what went wrong or '', and the metrics of what
     ended well."""
     row = {"run": title, **parameters, "failed": problem}
@@ -238,7 +243,7 @@ def row_of(title, parameters, problem, out):
     return row
 
 
-def compare(rows, out):
+def compare(rows: Sequence[dict], out: Path) -> None:
     """Draw rows of the table, the best first, as OUT/comparison.png."""
     import matplotlib
 

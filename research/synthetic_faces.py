@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import sys
 import zipfile
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
 from pathlib import Path
@@ -26,7 +27,7 @@ VERSION = 1  # of the drawn set; part of the name in the cache
 VIDEOS, FRAMES = 2, 4  # per person; the last frame of each video is its test frame
 
 
-def draw_layout(model, rng):
+def draw_layout(model: dict | None, rng: np.random.Generator) -> np.ndarray:
     """Log width, log height / width, log scale / width, center, roll, light: a draw from the
     measured distribution."""
     scores = np.linalg.cholesky(model["layout_correlation"]
@@ -37,7 +38,7 @@ def draw_layout(model, rng):
                      q in zip(p, model["layout_quantiles"].T, strict=True)])
 
 
-def clutter(rng, width, height):
+def clutter(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
     """What stands behind people: soft shapes, edges, clouds of light -> float32 RGB offsets
     (height, width, 3)."""
     image = np.zeros((height, width, 3), np.float32)
@@ -57,7 +58,7 @@ def clutter(rng, width, height):
     return image + cv2.resize(clouds, (width, height), interpolation=cv2.INTER_CUBIC)[..., None]
 
 
-def face_texture(model, coefficients, light):
+def face_texture(model: dict | None, coefficients: np.ndarray, light: np.ndarray) -> np.ndarray:
     """Coefficients and light (mean, log spread of luminance) -> float32 RGB (SIDE, SIDE, 3), about
     0…255."""
     values = (
@@ -74,7 +75,7 @@ def face_texture(model, coefficients, light):
 
 
 @cache
-def masks():
+def masks() -> np.ndarray:
     """(SIDE, SIDE, 2) float32: 1 on head and neck, falling off around them; and 1 inside, falling
     to 0 at the border."""
     y, x = np.mgrid[0:SIDE, 0:SIDE] / (SIDE - 1)
@@ -84,7 +85,9 @@ def masks():
     return np.dstack([head, np.clip(edge / 0.2, 0, 1)]).astype(np.float32)
 
 
-def place_face(image, model, coefficients, light, scale, angle, center, rng, scene=None):
+def place_face(image: np.ndarray, model: dict | None, coefficients: np.ndarray, light: np.ndarray,
+               scale: float, angle: float, center: np.ndarray, rng: np.random.Generator,
+               scene: np.ndarray | None = None) -> np.ndarray:
     """Paint one drawn face into a float32 RGB image (changed in place) -> its keypoints (68, 2) in
     pixels, exact.
 
@@ -127,7 +130,7 @@ def place_face(image, model, coefficients, light, scale, angle, center, rng, sce
     return control[:68].astype(np.float32)
 
 
-def inverse_warp(model, control, width, height):
+def inverse_warp(model: dict | None, control: np.ndarray, width: int, height: int) -> np.ndarray:
     """For each pixel of a picture (height, width): where the mean-shape frame has it -> float32
     (height, width, 2).
 
@@ -149,7 +152,7 @@ def inverse_warp(model, control, width, height):
     return source
 
 
-def camera(image, rng, blur=0.5):
+def camera(image: np.ndarray, rng: np.random.Generator, blur: float = 0.5) -> np.ndarray:
     """Sensor and codec: a little blur and grain -> uint8 RGB."""
     sigma = abs(rng.normal(0, blur))
     if sigma > 0.3:
@@ -158,7 +161,7 @@ def camera(image, rng, blur=0.5):
     return image.clip(0, 255).astype(np.uint8)
 
 
-def draw_person(seed, person, model=None):
+def draw_person(seed: int, person: int, model: dict | None = None) -> Iterator[tuple]:
     """Yield (video, frame, uint8 RGB image, keypoints (68, 2)) for all frames of one drawn
     person."""
     model = model or load_model()
@@ -179,7 +182,8 @@ def draw_person(seed, person, model=None):
             yield video, frame, camera(image, rng), points
 
 
-def draw_scene(seed=0, faces=6, width=960, height=640):
+def draw_scene(seed: int = 0, faces: int = 6, width: int = 960,
+               height: int = 640) -> tuple[np.ndarray, np.ndarray]:
     """One picture with several faces on a loose grid -> uint8 RGB (height, width, 3), keypoints
     (faces, 68, 2)."""
     model = load_model()
@@ -203,7 +207,7 @@ def draw_scene(seed=0, faces=6, width=960, height=640):
     return camera(image, rng, 0.4), np.array(points)
 
 
-def draw_sheet(people=100, columns=10, side=120, seed=0):
+def draw_sheet(people: int = 100, columns: int = 10, side: int = 120, seed: int = 0) -> np.ndarray:
     """One frame each of many people, cut square -> uint8 RGB, `columns` of them in a row."""
     tiles = []
     for person in range(people):
@@ -216,7 +220,7 @@ def draw_sheet(people=100, columns=10, side=120, seed=0):
     return np.vstack([np.hstack(tiles[i:i + columns]) for i in range(0, len(tiles), columns)])
 
 
-def draw_archive(path, people=150, seed=0, bar=True):
+def draw_archive(path: str | Path, people: int = 150, seed: int = 0, bar: bool = True) -> None:
     """Draw a data set into a zip of the official layout, whole or not at all. people: how many, or
     a range of them."""
     people = range(people) if isinstance(people, int) else people
@@ -236,7 +240,7 @@ def draw_archive(path, people=150, seed=0, bar=True):
     atomic_write(path, buffer.getvalue())
 
 
-def draw_shards(folder, people, seed=0, size=250):
+def draw_shards(folder: str | Path, people: int, seed: int = 0, size: int = 250) -> None:
     """The same people in archives of `size` of them each, drawn on all cores; those that are there
     already stay."""
     ranges = [range(start, min(start + size, people)) for start in range(0, people, size)]
@@ -261,7 +265,7 @@ def draw_shards(folder, people, seed=0, size=250):
         os.environ.update(before)
 
 
-def sample_archive(people=150, seed=0):
+def sample_archive(people: int = 150, seed: int = 0) -> Path:
     """The path of the drawn data set in the user's cache, drawn there the first time (some 20
     s)."""
     name = f"sample-v{VERSION}-{people}-{seed}.zip"
@@ -282,7 +286,7 @@ def sample_archive(people=150, seed=0):
     return path
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description="Make data sets of synthetic faces.")
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("draw", help="draw a data set of the official layout into a zip")

@@ -1,5 +1,7 @@
 """Transforms and augmentation of samples {'image', 'keypoints'}."""
 
+from collections.abc import Callable, Sequence
+
 import cv2
 import numpy as np
 import research.passive_threads  # noqa: F401 - before PyTorch
@@ -14,10 +16,10 @@ class Compose:
     """Transforms one after another. Each is called as `transform(sample, rng)`: chance is handed
     in, never global."""
 
-    def __init__(self, transforms):
+    def __init__(self, transforms: Sequence[Callable]):
         self.transforms = list(transforms)
 
-    def __call__(self, sample, rng=None):
+    def __call__(self, sample: dict, rng: np.random.Generator | None = None) -> dict:
         for transform in self.transforms:
             sample = transform(sample, rng)
         return sample
@@ -27,10 +29,10 @@ class Rescale:
     """Resize to `output_size`: an int for the shorter side (proportions kept), or (height,
     width)."""
 
-    def __init__(self, output_size):
+    def __init__(self, output_size: int | tuple[int, int]):
         self.output_size = output_size
 
-    def __call__(self, sample, rng=None):
+    def __call__(self, sample: dict, rng: np.random.Generator | None = None) -> dict:
         image, points = sample["image"], sample["keypoints"]
         height, width = image.shape[:2]
         if isinstance(self.output_size, int):
@@ -50,12 +52,12 @@ class RandomCrop:
     """Cut a window of `output_size` (int or (height, width)) at a random place; every place is
     equally likely."""
 
-    def __init__(self, output_size):
+    def __init__(self, output_size: int | tuple[int, int]):
         self.output_size = (
             (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
         )
 
-    def __call__(self, sample, rng=None):
+    def __call__(self, sample: dict, rng: np.random.Generator | None = None) -> dict:
         rng = rng or np.random.default_rng()
         image, points = sample["image"], sample["keypoints"]
         height, width = image.shape[:2]
@@ -81,11 +83,12 @@ class FaceCrop:
     (2, 3), from which `to_points` finds the way back.
     """
 
-    def __init__(self, side, zoom=0.0, place=0.0, angle=0.0, mirror=False, wild=0.0, empty=0.0):
+    def __init__(self, side: int, zoom: float = 0.0, place: float = 0.0, angle: float = 0.0,
+                 mirror: bool = False, wild: float = 0.0, empty: float = 0.0):
         self.side, self.zoom, self.place, self.angle, self.mirror = side, zoom, place, angle, mirror
         self.wild, self.empty = wild, empty
 
-    def __call__(self, sample, rng=None):
+    def __call__(self, sample: dict, rng: np.random.Generator | None = None) -> dict:
         rng = rng or np.random.default_rng()
         jitter = rng.uniform(-3, 3, 4) if rng.random() < self.wild else rng.normal(size=4)
         zoom, place, angle = self.zoom * jitter[0], self.place * jitter[1:3], self.angle * jitter[3]
@@ -104,7 +107,7 @@ class FaceCrop:
         return {**sample, "image": image, "keypoints": points, "matrix": matrix.astype(np.float32)}
 
 
-def negative_box(box, shape, rng):
+def negative_box(box: np.ndarray, shape: Sequence[int], rng: np.random.Generator) -> np.ndarray:
     """A box beside the face, or on a small part of it, as detectors invent them: left, top, width,
     height in pixels."""
     face = max(box[2:])
@@ -126,10 +129,10 @@ class Augment:
     sharpening, few pixels and strong compression, or half of the face hidden.
     """
 
-    def __init__(self, strength=1.0, hard=0.0):
+    def __init__(self, strength: float = 1.0, hard: float = 0.0):
         self.strength, self.hard = strength, hard
 
-    def __call__(self, sample, rng=None):
+    def __call__(self, sample: dict, rng: np.random.Generator | None = None) -> dict:
         rng = rng or np.random.default_rng()
         image, s = sample["image"], self.strength
         if rng.random() < 0.25:  # out of focus, moved, or small and enlarged
@@ -175,7 +178,7 @@ class Normalize:
     """uint8 RGB or gray -> gray float32 in [0, 1]; keypoints in pixels -> targets, -1…1 from edge
     to edge."""
 
-    def __call__(self, sample, rng=None):
+    def __call__(self, sample: dict, rng: np.random.Generator | None = None) -> dict:
         image, points = sample["image"], sample["keypoints"]
         if image.dtype != np.uint8:
             raise ValueError("Normalize takes uint8 images with 0…255 as decoded, not "
@@ -192,7 +195,7 @@ class ToTensor:
     """Image (h, w) or (h, w, c) -> float tensor (c, h, w); everything else that is an array ->
     tensor."""
 
-    def __call__(self, sample, rng=None):
+    def __call__(self, sample: dict, rng: np.random.Generator | None = None) -> dict:
         image = sample["image"]
         image = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
         sample = {**sample, "image": np.ascontiguousarray(image)}
@@ -210,7 +213,7 @@ AUGMENTATIONS = {"fine": (0.25, 0.5, 0.5, 0.0), "gentle": (0.5, 0.5, 0.5, 0.0),
                  "hard": (1.0, 1.0, 1.0, 0.25)}
 
 
-def training_transform(side, augment="hard", empty=0.0):
+def training_transform(side: int, augment: str = "hard", empty: float = 0.0) -> Compose:
     """Face crop with jitter, augmentation, gray tensor (1, side, side) and targets (68, 2).
 
     augment: 'plain' knows photographs like the training frames, 'gentle' those alone that are
@@ -224,6 +227,6 @@ def training_transform(side, augment="hard", empty=0.0):
     return Compose([crop, Augment(strength, hard), Normalize(), ToTensor()])
 
 
-def evaluation_transform(side):
+def evaluation_transform(side: int) -> Compose:
     """The same crop without jitter or augmentation."""
     return Compose([FaceCrop(side), Normalize(), ToTensor()])
