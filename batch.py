@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from facial_keypoints.errors import DataError, UsageError, bounded_number, run_command
 from research.notebook import unknown_parameter
@@ -111,7 +112,7 @@ def refresh(notebook: Path) -> None:
 def parse(pairs: Sequence[str]) -> dict:
     """['name=value', …] -> a dictionary; values are read as Python literals where they are, else as
     text."""
-    parameters = {}
+    parameters: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
@@ -184,7 +185,7 @@ def placed(name: str, value: object) -> object:
     return os.path.abspath(str(value)) if path else value
 
 
-def run_in_order(known: dict[str, dict], given: dict, out: Path) -> int:
+def run_in_order(known: dict[Path, dict], given: dict, out: Path) -> int:
     """The notebooks, {path: parameters}, one after another, each with those parameters that it
     has."""
     from research.locks import lock_folder
@@ -194,7 +195,7 @@ def run_in_order(known: dict[str, dict], given: dict, out: Path) -> int:
         return run_each(known, given, out)
 
 
-def run_each(known: dict[str, dict], given: dict, out: Path) -> int:
+def run_each(known: dict[Path, dict], given: dict, out: Path) -> int:
     """What `run_in_order` does once it has the folder for itself."""
     from research.report import write
 

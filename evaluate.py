@@ -44,7 +44,7 @@ def predict_frames(net: torch.nn.Module, frames: Frames, batch_size: int = 64, b
         targets = predict_targets(net, batch["image"]).numpy()
         if mirrored:
             other = predict_targets(net, batch["image"].flip(-1)).numpy()[:, FLIP_INDICES]
-            targets = (targets + other * np.float32([-1, 1])) / 2
+            targets = (targets + other * np.array([-1, 1], np.float32)) / 2
         points.append(to_points(targets, batch["matrix"].numpy(), side))
     return np.concatenate(points)
 
@@ -87,7 +87,7 @@ def score(path: str | Path, frames: Frames, normalizer: str = "outer-eyes",
     """Score one checkpoint on frames -> (metrics, NME of each face (n,), points (n, 68, 2))."""
     net, content = load_checkpoint(path)
     if not allow_leak:
-        check_leakage(content, frames, path)
+        check_leakage(content, frames, str(path))
     points = predict_frames(net, frames, bar=bar)
     if not (inter_ocular(points) > 0).all():  # nor where they are no numbers
         raise DataError(f"{path}: answers that are no faces; the weights are broken, train them "
@@ -116,7 +116,8 @@ def text_table(rows: Sequence[Sequence]) -> str:
     return "\n".join(lines)
 
 
-def baselines(frames: Frames, everything: Frames, split: str, normalizer: str) -> list[list]:
+def baselines(frames: Frames, everything: Frames, split: str,
+              normalizer: str) -> list[tuple[str, dict]]:
     """Rows of the mean shape (if the data set has training frames) and of the rounding floor."""
     rows = []
     try:

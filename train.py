@@ -39,8 +39,8 @@ from research.labels import match_label_convention
 from research.locks import lock_folder
 from research.metrics import point_errors
 from research.networks import (
-    as_points, autocast, checked_net, find_weights, has_bfloat16, has_own_loss, input_size,
-    load_checkpoint, load_net, net_class, net_names, predict_targets,
+    as_points, autocast, channels_last, checked_net, find_weights, has_bfloat16, has_own_loss,
+    input_size, load_checkpoint, load_net, net_class, net_names, predict_targets,
 )
 from research.transforms import AUGMENTATIONS, evaluation_transform, training_transform
 
@@ -59,13 +59,13 @@ def wing(predictions: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return wing_penalty((predictions - targets).abs()).mean()
 
 
-LOSSES = {
+LOSSES: dict[str, Callable] = {
     "wing": wing,
     "smooth-l1": lambda answers, targets: F.smooth_l1_loss(answers, targets, beta=0.05),
     "l1": F.l1_loss,
     "mse": F.mse_loss,
 }
-OPTIMIZERS = {
+OPTIMIZERS: dict[str, Callable] = {
     "adamw": lambda parameters, lr: torch.optim.AdamW(parameters, lr, weight_decay=0.05,
                                                       fused=True),
     "adam": torch.optim.Adam,
@@ -82,8 +82,10 @@ CURVE_COLUMNS = ("epoch", "lr", "training_loss", "validation_loss", "validation_
 def loss_of(net: torch.nn.Module, images: torch.Tensor, targets: torch.Tensor,
             loss: str) -> torch.Tensor:
     """The loss of a batch: the network's own for 'own', else `loss` on its predictions."""
-    return net.loss(images, targets) if loss == "own" else LOSSES[loss](
-        as_points(net(images), net).float(), targets)
+    if loss == "own":
+        own: Any = net.loss
+        return own(images, targets)
+    return LOSSES[loss](as_points(net(images), net).float(), targets)
 
 
 def chosen_loss(net: torch.nn.Module, net_name: str, loss: str) -> str:
@@ -105,9 +107,10 @@ def chosen_loss(net: torch.nn.Module, net_name: str, loss: str) -> str:
 
 def validation_loader(frames: Frames, side: int, batch_size: int) -> DataLoader:
     """Batches of frames as evaluation sees them, made once if they fit in memory."""
-    crops = FacialKeypointsDataset(frames, evaluation_transform(side))
-    return DataLoader(list(crops) if 4 * side * side * len(crops) <= CACHE_BYTES else crops,
-                      batch_size)
+    crops: Any = FacialKeypointsDataset(frames, evaluation_transform(side))
+    if 4 * side * side * len(crops) <= CACHE_BYTES:
+        crops = list(crops)
+    return DataLoader(crops, batch_size)
 
 
 def validate(net: torch.nn.Module, batches: Iterable[dict], loss: str,
@@ -125,7 +128,7 @@ def validate(net: torch.nn.Module, batches: Iterable[dict], loss: str,
     return total / len(errors), float(errors.mean())
 
 
-def ema_update(averaged: list[torch.Tensor], current: list[torch.Tensor],
+def ema_update(averaged: Any, current: Any,
                steps: int | torch.Tensor) -> None:
     """Exponential moving average of weights, quick at first: 0.998 would hold on to the random
     start of short runs."""
@@ -232,7 +235,7 @@ class TrainingRun:
                      "labels": training.labels,
                      "frames": known}
         self.names, side = training.names, input_size(net)
-        self.net = net.to(team.device, memory_format=torch.channels_last)
+        self.net = channels_last(net, team.device)
         self.averaged = AveragedModel(self.net, multi_avg_fn=ema_update, use_buffers=True)
         self.sampler = EpochSampler(len(training), config.seed, training.shards)
         workers = int(training.shards.any()) if workers is None else workers
@@ -246,14 +249,14 @@ class TrainingRun:
                                    pct_start=max(0.2, min(2 / steps, 0.9)))
         half = config.bfloat16 and team.device.type == "cuda" and not has_bfloat16("cuda")
         self.scaler = torch.amp.GradScaler(team.device.type, enabled=half)
-        losses = LossModule(self.net,
-                            lambda images, targets: loss_of(self.net, images, targets, self.loss))
+        losses: Any = LossModule(
+            self.net, lambda images, targets: loss_of(self.net, images, targets, self.loss))
         self.losses = team.wrap(torch.compile(losses) if compiled else losses)
 
-    def prepare(self, net: torch.nn.Module, training: Frames) -> tuple[Frames, list[str]]:
+    def prepare(self, net: torch.nn.Module, training: Frames) -> tuple[Frames, Sequence[str]]:
         """Weights to start from and refined labels -> the frames to train on; names of all frames
         that the weights know."""
-        known = training.names
+        known: Any = training.names
         if self.config.init:
             first = read_checkpoint(self.config.init)
             load_weights(net, first["state_dict"], self.config.init)
@@ -344,7 +347,7 @@ def train_one_epoch(run: TrainingRun, epoch: int, folder: Path) -> tuple[float, 
     # by the epoch's very last step
     if not all(torch.isfinite(weights).all() for weights in run.net.parameters()):
         raise DataError(diverged("not finite", epoch, config.lr, folder))
-    return run.team.mean(total * run.team.world) / len(run.loader.dataset), batches.seconds
+    return run.team.mean(total * run.team.world) / len(run.names), batches.seconds
 
 
 def training_dataset(config: TrainingConfig, training: Frames,
@@ -420,7 +423,7 @@ def measure_shift(frames: Frames, epochs: int, folder: str | Path,
     return residual_shift(frames.points, answers), answers
 
 
-def refine_labels(frames: Frames, teacher: str | Path) -> tuple[Frames, list[str]]:
+def refine_labels(frames: Frames, teacher: str | Path) -> tuple[Frames, Sequence[str]]:
     """Frames whose keypoints are halfway between their labels and a trained network's answers; and
     the frames it knows.
 

@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None, checkpoints: str | None = None)
         refuse_photo_folder(options.pts, jobs)
     to_standard_output = "-" in targets.values() or options.camera is not None
     with contextlib.ExitStack() as stack:
-        writers = [WRITERS[kind](sys.stdout.buffer if target == "-"
+        writers: list = [WRITERS[kind](sys.stdout.buffer if target == "-"
                                  else stack.enter_context(atomic_open(target)))
                    for kind, target in targets.items()]
         if options.pts:

@@ -68,7 +68,8 @@ class PipeSafeStream:
         try:
             return self.stream.write(text)
         except BrokenPipeError:
-            return self.redirect_to_devnull()
+            self.redirect_to_devnull()
+            return len(text)
 
     def flush(self) -> None:
         try:

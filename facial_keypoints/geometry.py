@@ -54,8 +54,9 @@ def yaw_estimate(points: np.ndarray) -> np.ndarray:
     return np.clip((2 * nose - left - right) / (right - left), -1, 1)
 
 
-def crop_matrix(box: np.ndarray | Sequence[float], side: int, zoom: float = 1.0, angle: float = 0.0,
-                shift: Sequence[float] = (0.0, 0.0), mirror: bool = False) -> np.ndarray:
+def crop_matrix(box: np.ndarray | Sequence[float], side: int, zoom: float = 1.0,
+                angle: float = 0.0, shift: np.ndarray | Sequence[float] = (0.0, 0.0),
+                mirror: bool = False) -> np.ndarray:
     """Affine (2, 3) float64 that takes pixels of the image to pixels of the square crop around
     `box`.
 

@@ -95,7 +95,9 @@ def bmp(data: bytes) -> Header | None:
 def tiff(data: bytes) -> Header | None:
     """TIFF 6.0, section 2, and BigTIFF: the first directory."""
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
-    version = struct.unpack(f"{order}H", data[2:4])[0] if order else 0
+    if order is None:
+        return None
+    version = struct.unpack(f"{order}H", data[2:4])[0]
     if version not in (42, 43):
         return None
     if version == 43:
@@ -120,7 +122,7 @@ def tiff(data: bytes) -> Header | None:
         place = start + count_size + number * entry
         tag, kind = struct.unpack(f"{order}HH", data[place:place + 4])
         if tag in (256, 257, 258, 339):  # width, height, bits of a sample, kind of a sample
-            tags[tag] = tiff_value(data, order, kind, place, entry, value)
+            tags[tag] = tiff_value(data, order, kind, place, entry, value) or 0
     bits, sample = tags.get(258, 1), tags.get(339, 1)
     return (
         Header("TIFF", tags[256], tags[257], bits > 16 or sample == 3)

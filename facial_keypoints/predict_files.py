@@ -185,7 +185,7 @@ class FilePredictor:
     def predict_batch(self, batch: list[tuple[Job, np.ndarray]]) -> None:
         """Find the faces in several photos at once, and empty the list."""
         try:
-            found = self.detector.detect_batch([image for _, image in batch])
+            found: list = self.detector.detect_batch([image for _, image in batch])
         except (DataError, cv2.error):  # which of them? each by itself
             found = [None] * len(batch)
         for (job, image), faces in zip(batch, found, strict=True):

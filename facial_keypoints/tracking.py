@@ -27,7 +27,9 @@ class OneEuroFilter:
             own_slope,
             derivative_cutoff,
         )
-        self.points = self.raw = self.speed = self.seconds = None
+        self.points: np.ndarray | None = None  # smoothed; raw points and their speed follow
+        self.raw = self.speed = np.zeros((0, 2))
+        self.seconds = 0.0
         self.count = 0
 
     def __call__(self, points: np.ndarray, seconds: float) -> np.ndarray:
@@ -68,7 +70,7 @@ class Track:
     missed."""
 
     identity: int
-    face: object
+    face: Face
     filter: OneEuroFilter = field(default_factory=OneEuroFilter)
     missed: int = 0
     # where the next look begins; it stays while it fits, else answers would drift with their crops

@@ -27,7 +27,7 @@ class VideoReader:
 
     def __init__(self, place: int | str | os.PathLike):
         self.live, self.name, self.count = isinstance(place, int), str(place), 0
-        if self.live:
+        if isinstance(place, int):
             self.name = f"camera {place}"
         else:
             size_of(place)
@@ -79,7 +79,8 @@ class VideoWriter:
     """A video file that takes its name only when all is written."""
 
     def __init__(self, path: str | os.PathLike, rate: float):
-        self.path, self.rate, self.writer, self.count = Path(path), rate, None, 0
+        self.path, self.rate, self.count = Path(path), rate, 0
+        self.writer: cv2.VideoWriter | None = None
         if self.path.suffix.lower() not in CODECS:
             raise UsageError(f"{path}: drawn clips end in {', '.join(CODECS)}")
         utf8_name(str(path))

@@ -136,7 +136,7 @@ def read(name: str) -> np.ndarray:
 
 
 def annotate_chunk(names: Sequence[str], net: str, detector: str,
-                   min_confidence: float) -> tuple[list[dict], list]:
+                   min_confidence: float) -> tuple[list[tuple], dict[str, str]]:
     """Photos by name -> (rows, bad): a tuple (name, face, box, confidence, points, point
     confidence) a face; reasons."""
     rows, bad, detect = [], {}, detector_of(net, detector, min_confidence)
@@ -151,7 +151,7 @@ def annotate_chunk(names: Sequence[str], net: str, detector: str,
                                                  DataError) else f"{type(error).__name__}: {error}"
             continue
         rows += [(name, number, face.box.tolist(), face.confidence, face.points.ravel().tolist(),
-                  face.point_confidence.tolist()) for number, face in enumerate(faces)]
+                  np.asarray(face.point_confidence).tolist()) for number, face in enumerate(faces)]
     return rows, bad
 
 
@@ -239,10 +239,16 @@ def pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=follow)
 
 
+def end_after(parent: Any) -> None:
+    """Wait for a process, then end this one."""
+    parent.join()
+    os._exit(1)
+
+
 def follow() -> None:
     """End this process with the one that began it: nobody else would."""
     parent = multiprocessing.parent_process()
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    threading.Thread(target=end_after, args=(parent,), daemon=True).start()
 
 
 def here(chunks: Iterable[list[str]], arguments: tuple, workers: int) -> Iterator[tuple]:
@@ -292,7 +298,7 @@ def alone(chunk: list[str], arguments: tuple) -> Iterator[tuple]:
 
 
 def on_cluster(chunks: Iterable[list[str]], arguments: tuple,
-               scheduler: str | None) -> Iterator[tuple]:
+               scheduler: str) -> Iterator[tuple]:
     """(names, rows, bad) of chunks as a Dask cluster finishes them; it does again what a dead
     worker had."""
     from research.dask_cluster import map_on_cluster

@@ -1,6 +1,7 @@
 """The statistical model of synthetic faces: learned from annotated frames, stored, checked."""
 
 import io
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from statistics import NormalDist
@@ -83,7 +84,7 @@ def barycentric(points: np.ndarray, triangles: np.ndarray,
 
 
 
-def build(frames: Frames, bar: bool = True) -> tuple[dict, dict]:
+def build(frames: Frames, bar: bool = True) -> tuple[dict, np.ndarray, np.ndarray]:
     """Learn the model from the training side of annotated frames -> dictionary of arrays
     (float32)."""
     from matplotlib.tri import Triangulation
@@ -178,9 +179,9 @@ def components(data: np.ndarray, count: int, rounds: int = 4,
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        _, scale, modes = torch.pca_lowrank(torch.from_numpy(data), min(count + 10, *data.shape),
+        _, s, v = torch.pca_lowrank(torch.from_numpy(data), min(count + 10, *data.shape),
                                             center=False, niter=rounds)
-    modes, scale = modes.numpy().T[:count], scale.numpy()[:count] / np.sqrt(len(data))
+    modes, scale = v.numpy().T[:count], s.numpy()[:count] / np.sqrt(len(data))
     return modes, scale, data @ modes.T / scale
 
 
@@ -258,7 +259,7 @@ def limited(coefficients: np.ndarray, limit: float = 3.0) -> np.ndarray:
 
 
 
-def nearest(a: np.ndarray, b: np.ndarray, same: np.ndarray | None = None,
+def nearest(a: np.ndarray, b: np.ndarray, same: Callable | None = None,
             block: int = 500) -> np.ndarray:
     """Distance from each row of `a` to the nearest row of `b` that `same(i)` (a mask) does not
     exclude."""

@@ -63,7 +63,7 @@ class SingleProcess:
         """Lists of this process's rows: `size` rows a step, over all processes."""
         return torch.utils.data.BatchSampler(sampler, size, drop_last=False)
 
-    def wrap(self, module: torch.nn.Module) -> torch.nn.Module:
+    def wrap(self, module: Any) -> Any:
         """A module whose gradients are the mean over all processes."""
         return module
 
@@ -87,7 +87,7 @@ class MultiProcess(SingleProcess):
     def batches(self, sampler: Sampler, size: int) -> Sampler:
         return DistributedBatchSampler(sampler, size, self.rank, self.world)
 
-    def wrap(self, module: torch.nn.Module) -> torch.nn.Module:
+    def wrap(self, module: Any) -> Any:
         return self.accelerator.prepare(module)
 
     def mean(self, value: float) -> float:
@@ -103,7 +103,7 @@ class DistributedBatchSampler(torch.utils.data.Sampler):
     are of even size.
     """
 
-    def __init__(self, sampler: Sampler, size: int, rank: int, world: int):
+    def __init__(self, sampler: Any, size: int, rank: int, world: int):
         if size < world or len(sampler) < world:
             raise UsageError(f"batches of {size} of {len(sampler)} frames cannot be shared by "
                              f"{world} processes")

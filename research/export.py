@@ -24,7 +24,8 @@ from facial_keypoints.model import Checkpoints, Model, choose_runtime, compile_o
 from facial_keypoints.onnx_file import FORMAT, digest, metadata_entry
 from research.labels import learned_shift
 from research.networks import (
-    autocast, best_device, find_weights, forward_with_confidence, input_size, load_checkpoint,
+    autocast, best_device, channels_last, find_weights, forward_with_confidence, input_size,
+    load_checkpoint,
 )
 
 OPSET = 18
@@ -59,7 +60,7 @@ def to_onnx(net: torch.nn.Module, half: bool = False) -> bytes:
             Predictor(net).eval(), (example,), dynamo=True, opset_version=OPSET, verbose=False,
             input_names=["images"], output_names=["targets", "confidence"],
             dynamic_shapes=({0: torch.export.Dim("n")},))
-    model = program.model_proto
+    model: Any = program.model_proto  # type: ignore[union-attr]
     without_notes(model)
     if half:
         halve(model)
@@ -166,8 +167,8 @@ TORCH_THREADS = ThreadLimit()
 def run_in_pytorch(net: torch.nn.Module, device: str = "cpu", threads: int = 0,
                    exact: bool = False) -> Predict:
     """A network as a function of crops, arrays in and out; threads: 0 for PyTorch's own number."""
-    device = torch.device(device)
-    graph = Predictor(fused(net).to(device, memory_format=torch.channels_last)).eval()
+    place = torch.device(device)
+    graph = Predictor(channels_last(fused(net), place)).eval()
     def run(images):
         limit = TORCH_THREADS.limit(threads) if threads else contextlib.nullcontext()
         with limit, torch.inference_mode(), autocast(device, not exact):
@@ -201,11 +202,12 @@ def compile_net(net: torch.nn.Module, runtime: str = "torch", device: str = "cpu
 def load_checkpoint_model(path: str | Path, runtime: str = "auto", device: str = "auto",
                           threads: int = 1) -> Model:
     """A checkpoint as a model of the library: in PyTorch by default, else exported on the fly."""
-    device, runtime = best_device(device), "torch" if runtime == "auto" else choose_runtime(runtime)
+    device, runtime = str(best_device(device)), (
+        "torch" if runtime == "auto" else choose_runtime(runtime))
     net, content = load_checkpoint(path, device)
     predict = compile_net(net, runtime, device, threads)
-    return Model(Path(path), input_size(net), predict, runtime,
-                 tuple(learned_shift(content["data"])))
+    pixels, share = learned_shift(content["data"])
+    return Model(Path(path), input_size(net), predict, runtime, (pixels, share))
 
 
 def milliseconds_per_face(*nets: torch.nn.Module, runtime: str = "torch", rounds: int = 1,

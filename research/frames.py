@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -105,7 +106,7 @@ class Store:
 class Shards:
     """Several archives in a folder, read as one store: paths begin with the archive's name."""
 
-    def __init__(self, path: str | Path, archives: Sequence[str]):
+    def __init__(self, path: str | Path, archives: Sequence[Path]):
         self.path, self.stores = Path(path), {archive.name: Store(archive) for archive in archives}
 
     def read(self, name: str) -> bytes:
@@ -126,8 +127,8 @@ class Frames:
     labels: str = "published"
     split: str = ""  # set by split_frames
     kind: str = "layout"  # 'official', 'sample', 'layout', 'annotations' or 'pts'
-    store: Store = None
-    paths: np.ndarray = field(default=None, repr=False)  # (n,) where each frame lies in the store
+    store: Any = None  # a Store or Shards
+    paths: Any = field(default=None, repr=False)  # (n,) where each frame lies in the store
 
     def __len__(self):
         return len(self.names)
@@ -176,7 +177,7 @@ class Frames:
             raise DataError(f"{self.store.path}: {self.paths[row]}: {error}") from None
 
 
-def read_table(text: bytes | str, where: str) -> tuple[np.ndarray, np.ndarray]:
+def read_table(text: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
     """A CSV of the official layout -> names (n,), points (n, 68, 2) float32. Raises DataError
     naming row and cure."""
     if len(text) > MAX_TABLE:
@@ -319,7 +320,8 @@ def _load_pts(store, inside, data):
                   paths=np.array(paths))
 
 
-def load_official(folder: str | Path | None = None, addresses: Sequence[str] = ADDRESSES) -> "Frames":
+def load_official(folder: str | Path | None = None,
+                  addresses: Sequence[str] = ADDRESSES) -> "Frames":
     """The official set: FACIAL_KEYPOINTS_DATA, else what lies in `folder` (data/), else downloaded
     into it once."""
     given = os.environ.get("FACIAL_KEYPOINTS_DATA")

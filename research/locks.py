@@ -10,7 +10,7 @@ from facial_keypoints.errors import DataError, UsageError
 
 
 @contextmanager
-def lock_folder(folder: str | Path) -> Iterator[None]:
+def lock_folder(folder: str | Path) -> Iterator[Path]:
     """Have a folder for oneself: a second run into it is refused, not mixed in. Raises UsageError,
     or DataError."""
     folder = Path(folder)

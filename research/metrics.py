@@ -98,7 +98,8 @@ def bootstrap(values: np.ndarray, groups: np.ndarray | None = None, draws: int =
     """
     values = np.asarray(values, np.float64)
     alone = groups is None or len(set(groups)) == 1
-    _, group = np.unique(np.arange(len(values)) if alone else groups, return_inverse=True)
+    _, group = np.unique(np.arange(len(values)) if groups is None or alone else groups,
+                         return_inverse=True)
     sums, counts = np.bincount(group, values), np.bincount(group)
     drawn = np.random.default_rng(seed).integers(0, len(sums), (draws, len(sums)))
     means = sums[drawn].sum(1) / counts[drawn].sum(1)

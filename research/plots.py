@@ -32,12 +32,12 @@ def points_on(axis: Axes, points: np.ndarray | Sequence[np.ndarray], numbers: bo
     if truth is not None:
         ends = np.stack([np.reshape(truth, (-1, 2)), points.reshape(-1, 2)], 1)
         axis.plot(*ends.transpose(2, 1, 0), color=RED, linewidth=0.8)
-        axis.scatter(*ends[:, 0].T, s=size, color=GREEN, linewidths=0)
+        axis.scatter(ends[:, 0, 0], ends[:, 0, 1], s=size, color=GREEN, linewidths=0)
         color = color or ORANGE
     size = 3 * size if numbers else size
     for rows, _, part_color in PARTS.values():
-        axis.scatter(*points[:, list(rows)].reshape(-1, 2).T, s=size, color=color or part_color,
-                     linewidths=0.3, edgecolors="black")
+        x, y = points[:, list(rows)].reshape(-1, 2).T
+        axis.scatter(x, y, s=size, color=color or part_color, linewidths=0.3, edgecolors="black")
     if numbers:
         for face in points:
             for number, (x, y) in enumerate(face):
@@ -73,10 +73,12 @@ def contact_sheet(images: Sequence[np.ndarray], points: Sequence[np.ndarray] | N
         scales.append(scale)
         corners.append(corner)
     if points is not None:
-        place = [(np.asarray(sheet) + 0.5) * np.reshape(scales, (-1, 1, 1))
-                 + np.array(corners)[:, None] if sheet is not None else None
-                 for sheet in (points, truth)]
-        points_on(axis, place[0], numbers, truth=place[1])
+        def on_sheet(points):
+            return ((np.asarray(points) + 0.5) * np.reshape(scales, (-1, 1, 1))
+                    + np.array(corners)[:, None])
+
+        points_on(axis, on_sheet(points), numbers,
+                  truth=None if truth is None else on_sheet(truth))
     axis.set(xlim=(0, size[0]), ylim=(size[1], 0), aspect="equal")
     axis.axis("off")
     if truth is not None:
@@ -86,10 +88,10 @@ def contact_sheet(images: Sequence[np.ndarray], points: Sequence[np.ndarray] | N
 
 def legend_of_errors(figure: Figure) -> None:
     """A legend below a figure: ground truth, prediction, and the error between them."""
-    dots = {"marker": "o", "linestyle": "", "markersize": 5}
-    handles = [Line2D([], [], color=GREEN, label="ground truth", **dots),
-               Line2D([], [], color=ORANGE, markeredgecolor="black", markeredgewidth=0.3,
-                      label="prediction", **dots),
+    handles = [Line2D([], [], color=GREEN, marker="o", linestyle="", markersize=5,
+                      label="ground truth"),
+               Line2D([], [], color=ORANGE, marker="o", linestyle="", markersize=5,
+                      markeredgecolor="black", markeredgewidth=0.3, label="prediction"),
                Line2D([], [], color=RED, label="error")]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
 
@@ -289,10 +291,10 @@ def accuracy_against_time(points: dict[str, Sequence[float]], title: str = "",
         beside = times[(times > time) & (abs(errors - error) < 0.1 * np.ptp(errors))]
         # to the next point: a name goes to the left of a near one, below another
         room = beside.min(initial=np.inf) / time
-        align, *offset = (
+        align, right, up = (
             ("right", -7, 4) if room < 1.15 else ("left", 7, -12) if room < 1.25 else ("left", 7, 4)
         )
-        axis.annotate(name, (time, error), xytext=offset, textcoords="offset points",
+        axis.annotate(name, (time, error), xytext=(right, up), textcoords="offset points",
                       horizontalalignment=align)
     axis.set(xscale="log", xlabel="ms a face, one thread", ylabel=unit, title=title)
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
@@ -322,15 +324,14 @@ def gray_tiles(tiles: Sequence[np.ndarray], columns: int = 8, title: str | None 
     """A sheet of small gray pictures (h, w): kernels, feature maps; those that are larger than the
     smallest are cropped. symmetric=True puts 0 at mid-gray."""
     common = tuple(slice(min(sizes)) for sizes in zip(*(tile.shape for tile in tiles), strict=True))
-    tiles = np.stack([tile[common] for tile in tiles]).astype(np.float32)
-    count, height, breadth = tiles.shape
-    high = np.abs(tiles).max((1, 2), keepdims=True) if symmetric else tiles.max(
-        (1, 2), keepdims=True)
-    low = -high if symmetric else tiles.min((1, 2), keepdims=True)
-    tiles = (tiles - low) / np.where(high > low, high - low, 1)
+    stack = np.stack([tile[common] for tile in tiles]).astype(np.float32)
+    count, height, breadth = stack.shape
+    high = (np.abs(stack) if symmetric else stack).max((1, 2), keepdims=True)
+    low = -high if symmetric else stack.min((1, 2), keepdims=True)
+    stack = (stack - low) / np.where(high > low, high - low, 1)
     rows, gap = -(-count // columns), max(height // 12, 1)
     sheet = np.full((rows * (height + gap) - gap, columns * (breadth + gap) - gap), np.nan)
-    for i, tile in enumerate(tiles):
+    for i, tile in enumerate(stack):
         top, left = i // columns * (height + gap), i % columns * (breadth + gap)
         sheet[top:top + height, left:left + breadth] = tile
     figure, axis = plt.subplots(figsize=(width, width * sheet.shape[0] / sheet.shape[1] + 0.3),
@@ -349,7 +350,7 @@ def heat_on(images: Sequence[np.ndarray], heats: Sequence[np.ndarray], points: S
     figure, axes = plt.subplots(1, len(images), figsize=(width, width / len(images) + 0.4),
                                 layout="constrained", squeeze=False)
     for axis, image, heat, point, title in zip(axes.flat, images, heats, points,
-                                               titles or [None] * len(images), strict=True):
+                                               titles or [""] * len(images), strict=True):
         image_on(axis, image, title)
         axis.imshow(heat, cmap="inferno",
                     alpha=np.clip(heat / (np.percentile(heat, 99.5) or 1), 0, 1))

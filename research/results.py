@@ -125,11 +125,11 @@ def summary_table(rows: Sequence[dict]) -> str:
 
 def put_tables(path: str | Path, **tables: str) -> None:
     """Put Markdown tables between a page's markers <!-- NAME: … --> and <!-- /NAME -->."""
+    path = Path(path)
     text = path.read_text()
     for name, table in tables.items():
-        text, found = re.subn(f"(<!-- {name}: [^>]*-->\n).*?(<!-- /{name} -->)",
-                              lambda m, t=table: f"{m[1]}{t}\n{m[2]}", text,
-                              flags=re.S)
+        found = re.search(f"<!-- {name}: [^>]*-->\n(.*?)<!-- /{name} -->", text, re.S)
         if not found:
             raise DataError(f"{path}: the markers of the table {name!r} are missing")
+        text = f"{text[:found.start(1)]}{table}\n{text[found.end(1):]}"
     atomic_write(path, text)

@@ -209,7 +209,8 @@ def run_all(notebook: Path, runs: dict[str, dict], out: Path, workers: int, thre
             bar: bool = True, scheduler: str | None = None) -> list[dict]:
     """Run all combinations, here or on a Dask cluster -> rows of OUT/table.csv, which grows with
     them, in their order."""
-    rows = {}
+    rows: dict[str, dict] = {}
+    ended: Any
     if scheduler:
         from research.dask_cluster import map_on_cluster
 
@@ -231,7 +232,7 @@ def run_all(notebook: Path, runs: dict[str, dict], out: Path, workers: int, thre
     return ordered
 
 
-def row_of(title: str | None, parameters: dict, problem: str, out: Path) -> dict:
+def row_of(title: str, parameters: dict, problem: str, out: Path) -> dict:
     """A run's row of the table: its parameters, what went wrong or '', and the metrics of what
     ended well."""
     row = {"run": title, **parameters, "failed": problem}
@@ -252,6 +253,6 @@ def compare(rows: Sequence[dict], out: Path) -> None:
 
     errors = {row["run"]: tuple(float(row[k]) for k in ("nme", "nme_low", "nme_high"))
               for row in rows}
-    figure = bars(dict(sorted(errors.items(), key=lambda item: item[1])), "NME in %")
+    figure = bars(dict(sorted(errors.items(), key=lambda item: tuple(item[1]))), "NME in %")
     with atomic_open(out / "comparison.png") as file:
         figure.savefig(file, dpi=110)

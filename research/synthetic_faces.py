@@ -27,7 +27,7 @@ VERSION = 1  # of the drawn set; part of the name in the cache
 VIDEOS, FRAMES = 2, 4  # per person; the last frame of each video is its test frame
 
 
-def draw_layout(model: dict | None, rng: np.random.Generator) -> np.ndarray:
+def draw_layout(model: dict, rng: np.random.Generator) -> np.ndarray:
     """Log width, log height / width, log scale / width, center, roll, light: a draw from the
     measured distribution."""
     scores = np.linalg.cholesky(model["layout_correlation"]
@@ -58,7 +58,7 @@ def clutter(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
     return image + cv2.resize(clouds, (width, height), interpolation=cv2.INTER_CUBIC)[..., None]
 
 
-def face_texture(model: dict | None, coefficients: np.ndarray, light: np.ndarray) -> np.ndarray:
+def face_texture(model: dict, coefficients: np.ndarray, light: np.ndarray) -> np.ndarray:
     """Coefficients and light (mean, log spread of luminance) -> float32 RGB (SIDE, SIDE, 3), about
     0…255."""
     values = (
@@ -85,7 +85,7 @@ def masks() -> np.ndarray:
     return np.dstack([head, np.clip(edge / 0.2, 0, 1)]).astype(np.float32)
 
 
-def place_face(image: np.ndarray, model: dict | None, coefficients: np.ndarray, light: np.ndarray,
+def place_face(image: np.ndarray, model: dict, coefficients: np.ndarray, light: np.ndarray,
                scale: float, angle: float, center: np.ndarray, rng: np.random.Generator,
                scene: np.ndarray | None = None) -> np.ndarray:
     """Paint one drawn face into a float32 RGB image (changed in place) -> its keypoints (68, 2) in
@@ -130,7 +130,7 @@ def place_face(image: np.ndarray, model: dict | None, coefficients: np.ndarray, 
     return control[:68].astype(np.float32)
 
 
-def inverse_warp(model: dict | None, control: np.ndarray, width: int, height: int) -> np.ndarray:
+def inverse_warp(model: dict, control: np.ndarray, width: int, height: int) -> np.ndarray:
     """For each pixel of a picture (height, width): where the mean-shape frame has it -> float32
     (height, width, 2).
 
@@ -220,7 +220,8 @@ def draw_sheet(people: int = 100, columns: int = 10, side: int = 120, seed: int 
     return np.vstack([np.hstack(tiles[i:i + columns]) for i in range(0, len(tiles), columns)])
 
 
-def draw_archive(path: str | Path, people: int = 150, seed: int = 0, bar: bool = True) -> None:
+def draw_archive(path: str | Path, people: int | range = 150, seed: int = 0,
+                 bar: bool = True) -> None:
     """Draw a data set into a zip of the official layout, whole or not at all. people: how many, or
     a range of them."""
     people = range(people) if isinstance(people, int) else people

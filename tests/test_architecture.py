@@ -99,6 +99,29 @@ def test_detectors_import_the_library_alone(path):
     assert ours <= {"facial_keypoints"}, path.stem
 
 
+def without_hints(body, prefix=""):
+    """Names of public functions and methods that lack a type hint."""
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            yield from without_hints(node.body, f"{prefix}{node.name}.")
+        elif isinstance(node, ast.FunctionDef) and (
+            node.name in ("__init__", "__call__") or not node.name.startswith("_")
+        ):
+            arguments = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
+            untyped = [a.arg for a in arguments if not a.annotation and a.arg not in ("self", "cls")]
+            if untyped or (node.returns is None and node.name != "__init__"):
+                yield prefix + node.name
+
+
+@pytest.mark.parametrize("path", [path for name, path in MODULES.items()
+                                  if not name.startswith("benchmarks")]
+                         + sorted(HOME.glob("models/*.py"))
+                         + sorted(HOME.glob("detector_architectures/*.py")),
+                         ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_public_functions_have_type_hints(path):
+    assert not list(without_hints(ast.parse(path.read_text()).body))
+
+
 def test_the_root_is_short_and_keeps_the_names_of_the_original_project():
     tracked = subprocess.run(
         ["git", "-C", HOME, "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True
