@@ -108,7 +108,7 @@ def without_hints(body, prefix=""):
             node.name in ("__init__", "__call__") or not node.name.startswith("_")
         ):
             arguments = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
-            untyped = [a.arg for a in arguments if not a.annotation and a.arg not in ("self", "cls")]
+            untyped = [a for a in arguments if not a.annotation and a.arg not in ("self", "cls")]
             if untyped or (node.returns is None and node.name != "__init__"):
                 yield prefix + node.name
 
