@@ -91,9 +91,12 @@ def main(arguments: Sequence[str] | None = None, checkpoints: str | None = None)
         refuse_photo_folder(options.pts, jobs)
     to_standard_output = "-" in targets.values() or options.camera is not None
     with contextlib.ExitStack() as stack:
-        writers: list = [WRITERS[kind](sys.stdout.buffer if target == "-"
-                                 else stack.enter_context(atomic_open(target)))
-                   for kind, target in targets.items()]
+        writers: list = []
+        for kind, target in targets.items():
+            file = (sys.stdout.buffer if target == "-"
+                    else stack.enter_context(atomic_open(target)))
+            more = {"pose": True} if kind == "json" else {}
+            writers.append(WRITERS[kind](file, **more))
         if options.pts:
             writers.append(PtsWriter(options.pts))
         predictor = FilePredictor(detector, writers, drawings, options.style,

@@ -26,7 +26,7 @@ PHOTOS_AT_ONCE = 16
 MIN_REFINE_CONFIDENCE = 0.1  # below it nothing is gained by looking again
 
 
-@dataclass
+@dataclass(eq=False)  # faces are equal if they are the same object: arrays have no single truth
 class Face:
     """One face: points (68, 2) and their tight box (4,), left, top, width, height, in pixels;
     confidence in 0…1.

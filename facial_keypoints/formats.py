@@ -101,14 +101,15 @@ class CsvWriter:
 
 
 class JsonWriter(CsvWriter):
-    """JSON lines in an open binary file, with the head pose of each face."""
+    """JSON lines in an open binary file; pose: with the head pose of each face."""
 
-    def __init__(self, file: BinaryIO):
-        self.file = file
+    def __init__(self, file: BinaryIO, pose: bool = False):
+        self.file, self.pose = file, pose
 
     def write(self, name: str, size: Sequence[int], faces: Sequence) -> None:
-        lines = (json_line(name, face if face.pose else replace(face, pose=head_pose(face.points)))
-                 for face in faces)
+        if self.pose:
+            faces = [replace(face, pose=face.pose or head_pose(face.points)) for face in faces]
+        lines = (json_line(name, face) for face in faces)
         self.file.write("".join(lines).encode("utf-8", "surrogateescape"))
 
 

@@ -4,11 +4,13 @@ import ast
 import difflib
 import importlib.util
 import os
+import platform
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import research.passive_threads  # noqa: F401 - before PyTorch
 
 from facial_keypoints.errors import DataError, UsageError
@@ -22,6 +24,24 @@ def start() -> None:
     """Go to the folder of the project, wherever the notebook was opened: paths below are relative
     to it."""
     os.chdir(HOME)
+
+
+def environment(device: str = "cpu") -> str:
+    """Versions of Python and the main packages, and the device, in one line."""
+    import cv2
+    import torch
+
+    return (f"Python {platform.python_version()}, PyTorch {torch.__version__}, NumPy "
+            f"{np.__version__}, OpenCV {cv2.__version__}, device {device}")
+
+
+def table(rows: Sequence[dict]) -> Any:
+    """Rows {column: value} as a table that Jupyter shows; the first column is the heading of the
+    row."""
+    import pandas as pd
+
+    frame = pd.DataFrame([{name: str(value) for name, value in row.items()} for row in rows])
+    return frame.set_index(frame.columns[0]).rename_axis(None)
 
 
 def check_parameters(namespace: dict, **kinds: type) -> None:

@@ -10,6 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from facial_keypoints.drawing import BLACK, BLUE, GREEN, ORANGE, PARTS, PURPLE, RED, SKY, draw_faces
+from facial_keypoints.geometry import (
+    crop_image, crop_matrix, targets_to_pixels, tight_box, to_points, to_targets,
+)
+from facial_keypoints.images import to_gray
 
 
 
@@ -389,6 +393,83 @@ def periodograms(pitch: np.ndarray, strengths: dict[str, np.ndarray]) -> None:
         axis.plot(pitch, strength, color=color, label=name)
     axis.set(xlabel="pitch of the lattice in px", ylabel="strength", ylim=(0, 1.05))
     axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    tidy(axis)
+    plt.show()
+
+
+def crop_pipeline(image: np.ndarray, points: np.ndarray, side: int) -> None:
+    """From an image (h, w, 3) and keypoints (68, 2) to the input of a network: the tight box and
+    the square around it, the crop, the gray tensor, and the targets."""
+    box = tight_box(points)
+    matrix = crop_matrix(box, side)
+    crop = crop_image(image, matrix, side)
+    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1], [-1, -1]], np.float32)
+    square = to_points(corners, matrix, side)
+    figure, axes = plt.subplots(1, 4, figsize=(12, 3.2), layout="constrained")
+    image_on(axes[0], image, "1. tight box and crop")
+    boxes_on(axes[0], [box], GREEN)
+    axes[0].plot(*square.T, color=ORANGE)
+    image_on(axes[1], crop, f"2. crop: {side}×{side} px")
+    image_on(axes[2], to_gray(crop).astype(np.float32) / 255, "3. gray, in [0, 1]")
+    targets = to_targets(points, matrix, side)
+    for axis, shown in ((axes[0], points), (axes[1], targets_to_pixels(targets, side)),
+                        (axes[3], targets)):
+        points_on(axis, shown, size=4)
+    axes[3].set(title="4. targets", xlim=(-1, 1), ylim=(1, -1), aspect="equal",
+                xticks=(-1, 0, 1), yticks=(-1, 0, 1))
+    axes[3].title.set_fontsize(10)
+    plt.show()
+
+
+def network_stages(stages: Sequence[tuple[str, Sequence[int]]]) -> None:
+    """A drawing of a network: its stages (name, shape) from left to right, each as high as its maps
+    and as wide as its channels, on a logarithmic scale."""
+    figure, axis = plt.subplots(figsize=(12, 2.8), layout="constrained")
+    left = 0.0
+    for number, (name, shape) in enumerate(stages):
+        channels, height = shape[0], shape[1] if len(shape) > 1 else 1
+        width, size = 0.35 + 0.25 * np.log2(channels), 0.3 + 0.35 * np.log2(height)
+        color = (SKY, BLUE, GREEN, ORANGE, RED, PURPLE)[number % 6]
+        axis.add_patch(plt.Rectangle((left, -size / 2), width, size, facecolor=color, alpha=0.6,
+                                     edgecolor="black"))
+        middle = left + width / 2
+        axis.text(middle, -size / 2 - 0.15, name, horizontalalignment="center",
+                  verticalalignment="top", fontsize=9)
+        axis.text(middle, size / 2 + 0.1, "×".join(map(str, shape)), horizontalalignment="center",
+                  fontsize=9)
+        left += width + 0.9
+        if number < len(stages) - 1:
+            axis.annotate("", (left - 0.1, 0), (left - 0.8, 0), arrowprops={"arrowstyle": "->"})
+    axis.set(xlim=(-0.3, left), ylim=(-2.2, 1.9))
+    axis.axis("off")
+    plt.show()
+
+
+def bin_distributions(image: np.ndarray, chances: np.ndarray, bins: np.ndarray,
+                      point: np.ndarray) -> None:
+    """The two distributions (2, n) of one point over `bins` (n,) in targets, along the edges of the
+    crop (side, side), with the point (2,) in targets at their means."""
+    figure, axes = plt.subplots(2, 2, figsize=(5, 5), layout="constrained", width_ratios=(3, 1),
+                                height_ratios=(1, 3))
+    axes[0, 1].axis("off")
+    axes[0, 0].fill_between(bins, chances[0], color=SKY)
+    axes[1, 1].fill_betweenx(bins, chances[1], color=SKY)
+    axes[1, 0].imshow(image, cmap="gray", extent=(-1, 1, 1, -1), vmin=0, vmax=1)
+    axes[1, 0].plot(*point, marker="+", color=ORANGE, markersize=14, markeredgewidth=2)
+    axes[0, 0].set(xlim=(-1, 1), yticks=(), title="distribution over x")
+    axes[1, 1].set(ylim=(1, -1), xticks=(), title="over y")
+    axes[0, 0].axvline(point[0], color=ORANGE)
+    axes[1, 1].axhline(point[1], color=ORANGE)
+    plt.show()
+
+
+def paths(points: dict[str, np.ndarray], rate: float) -> None:
+    """Where one point (t, 2) in pixels is over time, {name: positions}; rate: frames a second."""
+    figure, axis = plt.subplots(figsize=(8, 2.8), layout="constrained")
+    for (name, place), color in zip(points.items(), (SKY, RED, GREEN), strict=False):
+        axis.plot(np.arange(len(place)) / rate, place[:, 0], color=color, label=name)
+    axis.set(xlabel="seconds", ylabel="x of the nose tip in px")
+    axis.legend(frameon=False)
     tidy(axis)
     plt.show()
 
