@@ -1,5 +1,5 @@
 # make run · make test · make train NET=… DATA=… · make fuzz · make results · make clean
-# The first call of any of them makes a virtual environment in .venv with what requirements.txt lists.
+# The first call creates a virtual environment in .venv and installs requirements.txt.
 
 PYTHON ?= python3
 NET    ?= models5
@@ -17,7 +17,7 @@ help:
 	@echo "make test                             all tests, the notebooks' outputs among them"
 	@echo "make test-browser                     all cells of the notebooks in a real JupyterLab; needs Chromium"
 	@echo "make train NET=models5 DATA=official  train a network (SPLIT=person or official, ARGS='--epochs 20 …')"
-	@echo "make fuzz                             the readers of outside data against thousands of spoiled files each, killed runs"
+	@echo "make fuzz                             thousands of corrupted files for each reader; killed runs"
 	@echo "make results                          score saved_models/ on the official data, rewrite the tables"
 	@echo "make clean                            remove .venv, runs/latest, runs/notebook2 and caches (data/ and your own runs stay)"
 
@@ -42,7 +42,7 @@ test-browser: .venv/done
 	@$(BIN)/python -m pytest tests/browser $(ARGS)
 
 fuzz: .venv/done
-	@echo "spoiling files by the thousand"
+	@echo "reading thousands of corrupted files"
 	@FUZZ_CASES=2000 $(BIN)/python -m pytest -o faulthandler_timeout=600 tests/test_fuzz.py tests/test_interruptions.py $(ARGS)
 	@if $(BIN)/python -c "import atheris" 2>/dev/null; then for reader in image table pts json archive checkpoint grid; do \
 		$(BIN)/python tests/coverage_fuzz.py $$reader 5000 || exit 1; done; else echo "atheris is not installed: no search by coverage"; fi

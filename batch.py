@@ -21,7 +21,7 @@ NOTEBOOKS = (
     "2. Define the Network Architecture.ipynb",
     "3. Facial Keypoint Detection, Complete Pipeline.ipynb",
 )
-FIXED = {"folder", "resume", "progress"}  # of notebook 2: what a grid sets by itself
+FIXED = {"folder", "resume"}  # of notebook 2: what a grid sets by itself
 PLACES = {"photo", "data", "net", "folder"}  # parameters that may be paths
 # Kernels warn of local TCP, and call the stop that ends them an error; what fails in a cell comes
 # by the notebook.
@@ -150,7 +150,7 @@ def main() -> int:
     parser.add_argument("--scheduler", metavar="ADDRESS",
                         help="of a Dask cluster that does the runs of a grid")
     parser.add_argument("--refresh", action="store_true",
-                        help="renew the outputs in notebooks/ instead")
+                        help="renew the outputs in notebooks/ and its solutions instead")
     notebooks = [HOME / "notebooks" / name for name in NOTEBOOKS]
     known = {notebook: parameters_of(notebook) for notebook in notebooks}
     group = parser.add_argument_group("parameters of a grid")
@@ -160,7 +160,7 @@ def main() -> int:
     options = parser.parse_args()
 
     if options.refresh:
-        for notebook in notebooks:
+        for notebook in [*notebooks, *(HOME / "notebooks" / "solutions" / n for n in NOTEBOOKS)]:
             refresh(notebook)
         return 0
     lists = {name[5:]: words for name,

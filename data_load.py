@@ -46,19 +46,19 @@ class FacialKeypointsDataset(Dataset):
     far as CACHE_BYTES goes. keypoints: (68, 2) float32, pixels of the frame. boxes (n, 4) in
     pixels, if given, are what `FaceCrop` crops around instead of the keypoints' own. row: which
     frame it is. `dataset[epoch * len(dataset) + index]` is frame `index` as epoch `epoch` sees it:
-    chance comes from (seed, epoch, index) alone, the same whatever the number of workers. finish:
-    pairs (epoch, transform), in order; from each epoch on that transform is used instead.
+    randomness comes from (seed, epoch, index) alone, for any number of workers. schedule: pairs
+    (epoch, transform), in order; from each epoch on that transform is used instead.
     """
 
     def __init__(self, frames: Frames, transform: Callable | None = None, gray: bool = False,
                  seed: int = 0, boxes: np.ndarray | None = None,
-                 finish: Sequence[tuple[int, Callable]] = ()):
-        self.frames, self.transform, self.seed, self.boxes, self.finish = (
+                 schedule: Sequence[tuple[int, Callable]] = ()):
+        self.frames, self.transform, self.seed, self.boxes, self.schedule = (
             frames,
             transform,
             seed,
             boxes,
-            finish,
+            schedule,
         )
         self.gray, self.images, room = gray, [], CACHE_BYTES
         while gray and room > 0 and len(self.images) < len(frames):
@@ -83,7 +83,8 @@ class FacialKeypointsDataset(Dataset):
             sample["box"] = self.boxes[index]
         if self.transform is None:
             return sample
-        transform = [self.transform, *(later for start, later in self.finish if start <= epoch)][-1]
+        transform = [self.transform,
+                     *(later for start, later in self.schedule if start <= epoch)][-1]
         return transform(sample, np.random.default_rng((self.seed, epoch, index)))
 
     def __iter__(self):  # without it, Python's old protocol would go on into the epochs for ever

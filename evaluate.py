@@ -18,7 +18,7 @@ from research.datasets import LABELS, SPLITS, SPLIT_PARTS, load_frames, split_fr
 from research.frames import Frames
 from research.labels import match_label_convention
 from research.metrics import (
-    NORMALIZERS, REGIONS, bootstrap, crop_matrices, mean_shape, point_errors, rounding_floor,
+    NORMALIZERS, REGIONS, bootstrap, crop_matrices, mean_shape, point_errors, rounding_bound,
     summarize,
 )
 from research.networks import find_weights, input_size, load_checkpoint, predict_targets
@@ -28,10 +28,10 @@ from research.transforms import evaluation_transform
 
 def predict_frames(net: torch.nn.Module, frames: Frames, batch_size: int = 64, bar: bool = False,
                    boxes: np.ndarray | None = None, mirrored: bool = False) -> np.ndarray:
-    """Plain answers of a network in crops of `boxes` (n, 4), else of the annotated ones: points (n,
-    68, 2) in pixels.
+    """Plain predictions of a network in crops of `boxes` (n, 4), else of the annotated ones: points
+    (n, 68, 2) in pixels.
 
-    mirrored: the mean of the answers for each crop and for its mirror image.
+    mirrored: the mean of the predictions for each crop and for its mirror image.
     """
     from torch.utils.data import DataLoader
     from tqdm.auto import tqdm
@@ -49,17 +49,17 @@ def predict_frames(net: torch.nn.Module, frames: Frames, batch_size: int = 64, b
     return np.concatenate(points)
 
 
-def predict_in_own_crops(net: torch.nn.Module, frames: Frames, looks: int = 4,
+def predict_in_self_crops(net: torch.nn.Module, frames: Frames, steps: int = 4,
                          mirrored: bool = False) -> np.ndarray:
-    """Answers (n, 68, 2) in crops around the network's own answers, as in use, where no crop tells
-    where the label is.
+    """Predictions (n, 68, 2) in crops around the network's own predictions, as in use, where no
+    crop shows where the label is.
 
     The first crop is centerd on the labels, and a network that is unsure leans to the middle of its
-    crop. After some looks little is left of that: the crop is where the network itself sees the
+    crop. After some steps little is left of that: the crop is where the network itself finds the
     face.
     """
     points = predict_frames(net, frames, mirrored=mirrored)
-    for _ in range(looks - 1):
+    for _ in range(steps - 1):
         points = predict_frames(net, frames, boxes=tight_box(points), mirrored=mirrored)
     return points
 
@@ -90,11 +90,12 @@ def score(path: str | Path, frames: Frames, normalizer: str = "outer-eyes",
         check_leakage(content, frames, str(path))
     points = predict_frames(net, frames, bar=bar)
     if not (inter_ocular(points) > 0).all():  # nor where they are no numbers
-        raise DataError(f"{path}: answers that are no faces; the weights are broken, train them "
+        raise DataError(f"{path}: predictions that are no faces; the weights are broken, train "
+                        "them "
                         "again")
     points = match_label_convention(frames, points, content["data"])
     metrics = {"net": content["net"], **summarize(points, frames.points, frames.people, normalizer)}
-    own = match_label_convention(frames, predict_in_own_crops(net, frames), content["data"])
+    own = match_label_convention(frames, predict_in_self_crops(net, frames), content["data"])
     metrics["nme_own"] = float(point_errors(own, frames.points, normalizer).mean())
     return metrics, point_errors(points, frames.points, normalizer).mean(1), points
 
@@ -105,7 +106,7 @@ def text_table(rows: Sequence[Sequence]) -> str:
     width = max(len(name) for name, _ in rows)
     lines = [f"{'':<{width}}  {'NME':>6} {'95 % interval':>15} {'FR@8':>6} {'FR@10':>6} "
              f"{'AUC@8':>6} {'debiased':>9} "
-             f"{'own crops':>9} {'offset x, y':>14}  " + " ".join(f"{name:>6}" for name in REGIONS)]
+             f"{'self-crop':>9} {'offset x, y':>14}  " + " ".join(f"{name:>6}" for name in REGIONS)]
     for name, m in rows:
         lines.append(f"{name:<{width}}  {m['nme']:6.2f} {m['nme_low']:7.2f}–{m['nme_high']:<7.2f} "
                      f"{m['fr8']:6.1f} "
@@ -118,7 +119,8 @@ def text_table(rows: Sequence[Sequence]) -> str:
 
 def baselines(frames: Frames, everything: Frames, split: str,
               normalizer: str) -> list[tuple[str, dict]]:
-    """Rows of the mean shape (if the data set has training frames) and of the rounding floor."""
+    """Rows of the mean shape (if the data set has training frames) and of the lower bound of
+    rounding."""
     rows = []
     try:
         training = split_frames(everything, split, "training")
@@ -128,8 +130,8 @@ def baselines(frames: Frames, everything: Frames, split: str,
         points = to_points(np.broadcast_to(mean_shape(training), frames.points.shape),
                            crop_matrices(frames.points), 1)
         rows.append(("mean shape", summarize(points, frames.points, frames.people, normalizer)))
-    rows.append(("rounding floor",
-                 summarize(rounding_floor(frames.points), frames.points, frames.people,
+    rows.append(("rounding, lower bound",
+                 summarize(rounding_bound(frames.points), frames.points, frames.people,
                            normalizer)))
     return rows
 

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from data_load import CACHE_BYTES, EpochSampler, FacialKeypointsDataset
-from evaluate import predict_frames, predict_in_own_crops
+from evaluate import predict_frames, predict_in_self_crops
 from facial_keypoints.assets import DEFAULT_NET
 from facial_keypoints.errors import SEED, DataError, UsageError, bounded_number, run_command
 from facial_keypoints.files import atomic_write, csv_text, refuse_overwriting
@@ -61,7 +61,7 @@ def wing(predictions: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 LOSSES: dict[str, Callable] = {
     "wing": wing,
-    "smooth-l1": lambda answers, targets: F.smooth_l1_loss(answers, targets, beta=0.05),
+    "smooth-l1": lambda predictions, targets: F.smooth_l1_loss(predictions, targets, beta=0.05),
     "l1": F.l1_loss,
     "mse": F.mse_loss,
 }
@@ -356,7 +356,7 @@ def training_dataset(config: TrainingConfig, training: Frames,
     transform = partial(training_transform, input_size(net), empty=getattr(net, "empty", 0.0))
     later = [(round(share * config.epochs), transform(kind)) for share, kind in config.schedule]
     return FacialKeypointsDataset(training, transform(config.augment), gray=True, seed=config.seed,
-                                  finish=later)
+                                  schedule=later)
 
 
 def refuse_earlier_run(folder: str | Path) -> None:
@@ -398,13 +398,13 @@ def small_net() -> torch.nn.Module:
 
 def measure_shift(frames: Frames, epochs: int, folder: str | Path,
                   bar: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """Train with mirroring on labels as they are -> offsets (n, 2) of labels from answers, and the
-    answers (n, 68, 2).
+    """Train with mirroring on labels as they are -> offsets (n, 2) of labels from predictions, and
+    the predictions (n, 68, 2).
 
     A network that sees every face mirrored as well, with mirrored labels, cannot tell a shift to
     the right from one to the left: what it learns in x is the truth plus nothing, and the mean
-    offset of labels from its answers is their shift. One half of the people is answered for by the
-    network of the other half: a face that was learned by heart is not mirrored any more, it is
+    offset of labels from its predictions is their shift. One half of the people is predicted by the
+    network of the other half: a face that was memorized is not symmetric any more, it is
     recognized. Crops stay loose to the end: one that fits the labels shifts with them.
     """
     half = np.array([person_digit(person) % 2 for person in frames.people], bool)
@@ -413,28 +413,28 @@ def measure_shift(frames: Frames, epochs: int, folder: str | Path,
                         "from and one to measure on")
     config = TrainingConfig("models5", epochs, batch_size=16, augment="plain",
                             schedule=((0.6, "gentle"),))
-    answers = np.empty_like(frames.points)
+    predictions = np.empty_like(frames.points)
     for side in (False, True):
         path, _ = train(config, frames.select(half == side), None, Path(folder) / f"half{side:d}",
                         build=small_net, bar=bar)
         net = small_net()
         load_weights(net, read_checkpoint(path)["state_dict"], path)
-        answers[half != side] = predict_in_own_crops(net, frames.select(half != side))
-    return residual_shift(frames.points, answers), answers
+        predictions[half != side] = predict_in_self_crops(net, frames.select(half != side))
+    return residual_shift(frames.points, predictions), predictions
 
 
 def refine_labels(frames: Frames, teacher: str | Path) -> tuple[Frames, Sequence[str]]:
-    """Frames whose keypoints are halfway between their labels and a trained network's answers; and
-    the frames it knows.
+    """Frames whose keypoints are halfway between their labels and a trained network's predictions;
+    and the frames it knows.
 
-    Labels that are cells of a lattice are noisy; a larger network has averaged over many of them.
-    Its answers come from each crop and its mirror image, in the convention of these labels.
+    Labels that are cells of a grid are noisy; a larger network has averaged over many of them.
+    Its predictions come from each crop and its mirror image, in the convention of these labels.
     """
     net, content = load_checkpoint(find_weights(teacher))
-    answers = match_label_convention(frames, predict_frames(net, frames, mirrored=True),
+    predictions = match_label_convention(frames, predict_frames(net, frames, mirrored=True),
                                      content["data"])
     frames = frames.select(np.arange(len(frames)))
-    frames.points = (frames.points + answers.astype(np.float32)) / 2
+    frames.points = (frames.points + predictions.astype(np.float32)) / 2
     return frames, content["data"].get("frames") or []
 
 
@@ -464,7 +464,7 @@ def diverged(value: float | str, epoch: int, lr: float, folder: Path,
 
 def save_training_state(folder: Path, parts: dict, history: list[dict], best: dict, params: dict,
                         data: dict) -> None:
-    """Write last.pt and curves.csv, each whole or not at all."""
+    """Write last.pt and curves.csv, each atomically."""
     state = {name: part.state_dict() for name, part in parts.items()}
     buffer = io.BytesIO()
     torch.save(to_builtins({"history": history, "best": best, "params": params, "data": data})
@@ -554,7 +554,7 @@ def main() -> None:
     parser.add_argument("--optimizer", default=TrainingConfig.optimizer, choices=OPTIMIZERS,
                         help="(default: %(default)s)")
     parser.add_argument("--augment", default=TrainingConfig.augment, choices=AUGMENTATIONS,
-                        help="hard: also tilted, dark, blurred, half hidden faces (default: "
+                        help="hard: also rolled, dark, blurred, half-occluded faces (default: "
                              "%(default)s)")
     parser.add_argument("--device", default="auto",
                         help="auto, cpu, cuda, … (default: %(default)s)")
@@ -564,7 +564,7 @@ def main() -> None:
                              "0)")
     parser.add_argument("--init", metavar="CHECKPOINT", help="start from these weights")
     parser.add_argument("--teacher", metavar="CHECKPOINT",
-                        help="a trained network whose answers refine the labels")
+                        help="a trained network whose predictions refine the labels")
     parser.add_argument("--compile", action="store_true",
                         help="by torch.compile: pays on GPUs, needs a compiler")
     parser.add_argument("--final", action="store_true",

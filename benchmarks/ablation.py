@@ -9,7 +9,7 @@ import numpy as np
 import research.passive_threads  # noqa: F401 - before PyTorch
 import torch
 
-from evaluate import predict_frames, predict_in_own_crops
+from evaluate import predict_frames, predict_in_self_crops
 from benchmarks import variants
 from facial_keypoints.errors import UsageError, bounded_number, run_command
 from facial_keypoints.files import atomic_write, csv_text
@@ -47,12 +47,12 @@ STEPS = {  # name: how the network is built, what else training is given
     "labels half as wide": (variants.Sharper, {}),
     "labels twice as wide": (variants.Blunter, {}),
     "labels as published": (NET, {"labels": "published"}),
-    "faces alone": (variants.FacesAlone, {}),
+    "without negative crops": (variants.FacesAlone, {}),
     "plain augmentation": (NET, {"augment": "plain"}),
-    "finish: none": (NET, {"schedule": ()}),
-    "finish: gentle": (NET, {"schedule": ((0.6, "gentle"),)}),
-    "finish: closest": (NET, {"schedule": ((0.6, "gentle"), (0.8, "closest"))}),
-    "taught by models6": (NET, {"teacher": "models6-person"}),
+    "schedule: none": (NET, {"schedule": ()}),
+    "schedule: gentle": (NET, {"schedule": ((0.6, "gentle"),)}),
+    "schedule: closest": (NET, {"schedule": ((0.6, "gentle"), (0.8, "closest"))}),
+    "distilled from models6": (NET, {"teacher": "models6-person"}),
     "batches of 16": (NET, {"batch_size": 16}),
     "batches of 64": (NET, {"batch_size": 64}),
     "learning rate 0.004": (NET, {"lr": 0.004}),
@@ -76,10 +76,10 @@ def some_people(frames, one_in):
     return frames.select(np.flatnonzero(np.isin(frames.people, chosen)))
 
 
-def nme_of(net, frames, trained, answers=predict_frames, mirrored=False):
+def nme_of(net, frames, trained, predictions=predict_frames, mirrored=False):
     """NME (n,) of a network on frames with corrected labels; `trained`: the `data` of its
     checkpoint."""
-    return point_errors(match_label_convention(frames, answers(net, frames, mirrored=mirrored),
+    return point_errors(match_label_convention(frames, predictions(net, frames, mirrored=mirrored),
                                                trained), frames.points).mean(1)
 
 
@@ -146,7 +146,7 @@ def main():
             )
             net, trained, spent = measure(step, seed, options.epochs, frames, folder)
             errors.append(nme_of(net, validation, trained, mirrored=mirrored))
-            own.append(nme_of(net, validation, trained, predict_in_own_crops, mirrored).mean())
+            own.append(nme_of(net, validation, trained, predict_in_self_crops, mirrored).mean())
             learnt.append(nme_of(net, known, trained, mirrored=mirrored).mean())
             minutes.append(spent)
             base.setdefault(seed, errors[-1])
@@ -166,7 +166,7 @@ def main():
             "multiply_adds": sum(row[-1] for row in describe(net)),
             "minutes": round(float(np.mean(minutes)), 1)}
         print(f"{step:<36} NME {kept[step]['nme']:.2f}  gain {gains.mean():+.2f} ({low:+.2f} to "
-              f"{high:+.2f})  in its own crops "
+              f"{high:+.2f})  in self-predicted crops "
               f"{np.mean(own):.2f}  on training faces {np.mean(learnt):.2f}  "
               f"{np.mean(minutes):.1f} minutes", flush=True)
         write_table(options.table, kept)

@@ -1,5 +1,5 @@
-"""Does confidence mean something? Calibration of each point's on hard photographs, and faces told
-from what is none."""
+"""Calibration of the confidence of points on corrupted images, and of the rejection of false
+positives."""
 
 import argparse
 import importlib
@@ -72,7 +72,7 @@ def calibration(confidence, error, bins=10):
             for g in range(bins) if (group == g).any()]
 
 
-def judged_boxes(detector, frames):
+def boxes_by_confidence(detector, frames):
     """The network's confidence (n,) in the faces at a detector's true boxes, and at its false
     ones."""
     true, false = [], []
@@ -116,7 +116,7 @@ def main():
 
     detector = KeypointDetector(options.checkpoint, haar.Detector(1.05, 1, portraits=False), "cpu",
                                 0)
-    true, false = judged_boxes(detector, frames)
+    true, false = boxes_by_confidence(detector, frames)
     print(f"\nHaar at its most eager: {len(true)} true boxes, {len(false)} false ones\n"
           f"{'at least':>10} {'true kept':>10} {'false kept':>11}")
     for limit in np.arange(0.1, 0.95, 0.1):

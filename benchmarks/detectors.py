@@ -16,19 +16,19 @@ from research.datasets import SPLITS, SPLIT_PARTS, load_frames, split_frames
 
 def run_over(detector, frames, images):
     """Per frame: the detector's boxes and scores, and the milliseconds they took."""
-    answers, times = [], []
+    predictions, times = [], []
     for image in images:
         start = time.perf_counter()
-        answers.append(detector.detect(image))
+        predictions.append(detector.detect(image))
         times.append(1000 * (time.perf_counter() - start))
-    return answers, times
+    return predictions, times
 
 
-def fit(answers, truth):
+def fit(predictions, truth):
     """Median place and size of the tight box in a detector's box, over frames where one box holds
     the face's center."""
     rows = []
-    for (boxes, _), box in zip(answers, truth, strict=True):
+    for (boxes, _), box in zip(predictions, truth, strict=True):
         center = box[:2] + box[2:] / 2
         hits = [b for b in boxes if ((b[:2] < center) & (center < b[:2] + b[2:])).all()]
         if len(hits) == 1:
@@ -57,17 +57,17 @@ def main():
     )
     for name in options.detector:
         detector = load_detector(name)
-        answers, times = run_over(detector, frames, images)
+        predictions, times = run_over(detector, frames, images)
         overlaps = [overlap(to_tight(boxes, detector.fit), box) for (boxes, _),
-                    box in zip(answers, truth, strict=True)]
+                    box in zip(predictions, truth, strict=True)]
         found = np.mean([(o >= 0.5).any() for o in overlaps])
         false = sum((o < 0.3).sum() for o in overlaps)
         print(f"{name:<13} found {100 * found:5.1f} %   false boxes "
               f"{100 * false / len(frames):5.1f} in 100 frames   "
               f"{np.median(times):5.1f} ms")
         if options.fit:
-            rows = fit(answers, truth)
-            scores = np.concatenate([s for _, s in answers])
+            rows = fit(predictions, truth)
+            scores = np.concatenate([s for _, s in predictions])
             middle, spread = detector.evidence
             weights = middle - spread * np.log(1 / np.clip(scores, 1e-12, 1 - 1e-12) - 1)
             print(f"  fit = ({', '.join(f'{v:.3f}' for v in np.median(rows, 0))})   on {len(rows)} "

@@ -47,9 +47,9 @@ def main():
         frames.points = frames.points + (options.shift[0]
                                          + options.shift[1] * unit).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
-        offset, answers = measure_shift(frames, options.epochs, folder, bar=sys.stderr.isatty())
+        offset, predictions = measure_shift(frames, options.epochs, folder, bar=sys.stderr.isatty())
     length = inter_ocular(frames.points)
-    known = trusted(frames, offset, answers)
+    known = trusted(frames, offset, predictions)
     (constant, share), spread = fit_shift(offset[known, 0], length[known])
     print(f"{frames.data}: {len(frames)} training frames, two halves of the people, "
           f"{options.epochs} epochs under mirroring; "
@@ -65,26 +65,26 @@ def main():
               "(a shift in y is learned: mirroring cannot show it)")
     cells = quantization_grid(frames.points)
     pitch = np.median(cells[:, 0])
-    print(f"lattice: pitch {pitch:.2f} % of the inter-ocular distance "
+    print(f"grid: pitch {pitch:.2f} % of the inter-ocular distance "
           f"(median {np.median(cells[:, 0] * length) / 100:.2f} px), "
           f"strength {np.median(cells[:, 1]):.2f}; whole pixels: "
           f"{100 * np.mean(frames.points % 1 == 0):.0f} % of the numbers")
     print(
-        "floor of the NME: "
+        "lower bound of the NME: "
         + ", ".join(f"{name} {value:.2f} %" for name,
                     value in lower_bounds(frames.points, pitch).items())
     )
-    answers = answers + offset.mean(0)
-    errors = point_errors(answers, frames.points).mean(1)
+    predictions = predictions + offset.mean(0)
+    errors = point_errors(predictions, frames.points).mean(1)
     worst = np.argsort(-errors)[:20]
     print("most doubtful: "
           + ", ".join(f"{frames.names[i]} ({errors[i]:.0f} %)" for i in worst[:5]))
     if options.doubtful:
-        gallery(frames, answers, worst, errors, options.doubtful)
+        gallery(frames, predictions, worst, errors, options.doubtful)
 
 
-def gallery(frames, answers, rows, errors, path):
-    """Draw labels (green) and answers (n, 68, 2) in pixels (colored) of doubtful frames. Never
+def gallery(frames, predictions, rows, errors, path):
+    """Draw labels (green) and predictions (n, 68, 2) in pixels (colored) of doubtful frames. Never
     commit it: it shows people.
 
     rows: up to 20 indices of frames; errors: NME (n,) in %, for their titles; path: of the picture.
@@ -96,7 +96,7 @@ def gallery(frames, answers, rows, errors, path):
     figure, axes = plt.subplots(4, 5, figsize=(15, 12), layout="constrained")
     for axis, row in zip(axes.flat, rows, strict=False):
         image_on(axis, frames.image(row), f"{frames.names[row]} {errors[row]:.0f} %")
-        points_on(axis, answers[row], truth=frames.points[row])
+        points_on(axis, predictions[row], truth=frames.points[row])
     with atomic_open(path) as file:
         figure.savefig(file, format=Path(path).suffix[1:].lower())
     print(f"drawn: {path}")

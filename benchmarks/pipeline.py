@@ -101,7 +101,8 @@ def under_moved_boxes(detector, frames, each=6, away=0.2, scale=1.25):
 
 
 def on_a_large_photo(detector, calls=5):
-    """Faces found in a drawn crowd of 8 on 12 megapixels, and the median milliseconds of a call."""
+    """Faces found in a synthetic scene of 8 on 12 megapixels, and the median milliseconds of a
+    call."""
     crowd = cv2.resize(draw_scene(5, faces=8, width=1000, height=750)[0], (4000, 3000),
                        interpolation=cv2.INTER_CUBIC)
     times = []
@@ -146,7 +147,7 @@ def main():
               f"{options.min_confidence:g}, "
               f"{options.threads} thread(s)")
         print(
-            "  12 megapixels: {} of 8 drawn faces found, {:.0f} ms".format(
+            "  12 megapixels: {} of 8 synthetic faces found, {:.0f} ms".format(
                 *on_a_large_photo(detector)
             )
         )

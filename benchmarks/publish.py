@@ -22,7 +22,7 @@ from research.results import (
 
 HOME = Path(__file__).resolve().parents[1]
 UNSHIPPED = SAVED_MODELS / "unshipped.csv"  # rows of networks too large or too weak to ship
-README = HOME / "README.md"
+README, RESULTS = HOME / "README.md", HOME / "docs" / "results.md"
 CARD = """# {weights}
 
 {line}
@@ -32,20 +32,20 @@ CARD = """# {weights}
 | network | `models/{net}.py`, {parameters:,} parameters, gray crops of {side}×{side} pixels |
 | trained on | {count:,} frames of the {data} data set, {split} split, labels {labels} |
 | training | {params}; {minutes:.0f} minutes |
-| file | {size:.1f} MB, fp16, a plain dictionary for `torch.load(weights_only=True)` |
+| file | {size:.1f} MB, fp16, a dictionary for `torch.load(weights_only=True)` |
 | license of the weights | MIT, as the code; the training frames were published for research |
 
 {table}
 
-**Limits.** Learned from {people} people in news videos of the early 2000s, most of them men and
+**Limitations.** Trained on {people} people in news videos of the early 2000s, most of them men and
 politicians, at low resolution. Not tested on children, on people with facial differences, on masks,
-or on profiles beyond about 60 degrees. It places 68 points and says nothing of who somebody is or
-feels; do not use it to decide about people.
+or on heads turned by more than about 60 degrees. It predicts 68 points, not identity or emotion;
+do not use it to make decisions about people.
 """
 
 
 def write_card(weights, rows):
-    """The card of shipped weights, beside them."""
+    """The card of shipped weights, next to them."""
     path = SAVED_MODELS / f"{weights}.pt"
     net, content = load_checkpoint(path)
     line = inspect.getmodule(net_class(content["net"])).__doc__.splitlines()[0]
@@ -114,7 +114,7 @@ def record(checkpoint, data):
 
 
 def write(data):
-    """Score all shipped weights: their cards, the table of results and the README's."""
+    """Score all shipped weights: their cards, results.csv, the tables of README and docs."""
     shipped = {path: read_checkpoint(path)["net"]
                for path in sorted(SAVED_MODELS.glob("models*.pt"))}
     rows = read_results(UNSHIPPED) if UNSHIPPED.exists() else []
@@ -129,7 +129,8 @@ def write(data):
         rows += own
     rows.sort(key=lambda row: (row["split"], row["labels"], row["net"]), reverse=True)
     atomic_write(PUBLISHED, results_csv(rows))
-    put_tables(README, summary=summary_table(rows), results=markdown_table(rows))
+    put_tables(README, summary=summary_table(rows))
+    put_tables(RESULTS, results=markdown_table(rows))
 
 
 def main():
@@ -137,7 +138,7 @@ def main():
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("write",
                                   help="score all shipped weights: results.csv, their cards, "
-                                       "README's table")
+                                       "tables of README and docs/results.md")
     command.add_argument("--data", default="official", help="(default: %(default)s)")
     command = commands.add_parser("ship",
                                   help="store a trained checkpoint under saved_models/ in half "

@@ -1,5 +1,5 @@
-"""How real the drawn faces are: what a cascade finds, and how networks carry over between drawn and
-official frames."""
+"""How similar synthetic faces are to real ones: what a cascade finds, and how networks transfer
+between synthetic and official frames."""
 
 import argparse
 
@@ -29,18 +29,19 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--on-official", default="models4", metavar="CHECKPOINT",
                         help="trained on official frames")
-    parser.add_argument("--on-drawn", metavar="CHECKPOINT", help="trained on drawn frames alone")
+    parser.add_argument("--on-drawn", metavar="CHECKPOINT",
+                        help="trained on synthetic frames alone")
     options = parser.parse_args()
     drawn = split_frames(load_frames("sample"), "official", "test")
-    print(f"Haar finds {found_by_haar(load_frames('sample')):.1f} % of the drawn faces")
+    print(f"Haar finds {found_by_haar(load_frames('sample')):.1f} % of the synthetic faces")
     official = split_frames(load_frames("official", "published"), "official", "test")
     if options.on_drawn:
         nme = score(find_weights(options.on_drawn), official)[0]["nme"]
-        print("trained on drawn faces alone, NME on official test frames, published labels: "
+        print("trained on synthetic faces alone, NME on official test frames, published labels: "
               f"{nme:.2f} %")
     path = find_weights(options.on_official)
     a, b = score(path, official)[0]["nme"], score(path, drawn)[0]["nme"]
-    print(f"trained on official frames, NME on official test frames {a:.2f} %, on drawn ones "
+    print(f"trained on official frames, NME on official test frames {a:.2f} %, on synthetic ones "
           f"{b:.2f} %: "
           f"{np.abs(a - b):.2f} apart")
 

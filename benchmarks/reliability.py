@@ -58,7 +58,8 @@ def run_tests(files, chosen, cases):
 def table(rows, cases, rounds):
     """Rows (group, tests, situations, failed) -> the Markdown between the page's markers."""
     lines = [f"`python benchmarks/reliability.py --cases {cases} --rounds {rounds}` on "
-             f"{machine()}:", "", "| group | tests | situations | failed |", "| --- | ---: | ---: | ---: |"]
+             f"{machine()}:", "", "| group | tests | situations | failed |",
+             "| --- | ---: | ---: | ---: |"]
     lines += [f"| {group} | {tests} | {tried:,} | {failed} |"
               for group, tests, tried, failed in rows]
     total = [sum(row[k] for row in rows) for k in (1, 2, 3)]

@@ -1,5 +1,5 @@
-"""NME on photographs unlike the training frames: dark, blurred, compressed, tilted, half hidden, in
-boxes that miss."""
+"""NME under low light, blur, compression, low resolution, roll and occlusion, and with shifted
+boxes."""
 
 import argparse
 from pathlib import Path
@@ -45,7 +45,7 @@ def few_pixels(image, points, rng):
     return small, ((points + 0.5) * ratio - 0.5).astype(np.float32)
 
 
-def tilted(image, points, rng):
+def rolled(image, points, rng):
     """By 45 degrees to one side or the other, on a canvas that holds the whole picture."""
     side = int(np.ceil(np.hypot(*image.shape)))
     matrix = cv2.getRotationMatrix2D(tuple((np.array(image.shape[1::-1]) - 1) / 2),
@@ -56,7 +56,7 @@ def tilted(image, points, rng):
                                           + matrix[:, 2]).astype(np.float32)
 
 
-def half_hidden(image, points, rng):
+def half_occluded(image, points, rng):
     """A gray board before the left, right or lower half of the tight box."""
     left, top, width, height = tight_box(points).round().astype(int)
     x, y = max(left + width // 2, 0), max(top + height // 2, 0)
@@ -72,15 +72,15 @@ def sharp_and_large(image, points, rng):
     return sharpen(large, 2, 4), 4 * points + 1.5
 
 
-def as_they_are(image, points, rng):
+def unchanged(image, points, rng):
     """The frame itself."""
     return image, points
 
 
-CONDITIONS = {"as they are": as_they_are, "sharp and large": sharp_and_large, "dark": dark,
+CONDITIONS = {"unchanged": unchanged, "sharp and large": sharp_and_large, "dark": dark,
               "blurred": blurred,
               "compressed": compressed, "few pixels": few_pixels,
-              "tilted 45°": tilted, "half hidden": half_hidden, "boxes 15 % off": as_they_are}
+              "rolled 45°": rolled, "half occluded": half_occluded, "boxes 15 % off": unchanged}
 
 
 def crops_under(condition, frames, side, seed=0):

@@ -78,12 +78,12 @@ def call(*words, every=None, **environment):
             seen.append(resident(process.pid))
     watcher = threading.Thread(target=watch)
     watcher.start()
-    told, _ = process.communicate()
+    reported, _ = process.communicate()
     done.set()
     watcher.join()
     if process.returncode:
         raise DataError(f"{' '.join(map(str, words))} ended with "
-                        f"{process.returncode}:\n{told[-2000:]}")
+                        f"{process.returncode}:\n{reported[-2000:]}")
     return time.perf_counter() - start, np.array(seen)
 
 
@@ -130,14 +130,14 @@ def training(rows, options):
 
 
 def archives(rows, options):
-    """Memory of one epoch on 3,000 drawn frames and on many, read as a stream of archives."""
+    """Memory of one epoch on 3,000 synthetic frames and on many, read as a stream of archives."""
     each, few = VIDEOS * FRAMES, {}
     for people in (3000 // each, options.people):
         folder = options.out / f"drawn-{people}"
         start, there = time.perf_counter(), folder.exists()
         draw_shards(folder, people)
         if not there:
-            rows.add("archives", f"{people * each} drawn frames", "drawing",
+            rows.add("archives", f"{people * each} synthetic frames", "drawing",
                      time.perf_counter() - start, "s")
         for workers, loader in enumerate(("no loader", "a loader")):
             out = options.out / f"run-{people}-{workers}"
@@ -146,7 +146,7 @@ def archives(rows, options):
                            "--out", out, "--device", "cpu",
                            "--workers", workers, every=2)
             setting, most, epoch = (
-                f"{people * each} drawn frames, {loader}",
+                f"{people * each} synthetic frames, {loader}",
                 seen.max() / 1e6,
                 read_history(out)[0],
             )

@@ -1,5 +1,5 @@
-"""Milliseconds a face, given its box, crop included: every network in every runtime present, beside
-dlib and MediaPipe.
+"""Milliseconds a face, given its box, crop included: every network in every runtime present, next
+to dlib and MediaPipe.
 
 With --busy: milliseconds a photo and a training step, on an idle machine and next to processes that
 use a core each.
@@ -38,13 +38,13 @@ import torch
 
 
 
-ROUNDS = 5  # everybody in turn: a slow moment of a shared machine is nobody's alone
+ROUNDS = 5  # in turn, so that a slow moment of a shared machine affects all alike
 
 
 def machine():
     """The processor and the versions that timed."""
-    told = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    name = re.search(r"model name\s*: (.*)", told)
+    reported = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    name = re.search(r"model name\s*: (.*)", reported)
     return (f"{name[1] if name else platform.processor() or platform.machine()}, {os.cpu_count()} "
             "cores; "
             f"Python {platform.python_version()}, torch {torch.__version__}, OpenCV "

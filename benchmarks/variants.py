@@ -37,7 +37,7 @@ class Logarithm(Base):
 
 
 class Flat(Base):
-    """Nothing to pay within 0.02 in targets, three quarters of half a cell of the lattice,
+    """Nothing to pay within 0.02 in targets, three quarters of half a cell of the grid,
     logarithmic from there on."""
 
     def penalty(self, distance):
@@ -88,8 +88,8 @@ class HeatMaps(Base):
     """A map of 32×32 places for each point, with labels that know parts of places (DARK, Zhang et
     al., CVPR 2020).
 
-    The mean is the answer (Sun et al., ECCV 2018). Rows and columns of a map are summed, so that
-    all else is as in models5.
+    The mean is the prediction (Sun et al., ECCV 2018). Rows and columns of a map are summed, so
+    that all else is as in models5.
     """
 
     label_width = 2 / 32
@@ -141,8 +141,8 @@ class Cells(Base):
         scores, places, targets = scores[face], places[face], targets[face]
         column, row = ((targets + 1) * 4).long().clamp(0, 7).unbind(-1)
         true = row * 8 + column
-        surprise = F.cross_entropy(scores.transpose(1, 2), true)
-        return 0.1 * surprise + self.penalty((self.at(places, true) - targets).abs()).mean()
+        cross_entropy = F.cross_entropy(scores.transpose(1, 2), true)
+        return 0.1 * cross_entropy + self.penalty((self.at(places, true) - targets).abs()).mean()
 
     @staticmethod
     def at(places, cell):

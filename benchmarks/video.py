@@ -32,15 +32,15 @@ def clip(photo, frames, noise, moving, seed=0):
 
 
 def followed(detector, photo, frames, noise, moving, smooth):
-    """Answers (frames, 68, 2), the true moves (frames, 2), and the median milliseconds of a
+    """Predictions (frames, 68, 2), the true moves (frames, 2), and the median milliseconds of a
     frame."""
-    tracker, answers, places, times = Tracker(detector, smooth=smooth), [], [], []
+    tracker, predictions, places, times = Tracker(detector, smooth=smooth), [], [], []
     for number, (frame, place) in enumerate(clip(photo, frames, noise, moving)):
         start = time.perf_counter()
-        answers.append(tracker(frame, number / RATE)[0].points)
+        predictions.append(tracker(frame, number / RATE)[0].points)
         times.append(1000 * (time.perf_counter() - start))
         places.append(place)
-    return np.array(answers), np.array(places), np.median(times)
+    return np.array(predictions), np.array(places), np.median(times)
 
 
 def main():
@@ -64,13 +64,13 @@ def main():
         still, moving = ([followed(detector, photo, frames, noise, moves, smooth)
                           for smooth in (False, True)]
                          for frames, moves in ((90, 0), (75, 1)))
-        calm = [jitter(answers[SETTLED:]) * unit for answers, _, _ in still]
-        errors = [unit * np.linalg.norm(answers - start - places[:, None], axis=-1).mean()
-                  for answers, places, _ in moving]
-        answers, places, milliseconds = moving[1]
+        calm = [jitter(predictions[SETTLED:]) * unit for predictions, _, _ in still]
+        errors = [unit * np.linalg.norm(predictions - start - places[:, None], axis=-1).mean()
+                  for predictions, places, _ in moving]
+        predictions, places, milliseconds = moving[1]
         print(f"{noise:>6} {calm[0]:>11.2f} {calm[1]:>9.2f} "
               f"{calm[0] / calm[1]:>11.1f}{errors[0]:>19.2f} {errors[1]:>9.2f} "
-              f"{lag(answers, start + places[:, None]):>15.2f} {milliseconds:>11.1f}")
+              f"{lag(predictions, start + places[:, None]):>15.2f} {milliseconds:>11.1f}")
 
 
 if __name__ == "__main__":

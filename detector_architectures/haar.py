@@ -66,7 +66,7 @@ class Detector:
 
     @property
     def fallback(self) -> "Detector | None":
-        """What is asked where this one finds no face that is believed: the small faces of a small
+        """What is asked where this one finds no face that is accepted: the small faces of a small
         photo, then profiles."""
         return type(self)(self.scale_factor, self.min_neighbors,
                           False) if self.portraits else "haar_profile"

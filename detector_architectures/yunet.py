@@ -74,12 +74,12 @@ class Detector:
 
 
 def fetch(addresses: Sequence[str] = ADDRESSES, path: Path = WEIGHTS) -> None:
-    """Fetch the weights from the first address that answers. Raises DataError."""
+    """Fetch the weights from the first address that responds. Raises DataError."""
     reasons = []
     for address in addresses:
         try:
-            with urlopen(address, timeout=60) as answer:
-                data = answer.read(2_000_000)
+            with urlopen(address, timeout=60) as response:
+                data = response.read(2_000_000)
         except (OSError, ValueError) as error:
             reasons.append(f"{address}: {error}")
             continue

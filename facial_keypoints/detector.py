@@ -50,7 +50,7 @@ class KeypointDetector:
     a checkpoint; detector: a detector's name, or an object with its `detect`; runtime: openvino,
     onnx or torch, 'auto' for the fastest that is installed; threads: of the network for one call
     (0: as many as the runtime chooses; a single face gains nothing from a second one);
-    tilted: look for faces tilted up to 45 degrees as well, on turned copies of the photo.
+    tilted: look for faces with a roll of up to 45 degrees as well, on turned copies of the photo.
     Faces whose confidence (the network's, over all points, times their likeness to a head) is below
     `min_confidence` are left out, and so is the less confident of two that lie on one another.
     Where none is left, the detector's `fallback` is asked, if it has one.
@@ -58,9 +58,9 @@ class KeypointDetector:
     detector_architectures/ may).
     """
 
-    # at the most: crops around the answers in the one before, until crop and answers fit; boxes
-    # need not
-    looks = 3
+    # refinement steps at the most: each crops around the prediction of the one before, until crop
+    # and prediction fit
+    refinement_steps = 3
     batch = 64  # faces at once
 
     def __init__(self, net: str | os.PathLike | Model = DEFAULT_NET,
@@ -124,7 +124,7 @@ class KeypointDetector:
         return kept
 
     def search(self, image: np.ndarray, detector: Any) -> tuple[np.ndarray, ...]:
-        """Tight boxes (n, 4) of what a detector finds, and how far each is tilted (n,) in
+        """Tight boxes (n, 4) of what a detector finds, and the roll of each (n,) in
         degrees."""
         # boxes of a detector without one are tight already
         found, fit = [], getattr(detector, "fit", (0, 0, 1, 1))
@@ -142,7 +142,7 @@ class KeypointDetector:
         """Keypoints at given tight boxes (n, 4): one Face a box, in their order, whatever the
         confidence.
 
-        angles (n,): how far the faces are tilted clockwise, in degrees; their crops are turned
+        angles (n,): how far the faces are rotated clockwise, in degrees; their crops are turned
         back.
         """
         boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
@@ -170,7 +170,7 @@ class KeypointDetector:
         """Keypoints (n, 68, 2) and confidence (n, 68) of one face each in n images, in crops that
         fit the prediction before."""
         points, confidence = self.predict_crops(grays, boxes, angles)
-        for _ in range(self.looks - 1):
+        for _ in range(self.refinement_steps - 1):
             better, level = level_boxes(points)
             again = boxes_differ(boxes, better) | (np.abs(angles - level) > 10)
             again &= confidence.mean(1) > MIN_REFINE_CONFIDENCE

@@ -87,7 +87,7 @@ def blur_face(image: np.ndarray, points: np.ndarray) -> None:
     region[:] = (region * (1 - mask) + coarse * mask).round().astype(np.uint8)
 
 
-DRAW_STYLES = {  # of `pipeline.py --draw`, beside points; each draws one face into an image
+DRAW_STYLES = {  # of `pipeline.py --draw`, next to points; each draws one face into an image
     "pose": lambda image, points: draw_axes(image, head_pose(points)),
     "glasses": wear_glasses,
     "blur": blur_face,

@@ -101,7 +101,8 @@ def run_command(main: Callable) -> NoReturn:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         code = 130
-    except BrokenPipeError:  # the reader of answers went away (`--csv - | head`): not worth a word
+    except BrokenPipeError:
+        # the reader of the output has closed it (`--csv - | head`): not worth a word
         if isinstance(sys.stdout, PipeSafeStream):
             sys.stdout.redirect_to_devnull()
         code = 0

@@ -68,7 +68,7 @@ def refuse_overwriting(inputs: Iterable, outputs: Iterable) -> None:
 
 
 def atomic_write(path: str | os.PathLike, data: str | bytes) -> None:
-    """Write `data` (str or bytes) to `path`, whole or not at all. Raises DataError where it cannot
+    """Write `data` (str or bytes) to `path`, atomically. Raises DataError where it cannot
     be written."""
     with atomic_open(path) as file:
         file.write(data.encode() if isinstance(data, str) else data)
@@ -84,7 +84,7 @@ def csv_text(columns: Sequence[str], rows: Iterable[dict], header: bool = True) 
     return text.getvalue()
 
 
-# what spoiled JSON can end in
+# what corrupted JSON can end in
 PARSE_ERRORS = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
 
 

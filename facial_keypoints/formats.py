@@ -27,7 +27,7 @@ CSV_COLUMNS = ["name", "left", "top", "width", "height", "confidence",
 
 
 def csv_header() -> str:
-    """First line of the CSV of answers."""
+    """First line of the CSV of predictions."""
     return ",".join(CSV_COLUMNS) + "\n"
 
 
@@ -85,7 +85,7 @@ def read_json(path: str | os.PathLike) -> list[dict]:
 
 
 class CsvWriter:
-    """The CSV of answers in an open binary file."""
+    """The CSV of predictions in an open binary file."""
 
     def __init__(self, file: BinaryIO):
         self.file = file

@@ -147,7 +147,7 @@ def mean_head() -> np.ndarray:
 
 
 def roll_angle(points: np.ndarray) -> np.ndarray:
-    """Keypoints (…, 68, 2) -> how far faces are tilted clockwise in degrees (…): the rotation that
+    """Keypoints (…, 68, 2) -> how far faces are rotated clockwise in degrees (…): the rotation that
     fits `head` best."""
     points = np.asarray(points, np.float64)
     points = points - points.mean(-2, keepdims=True)

@@ -92,7 +92,7 @@ def files_below(folder: str | os.PathLike[str],
     """Paths of what lies in a folder and its folders and ends so, in order. Raises DataError for
     one that cannot be listed.
 
-    Links to nowhere and pipes are among them: whoever reads them is told.
+    Broken links and pipes are included, so that reading them reports an error.
     """
     def refuse(error):
         raise DataError(f"{error.filename}: cannot be listed ({error.strerror})")

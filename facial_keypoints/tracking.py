@@ -73,7 +73,8 @@ class Track:
     face: Face
     filter: OneEuroFilter = field(default_factory=OneEuroFilter)
     missed: int = 0
-    # where the next look begins; it stays while it fits, else answers would drift with their crops
+    # where the next look begins; it stays while it fits, else predictions would drift with their
+    # crops
     box: np.ndarray | None = None
 
 

@@ -6,7 +6,7 @@ from torch import nn
 
 
 class Block(nn.Module):
-    """Two 3×3 convolutions beside a shortcut (He, Zhang, Ren, Sun, CVPR 2016)."""
+    """Two 3×3 convolutions next to a shortcut (He, Zhang, Ren, Sun, CVPR 2016)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()

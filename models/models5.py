@@ -11,7 +11,7 @@ LEAST = 0.042  # the spread of a point that is certain
 
 
 class Block(nn.Module):
-    """Two 3×3 convolutions beside a shortcut (He, Zhang, Ren, Sun, CVPR 2016)."""
+    """Two 3×3 convolutions next to a shortcut (He, Zhang, Ren, Sun, CVPR 2016)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
@@ -33,7 +33,7 @@ class Net(nn.Module):
 
     # share of training crops without a face, from which the distributions learn to say so
     empty = 0.06
-    # standard deviation of a label in targets: about half a cell of the lattice that labels lie on
+    # standard deviation of a label in targets: about half a cell of the grid that labels lie on
     label_width = 0.03
     # The spread above the least at which confidence is a half, and how sharply it falls; by
     # benchmarks/confidence.py.
@@ -57,7 +57,7 @@ class Net(nn.Module):
         self.stages = nn.Sequential(*stages)
         self.maps = nn.Conv2d(inputs, 4 * 68, 1)  # four maps a point
         self.mix = nn.Sequential(nn.Linear(4 * grid * grid, features), nn.ReLU(inplace=True))
-        # each point hears the others: a hidden one is told by the rest
+        # the points are linked: the others locate an occluded one
         self.points = nn.Linear(68, 68)
         self.axes = nn.Linear(features, 2 * BINS)
         self.register_buffer("places", torch.linspace(-REACH, REACH, BINS), persistent=False)
@@ -86,7 +86,7 @@ class Net(nn.Module):
         face = ~targets.isnan().flatten(1).any(1)
         mean, variance = self.moments(logits[face])
         distance = (mean - targets[face]).abs() * self.scale(variance.detach())
-        return 0.1 * self.surprise(logits, targets) + self.penalty(distance).sum() / max(
+        return 0.1 * self.cross_entropy(logits, targets) + self.penalty(distance).sum() / max(
             distance.numel(), 1
         )
 
@@ -104,7 +104,7 @@ class Net(nn.Module):
         """
         return (self.label_width**2 / variance.clamp_min(1e-4)) ** 0.25
 
-    def surprise(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def cross_entropy(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Cross-entropy of the distributions with labels of `label_width`."""
         wanted = (-0.5 * ((targets[...,
                                    None] - self.places) / self.label_width).square()).softmax(-1)

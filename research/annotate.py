@@ -45,7 +45,7 @@ def list_names(places: Sequence[str]) -> Iterator[str]:
     """Folders, globs, photos, .txt lists of those, and addresses (s3://, gs://, http://) -> names,
     each once.
 
-    Files are told by their whole path, so that a second call, from another folder or another
+    Files are identified by their whole path, so that a second call, from another folder or another
     machine, knows them again.
     """
     seen = set()
@@ -57,7 +57,7 @@ def list_names(places: Sequence[str]) -> Iterator[str]:
 
 
 def names_in(place: str, listed: bool = False) -> Iterator[str]:
-    """The photos of one place, sorted. What a list names and is not there is told when it is
+    """The photos of one place, sorted. What a list names and is not there is reported when it is
     read."""
     if "://" in place:
         yield from names_at(place, listed)
@@ -79,7 +79,7 @@ def names_in(place: str, listed: bool = False) -> Iterator[str]:
 
 def is_photo(name: str) -> bool:
     """True for names and addresses that end as pictures do."""
-    with contextlib.suppress(ValueError):  # no address at all: it is told when it is read
+    with contextlib.suppress(ValueError):  # no address at all: it is reported when it is read
         name = urlsplit(name).path if "://" in name else name
     return Path(name).suffix.lower() in IMAGE_ENDINGS
 
@@ -166,7 +166,7 @@ def schema(pyarrow: Any) -> Any:
 
 def write_chunk(out: Path, names: Sequence[str], rows: list[dict], bad: list,
                 settings: dict) -> None:
-    """Write a chunk's file whole or not at all; in its footer: which photos it is of, and which
+    """Write a chunk's file atomically; in its footer: which photos it is of, and which
     could not be read."""
     import pyarrow
     import pyarrow.parquet
@@ -187,24 +187,24 @@ def legible(name: str) -> str:
 
 
 def done_before(out: Path, settings: dict) -> set[str]:
-    """Names of the photos that the files in a folder have an answer for. Raises UsageError for
+    """Names of the photos that the files in a folder annotate. Raises UsageError for
     other settings.
 
     Photos that could not be read are tried again: a disk or a network may have been away.
     """
     names = set()
     for path in sorted(out.glob("part-*.parquet")):
-        before, answered = footer_of(path)
+        before, annotated = footer_of(path)
         if before != settings:
             raise UsageError(f"{path} was made with {json.dumps(before)}; give the same, or "
                              "another --out")
-        names |= answered
+        names |= annotated
     return names
 
 
 def footer_of(path: Path) -> tuple[dict, set[str]]:
-    """What a file says of itself: the settings it was made with, and the names that it has an
-    answer for. Raises DataError."""
+    """What a file says of itself: the settings it was made with, and the names that it
+    annotates. Raises DataError."""
     import pyarrow
     import pyarrow.parquet
 
@@ -304,19 +304,19 @@ def on_cluster(chunks: Iterable[list[str]], arguments: tuple,
     from research.dask_cluster import map_on_cluster
 
     given_up = []
-    for chunk, answer, problem in map_on_cluster(scheduler, "research.annotate.annotate_chunk",
+    for chunk, result, problem in map_on_cluster(scheduler, "research.annotate.annotate_chunk",
                                                  chunks, *arguments):
         if problem and not problem.startswith("KilledWorker"):
             raise DataError(f"{scheduler}: a worker could not begin: {problem}")
         if problem:
             given_up.append(chunk)
         else:
-            yield (chunk, *answer)
+            yield (chunk, *result)
     # one by one: a death counts against all that its worker had
     for name in itertools.chain.from_iterable(given_up):
-        for chunk, answer, _ in map_on_cluster(scheduler, "research.annotate.annotate_chunk",
+        for chunk, result, _ in map_on_cluster(scheduler, "research.annotate.annotate_chunk",
                                                [[name]], *arguments):
-            yield (chunk, *(answer or ([], {name: DIED})))
+            yield (chunk, *(result or ([], {name: DIED})))
 
 
 def main() -> int:
@@ -352,7 +352,7 @@ def main() -> int:
     settings = {"net": str(net), "detector": options.detector,
                 "min_confidence": options.min_confidence}
     arguments = tuple(settings.values())
-    detector_of(*arguments)  # a wrong name is told now
+    detector_of(*arguments)  # a wrong name is reported now
     # a name may get new ones
     settings["weights"] = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
     with lock_folder(options.out):
@@ -382,7 +382,8 @@ def annotate(options: argparse.Namespace, arguments: tuple, settings: dict) -> i
     for name, reason in bad.items():
         print(f"failed: {reason if name in reason else f'{name}: {reason}'}", file=sys.stderr)
     if bad:
-        print(f"{len(bad)} photos have no answer; the next call tries them again", file=sys.stderr)
+        print(f"{len(bad)} photos could not be annotated; the next call tries them again",
+              file=sys.stderr)
     return 1 if bad else 0
 
 

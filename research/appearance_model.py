@@ -236,7 +236,7 @@ def load_model(path: str | Path = MODEL) -> dict:
     """The stored model as a dictionary of float32 arrays. Raises DataError that names the file."""
     cure = "git checkout brings it back, python -m research.build_appearance_model makes it anew"
     if not Path(path).exists():
-        raise DataError(f"{path}: the model of drawn faces is missing; {cure}")
+        raise DataError(f"{path}: the model of synthetic faces is missing; {cure}")
     try:
         with np.load(path) as stored:
             arrays = {key: stored[key] for key in stored.files}
@@ -248,7 +248,7 @@ def load_model(path: str | Path = MODEL) -> dict:
     except Exception as error:
         # a damaged archive of arrays can raise anything; it is never unpickled
         raise DataError(
-            f"{path}: not a model of drawn faces ({type(error).__name__}); {cure}"
+            f"{path}: not a model of synthetic faces ({type(error).__name__}); {cure}"
         ) from None
 
 
@@ -275,7 +275,7 @@ def nearest(a: np.ndarray, b: np.ndarray, same: Callable | None = None,
 
 def privacy(model: dict, coefficients: np.ndarray, people: np.ndarray, draws: int = 4000,
             seed: int = 0) -> None:
-    """Print how far drawn faces stay from training faces, against how far people are from one
+    """Print how far synthetic faces stay from training faces, against how far people are from one
     another."""
     rng = np.random.default_rng(seed)
     drawn = limited(sum(rng.standard_normal((draws, len(model[k]))) @ model[k].T
@@ -286,7 +286,8 @@ def privacy(model: dict, coefficients: np.ndarray, people: np.ndarray, draws: in
                                       lambda i: names[i][:, None] == names[None]), 1)
     print("first percentile of the distance, in standard deviations of the "
           f"{coefficients.shape[1]} coefficients:\n"
-          f"  drawn face to the nearest training face         {to_training:.2f}\n"
+          f"  synthetic face to the nearest training face         {to_training:.2f}\n"
           f"  training face to the nearest of another person  {to_others:.2f}")
     if to_training < to_others:
-        raise DataError("drawn faces come closer to training faces than people do to one another")
+        raise DataError("synthetic faces come closer to training faces than people do to one "
+                        "another")

@@ -32,7 +32,7 @@ def to_builtins(value: Any) -> Any:
 
 def save_checkpoint(path: str | Path, net: str, state_dict: dict, params: dict, metrics: dict,
                     data: dict, half: bool = False, **more: object) -> None:
-    """Write a checkpoint whole or not at all. `half=True` stores weights as fp16, for files that
+    """Write a checkpoint atomically. `half=True` stores weights as fp16, for files that
     are shipped."""
     state = {k: (v.half() if half and v.is_floating_point() else v).cpu().clone() for k,
              v in state_dict.items()}

@@ -22,13 +22,13 @@ def connect(address: str) -> Any:
     try:
         return distributed.Client(address, timeout=10)
     except (TimeoutError, OSError, ValueError) as error:
-        raise DataError(f"{address}: no Dask scheduler answers there "
+        raise DataError(f"{address}: no Dask scheduler responds there "
                         f"({str(error) or type(error).__name__})") from None
 
 
 def map_on_cluster(address: str, function: str, items: Iterable,
                    *arguments: object) -> Iterator[tuple]:
-    """(item, answer, '') as they come, or (item, None, what went wrong); items may be endless.
+    """(item, result, '') as they come, or (item, None, what went wrong); items may be endless.
 
     function: 'MODULE.NAME' of this project, called as function(item, *arguments). No more is sent
     at once than keeps the workers busy. What a dead worker had is done again elsewhere; Dask gives
@@ -65,12 +65,12 @@ def map_on_cluster(address: str, function: str, items: Iterable,
         for future in ready:
             item = waiting.pop(future.key)
             try:
-                answer, problem = future.result(), ""
+                result, problem = future.result(), ""
             except CancelledError:
                 raise DataError(f"{address}: the Dask scheduler went away; call again, and what is "
                                 "done stays done") from None
             except Exception as error:  # whatever the work, or Dask, has to say
-                answer, problem = None, f"{type(error).__name__}: {error}"
-            yield item, answer, problem
+                result, problem = None, f"{type(error).__name__}: {error}"
+            yield item, result, problem
             for more in send(room()):
                 ready.add(more)

@@ -16,7 +16,7 @@ LABELS = ("corrected", "published")
 
 
 def load_frames(data: str = "sample", labels: str = "corrected") -> Frames:
-    """Load a data set: 'sample' (drawn faces), 'official', or the path of a folder or zip ->
+    """Load a data set: 'sample' (synthetic faces), 'official', or the path of a folder or zip ->
     Frames.
 
     `labels='corrected'` takes the known shift out of the official labels; other data sets have none

@@ -121,7 +121,7 @@ class PeerFailureHandler:
     """A context in which the end of another process becomes one line that says what to do.
 
     A survivor learns of it by an error from its connection, or by the SIGTERM that the launcher
-    sends to the rest. That is answered by a thread, since the main one may be waiting in a library
+    sends to the rest. A thread handles it, since the main one may be waiting in a library
     for what never comes.
     """
 
@@ -133,16 +133,16 @@ class PeerFailureHandler:
 
     def __enter__(self):
         if self.team.world > 1 and threading.current_thread() is threading.main_thread():
-            told, tell = os.pipe()
+            reported, tell = os.pipe()
             os.set_blocking(tell, False)
             signal.signal(signal.SIGTERM, lambda *_: None)
             # written to whatever the main thread is doing
             signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
-            threading.Thread(target=self.wait, args=(told,), daemon=True).start()
+            threading.Thread(target=self.wait, args=(reported,), daemon=True).start()
         return self
 
-    def wait(self, told: Any) -> None:
-        while os.read(told, 1)[0] != signal.SIGTERM:
+    def wait(self, reported: Any) -> None:
+        while os.read(reported, 1)[0] != signal.SIGTERM:
             pass
         print(f"error: {self.line}", file=sys.stderr, flush=True)
         os._exit(1)
@@ -170,8 +170,8 @@ class TimedLoader:
 
 
 class LossModule(torch.nn.Module):
-    """A network's loss as a module's answer, for that is where gradients of several processes
-    meet."""
+    """A network's loss as the output of a module, because that is where gradients of several
+    processes meet."""
 
     def __init__(self, net: torch.nn.Module, loss: Callable):
         super().__init__()

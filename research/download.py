@@ -16,7 +16,7 @@ from facial_keypoints.errors import DataError
 
 def download(addresses: Sequence[str], target: Path, check: Callable[[Path], None], what: str,
              otherwise: str) -> None:
-    """Fetch `target` from the first address that answers; go on where a broken download stopped;
+    """Fetch `target` from the first address that responds; go on where a broken download stopped;
     check; rename.
 
     Raises DataError that says what could not be had and what to do `otherwise`.
@@ -39,7 +39,7 @@ def download(addresses: Sequence[str], target: Path, check: Callable[[Path], Non
 def fetch_one_of(addresses: Sequence[str], target: Path, check: Callable[[Path], None], what: str,
                  otherwise: str) -> None:
     """What `download` does once no other process does the same."""
-    told = []
+    reported = []
     for number, address in enumerate(addresses):
         part = target.with_name(
             f"{target.name}.{hashlib.sha256(address.encode()).hexdigest()[:8]}.part"
@@ -55,8 +55,8 @@ def fetch_one_of(addresses: Sequence[str], target: Path, check: Callable[[Path],
             os.replace(part, target)
             return
         except (URLError, OSError, HTTPException, DataError) as error:
-            told.append(f"  {number + 1}. {address}\n     {error}")
-    raise DataError(f"{what} could not be downloaded:\n" + "\n".join(told) + f"\n{otherwise} "
+            reported.append(f"  {number + 1}. {address}\n     {error}")
+    raise DataError(f"{what} could not be downloaded:\n" + "\n".join(reported) + f"\n{otherwise} "
                     "What was fetched so far is kept and the next try goes on from there.")
 
 
@@ -64,21 +64,21 @@ def _fetch(address, part, timeout=60):
     have = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": "facial-keypoints", **({"Range": f"bytes={have}-"} if have else {})}
     try:
-        answer = urlopen(Request(address, headers=headers), timeout=timeout)
+        response = urlopen(Request(address, headers=headers), timeout=timeout)
     except URLError as error:
         if getattr(error, "code", None) == 416:  # nothing is left to fetch: the part is whole
             return
         raise
-    with answer:
-        if have and answer.status != 206:  # the server does not resume: begin again
+    with response:
+        if have and response.status != 206:  # the server does not resume: begin again
             have = 0
-        length = answer.headers.get("Content-Length") or ""
+        length = response.headers.get("Content-Length") or ""
         total = have + int(length) if length.isdecimal() else 0  # 0: the server does not say
         with open(part, "ab" if have else "wb") as file, tqdm(
             total=total or None, initial=have, unit="B", unit_scale=True,
             desc=part.name.split(".zip")[0]
         ) as bar:
-            while block := answer.read(1 << 16):
+            while block := response.read(1 << 16):
                 file.write(block)
                 bar.update(len(block))
             file.flush()

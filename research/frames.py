@@ -236,11 +236,11 @@ def person_of(name: str) -> str:
 
 
 def load_folder(path: str | Path, data: str | None = None) -> "Frames":
-    """Frames of a folder or zip: official layout, annotations.csv beside images/, or images with
+    """Frames of a folder or zip: official layout, annotations.csv next to images/, or images with
     .pts files."""
     store = Store(path)
     inside = store.names()
-    # what a killed call left, and what systems put beside
+    # what a killed call left, and what systems put next to
     seen = [name for name in inside if not name.startswith(".")]
     if not store.is_zip and seen and all(name.endswith(".zip") and "/" not in name
                                          for name in seen):
@@ -307,7 +307,7 @@ def _load_pts(store, inside, data):
     for file in files:
         stem = file[: -len(".pts")]
         if stem not in images:
-            raise DataError(f"{store.path}: no image beside {file}")
+            raise DataError(f"{store.path}: no image next to {file}")
         # A folder named train… is the training side; with no such folder the whole set is for
         # testing.
         side = "training" if re.match(r"train", file, re.I) else "test"

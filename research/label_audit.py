@@ -7,10 +7,10 @@ from research.frames import Frames
 from research.metrics import point_errors
 
 
-def residual_shift(points: np.ndarray, answers: np.ndarray) -> np.ndarray:
-    """Mean offset (n, 2) of labels from answers over the 68 points of each face, in the same
+def residual_shift(points: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+    """Mean offset (n, 2) of labels from predictions over the 68 points of each face, in the same
     units."""
-    return (points - answers).mean(1)
+    return (points - predictions).mean(1)
 
 
 def fit_shift(offset: np.ndarray, length: np.ndarray, draws: int = 1000,
@@ -31,20 +31,20 @@ def fit_shift(offset: np.ndarray, length: np.ndarray, draws: int = 1000,
 
 
 def periodogram(values: np.ndarray, pitch: np.ndarray) -> np.ndarray:
-    """How strongly numbers (m,) lie on a lattice of each pitch (k,): |mean of exp(2πi value /
+    """How strongly numbers (m,) lie on a grid of each pitch (k,): |mean of exp(2πi value /
     pitch)|, 0 … 1."""
     return np.abs(np.exp(2j * np.pi * values[:, None] / pitch).mean(0))
 
 
 def grid_pitch(values: np.ndarray, lowest: float = 1.5, highest: float = 9.0,
                steps: int = 400) -> tuple[float, float]:
-    """Pitch of the lattice that numbers (m,) lie on, and how strongly: 0 no lattice, 1 all on it.
+    """Pitch of the grid that numbers (m,) lie on, and how strongly: 0 no grid, 1 all on it.
 
     The largest peak of the periodogram. Whole pixels make a peak at 1 px, below `lowest`.
     """
     pitch = np.geomspace(lowest, highest, steps)
     strength = periodogram(values, pitch)
-    # a lattice is one of half its pitch as well: the widest is meant
+    # a grid is one of half its pitch as well: the widest is meant
     high = strength >= 0.9 * strength.max()
     last = np.flatnonzero(high)[-1]
     first = last - np.argmin(high[last::-1]) + 1 if not high[:last].all() else 0
@@ -53,7 +53,7 @@ def grid_pitch(values: np.ndarray, lowest: float = 1.5, highest: float = 9.0,
 
 
 def quantization_grid(points: np.ndarray) -> np.ndarray:
-    """Pitch in % of the inter-ocular distance and strength (n, 2) of each face's lattice, from x
+    """Pitch in % of the inter-ocular distance and strength (n, 2) of each face's grid, from x
     and y alike."""
     rows, length = [], inter_ocular(points)
     for face, unit in zip(points, length, strict=True):
@@ -83,9 +83,9 @@ def lower_bounds(points: np.ndarray, pitch_share: float, seed: int = 0) -> dict[
             "both": point_errors(np.round(cells), truth).mean()}
 
 
-def trusted(frames: Frames, offset: np.ndarray, answers: np.ndarray,
+def trusted(frames: Frames, offset: np.ndarray, predictions: np.ndarray,
             limit: float = 15) -> np.ndarray:
     """(n,) True for faces that the network finds to within `limit` % once the mean offset is taken
     out; half at least."""
-    errors = point_errors(answers + offset.mean(0), frames.points).mean(1)
+    errors = point_errors(predictions + offset.mean(0), frames.points).mean(1)
     return errors <= max(limit, np.median(errors))

@@ -36,8 +36,8 @@ def predicted_label_shift(points: np.ndarray, trained: dict) -> np.ndarray:
 
 
 def match_label_convention(frames: Frames, points: np.ndarray, trained: dict) -> np.ndarray:
-    """Answers as these labels would have them: the known shift is added for the official labels as
-    published.
+    """Predictions as these labels would have them: the known shift is added for the official labels
+    as published.
 
     `trained` is a checkpoint's `data`: what a network that learned published labels holds of the
     shift is taken out.

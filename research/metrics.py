@@ -15,10 +15,10 @@ def jitter(points: np.ndarray) -> float:
 
 
 def lag(points: np.ndarray, truth: np.ndarray, most: int = 6) -> float:
-    """By how many frames answers (t, n, 2) follow the truth (t, n, 2) late: where their mean
+    """By how many frames predictions (t, n, 2) follow the truth (t, n, 2) late: where their mean
     difference is least."""
-    answers, truth = (np.asarray(p, np.float64).mean(1) for p in (points, truth))
-    answers, truth = answers - answers.mean(0), truth - truth.mean(0)
+    predictions, truth = (np.asarray(p, np.float64).mean(1) for p in (points, truth))
+    predictions, truth = predictions - predictions.mean(0), truth - truth.mean(0)
     times, delays = np.arange(len(truth)), np.linspace(0, most, 20 * most + 1)
     rows = times >= most
 
@@ -26,7 +26,7 @@ def lag(points: np.ndarray, truth: np.ndarray, most: int = 6) -> float:
         return np.stack([np.interp(times[rows] - delay, times, truth[:, axis]) for axis in (0, 1)],
                         1)
 
-    errors = [np.square(late_by(delay) - answers[rows]).mean() for delay in delays]
+    errors = [np.square(late_by(delay) - predictions[rows]).mean() for delay in delays]
     return float(delays[int(np.argmin(errors))])
 
 
@@ -56,9 +56,10 @@ def point_errors(points: np.ndarray, truth: np.ndarray,
     """Keypoints (n, 68, 2), any one unit -> error of each point (n, 68) in % of the normalizer."""
     points, truth = np.asarray(points, np.float64), np.asarray(truth, np.float64)
     if points.shape != truth.shape:
-        raise ValueError(f"answers {points.shape} and truth {truth.shape} differ in shape")
+        raise ValueError(f"predictions {points.shape} and truth {truth.shape} differ in shape")
     if not np.isfinite(points).all():
-        raise DataError(f"face {int(np.argmin(np.isfinite(points).all((1, 2))))} has answers that "
+        raise DataError(f"face {int(np.argmin(np.isfinite(points).all((1, 2))))} has predictions "
+                        "that "
                         "are no numbers")
     length = normalizer_length(truth, normalizer)
     if not (length > 0).all():
@@ -108,7 +109,7 @@ def bootstrap(values: np.ndarray, groups: np.ndarray | None = None, draws: int =
 
 def summarize(points: np.ndarray, truth: np.ndarray, people: np.ndarray | None = None,
               normalizer: str = "outer-eyes") -> dict:
-    """All metrics of answers (n, 68, 2) against the truth as a dictionary; percentages as
+    """All metrics of predictions (n, 68, 2) against the truth as a dictionary; percentages as
     numbers."""
     errors = point_errors(points, truth, normalizer)
     nme = errors.mean(1)
@@ -126,7 +127,7 @@ def summarize(points: np.ndarray, truth: np.ndarray, people: np.ndarray | None =
 
 def mean_shape(training: Frames) -> np.ndarray:
     """Mean targets (68, 2) of training frames in their crops: what a network that ignores its input
-    would answer."""
+    would prediction."""
     return to_targets(training.points, crop_matrices(training.points), 1).mean(0)
 
 
@@ -136,7 +137,7 @@ def crop_matrices(points: np.ndarray, side: int = 1) -> np.ndarray:
     return np.stack([crop_matrix(box, side) for box in tight_box(points)])
 
 
-def rounding_floor(truth: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Answers that are the truth up to a whole pixel, which is what a perfect network scores on
+def rounding_bound(truth: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Predictions that are the truth up to a whole pixel, which is what a perfect network scores on
     rounded labels."""
     return truth + np.random.default_rng(seed).uniform(-0.5, 0.5, truth.shape).astype(np.float32)

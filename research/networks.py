@@ -122,7 +122,7 @@ def channels_last(net: torch.nn.Module, device: str | torch.device) -> torch.nn.
 
 def predict_targets(net: torch.nn.Module, images: torch.Tensor | np.ndarray) -> torch.Tensor:
     """Crops (n, 1, side, side) float32 in [0, 1] -> targets (n, 68, 2) float32 on the CPU: the
-    plain answer."""
+    plain prediction."""
     with torch.inference_mode():
         net.eval()
         images = torch.as_tensor(images).to(next(net.parameters()).device)
@@ -145,11 +145,11 @@ def predict(net: torch.nn.Module,
 
 def forward_with_confidence(net: torch.nn.Module,
                             images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """What `predict` answers, as a graph that can be traced and exported.
+    """The result of `predict`, as a graph that can be traced and exported.
 
     A network without `predict` of its own is asked twice, the second time about the mirrored crop:
-    where the two answers differ it does not know. Confidence falls to 1/e at a difference of 10 %
-    of the inter-ocular distance.
+    where the two predictions differ it does not know. Confidence falls to 1/e at a difference of 10
+    % of the inter-ocular distance.
     """
     own: Any = getattr(net, "predict", None)
     if own:

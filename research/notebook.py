@@ -91,7 +91,7 @@ def pick(draw: Callable, **choices: Sequence) -> None:
     """Call draw(name=value, …) with one value of each list of choices, chosen in menus.
 
     A choice is a value or a pair (label, value). The menus hold labels only: ipywidgets compares
-    options with `==`, which has no single answer for arrays. Without widgets, draw is called once
+    options with `==`, which has no single result for arrays. Without widgets, draw is called once
     with the first choices.
     """
     values = {name: {str(label): value for label, value in map(labeled, options)} for name,

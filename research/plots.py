@@ -101,7 +101,8 @@ def legend_of_errors(figure: Figure) -> None:
 
 
 def numbered_points(shape: np.ndarray, width: float = 10) -> None:
-    """The order of the keypoints: a shape (68, 2) with numbers, and its lips enlarged beside it."""
+    """The order of the keypoints: a shape (68, 2) with numbers, and its lips enlarged next to
+    it."""
     figure, axes = plt.subplots(1, 2, figsize=(width, 0.62 * width), layout="constrained",
                                 width_ratios=(1.5, 1))
     lips = {"outer lips", "inner lips"}
@@ -220,7 +221,7 @@ def error_curves(errors: dict[str, np.ndarray], limit: float = 20) -> None:
 
 
 def errors_on_face(shape: np.ndarray, errors: np.ndarray) -> None:
-    """Mean error of each point (68,) as discs on a shape (68, 2), beside bars of the regions."""
+    """Mean error of each point (68,) as discs on a shape (68, 2), next to bars of the regions."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained",
                                          width_ratios=(1, 1.3))
     for rows, closed, _ in PARTS.values():
@@ -292,9 +293,9 @@ def accuracy_against_time(points: dict[str, Sequence[float]], title: str = "",
                                                        (BLUE, ORANGE, GREEN, PURPLE, SKY, RED) * 3,
                                                         strict=False):
         axis.errorbar(time, error, [[error - low], [high - error]], fmt="o", color=color, capsize=3)
-        beside = times[(times > time) & (abs(errors - error) < 0.1 * np.ptp(errors))]
+        right_of = times[(times > time) & (abs(errors - error) < 0.1 * np.ptp(errors))]
         # to the next point: a name goes to the left of a near one, below another
-        room = beside.min(initial=np.inf) / time
+        room = right_of.min(initial=np.inf) / time
         align, right, up = (
             ("right", -7, 4) if room < 1.15 else ("left", 7, -12) if room < 1.25 else ("left", 7, 4)
         )
@@ -349,8 +350,8 @@ def gray_tiles(tiles: Sequence[np.ndarray], columns: int = 8, title: str | None 
 
 def heat_on(images: Sequence[np.ndarray], heats: Sequence[np.ndarray], points: Sequence[np.ndarray],
             titles: Sequence[str] | None = None, width: float = 10) -> None:
-    """Gray pictures (h, w) with a heat (h, w) over each and one point (2,) marked: what an answer
-    looks at."""
+    """Gray pictures (h, w) with a heat (h, w) over each and one point (2,) marked: what a
+    prediction depends on."""
     figure, axes = plt.subplots(1, len(images), figsize=(width, width / len(images) + 0.4),
                                 layout="constrained", squeeze=False)
     for axis, image, heat, point, title in zip(axes.flat, images, heats, points,
@@ -363,9 +364,9 @@ def heat_on(images: Sequence[np.ndarray], heats: Sequence[np.ndarray], points: S
 
 
 def label_shift(length: np.ndarray, offset: np.ndarray, fit: Sequence[float],
-                put_in: Sequence[float] | None = None, pixels: float = 12) -> None:
+                added: Sequence[float] | None = None, pixels: float = 12) -> None:
     """Offsets (n,) of labels against inter-ocular distances (n,), the line `fit` = (px, share), and
-    the one put in."""
+    the one that was added."""
     figure, axis = plt.subplots(figsize=(8, 3.4), layout="constrained")
     axis.scatter(length, offset, s=4, color="lightgray", label="one face")
     for group in np.array_split(np.argsort(length), 8):
@@ -374,12 +375,12 @@ def label_shift(length: np.ndarray, offset: np.ndarray, fit: Sequence[float],
                       fmt="o", color=BLUE, capsize=2)
     ends = np.array([length.min(), length.max()])
     axis.plot(ends, fit[0] + fit[1] * ends, color=BLUE,
-              label=f"found: {fit[0]:.1f} px + {100 * fit[1]:.1f} %")
-    if put_in is not None:
-        axis.plot(ends, put_in[0] + put_in[1] * ends, color=RED, linestyle="--",
-                  label=f"put in: {put_in[0]:.1f} px + {100 * put_in[1]:.1f} %")
+              label=f"measured: {fit[0]:.1f} px + {100 * fit[1]:.1f} %")
+    if added is not None:
+        axis.plot(ends, added[0] + added[1] * ends, color=RED, linestyle="--",
+                  label=f"added: {added[0]:.1f} px + {100 * added[1]:.1f} %")
     axis.axhline(0, color="gray", linewidth=0.8, linestyle=":")
-    axis.set(xlabel="inter-ocular distance in px", ylabel="label minus answer in x, px",
+    axis.set(xlabel="inter-ocular distance in px", ylabel="label minus prediction in x, px",
              ylim=(-pixels / 2, pixels))
     axis.legend(frameon=False, loc="upper left")
     tidy(axis)
@@ -391,7 +392,7 @@ def periodograms(pitch: np.ndarray, strengths: dict[str, np.ndarray]) -> None:
     figure, axis = plt.subplots(figsize=(8, 2.8), layout="constrained")
     for (name, strength), color in zip(strengths.items(), (SKY, ORANGE, GREEN), strict=False):
         axis.plot(pitch, strength, color=color, label=name)
-    axis.set(xlabel="pitch of the lattice in px", ylabel="strength", ylim=(0, 1.05))
+    axis.set(xlabel="cell size in px", ylabel="strength", ylim=(0, 1.05))
     axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     tidy(axis)
     plt.show()

@@ -10,8 +10,9 @@ from facial_keypoints.files import atomic_write
 
 PUBLISHED = SAVED_MODELS / "results.csv"
 COLUMNS = {"weights": "weights", "split": "split", "labels": "labels", "nme": "NME %",
-           "nme_own": "own crops",
-           "fr8": "FR@8 %", "auc8": "AUC@8", "parameters": "parameters", "ms_per_face": "ms a face",
+           "nme_own": "self-predicted crops",
+           "fr8": "FR@8 %", "auc8": "AUC@8", "parameters": "parameters",
+           "ms_per_face": "ms per face",
            "training_minutes": "training min"}
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto;
@@ -82,7 +83,7 @@ def read_rows(path: str | Path | None) -> list[dict]:
 
 def write(out: Path, seconds: dict[Path, float], parameters: dict,
           row_path: str | Path | None = None) -> Path:
-    """Write OUT/index.html for executed notebooks {path: seconds}, whose pages lie beside them ->
+    """Write OUT/index.html for executed notebooks {path: seconds}, whose pages lie next to them ->
     its path.
 
     row_path: the row of results that notebook 2 left.

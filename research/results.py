@@ -86,9 +86,9 @@ def read_results(path: str | Path = PUBLISHED) -> list[dict]:
 
 def markdown_table(rows: Sequence[dict]) -> str:
     """Rows -> a Markdown table."""
-    heads = ("weights", "split", "labels", "NME %", "95 % interval", "own crops", "FR@8 %", "AUC@8",
-             "parameters", "ms a face",
-             "training min")
+    heads = ("weights", "split", "labels", "NME %", "95 % interval", "self-predicted crops",
+             "FR@8 %",
+             "AUC@8", "parameters", "ms per face", "training min")
     lines = [f"| {' | '.join(heads)} |", "| --- | --- | --- |" + " ---: |" * (len(heads) - 3)]
     for r in rows:
         n = {name: float(r[name])
@@ -108,9 +108,8 @@ def summary_table(rows: Sequence[dict]) -> str:
     of = {(r["net"], r["split"]): r for r in rows if r["labels"] == "published"}
     nets = sorted({net for net, _ in of},
                   key=lambda net: min(float(of[net, s]["nme"]) for s in SPLITS if (net, s) in of))
-    heads = ("network", "NME %, official split", "in its own crops", "people it never saw",
-             "faces above 8 %", "parameters",
-             "ms a face")
+    heads = ("network", "NME %", "self-predicted crops", "unseen people", "NME above 8 %",
+             "parameters", "ms per face")
     lines = [f"| {' | '.join(heads)} |", "| --- |" + " ---: |" * (len(heads) - 1)]
     for net in nets:
         official, person = (of.get((net, split), {}) for split in SPLITS)

@@ -214,7 +214,7 @@ def run_all(notebook: Path, runs: dict[str, dict], out: Path, workers: int, thre
     if scheduler:
         from research.dask_cluster import map_on_cluster
 
-        ended = ((work[0], problem or answer) for work, answer, problem in
+        ended = ((work[0], problem or result) for work, result, problem in
                  map_on_cluster(scheduler, "research.sweep.run_titled", runs.items(), str(notebook),
                                 str(out), threads))
     else:

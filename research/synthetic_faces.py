@@ -23,7 +23,7 @@ from research.appearance_model import (
     CHROMA, FACE, SHAPE_MODES, SIDE, limited, load_model,
 )
 
-VERSION = 1  # of the drawn set; part of the name in the cache
+VERSION = 1  # of the synthetic set; part of the name in the cache
 VIDEOS, FRAMES = 2, 4  # per person; the last frame of each video is its test frame
 
 
@@ -88,8 +88,8 @@ def masks() -> np.ndarray:
 def place_face(image: np.ndarray, model: dict, coefficients: np.ndarray, light: np.ndarray,
                scale: float, angle: float, center: np.ndarray, rng: np.random.Generator,
                scene: np.ndarray | None = None) -> np.ndarray:
-    """Paint one drawn face into a float32 RGB image (changed in place) -> its keypoints (68, 2) in
-    pixels, exact.
+    """Paint one synthetic face into a float32 RGB image (changed in place) -> its keypoints (68, 2)
+    in pixels, exact.
 
     With `scene` (offsets as of `clutter`) the whole picture is painted: what lies around the head
     goes on, blurred, to the picture's edges, and `scene` is added behind the head. Without it only
@@ -162,7 +162,7 @@ def camera(image: np.ndarray, rng: np.random.Generator, blur: float = 0.5) -> np
 
 
 def draw_person(seed: int, person: int, model: dict | None = None) -> Iterator[tuple]:
-    """Yield (video, frame, uint8 RGB image, keypoints (68, 2)) for all frames of one drawn
+    """Yield (video, frame, uint8 RGB image, keypoints (68, 2)) for all frames of one synthetic
     person."""
     model = model or load_model()
     rng = np.random.default_rng((VERSION, seed, person))
@@ -222,7 +222,7 @@ def draw_sheet(people: int = 100, columns: int = 10, side: int = 120, seed: int 
 
 def draw_archive(path: str | Path, people: int | range = 150, seed: int = 0,
                  bar: bool = True) -> None:
-    """Draw a data set into a zip of the official layout, whole or not at all. people: how many, or
+    """Draw a data set into a zip of the official layout, atomically. people: how many, or
     a range of them."""
     people = range(people) if isinstance(people, int) else people
     model = load_model()
@@ -267,7 +267,7 @@ def draw_shards(folder: str | Path, people: int, seed: int = 0, size: int = 250)
 
 
 def sample_archive(people: int = 150, seed: int = 0) -> Path:
-    """The path of the drawn data set in the user's cache, drawn there the first time (some 20
+    """The path of the synthetic data set in the user's cache, drawn there the first time (some 20
     s)."""
     name = f"sample-v{VERSION}-{people}-{seed}.zip"
     with contextlib.suppress(RuntimeError):  # nobody's home: there are such accounts in containers
@@ -275,7 +275,7 @@ def sample_archive(people: int = 150, seed: int = 0) -> Path:
                     or Path.home() / ".cache") / "facial-keypoints" / name
         if zipfile.is_zipfile(path):  # not so where the cache was damaged: it is drawn again
             return path
-        # a home that cannot be written to: keep it beside the code
+        # a home that cannot be written to: keep it next to the code
         with contextlib.suppress(DataError):
             atomic_write(path.with_suffix(".try"), "")
             path.with_suffix(".try").unlink(missing_ok=True)  # another run may try at the same time

@@ -13,8 +13,8 @@ from research.corruptions import CORRUPTIONS
 
 
 class Compose:
-    """Transforms one after another. Each is called as `transform(sample, rng)`: chance is handed
-    in, never global."""
+    """Transforms one after another. Each is called as `transform(sample, rng)`: randomness is
+    passed in, never global."""
 
     def __init__(self, transforms: Sequence[Callable]):
         self.transforms = list(transforms)
@@ -108,8 +108,8 @@ class FaceCrop:
 
 
 def negative_box(box: np.ndarray, shape: Sequence[int], rng: np.random.Generator) -> np.ndarray:
-    """A box beside the face, or on a small part of it, as detectors invent them: left, top, width,
-    height in pixels."""
+    """A box next to the face, or on a small part of it, as false positives of detectors are: left,
+    top, width, height in pixels."""
     face = max(box[2:])
     for _ in range(10):
         side = face * rng.uniform(0.25, 1.0)
@@ -217,8 +217,8 @@ def training_transform(side: int, augment: str = "hard", empty: float = 0.0) -> 
     """Face crop with jitter, augmentation, gray tensor (1, side, side) and targets (68, 2).
 
     augment: 'plain' knows photographs like the training frames, 'gentle' those alone that are
-    crisp, in boxes that fit, 'fine' boxes that fit more closely still; 'hard' also tilted, dark,
-    blurred, half hidden ones and boxes that miss. empty: share of crops that show no face; their
+    crisp, in boxes that fit, 'fine' boxes that fit more closely still; 'hard' also rolled, dark,
+    blurred, half occluded ones and boxes that miss. empty: share of crops that show no face; their
     targets are NaN.
     """
     miss, tilt, strength, hard = AUGMENTATIONS[augment]

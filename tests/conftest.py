@@ -1,5 +1,5 @@
-"""What several tests share: small drawn data sets, the official data where there is one, commands
-as users run them."""
+"""What several tests share: small synthetic data sets, the official data where there is one,
+commands as users run them."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def contents(folder):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def the_runs_of_the_user_stay_as_they_are():
+def the_runs_of_the_user_stay_unchanged():
     """No test writes below runs/ of the checkout."""
     before = contents(HOME / "runs")
     yield
@@ -137,8 +137,8 @@ def hopper():
 
 @pytest.fixture(scope="session")
 def official_path():
-    """The official data set, from FACIAL_KEYPOINTS_DATA or beside the repository; skips where there
-    is none."""
+    """The official data set, from FACIAL_KEYPOINTS_DATA or next to the repository; skips where
+    there is none."""
     given = os.environ.get("FACIAL_KEYPOINTS_DATA")
     path = Path(given) if given else HOME.parent / "shared" / "data" / "train-test-data.zip"
     if not path.exists():
@@ -172,7 +172,7 @@ def command(python):
 
 
 def write_photo(path, seed):
-    """A drawn photo with one face."""
+    """A synthetic photo with one face."""
     import cv2
 
     from research.synthetic_faces import draw_scene

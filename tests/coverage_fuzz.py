@@ -10,7 +10,7 @@ import atheris
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parents[1])]
 OURS = ["facial_keypoints", "research", "models", "batch", "train"]
 with atheris.instrument_imports(include=OURS):
-    from test_fuzz import READERS, told
+    from test_fuzz import READERS, reported
 
     from facial_keypoints import images
 
@@ -20,14 +20,14 @@ def main():
     ending, files, read = READERS[name]
     images.MAX_PIXELS = 300_000
     folder = Path(tempfile.mkdtemp())
-    path = folder / f"spoiled{ending}"
+    path = folder / f"corrupted{ending}"
     (folder / "corpus").mkdir()
     for number, data in enumerate(files):
         (folder / "corpus" / str(number)).write_bytes(data)
 
     def one(data):
         path.write_bytes(data)
-        told(read, path, name="spoiled")
+        reported(read, path, name="corrupted")
 
     atheris.Setup([sys.argv[0], str(folder / "corpus"), f"-runs={runs}", "-timeout=30",
                    "-verbosity=0",

@@ -64,17 +64,20 @@ class ForkedPython:
                 text=True, env={**free, "OMP_WAIT_POLICY": "PASSIVE"})
 
     def stop(self):
-        """End the server."""
+        """End the server. A word does it: other processes of a test may hold its pipe open."""
         if self.server is not None:
+            self.server.stdin.write(json.dumps(None) + "\n")
             self.server.stdin.close()
-            self.server.wait()
+            self.server.wait(60)
 
 
 def serve():
-    """Fork for each request of standard input, and answer with the exit code; in the fork, return
-    the request."""
+    """Fork for each request of standard input, and prediction with the exit code; in the fork,
+    return the request."""
     for line in sys.stdin:
         request = json.loads(line)
+        if request is None:
+            return None
         child = os.fork()
         if not child:
             return request

@@ -1,5 +1,5 @@
-"""Annotation of many photos: every face once, whatever dies; bad photos told; a second call does
-what is missing."""
+"""Annotation of many photos: every face once, whatever dies; bad photos reported; a second call
+does what is missing."""
 
 import os
 import random
@@ -52,7 +52,7 @@ def test_a_second_call_does_what_is_missing(folder, command, tmp_path):
     first = keys(out)
     again = command("research.annotate", folder, "--out", out, "--chunk", 3, "--workers", 2)
     assert "7 photos to do, 6 done before" in again.stdout and "bad.jpg" in again.stderr, (
-        "what has no answer is tried again"
+        "what has no prediction is tried again"
     )
     assert first < keys(out) and len({name for name, _ in keys(out)}) >= 10
     assert all(len(row["points"]) == 136 and len(row["box"]) == 4
@@ -165,7 +165,7 @@ def test_lists_globs_and_addresses_name_photos(folder, tmp_path):
         f"{folder}/gone[1].png\nhttp://127.0.0.1:9/photo/123\nhttp://127.0.0.1:9/a.jpg?size=2\n"
     )
     assert len(list(list_names([listed]))) == 3, (
-        "what a list names and is not there is told when it is read"
+        "what a list names and is not there is reported when it is read"
     )
     pytest.importorskip("fsspec", reason="optional: pip install fsspec")
     with pytest.raises(annotate.DataError, match="cannot be read"):

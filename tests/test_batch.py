@@ -1,6 +1,8 @@
 """Parameters of notebooks: unknown names and wrong types are errors before anything runs."""
 
+import ast
 import csv
+import re
 
 import nbformat
 import pytest
@@ -33,12 +35,16 @@ def test_values_are_read_as_what_they_are():
 
 
 def test_every_notebook_declares_parameters_with_types_and_help():
+    """Types are those of the forms that Colab shows."""
     import papermill
 
+    kinds = {"string": str, "integer": int, "number": float, "boolean": bool}
     for name in NOTEBOOKS:
         for parameter, row in papermill.inspect_notebook(str(HOME / "notebooks" / name)).items():
-            assert row["inferred_type_name"] in ("str", "int", "float", "bool"), (name, parameter)
-            assert len(row["help"]) > 10, (name, parameter)
+            form, text = re.fullmatch(r'@param \{type: "(\w+)"\} (.+)', row["help"]).groups()
+            default = ast.literal_eval(row["default"])
+            assert type(default) is kinds[form], (name, parameter)
+            assert len(text) > 10, (name, parameter)
 
 
 def test_a_grid_is_every_combination_named_by_what_differs():

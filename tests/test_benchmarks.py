@@ -16,7 +16,7 @@ from benchmarks.confidence import calibration, recalibrated
 from benchmarks.pipeline import under_moved_boxes
 
 
-@pytest.mark.parametrize("name", ["few pixels", "tilted 45°"])
+@pytest.mark.parametrize("name", ["few pixels", "rolled 45°"])
 def test_conditions_move_points_and_pixels_alike(name):
     """A bright disc on the first keypoint is found where the moved keypoint says."""
     y, x = np.mgrid[:240, :200]
@@ -37,7 +37,7 @@ def test_conditions_give_crops_with_the_face_in_them(name, tiny):
     for matrix, points in zip(matrices, truth, strict=True):
         inside = points @ matrix[:, :2].T + matrix[:, 2]
         assert ((inside > -16) & (inside < 80)).all()
-    if name == "as they are":
+    if name == "unchanged":
         gray = tiny.image(0) @ np.array([0.299, 0.587, 0.114])
         crop = crop_image(gray.round().astype(np.uint8), crop_matrix(tight_box(tiny.points[0]), 64),
                           64)
@@ -47,7 +47,7 @@ def test_conditions_give_crops_with_the_face_in_them(name, tiny):
 def test_boxes_that_miss_miss_by_fifteen_percent(tiny):
     frames = tiny.select(np.arange(6))
     matrices = [robustness.crops_under(name, frames, 64)[1]
-                for name in ("as they are", "boxes 15 % off")]
+                for name in ("unchanged", "boxes 15 % off")]
     moved = np.linalg.norm(matrices[0][:, :, 2] - matrices[1][:, :, 2], axis=1)
     np.testing.assert_allclose(moved, 0.15 * 64 / 1.25, rtol=1e-3)
 
@@ -69,8 +69,8 @@ def test_variants_learn_a_batch_with_a_crop_without_a_face(name):
         losses[-1].backward()
         optimizer.step()
     assert torch.isfinite(torch.stack(losses)).all() and losses[-1] < losses[0]
-    answers, confidence = forward_with_confidence(net.eval(), images)
-    assert answers.shape == (4, 68, 2) and ((confidence >= 0) & (confidence <= 1)).all()
+    predictions, confidence = forward_with_confidence(net.eval(), images)
+    assert predictions.shape == (4, 68, 2) and ((confidence >= 0) & (confidence <= 1)).all()
     assert net(images).shape == (4, 136)
 
 
@@ -94,7 +94,7 @@ def test_calibration_finds_what_was_put_in():
 
 def test_boxes_that_move_nothing_move_no_points(tiny):
     class Detector:
-        """Answers where it is asked to, wherever that is; or always the same."""
+        """Predictions where it is asked to, wherever that is; or always the same."""
         def __init__(self, steady):
             self.steady = steady
 

@@ -1,5 +1,5 @@
 """Work on a Dask cluster: the same as here, also when a worker dies; and a line where no cluster
-answers."""
+predictions."""
 
 import csv
 import json
@@ -87,7 +87,8 @@ def halves(number, *_):
     ended = list(map_on_cluster(cluster_of_two[0], "halving.halves", iter(range(20))))
     assert (tmp_path / "once").exists()
     assert sorted(item for item, _, _ in ended) == list(range(20))
-    assert all(answer == item / 2 and not problem for item, answer, problem in ended if item != 6)
+    assert all(prediction == item / 2 and not problem for item, prediction,
+               problem in ended if item != 6)
     assert [problem for item, _,
             problem in ended if item == 6] == ["ValueError: six cannot be done"]
 
@@ -139,7 +140,7 @@ def test_photos_are_annotated_on_a_cluster_as_here(cluster_of_two, command, tmp_
         assert (
             done.returncode == 1
             and "bad.jpg" in done.stderr
-            and "1 photos have no answer" in done.stderr
+            and "1 photos could not be annotated" in done.stderr
         ), done.stderr
         tables = [pyarrow.parquet.read_table(path)
                   for path in (tmp_path / name).glob("part-*.parquet")]

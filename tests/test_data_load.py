@@ -155,7 +155,7 @@ def test_later_epochs_may_have_other_transforms(tiny):
         return lambda sample, rng: {**sample, "by": name}
 
     dataset = FacialKeypointsDataset(tiny, named("wide"),
-                                     finish=[(3, named("gentle")), (5, named("fine"))])
+                                     schedule=[(3, named("gentle")), (5, named("fine"))])
     n = len(dataset)
     assert [dataset[epoch * n + 1]["by"]
             for epoch in range(6)] == ["wide"] * 3 + ["gentle"] * 2 + ["fine"]

@@ -140,7 +140,7 @@ def test_profile_boxes_are_mirrored_back(monkeypatch):
     assert sorted(boxes.tolist()) == [[5, 6, 20, 30], [95, 6, 20, 30]]
 
 
-def test_an_opencv_without_cascades_is_told_with_its_cure(monkeypatch):
+def test_an_opencv_without_cascades_is_reported_with_its_cure(monkeypatch):
     monkeypatch.setattr(haar, "_cascades", threading.local())  # nothing is loaded yet
     monkeypatch.delattr(cv2, "CascadeClassifier")
     with pytest.raises(DataError, match="opencv-python>=4.10,<5"):

@@ -10,7 +10,7 @@ import pytest
 from conftest import one_line_error
 
 import evaluate
-from evaluate import check_leakage, default_part, predict_in_own_crops
+from evaluate import check_leakage, default_part, predict_in_self_crops
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.formats import pts_text
 from facial_keypoints.geometry import tight_box
@@ -31,11 +31,11 @@ def faces(n=4, seed=0):
 
 def test_an_error_is_a_share_of_the_inter_ocular_distance():
     truth = faces()
-    answers = truth.copy()
-    answers[0, 10] += [3, 4]  # 5 px of 100
-    errors = point_errors(answers, truth)
+    predictions = truth.copy()
+    predictions[0, 10] += [3, 4]  # 5 px of 100
+    errors = point_errors(predictions, truth)
     assert errors[0, 10] == pytest.approx(5) and errors.sum() == pytest.approx(5)
-    m = summarize(answers + [6.8, 0], truth)
+    m = summarize(predictions + [6.8, 0], truth)
     assert m["nme"] == pytest.approx(6.8, abs=0.05) and m["n"] == 4
 
 
@@ -44,13 +44,13 @@ def test_normalizers_are_named():
     truth[0, 36], truth[0, 45] = (0, 0), (100, 0)
     truth[0, 37:42], truth[0, 42:45], truth[0, 46:48] = (30, 0), (80, 0), (80, 0)
     truth[0, 0] = (0, -75)
-    answers = truth + [1, 0]
-    assert point_errors(answers, truth).mean() == pytest.approx(1)
+    predictions = truth + [1, 0]
+    assert point_errors(predictions, truth).mean() == pytest.approx(1)
     pupil = (5 * 80 + 100) / 6 - 5 * 30 / 6
-    assert point_errors(answers, truth, "inter-pupil").mean() == pytest.approx(100 / pupil)
-    assert point_errors(answers, truth, "box-diagonal").mean() == pytest.approx(100 / 125)
+    assert point_errors(predictions, truth, "inter-pupil").mean() == pytest.approx(100 / pupil)
+    assert point_errors(predictions, truth, "box-diagonal").mean() == pytest.approx(100 / 125)
     with pytest.raises(UsageError, match="normalizer"):
-        point_errors(answers, truth, "ears")
+        point_errors(predictions, truth, "ears")
 
 
 def test_faces_without_a_size_and_other_shapes_are_refused():
@@ -106,24 +106,24 @@ def test_the_interval_draws_people_and_covers_the_truth():
 def test_the_known_shift_is_added_for_published_labels_alone(tiny):
     """Mirroring keeps a network from learning the shift in x: of published labels it knows the one
     in y."""
-    answers = tiny.points
+    predictions = tiny.points
     true_net, shifted_net = (
         {"kind": "official", "labels": "corrected"},
         {"kind": "official", "labels": "published"},
     )
     official = tiny.select(np.arange(len(tiny)))
     official.kind, official.labels = "official", "published"
-    np.testing.assert_array_equal(match_label_convention(official, answers, true_net),
-                                  answers + label_shift(answers))
+    np.testing.assert_array_equal(match_label_convention(official, predictions, true_net),
+                                  predictions + label_shift(predictions))
     sideways, down = (
-        label_shift(answers) * np.float32([1, 0]),
-        label_shift(answers) * np.float32([0, 1]),
+        label_shift(predictions) * np.float32([1, 0]),
+        label_shift(predictions) * np.float32([0, 1]),
     )
-    np.testing.assert_allclose(match_label_convention(official, answers, shifted_net),
-                               answers + sideways, atol=1e-4)
-    np.testing.assert_array_equal(match_label_convention(tiny, answers, true_net), answers)
-    np.testing.assert_array_equal(match_label_convention(tiny, answers, shifted_net),
-                                  answers - down)
+    np.testing.assert_allclose(match_label_convention(official, predictions, shifted_net),
+                               predictions + sideways, atol=1e-4)
+    np.testing.assert_array_equal(match_label_convention(tiny, predictions, true_net), predictions)
+    np.testing.assert_array_equal(match_label_convention(tiny, predictions, shifted_net),
+                                  predictions - down)
 
 
 def test_a_score_on_training_frames_is_refused(tiny):
@@ -180,7 +180,8 @@ def test_command_prints_a_table_with_baselines_and_compares_two(command, tiny_zi
                              "official", "--json").stdout)
     assert row["other"]["nme"] == row["nme"] and row["difference"]["nme"] == 0
     one_line_error(command("evaluate.py", "models4", "models4", "models4"), 2)
-    for part in ("mean shape", "rounding floor", "second minus first: +0.00", "within the noise",
+    for part in ("mean shape", "rounding, lower bound", "second minus first: +0.00",
+                 "within the noise",
                  "test/Drawn-7-"):
         assert part in done.stdout
 
@@ -209,7 +210,7 @@ def test_shipped_weights_score_as_the_table_of_results_says(command, official_pa
 
 def test_settled_answers_forget_where_the_label_was(tiny, monkeypatch):
     """A network that goes half of the way from the middle of its crop to the face, with labels 16
-    pixels beside it."""
+    pixels next to it."""
     frames = tiny.select(np.arange(4))
     faces = frames.points - np.float32([16, 0])
 
@@ -219,7 +220,7 @@ def test_settled_answers_forget_where_the_label_was(tiny, monkeypatch):
         return faces + 0.5 * (center - place)[:, None, :2] + 0.25 * (center - place)[:, None, 2:]
 
     monkeypatch.setattr(evaluate, "predict_frames", half_way)
-    for looks, left in ((1, 8), (2, 4), (4, 1)):
-        np.testing.assert_allclose(predict_in_own_crops(None, frames, looks) - faces,
+    for steps, left in ((1, 8), (2, 4), (4, 1)):
+        np.testing.assert_allclose(predict_in_self_crops(None, frames, steps) - faces,
                                    [[[left, 0]]] * np.ones((4, 68, 1)),
                                    atol=1e-3)

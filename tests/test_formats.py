@@ -1,4 +1,4 @@
-"""Answers come back as they were written, and files are whole or not there."""
+"""Predictions come back as they were written, and files are whole or not there."""
 
 import csv
 import io
@@ -47,10 +47,10 @@ def test_files_of_answers_come_back(tmp_path):
               ("c.jpg", (70, 80), [known])]
     for kind in ("json", "coco"):
         with atomic_open(tmp_path / kind) as file:
-            answers = WRITERS[kind](file)
+            predictions = WRITERS[kind](file)
             for photo in photos:
-                answers.write(*photo)
-            answers.close()
+                predictions.write(*photo)
+            predictions.close()
     rows = read_json(tmp_path / "json")
     assert [row["name"] for row in rows] == ["a.jpg", "a.jpg", "c.jpg"]
     assert (
@@ -110,13 +110,14 @@ def test_pts_round_trip_and_faults():
 
 
 def test_a_file_a_face_wherever_photos_lie_and_none_takes_anothers_place(tmp_path):
-    answers, faces = PtsWriter(tmp_path), [replace(FACE, points=FACE.points + i) for i in range(4)]
-    answers.write("a.jpg", (50, 60), faces[:1])
-    answers.write("a.png", (50, 60), faces[1:2])
-    answers.write("../b/c.jpg", (50, 60), [])
-    answers.write("../b/c.jpg", (50, 60), faces[2:3])  # rows of one photo may stand apart
-    answers.write("../b/c.jpg", (50, 60), faces[3:])
-    answers.close()
+    predictions, faces = PtsWriter(tmp_path), [replace(FACE, points=FACE.points + i)
+                                               for i in range(4)]
+    predictions.write("a.jpg", (50, 60), faces[:1])
+    predictions.write("a.png", (50, 60), faces[1:2])
+    predictions.write("../b/c.jpg", (50, 60), [])
+    predictions.write("../b/c.jpg", (50, 60), faces[2:3])  # rows of one photo may stand apart
+    predictions.write("../b/c.jpg", (50, 60), faces[3:])
+    predictions.close()
     found = {path.relative_to(tmp_path).as_posix(): read_pts(path.read_text())
              for path in tmp_path.rglob("*.pts")}
     assert set(found) == {"a.pts", "a.png.pts", "b/c.pts", "b/c-2.pts"}
@@ -134,7 +135,7 @@ def test_a_file_a_face_wherever_photos_lie_and_none_takes_anothers_place(tmp_pat
     ("name,left,top,width,height\na,1,2,3," + "4" * 200_000, "not a table"),
     ("n" * 200_000 + ",left\n", "not a table"),
 ])
-def test_bad_boxes_are_told_with_their_line(tmp_path, text, said):
+def test_bad_boxes_are_reported_with_their_line(tmp_path, text, said):
     (tmp_path / "b.csv").write_text(text)
     with pytest.raises(DataError, match=said):
         read_boxes(tmp_path / "b.csv")

@@ -1,5 +1,5 @@
-"""Whatever is fed to a reader, the outcome is an answer or one of our errors that names the file;
-`make fuzz` tries harder."""
+"""Whatever is fed to a reader, the outcome is an prediction or one of our errors that names the
+file; `make fuzz` tries harder."""
 
 import importlib.util
 import io
@@ -114,7 +114,7 @@ FACE = ('{"name": "a.jpg", "box": [1, 2, 3, 4], "confidence": 0.5, "points": '
 COCO = ('{"categories": [], "images": [{"id": 1, "file_name": "a.jpg"}], "annotations": '
         '[{"image_id": 1, "bbox": [1, 2, 3, 4],'
         ' "keypoints": ' + str([1.0, 2.0, 2] * 68) + "}]}").encode()
-READERS = {  # name: (ending, files to spoil, what reads a path)
+READERS = {  # name: (ending, files to corrupt, what reads a path)
     "image": (".jpg",
               [encoded("JPEG"), encoded("JPEG", "CMYK"), encoded("PNG"), encoded("PNG", "P"),
                encoded("WEBP"),
@@ -151,7 +151,7 @@ EDITS = st.lists(st.tuples(st.floats(0, 1), st.sampled_from(["set", "cut", "add"
                  min_size=1, max_size=6)
 
 
-def spoil(data, edits):
+def corrupt(data, edits):
     """Bytes after some edits: overwritten, cut out, put in, cut off, or doubled at places given as
     shares of the length."""
     for share, action, more in edits:
@@ -163,8 +163,8 @@ def spoil(data, edits):
     return data
 
 
-def told(function, *arguments, name=None):
-    """Call a reader: an answer, or our error in one line that names what it was given."""
+def reported(function, *arguments, name=None):
+    """Call a reader: an prediction, or our error in one line that names what it was given."""
     try:
         return function(*arguments)
     except (DataError, UsageError) as error:
@@ -174,22 +174,24 @@ def told(function, *arguments, name=None):
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_spoiled_files_are_read_or_told(reader, monkeypatch, tmp_path):
-    # else a spoiled size is honestly decoded, in seconds
+def test_spoiled_files_are_read_or_reported(reader, monkeypatch, tmp_path):
+    # else a corrupted size is honestly decoded, in seconds
     monkeypatch.setattr(images, "MAX_PIXELS", 300_000)
     ending, files, read = READERS[reader]
-    path = tmp_path / f"spoiled{ending}"
+    path = tmp_path / f"corrupted{ending}"
 
     @settings(max_examples=CASES, deadline=10_000, report_multiple_bugs=False,
               suppress_health_check=list(HealthCheck))
-    @given(st.one_of(st.builds(spoil, st.sampled_from(files), EDITS), st.binary(max_size=200)))
+    @given(st.one_of(st.builds(corrupt, st.sampled_from(files), EDITS), st.binary(max_size=200)))
     def try_it(data):
         path.write_bytes(data)
-        answer = told(read, path, name="spoiled")
-        if reader == "image" and answer is not None:
-            assert answer.dtype == np.uint8 and answer.ndim == 3 and answer.shape[2] == 3
-        if reader in ("table", "pts") and answer is not None:
-            assert np.isfinite(answer[1] if reader == "table" else answer).all()
+        prediction = reported(read, path, name="corrupted")
+        if reader == "image" and prediction is not None:
+            assert (
+                prediction.dtype == np.uint8 and prediction.ndim == 3 and prediction.shape[2] == 3
+            )
+        if reader in ("table", "pts") and prediction is not None:
+            assert np.isfinite(prediction[1] if reader == "table" else prediction).all()
     try_it()
 
 
@@ -200,26 +202,26 @@ WORDS = st.one_of(st.text(max_size=40), st.sampled_from(ODD))
 
 @settings(max_examples=CASES, deadline=None)
 @given(WORDS)
-def test_names_that_are_not_present_are_told(word):
+def test_names_that_are_not_present_are_reported(word):
     for find, known in ((net_class, net_names()), (load_detector,
                                                              detector_names())):
         if word not in known:
             with pytest.raises(UsageError, match="present are"):
                 find(word)
-    told(find_weights, word)
+    reported(find_weights, word)
 
 
 @settings(max_examples=CASES, deadline=None)
 @given(st.lists(st.text(max_size=30) | st.from_regex(r"[a-z]{1,5}=.{0,20}", fullmatch=True),
                 max_size=4))
-def test_parameters_are_read_or_told(pairs):
-    for name, value in (told(parse, pairs) or {}).items():
+def test_parameters_are_read_or_reported(pairs):
+    for name, value in (reported(parse, pairs) or {}).items():
         assert any(pair.startswith(f"{name}=") for pair in pairs)
-        told(lambda given, kind: check_parameters(given, **kind), {name: value, "In": []},
+        reported(lambda given, kind: check_parameters(given, **kind), {name: value, "In": []},
              {name: float})
 
 
-class Answer(io.BytesIO):
+class Response(io.BytesIO):
     """What a server might say."""
 
     def __init__(self, body, status, length, breaks):
@@ -241,7 +243,7 @@ class Answer(io.BytesIO):
     st.binary(max_size=300), st.sampled_from([200, 206]), st.none() | st.integers(0, 600),
     st.booleans(), st.booleans()),
     min_size=1, max_size=4))
-def test_nothing_half_written_is_taken_for_a_whole_download(wanted, answers):
+def test_nothing_half_written_is_taken_for_a_whole_download(wanted, predictions):
     """Servers that break off, send error pages with status 200, or lie about the length."""
     def check(path):
         if path.read_bytes() != wanted:
@@ -249,10 +251,10 @@ def test_nothing_half_written_is_taken_for_a_whole_download(wanted, answers):
 
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         target = Path(folder, "set.zip")
-        for body, status, length, breaks, honest in answers:
+        for body, status, length, breaks, honest in predictions:
             body = wanted if honest else body
             patch.setattr(download_module, "urlopen",
-                          lambda *_, timeout: Answer(body, status, length, breaks))  # noqa: B023
-            told(download, ["http://x/set.zip"], target, check, "the set", "Fetch it by hand.",
+                          lambda *_, timeout: Response(body, status, length, breaks))  # noqa: B023
+            reported(download, ["http://x/set.zip"], target, check, "the set", "Fetch it by hand.",
                  name="set.zip")
             assert not target.exists() or target.read_bytes() == wanted

@@ -58,12 +58,12 @@ def edited(tmp_path):
 
 # ---------------------------------------------------------------- photos and clips
 
-def test_a_folder_of_traps_costs_no_answer_and_each_is_told(command, tmp_path, clip_bytes):
+def test_a_folder_of_traps_costs_no_answer_and_each_is_reported(command, tmp_path, clip_bytes):
     write_photo(tmp_path / "in/good.jpg", 3)
     (tmp_path / "in/broken.jpg").symlink_to("nowhere.jpg")
     (tmp_path / "in/loop.jpg").symlink_to("loop.jpg")
     (tmp_path / "in/cut.avi").write_bytes(clip_bytes[:len(clip_bytes) // 2])
-    traps = [b"broken.jpg", b"loop.jpg", b"cut.avi", b"pipe.jpg", b"pipe.mp4", b"\xff.avi"]
+    bad = [b"broken.jpg", b"loop.jpg", b"cut.avi", b"pipe.jpg", b"pipe.mp4", b"\xff.avi"]
     os.mkfifo(tmp_path / "in/pipe.jpg")
     os.mkfifo(tmp_path / "in/pipe.mp4")
     with open(os.fsencode(tmp_path / "in") + b"/\xff.avi", "wb") as file:
@@ -72,7 +72,7 @@ def test_a_folder_of_traps_costs_no_answer_and_each_is_told(command, tmp_path, c
                    PYTHONIOENCODING="ascii")
     one_line_error(done, 1)
     failed = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]
-    assert len(failed) == len(traps) == len(done.stderr.splitlines())
+    assert len(failed) == len(bad) == len(done.stderr.splitlines())
     assert any("of 20 frames" in line for line in failed) and any(
         r"\udcff.avi" in line and "rename" in line for line in failed
     )
@@ -103,7 +103,7 @@ def test_formats_that_may_come_out_wrong_are_refused(form, known):
             read_image(file.getvalue())
 
 
-def test_boxes_that_no_photo_or_no_face_can_have_are_told(command, tmp_path, clip_bytes):
+def test_boxes_that_no_photo_or_no_face_can_have_are_reported(command, tmp_path, clip_bytes):
     write_photo(tmp_path / "a.jpg", 3)
     write_photo(tmp_path / "b.jpg", 4)
     (tmp_path / "c.avi").write_bytes(clip_bytes)
@@ -121,16 +121,16 @@ def test_boxes_that_no_photo_or_no_face_can_have_are_told(command, tmp_path, cli
 
 
 def test_every_photo_keeps_its_own_pts_files(tmp_path):
-    answers = PtsWriter(tmp_path)
+    predictions = PtsWriter(tmp_path)
     names = ["x.jpg", "x.png", "x.png.jpg", "x-2.jpg", "../x.jpg", "a/../../x.jpg"]
     for number, name in enumerate(names):
         points = np.random.default_rng(number).uniform(0, 90, (2, 68, 2)).astype(np.float32)
-        answers.write(name, (90, 90), [Face(np.zeros(4), face, 1.0) for face in points])
+        predictions.write(name, (90, 90), [Face(np.zeros(4), face, 1.0) for face in points])
     texts = {path.read_text() for path in tmp_path.rglob("*.pts")}
     assert len(texts) == 2 * len(names)
 
 
-# ---------------------------------------------------------------- where answers go
+# ---------------------------------------------------------------- where predictions go
 
 def test_answers_never_go_over_what_they_were_made_with(command, tmp_path, tiny_zip, tiny):
     write_photo(tmp_path / "a.jpg", 3)
@@ -151,7 +151,7 @@ def test_names_of_unset_variables_are_refused(command, tmp_path, option):
     assert "variable of the shell" in one_line_error(command("pipeline.py", *words), 2)
 
 
-def test_a_folder_in_an_answers_place_is_told_before_the_work(command, tmp_path):
+def test_a_folder_in_an_answers_place_is_reported_before_the_work(command, tmp_path):
     write_photo(tmp_path / "a.jpg", 3)
     done = command("pipeline.py", tmp_path / "a.jpg", "--csv", tmp_path)
     assert "it is a folder" in one_line_error(done, 1) and "a.jpg:" not in done.stdout
@@ -223,7 +223,7 @@ def test_lists_with_what_is_no_address_and_folders_without_photos(tmp_path):
 
 # ---------------------------------------------------------------- checkpoints
 
-def test_weights_that_answer_nonsense_are_told_not_written(edited, tiny_zip, tmp_path):
+def test_weights_that_answer_nonsense_are_reported_not_written(edited, tiny_zip, tmp_path):
     # finite, not for long
     path = edited(lambda c: c["state_dict"].update({"axes.weight": torch.full((288, 128), 1e38)}))
     with pytest.raises(DataError, match="edited.pt.*broken"):
@@ -234,15 +234,15 @@ def test_weights_that_answer_nonsense_are_told_not_written(edited, tiny_zip, tmp
         score(path, frames, allow_leak=True)
 
 
-def test_checkpoints_made_by_hand_are_told_in_one_line(edited, tiny_zip, tmp_path):
+def test_checkpoints_made_by_hand_are_reported_in_one_line(edited, tiny_zip, tmp_path):
     whole = edited(lambda c: c["state_dict"].update({k: v.long() for k,
                                                      v in c["state_dict"].items()}))
     with pytest.raises(DataError, match="another kind"):
         load_checkpoint(whole)
     torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pt")
-    with pytest.raises(DataError, match="never unpickled") as told:
+    with pytest.raises(DataError, match="never unpickled") as reported:
         read_checkpoint(tmp_path / "module.pt")
-    assert str(told.value).isprintable()
+    assert str(reported.value).isprintable()
     bare = edited(lambda c: c.update(data={}))
     with pytest.raises(DataError, match="edited.pt.*on which split"):
         scored(bare, "x", str(tiny_zip))

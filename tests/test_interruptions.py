@@ -158,13 +158,13 @@ def test_a_small_disk_that_fills_keeps_what_was_there(script, tiny_zip, hopper, 
 
 
 def test_answers_take_their_name_only_when_all_are_written(hopper, tmp_path):
-    for name in ("answers.csv", "drawn"):
-        (tmp_path / "answers.csv").write_text("what was there\n")
+    for name in ("predictions.csv", "drawn"):
+        (tmp_path / "predictions.csv").write_text("what was there\n")
         words = ["--csv", tmp_path / name] if name != "drawn" else ["--draw", tmp_path / name]
         process = start("pipeline.py", hopper[0], *words, preexec_fn=no_more_than(50))
         _, said = process.communicate(timeout=120)
         assert process.returncode == 1 and "Traceback" not in said and "written" in said, said
-        assert (tmp_path / "answers.csv").read_text() == "what was there\n"
+        assert (tmp_path / "predictions.csv").read_text() == "what was there\n"
         assert not list(tmp_path.glob("drawn/*"))
 
 

@@ -98,8 +98,8 @@ def test_a_file_dropped_into_models_is_found(tmp_path, monkeypatch):
 
 def test_confidence_is_agreement_with_the_mirrored_crop():
     class Mirrors(torch.nn.Module):
-        """Answers with a fixed symmetric face, moved by the mean of the crop's right half: wrong
-        when mirrored."""
+        """Predictions with a fixed symmetric face, moved by the mean of the crop's right half:
+        wrong when mirrored."""
 
         def __init__(self, strength):
             super().__init__()
@@ -252,8 +252,8 @@ def test_saliency_finds_the_pixels_that_an_answer_comes_from():
     """A network whose point 5 has its x from one pixel and its y from another."""
     class Net(torch.nn.Module):
         def forward(self, images):
-            answer = torch.zeros(len(images), 68, 2) + 0 * images.sum()
-            return (answer
+            prediction = torch.zeros(len(images), 68, 2) + 0 * images.sum()
+            return (prediction
                     + torch.stack([2 * images[:, 0, 3, 4], images[:, 0, 7, 1]],
                                   -1)[:, None]).flatten(1)
 

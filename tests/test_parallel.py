@@ -1,5 +1,5 @@
-"""Training shared by processes: every row once, the first alone writes, a lost one is told and the
-run goes on."""
+"""Training shared by processes: every row once, the first alone writes, a lost one is reported and
+the run goes on."""
 
 import csv
 import os
@@ -85,7 +85,7 @@ def test_two_processes_train_as_one_does(tiny_zip, tmp_path, command):
 
 
 @pytest.mark.slow
-def test_a_lost_process_is_told_and_the_run_goes_on_from_its_last_epoch(tiny_zip, tmp_path):
+def test_a_lost_process_is_reported_and_the_run_goes_on_from_its_last_epoch(tiny_zip, tmp_path):
     process = launched(tiny_zip, tmp_path / "run", 12)
     until = time.time() + 120
     while not (tmp_path / "run" / "last.pt").exists():

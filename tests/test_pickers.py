@@ -33,7 +33,7 @@ def test_without_a_front_end_the_first_choices_are_drawn_once(monkeypatch):
 
 
 def test_menus_offer_arrays_by_their_labels(front_end, monkeypatch):
-    """ipywidgets compares options with ==, which has no single answer for arrays."""
+    """ipywidgets compares options with ==, which has no single result for arrays."""
     made, called = [], []
     interact = ipywidgets.interact
     monkeypatch.setattr(ipywidgets, "interact",

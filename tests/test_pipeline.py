@@ -161,7 +161,7 @@ def test_a_folder_becomes_tables_and_drawings(command, folder, tmp_path):
         "a.jpg", "deep/b.png", "empty.webp.png"]
 
 
-def test_a_folder_without_photos_is_told(command, tmp_path):
+def test_a_folder_without_photos_is_reported(command, tmp_path):
     assert "no photos" in one_line_error(command("pipeline.py", tmp_path), 1)
 
 
@@ -211,7 +211,7 @@ def test_images_of_kinds_that_are_not_read_are_counted(command, folder):
     assert all("convert to JPEG or PNG" in line for line in lines)
 
 
-def test_a_bad_photo_does_not_stop_the_others_and_is_told_at_the_end(command, folder, tmp_path):
+def test_a_bad_photo_does_not_stop_the_others_and_is_reported_at_the_end(command, folder, tmp_path):
     (folder / "broken.jpg").write_bytes(b"\xff\xd8 no more")
     done = command("pipeline.py", folder, folder / "missing.jpg", "--csv", tmp_path / "o.csv")
     assert done.returncode == 1 and "Traceback" not in done.stderr
@@ -354,7 +354,7 @@ def test_what_does_not_look_like_a_head_is_not_believed(tiny):
 
 
 def test_doubles_are_one_face_the_surest(detector, hopper_face):
-    """The same face again, a little off; one that holds it, one inside; and somebody beside."""
+    """The same face again, a little off; one that holds it, one inside; and somebody next to."""
     points = hopper_face.points
     middle, width = points.mean(0), np.ptp(points[:, 0])
     others = [points + 0.1 * width, middle + (points - middle) * 2.2,

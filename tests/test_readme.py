@@ -1,27 +1,47 @@
-"""The README's commands are run as they stand there, on tiny data in the place of the official
-set."""
+"""The commands of README and docs/ run as they are written there, on tiny data in place of the
+official set."""
 
-import importlib.util
+import csv
 import os
 import re
 import shlex
+import textwrap
 
 import pytest
 from conftest import HOME, copy_of_the_repository
 
 TEXT = (HOME / "README.md").read_text()
-BLOCKS = re.findall(r"```(\w*)\n(.*?)```", TEXT, re.S)
-LINES = [line for kind, block in BLOCKS if kind == "" for line in block.splitlines()]
-SPANS = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", TEXT, flags=re.S))
-COMMANDS = [command for command in (*LINES, *SPANS)
+DOCS = [(HOME / "docs" / f"{name}.md").read_text()
+        for name in ("training", "benchmarks", "ablation", "method", "results")]
+
+
+def blocks_of(text):
+    """Pairs (kind, content) of the code blocks of a page."""
+    return re.findall(r"```(\w*)\n(.*?)```", text, re.S)
+
+
+def commands_of(text):
+    """Commands of a page, in its code blocks and between backticks."""
+    lines = [line for kind, block in blocks_of(text) if kind in ("", "bash")
+             for line in block.splitlines()]
+    spans = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.S))
+    return [command for command in (*lines, *spans)
             if command.startswith(("python ", "papermill "))]
+
+
+COMMANDS = [command for text in (TEXT, *DOCS) for command in commands_of(text)
+            if not command.endswith("--help")]
 SMALLER = (  # the same, in seconds; and names for what stands for one
     (r"--epochs \d+", "--epochs 1"), (r"epochs=\d+", "epochs=1 audit_epochs=1"),
-    (r"(-p net \w+)", r"\1 -p epochs 1 -p data official"), (" …", ""),
+    (r"(-p net \w+)", r"\1 -p epochs 1 -p data official"), (" …", ""), (" --threads 1 2", ""),
+    (r"--busy 1", "--busy 1 --seconds 0.1"),
     (r"--net models4 models5 --lr 0.001 0.002 --seed 0 1 2",
      "--net models4 --lr 0.001 0.002 --batch_size 32"),
     (r"(audit\.py)", r"\1 --data official --epochs 1"),
-    (r"(ablation\.py)", r"\1 --epochs 1 --table few.csv 'faces alone'"),
+    (r"(ablation\.py).*", r"\1 --epochs 1 --table few.csv 'without negative crops' --seeds 0 1"),
+    (r"(robustness\.py).*", r"\1 models5-person models4"),
+    (r"(confidence\.py).*", r"\1 models5-person"),
+    (r"--data FOLDER$", "--data official"),
     (r"(detectors\.py)", r"\1 --data official --detector haar"),
     (r"(?s)(speed\.py).*", r"\1 models5 --seconds 0.1"), (r"\bNAME\b", "models4"),
     (r"\bFOLDER\b", "folder"),
@@ -39,6 +59,8 @@ def clone(tiny_zip, tmp_path_factory):
     from research.synthetic_faces import draw_scene
 
     home = copy_of_the_repository(tmp_path_factory.mktemp("clone"))
+    network = re.search(r"Write `models/models9\.py`.*?```python\n(.*?)```", TEXT, re.S)[1]
+    (home / "models" / "models9.py").write_text(textwrap.dedent(network))
     scene = draw_scene(1, faces=1, width=240, height=200)[0][..., ::-1]
     (home / "folder").mkdir()
     cv2.imwrite(str(home / "photo.jpg"), scene)
@@ -65,35 +87,43 @@ def run(python, clone, tiny_zip):
     return call
 
 
-def is_benchmark(command):
-    """True for commands that need nothing of what other commands leave behind."""
-    return "benchmarks/" in command and "publish.py" not in command
+def kind_of(command):
+    """Commands of one kind need nothing of what those of another leave behind."""
+    if command.startswith(("papermill", "python batch.py")):
+        return "notebooks"
+    return "benchmarks" if "benchmarks/" in command and "publish.py" not in command else "others"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("benchmarks", [False, True], ids=["commands", "benchmarks"])
-def test_every_command_runs(benchmarks, run):
-    assert len(COMMANDS) >= 15
-    if not benchmarks:
-        words = ["python", "train.py", "--data", "official", "--split", "official", "--epochs", "1"]
+@pytest.mark.parametrize("kind", ["notebooks", "others", "benchmarks"])
+def test_every_command_runs(kind, run, clone):
+    assert len(COMMANDS) >= 25
+    if kind == "others":
+        words = ["python", "train.py", "--data", "official", "--split", "person", "--epochs", "1"]
         assert not run(words), "what make train does"
     smaller = {}
     for command in COMMANDS:
-        if is_benchmark(command) != benchmarks:
-            continue
-        if "--onnx" in command and importlib.util.find_spec("onnx") is None:
-            continue  # optional; tests/test_runtimes.py says so
-        words = command
-        for pattern, text in SMALLER:
-            words = re.sub(pattern, text, words)
-        smaller.setdefault(words, command)
+        if kind_of(command) == kind:
+            words = command
+            for pattern, text in SMALLER:
+                words = re.sub(pattern, text, words)
+            smaller.setdefault(words, command)
     for words, command in smaller.items():
         wrong = run(shlex.split(words))
         assert not wrong, f"{command}\n({words})\n{wrong}"
+    if kind == "notebooks":
+        pages = list((clone / "runs" / "latest").glob("[123]*.html"))
+        assert len(pages) == 3, "batch.py makes a page of each notebook, with figures"
+        assert all("data:image/png" in page.read_text() for page in pages)
+        rows = list(csv.DictReader((clone / "runs" / "results.csv").open()))
+        own = [row for row in rows if row["net"] == "models9"]
+        assert len(own) == 1 and float(own[0]["nme"]) > 0 and own[0]["epochs"] == "1", (
+            "the network of the README is trained by its name")
 
 
 def test_the_lines_of_python_run(python, clone):
-    block = next(block for kind, block in BLOCKS if kind == "python" and "find_keypoints" in block)
+    block = next(block for kind, block in blocks_of(TEXT)
+                 if kind == "python" and "find_keypoints" in block)
     done = python(["-c", block], cwd=clone, env={**os.environ, "PYTHONPATH": str(clone)})
     assert done.returncode == 0 and "(68, 2)" in done.stdout, done.stderr
 

@@ -1,6 +1,7 @@
 """The repository as a whole: tidy, without what must not be in it, with links that lead
 somewhere."""
 
+import json
 import re
 import subprocess
 import sys
@@ -106,3 +107,22 @@ for name in {modules}:
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=HOME, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+PRIVATE_WORDS = (  # words that have a standard term: the table of terms in docs/architecture.md
+    r"answers?|half[- ]hidden|lattice|spoiled|own crops|drawn faces?|invented|judged?|believed|"
+    r"told|taught|beside|whole or not at all|by heart")
+
+
+def test_texts_use_the_standard_terms():
+    """In code, documents and the texts of notebooks; outputs, model cards and this file apart."""
+    found = []
+    for path in TEXTS:
+        if path.name == "test_repository.py":
+            continue
+        text = path.read_text()
+        if path.suffix == ".ipynb":
+            text = "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
+        found += [f"{path.name}: {line.strip()[:80]}" for line in text.splitlines()
+                  if re.search(rf"\b({PRIVATE_WORDS})\b", line, re.I)]
+    assert not found

@@ -1,5 +1,5 @@
-"""Drawn faces: the same for the same seed, exact keypoints, sizes like real ones, and a model that
-gives nobody away."""
+"""Synthetic faces: the same for the same seed, exact keypoints, sizes like real ones, and a model
+that gives nobody away."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def test_frames_of_a_person_are_more_alike_than_those_of_others(tiny):
 
 
 def test_a_network_that_learned_from_real_frames_finds_the_points_where_they_are_said_to_be(tiny):
-    """An independent judge of 'exact': without bias in either direction beyond 2 % of the
+    """An independent check of 'exact': without bias in either direction beyond 2 % of the
     inter-ocular distance."""
     net, _ = load_checkpoint(find_weights("models4"))
     points = predict_frames(net, tiny)
@@ -83,7 +83,7 @@ def test_a_home_that_cannot_be_written_to_is_no_obstacle(tmp_path, monkeypatch):
     assert sample_archive(people=1, seed=2).parent == tmp_path / "clone" / "data"
 
 
-def test_a_missing_model_is_told(tmp_path):
+def test_a_missing_model_is_reported(tmp_path):
     with pytest.raises(DataError, match="makes it anew"):
         load_model(tmp_path / "none.npz")
 

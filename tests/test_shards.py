@@ -44,7 +44,7 @@ def test_a_second_call_draws_what_is_missing(folder):
     assert [path for path in times if path.stat().st_mtime_ns != times[path]] == [gone]
 
 
-def test_frames_of_one_name_in_two_archives_are_told(folder, tmp_path):
+def test_frames_of_one_name_in_two_archives_are_reported(folder, tmp_path):
     for name in ("a.zip", "b.zip"):
         (tmp_path / name).write_bytes(next(folder.glob("*.zip")).read_bytes())
     with pytest.raises(DataError, match="in two archives"):

@@ -133,7 +133,7 @@ def test_damaged_pictures_are_named(tmp_path, content, said):
                                            ("BMP", {}), ("TIFF", {}),
                                            ("TIFF", {"compression": "tiff_lzw"})])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
-def test_truncated_pictures_are_told_or_read_as_far_as_they_go(form, options, share):
+def test_truncated_pictures_are_reported_or_read_as_far_as_they_go(form, options, share):
     """Decoders differ in whether half a picture is one; none may end otherwise than in a picture of
     its size or our error."""
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8))
@@ -278,11 +278,11 @@ def test_pts_files_count_from_one(tmp_path):
     first = (tmp_path / "x" / "one.pts").read_text().split("{")[1].split()[0]
     assert float(first) == pytest.approx(POINTS[0, 0, 0] + 1, abs=1e-4)
     (tmp_path / "x" / "two.pts").write_text(pts_text(POINTS[0]))
-    with pytest.raises(DataError, match=r"no image beside two\.pts"):
+    with pytest.raises(DataError, match=r"no image next to two\.pts"):
         load_folder(tmp_path / "x")
 
 
-@pytest.mark.parametrize("spoil, said", [
+@pytest.mark.parametrize("corrupt, said", [
     (lambda t: t.replace(",57,", ",", 1), "57"),
     (lambda t: t.replace(str(POINTS[1, 3, 0]), "abc"), r"line 3 \(B\), column 6: 'abc'"),
     (lambda t: t.replace(str(POINTS[1, 3, 0]), ""), "line 3"),
@@ -290,12 +290,12 @@ def test_pts_files_count_from_one(tmp_path):
     (lambda t: t.replace("\nB,", "\nA,"), "A occurs twice"),
     (lambda t: "", "not a table"),
 ])
-def test_what_is_wrong_with_a_table_is_said_with_its_place(spoil, said):
+def test_what_is_wrong_with_a_table_is_said_with_its_place(corrupt, said):
     with pytest.raises(DataError, match=said):
-        read_table(spoil(csv_of(POINTS, ["A", "B", "C"])).encode(), "x.csv")
+        read_table(corrupt(csv_of(POINTS, ["A", "B", "C"])).encode(), "x.csv")
 
 
-def test_wrong_places_are_told(tmp_path, layout):
+def test_wrong_places_are_reported(tmp_path, layout):
     for path, said in ((tmp_path / "nothing", "no such folder"), (tmp_path, "")):
         if path == tmp_path:
             (tmp_path / "empty").mkdir()
@@ -310,7 +310,7 @@ def test_wrong_places_are_told(tmp_path, layout):
         load_folder(layout)
 
 
-def test_damaged_zips_are_told(layout, tmp_path):
+def test_damaged_zips_are_reported(layout, tmp_path):
     good = zipped(layout, tmp_path / "a.zip").read_bytes()
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         start = archive.getinfo("training/A_00.jpg").header_offset

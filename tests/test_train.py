@@ -88,10 +88,10 @@ def test_a_broken_run_goes_on_to_the_same_end(parts, tmp_path, monkeypatch):
     resumed, again = train_net("models2", *parts, tmp_path / "broken", **options)
     assert equal(weights(whole), weights(resumed))
     assert [r["validation_nme"] for r in history] == [r["validation_nme"] for r in again]
-    told = (tmp_path / "broken" / "params.json").read_bytes()
+    reported = (tmp_path / "broken" / "params.json").read_bytes()
     with pytest.raises(UsageError, match="another lr"):
         train_net("models2", *parts, tmp_path / "broken", lr=0.5, **options)
-    assert (tmp_path / "broken" / "params.json").read_bytes() == told, (
+    assert (tmp_path / "broken" / "params.json").read_bytes() == reported, (
         "what is refused leaves no trace"
     )
     with pytest.raises(DataError, match="of another network"):  # its file was changed since
@@ -123,8 +123,8 @@ def test_a_teacher_moves_labels_halfway_to_its_answers(parts):
     training, _ = parts
     better, known = refine_labels(training, "models4")
     net, content = load_checkpoint(find_weights("models4"))
-    answers = predict_frames(net, training, mirrored=True)
-    np.testing.assert_allclose(better.points, (training.points + answers) / 2, atol=1e-3)
+    predictions = predict_frames(net, training, mirrored=True)
+    np.testing.assert_allclose(better.points, (training.points + predictions) / 2, atol=1e-3)
     assert known == content["data"]["frames"] and list(better.names) == list(training.names)
 
 
@@ -139,7 +139,7 @@ def test_what_a_teacher_saw_counts_as_seen(parts, tmp_path):
 
 
 def test_a_network_learns_to_doubt_what_is_no_face():
-    """Crops without a face have targets NaN: the loss is finite, and least when the answer is
+    """Crops without a face have targets NaN: the loss is finite, and least when the prediction is
     spread out."""
     torch.manual_seed(0)
     net, nothing = load_net("models5"), torch.full((2, 68, 2), torch.nan)

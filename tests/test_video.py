@@ -34,22 +34,23 @@ def noisy(image, rng, strength=6):
 def test_a_still_face_before_a_noisy_sensor_is_five_times_calmer(hopper, detector):
     photo, rng = cv2.resize(hopper[1], None, fx=0.5, fy=0.5), np.random.default_rng(0)
     raw, smooth = Tracker(detector, smooth=False), Tracker(detector)
-    answers = []
+    predictions = []
     for i in range(90):
         frame = noisy(photo, rng)
-        answers.append([tracker(frame, i / RATE)[0].points for tracker in (raw, smooth)])
-    answers = np.array(answers)[30:]  # the filter has come to rest
-    assert 0 < jitter(answers[:, 1]) < jitter(answers[:, 0]) / 5
+        predictions.append([tracker(frame, i / RATE)[0].points for tracker in (raw, smooth)])
+    predictions = np.array(predictions)[30:]  # the filter has come to rest
+    assert 0 < jitter(predictions[:, 1]) < jitter(predictions[:, 0]) / 5
 
 
 def test_a_moving_face_is_less_than_a_frame_late(hopper, detector):
     photo, rng = cv2.resize(hopper[1], None, fx=0.5, fy=0.5), np.random.default_rng(0)
     places = np.stack([40 * np.sin(np.arange(75) / 12), 20 * np.sin(np.arange(75) / 9)], 1)
     start, tracker = detector(photo)[0].points, Tracker(detector)
-    answers = np.array([tracker(noisy(shifted(photo, *place), rng), i / RATE)[0].points for i,
+    predictions = np.array([tracker(noisy(shifted(photo, *place), rng), i / RATE)[0].points for i,
                         place in enumerate(places)])
-    assert lag(answers, start + places[:, None]) < 1
-    error = np.linalg.norm(answers - start - places[:, None], axis=-1).mean() / inter_ocular(start)
+    assert lag(predictions, start + places[:, None]) < 1
+    error = np.linalg.norm(predictions - start - places[:, None],
+                           axis=-1).mean() / inter_ocular(start)
     assert error < 0.06
 
 

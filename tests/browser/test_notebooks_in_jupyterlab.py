@@ -79,7 +79,7 @@ def test_notebook_2_trains_with_progress(address, page):
     notebook.run_all(600)
     assert notebook.errors() == []
     trained = notebook.cell_with("launch(processes")
-    assert "epoch  14/14  training loss" in trained.locator(".jp-OutputArea").inner_text().replace(
+    assert "epoch   8/8  training loss" in trained.locator(".jp-OutputArea").inner_text().replace(
         "\xa0", " "
     )
 
@@ -88,9 +88,9 @@ def test_notebook_3_runs_menus_and_uploads(address, page, hopper, tmp_path):
     notebook = Notebook(page, address, NOTEBOOKS[2])
     notebook.run_all(300)
     assert notebook.errors() == []
-    cell = notebook.cell_with("pick(answer,")
+    cell = notebook.cell_with("pick(show_faces,")
     assert images_of(cell) == 1
-    choose(notebook, cell, "photo", "drawn crowd")
+    choose(notebook, cell, "photo", "synthetic scene")
     choose(notebook, cell, "network", "models6")
     choose(notebook, cell, "finder", "haar_alt2")
     upload = notebook.cell_with("upload(lambda")
