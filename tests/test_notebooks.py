@@ -106,12 +106,13 @@ print("pip", *sys.argv[1:], "in", os.getcwd())
 """
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=title)
-def test_on_colab_the_first_cell_fetches_and_installs_the_project(notebook, tmp_path):
+def test_on_colab_the_first_cell_fetches_and_installs_the_project(tmp_path):
     """In a bare folder, with google.colab and pip faked and the address led to this repository;
-    twice, as after a restart."""
-    cells = [cell.source for cell in nbformat.read(notebook, 4).cells
-             if cell.cell_type == "code"][:1]
+    twice, as after a restart. All notebooks begin with the same cell."""
+    first = {next(cell.source for cell in nbformat.read(notebook, 4).cells
+                  if cell.cell_type == "code") for notebook in [*NOTEBOOKS, *SOLUTIONS]}
+    assert len(first) == 1
+    cells = list(first)
     assert len(cells[0].splitlines()) <= 6
     bare, fake, origin = tmp_path / "content", tmp_path / "fake", tmp_path / "origin"
     bare.mkdir()
