@@ -51,12 +51,11 @@ def predict_frames(net: torch.nn.Module, frames: Frames, batch_size: int = 64, b
 
 def predict_in_self_crops(net: torch.nn.Module, frames: Frames, steps: int = 4,
                          mirrored: bool = False) -> np.ndarray:
-    """Predictions (n, 68, 2) in crops around the network's own predictions, as in use, where no
-    crop shows where the label is.
+    """Predictions (n, 68, 2) in crops around the network's own predictions, as at inference.
 
-    The first crop is centerd on the labels, and a network that is unsure leans to the middle of its
-    crop. After some steps little is left of that: the crop is where the network itself finds the
-    face.
+    The first crop is centered on the labels, which favors a network that predicts the center of the
+    crop when it is uncertain. Each further step crops around the last prediction, so after `steps`
+    predictions little of this bias remains.
     """
     points = predict_frames(net, frames, mirrored=mirrored)
     for _ in range(steps - 1):

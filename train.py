@@ -130,8 +130,8 @@ def validate(net: torch.nn.Module, batches: Iterable[dict], loss: str,
 
 def ema_update(averaged: Any, current: Any,
                steps: int | torch.Tensor) -> None:
-    """Exponential moving average of weights, quick at first: 0.998 would hold on to the random
-    start of short runs."""
+    """Exponential moving average of the weights. The decay grows to 0.998 during warm-up: with a
+    constant decay, the random initial weights would still matter at the end of short runs."""
     keep = min(0.998, (1 + float(steps)) / (10 + float(steps)))
     if averaged[0].is_floating_point():
         torch._foreach_lerp_(averaged, current, 1 - keep)
@@ -141,8 +141,8 @@ def ema_update(averaged: Any, current: Any,
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """All that the weights of a training run depend on, besides its frames. Raises UsageError for
-    values without a meaning.
+    """All settings that determine the weights of a training run, except the frames. Raises
+    UsageError for invalid values.
 
     net: a file of models/; lr: the highest learning rate of the one-cycle schedule; loss: 'auto'
     (the network's own, else wing) or one of LOSSES, for networks without their own; augment: one of
@@ -254,8 +254,8 @@ class TrainingRun:
         self.losses = team.wrap(torch.compile(losses) if compiled else losses)
 
     def prepare(self, net: torch.nn.Module, training: Frames) -> tuple[Frames, Sequence[str]]:
-        """Weights to start from and refined labels -> the frames to train on; names of all frames
-        that the weights know."""
+        """Load the `init` weights and apply the teacher, if given. Returns the training frames, and
+        the names of all frames that influenced the weights (used by the leakage check)."""
         known: Any = training.names
         if self.config.init:
             first = read_checkpoint(self.config.init)
@@ -322,7 +322,7 @@ def train_one_epoch(run: TrainingRun, epoch: int, folder: Path) -> tuple[float, 
     """
     config, device, total = run.config, run.team.device, 0.0
     run.sampler.epoch = epoch
-    # dropout: the same whether or not the run was broken here
+    # same dropout masks, whether or not the run was interrupted before this epoch
     torch.manual_seed(config.seed * 100_003 + epoch)
     run.net.train()
     batches = TimedLoader(tqdm(run.loader, desc=f"epoch {epoch + 1}/{config.epochs}", unit="batch",
@@ -401,11 +401,12 @@ def measure_shift(frames: Frames, epochs: int, folder: str | Path,
     """Train with mirroring on labels as they are -> offsets (n, 2) of labels from predictions, and
     the predictions (n, 68, 2).
 
-    A network that sees every face mirrored as well, with mirrored labels, cannot tell a shift to
-    the right from one to the left: what it learns in x is the truth plus nothing, and the mean
-    offset of labels from its predictions is their shift. One half of the people is predicted by the
-    network of the other half: a face that was memorized is not symmetric any more, it is
-    recognized. Crops stay loose to the end: one that fits the labels shifts with them.
+    The network is also trained on the mirror image of every face, with mirrored labels. A shift to
+    the right in one is a shift to the left in the other, so the network learns x without the shift.
+    The mean difference between labels and predictions is the shift. The people are divided into two
+    halves, and each half is predicted by the network trained on the other half, because a network
+    can memorize the shifted labels of the faces it was trained on. Crop jitter stays on in all
+    epochs, because a crop centered exactly on the labels has the same shift as the labels.
     """
     half = np.array([person_digit(person) % 2 for person in frames.people], bool)
     if half.all() or not half.any():
@@ -424,11 +425,11 @@ def measure_shift(frames: Frames, epochs: int, folder: str | Path,
 
 
 def refine_labels(frames: Frames, teacher: str | Path) -> tuple[Frames, Sequence[str]]:
-    """Frames whose keypoints are halfway between their labels and a trained network's predictions;
-    and the frames it knows.
+    """Knowledge distillation: replace each label by the mean of the label and the prediction of the
+    teacher network. Returns the frames, and the names of the frames the teacher was trained on.
 
-    Labels that are cells of a grid are noisy; a larger network has averaged over many of them.
-    Its predictions come from each crop and its mirror image, in the convention of these labels.
+    Quantized labels are noisy, and a larger network averages this noise out. The predictions are
+    averaged over each crop and its mirror image, and get the same label shift as these labels.
     """
     net, content = load_checkpoint(find_weights(teacher))
     predictions = match_label_convention(frames, predict_frames(net, frames, mirrored=True),
@@ -440,8 +441,8 @@ def refine_labels(frames: Frames, teacher: str | Path) -> tuple[Frames, Sequence
 
 def nonfinite_samples(net: torch.nn.Module, images: torch.Tensor, targets: torch.Tensor,
                       loss: str) -> np.ndarray:
-    """Rows of a batch whose own loss is no number; none if all are: then it is the weights, and no
-    sample is to blame."""
+    """Rows of a batch whose own loss is not finite. Empty if this is true for all rows of a larger
+    batch: then the weights are the cause, not a sample."""
     with torch.inference_mode():
         net.eval()
         values = [loss_of(net, images[i:i + 1], targets[i:i + 1], loss).item()

@@ -19,19 +19,19 @@ from facial_keypoints.images import as_image
 from facial_keypoints.model import find_model, load_model, Model
 from facial_keypoints.pose import Pose
 
-# share of the smaller box inside another from which two faces are one: faces do not hold faces
+# two faces are duplicates if more than this share of the smaller box is inside the other box
 DUPLICATE_OVERLAP = 0.57
 # of a list: so many are in memory, and their crops go through the network together
 PHOTOS_AT_ONCE = 16
 MIN_REFINE_CONFIDENCE = 0.1  # below it nothing is gained by looking again
 
 
-@dataclass(eq=False)  # faces are equal if they are the same object: arrays have no single truth
+@dataclass(eq=False)  # compare by identity: == on arrays gives an array, not True or False
 class Face:
-    """One face: points (68, 2) and their tight box (4,), left, top, width, height, in pixels;
-    confidence in 0…1.
+    """One face: points (68, 2), box (4,) as left, top, width, height, and confidence in 0…1.
 
-    Where boxes were given, `box` is the given one.
+    Points and box are in pixels. `box` is the tight box of the points for accepted faces, the
+    detector's box for rejected faces, and the input box for faces from `predict_boxes`.
     """
 
     box: np.ndarray
@@ -48,18 +48,18 @@ class KeypointDetector:
 
     net: the name of a model, the path of an .onnx file, or (after `import models`, with PyTorch) of
     a checkpoint; detector: a detector's name, or an object with its `detect`; runtime: openvino,
-    onnx or torch, 'auto' for the fastest that is installed; threads: of the network for one call
-    (0: as many as the runtime chooses; a single face gains nothing from a second one);
-    tilted: look for faces with a roll of up to 45 degrees as well, on turned copies of the photo.
-    Faces whose confidence (the network's, over all points, times their likeness to a head) is below
-    `min_confidence` are left out, and so is the less confident of two that lie on one another.
-    Where none is left, the detector's `fallback` is asked, if it has one.
-    One KeypointDetector may be shared by any number of threads, if its detector may be (all of
-    detector_architectures/ may).
+    onnx or torch, 'auto' for the fastest that is installed; threads: threads of the network in one
+    call (0: the runtime chooses; more than one does not help for a single face);
+    tilted: also find faces with a roll of up to 45 degrees, on rotated copies of the photo.
+    The confidence of a face is the mean confidence of its points times a face shape score. Faces
+    below `min_confidence` are rejected. Of duplicate detections the most confident one is kept.
+    If no face is accepted, the detector's `fallback` is used, if it has one.
+    A KeypointDetector can be shared by threads if its face detector is thread-safe (all detectors
+    in detector_architectures/ are).
     """
 
-    # refinement steps at the most: each crops around the prediction of the one before, until crop
-    # and prediction fit
+    # maximum number of predictions per face, the first one included: each next crop is centered on
+    # the last prediction, until box and prediction agree
     refinement_steps = 3
     batch = 64  # faces at once
 
@@ -79,11 +79,10 @@ class KeypointDetector:
         return self.detect(photo)[0]
 
     def detect(self, photo: Any) -> tuple[list[Face], list[Face]]:
-        """All faces of a photo: those accepted, the largest first, and the rejected ones, the most
-        confident first.
+        """Accepted faces (largest first) and rejected faces (highest confidence first).
 
-        Rejected are the faces at boxes of the face detector whose confidence is below
-        `min_confidence`.
+        A rejected face is a box of the face detector with a confidence below `min_confidence`.
+        Duplicates are in neither list. The `box` of a rejected face is the detector's box.
         """
         return self.detect_batch([photo])[0]
 

@@ -61,7 +61,7 @@ def crop_matrix(box: np.ndarray | Sequence[float], side: int, zoom: float = 1.0,
     `box`.
 
     box: left, top, width, height of the tight box. The crop is CROP_SCALE × its longer side ×
-    `zoom`, centerd on it and moved by `shift` (in crop sides), turned by `angle` degrees, mirrored
+    `zoom`, centered on it and moved by `shift` (in crop sides), turned by `angle` degrees, mirrored
     if asked.
     """
     left, top, width, height = (float(v) for v in box)
@@ -172,7 +172,7 @@ def affine_residual(points: np.ndarray) -> np.ndarray:
 
 @cache
 def affine_projector() -> np.ndarray:
-    """(68, 68): takes centerd points to the nearest that some affine camera sees of `head`."""
+    """(68, 68): takes centered points to the nearest that some affine camera sees of `head`."""
     model = mean_head() - mean_head().mean(0)
     return model @ np.linalg.pinv(model)
 

@@ -1,4 +1,4 @@
-"""Photos, folders and videos -> files of predictions and drawings, past the ones that fail."""
+"""Predict photos, folders and videos; write predictions and drawings; continue after failures."""
 
 import contextlib
 import os
@@ -22,15 +22,16 @@ from facial_keypoints.images import IMAGE_ENDINGS, UNREADABLE_ENDINGS, files_bel
 from facial_keypoints.tracking import Tracker
 from facial_keypoints.video import CODECS, VIDEO_ENDINGS, VideoReader, VideoWriter, track_video
 
-MANY = 20  # photos from which on a summary takes the place of one line each
+MANY = 20  # with this many photos or more, print a summary instead of one line per photo
 BATCH_BYTES = 100_000_000  # of decoded photos that go through the network together
 
 
 def list_photos(places: Iterable) -> list[tuple[str, Path]]:
-    """Files and folders -> list of (name, path): the file's name, or its path below the folder.
+    """Files and folders -> list of (name, path). The name is the file name, or the path relative to
+    the given folder.
 
-    Where that would name two photos alike, their paths as given name them. Images in a folder that
-    cannot be decoded are reported on standard error, by kind.
+    If two photos would have the same name, their full given paths are used as names. Files of a
+    folder in unsupported image formats are skipped and reported on standard error, by format.
     """
     photos = []
     for place in map(Path, places):
@@ -58,8 +59,8 @@ def list_photos(places: Iterable) -> list[tuple[str, Path]]:
 
 
 class Job(NamedTuple):
-    """A photo or clip to do; path: None where boxes were given for a photo that is not there;
-    boxes: a list of tight boxes (4,) instead of a detector's."""
+    """A photo or clip to process. path: None if the table of boxes names a photo that was not
+    given; boxes: a list of tight boxes (4,) to use instead of the face detector."""
 
     name: str
     path: Path | None
@@ -67,8 +68,8 @@ class Job(NamedTuple):
 
 
 def list_jobs(places: Iterable, boxes: str | os.PathLike | None = None) -> list[Job]:
-    """Files and folders -> one job a photo or clip; with a table of boxes, one for each run of rows
-    of one photo."""
+    """Files and folders -> one job per photo or clip. With a table of boxes: one job for each group
+    of adjacent rows with the same photo name."""
     photos = list_photos(places)
     if boxes is None:
         return [Job(name, path) for name, path in photos]

@@ -13,10 +13,12 @@ class OneEuroFilter:
     """The 1€ filter (Casiez, Roussel, Vogel, CHI 2012) on keypoints: calm when a face is still,
     quick when it moves.
 
-    A low-pass whose cutoff grows with speed, here in inter-ocular distances a second, so that large
-    and small faces are treated alike. The speed that counts is the face's, the mean over its
-    points, in which their noise cancels; what a point moves beyond that counts less. cutoff: in Hz,
-    at rest; slope: Hz for each inter-ocular distance a second.
+    A low-pass filter whose cutoff frequency increases with speed. Speed is in inter-ocular
+    distances per second, so it does not depend on the face size. The mean velocity of all points
+    has the large weight `slope`, because noise averages out in it. The velocity of a point relative
+    to this mean has the small weight `own_slope`. cutoff: cutoff frequency at rest, in Hz; slope,
+    own_slope: in Hz per (inter-ocular distance per second); derivative_cutoff: cutoff frequency of
+    the velocity filter, in Hz.
     """
 
     def __init__(self, cutoff: float = 0.2, slope: float = 12.0, own_slope: float = 0.5,
@@ -50,7 +52,8 @@ class OneEuroFilter:
         common = self.speed.mean(0)
         own = np.linalg.norm(self.speed - common, axis=1, keepdims=True)
         cutoff = self.cutoff + self.slope * np.linalg.norm(common) + self.own_slope * own
-        # a mean at first, of late frames more: the first one's error is not to be held for a second
+        # start like a running mean that favors new frames, so that the error of the first frame
+        # does not persist
         self.count += 1
         self.points = self.points + np.maximum(lowpass_weight(cutoff, passed),
                                                2 / (self.count + 2)) * (points - self.points)
@@ -73,8 +76,8 @@ class Track:
     face: Face
     filter: OneEuroFilter = field(default_factory=OneEuroFilter)
     missed: int = 0
-    # where the next look begins; it stays while it fits, else predictions would drift with their
-    # crops
+    # box of the crop in the next frame; updated only when the points have moved away from it, so
+    # that crop and prediction do not drift together
     box: np.ndarray | None = None
 
 
@@ -117,15 +120,15 @@ class Tracker:
         return [track.face for track in self.tracks if track.missed]
 
     def doubled(self, face: Face, track: Track) -> bool:
-        """True if an older track has come to lie on this face."""
+        """True if the face overlaps the face of an older track (IoU above 0.5)."""
         older = [other for other in self.tracks if other.identity < track.identity
                  and not other.missed]
         boxes = np.array([tight_box(other.face.points) for other in older])
         return len(older) > 0 and overlap(boxes, tight_box(face.points)).max() > 0.5
 
     def search(self, frame: np.ndarray) -> None:
-        """Ask the detector; faces it finds where a track is, or was, go on with it, the others
-        begin one."""
+        """Run the detector. A face that overlaps a track (active or missed) is assigned to it; any
+        other face starts a new track."""
         self.searches += 1
         faces, rejected = self.detector.detect(frame)
         self.rejected += rejected[:1]

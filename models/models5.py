@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-# places on each axis, and how far they reach: beyond the crop's edges at -1 and 1
+# number of bins per axis, and their range -REACH to REACH in targets; the crop is -1 to 1
 BINS, REACH = 144, 1.3
-LEAST = 0.042  # the spread of a point that is certain
+LEAST = 0.042  # standard deviation below which the confidence is 1
 
 
 class Block(nn.Module):
@@ -31,19 +31,19 @@ class Block(nn.Module):
 class Net(nn.Module):
     """Gray (n, 1, side, side) in [0, 1] -> targets (n, 136): the means of the distributions."""
 
-    # share of training crops without a face, from which the distributions learn to say so
+    # share of negative crops (no face) in training; their distributions are trained to be uniform
     empty = 0.06
     # standard deviation of a label in targets: about half a cell of the grid that labels lie on
     label_width = 0.03
-    # The spread above the least at which confidence is a half, and how sharply it falls; by
-    # benchmarks/confidence.py.
+    # Standard deviation (minus LEAST) at which confidence is 0.5, and the steepness of the curve.
+    # Both were fitted by benchmarks/confidence.py.
     even_odds, steepness = 0.118, 1.63
 
     def __init__(self, side: int = 128, widths: tuple[int, ...] = (64, 128), depth: int = 2,
                  features: int = 128):
         super().__init__()
         self.input_size, grid, stride = side, side // 16, 16 // 2 ** len(widths)
-        # large steps at once: pixels are cheap to look at and dear to keep
+        # large stride in the first layer: feature maps of high resolution need much memory
         self.stem = nn.Sequential(
             nn.Conv2d(1, widths[0] // 2, 2 * stride, stride, stride // 2, bias=False),
             nn.BatchNorm2d(widths[0] // 2),
@@ -75,12 +75,11 @@ class Net(nn.Module):
         return (self.distributions(images).float().softmax(-1) @ self.places).flatten(1)
 
     def loss(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy with labels as wide as what is known of them, and the cost of the means'
-        distances.
+        """Cross-entropy with Gaussian label distributions, plus a robust loss on the means.
 
-        Distances count less where the spread is large, after STAR (Zhou et al., CVPR 2023): no
-        point is asked for more exactness than its surroundings allow. Crops without a face have
-        targets NaN: every place is as likely as any other.
+        Points with a large standard deviation get a smaller weight in the second term, as in STAR
+        (Zhou et al., CVPR 2023). Crops without a face have NaN targets: their distributions are
+        trained to be uniform, and the second term ignores them.
         """
         logits = self.distributions(images).float()
         face = ~targets.isnan().flatten(1).any(1)
@@ -97,10 +96,10 @@ class Net(nn.Module):
         return mean, (chance @ self.places.square() - mean.square()).clamp_min(0)
 
     def scale(self, variance: torch.Tensor) -> torch.Tensor:
-        """What distances count for: the root of a label's width in spreads, which are learned by
-        the cross-entropy alone.
+        """Weight of each distance in the loss: sqrt(label_width / standard deviation).
 
-        In units of the spread itself clear faces are placed better still, and hidden ones worse.
+        The variance is detached by the caller, so only the cross-entropy trains it. Without the
+        square root, results are better on clear faces and worse on occluded ones.
         """
         return (self.label_width**2 / variance.clamp_min(1e-4)) ** 0.25
 
@@ -111,16 +110,16 @@ class Net(nn.Module):
         return -(wanted.nan_to_num(1 / len(self.places)) * F.log_softmax(logits, -1)).sum(-1).mean()
 
     def penalty(self, distance: torch.Tensor) -> torch.Tensor:
-        """Quadratic near the label, for inside a cell nothing says where the truth lies;
-        logarithmic far from it."""
+        """Robust loss: quadratic near the label, because the true position inside a quantization
+        cell is unknown; logarithmic for large distances."""
         return 0.5 * torch.log1p((distance / 0.03).square())
 
     def predict(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Targets (n, 68, 2) and confidence (n, 68): the chance that a point is within 10 % of the
-        inter-ocular distance.
+        """Targets (n, 68, 2) and confidence (n, 68).
 
-        It falls with the spread of the point's distributions; python benchmarks/confidence.py shows
-        how well it is met.
+        Confidence is the estimated probability that the error of a point is below 10 % of the
+        inter-ocular distance. It decreases as the standard deviation of the distributions grows.
+        benchmarks/confidence.py measures its calibration.
         """
         mean, variance = self.moments(self.distributions(images))
         spread = variance.sum(-1).sqrt()

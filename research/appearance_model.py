@@ -188,12 +188,12 @@ def components(data: np.ndarray, count: int, rounds: int = 4,
 def levels(coefficients: np.ndarray, people: np.ndarray, videos: np.ndarray) -> list[np.ndarray]:
     """Split the covariance of coefficients into people, videos of a person, frames of a video ->
     three square roots."""
-    def centerd(values, groups):
+    def centered(values, groups):
         _, index = np.unique(groups, return_inverse=True)
         means = np.stack([np.bincount(index, v) for v in values.T], 1) / np.bincount(index)[:, None]
         return means[index]
 
-    by_video, by_person = centerd(coefficients, videos), centerd(coefficients, people)
+    by_video, by_person = centered(coefficients, videos), centered(coefficients, people)
     parts = (by_person, by_video - by_person, coefficients - by_video)
     return [root(np.cov(part.T)) for part in parts]
 

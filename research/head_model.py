@@ -19,9 +19,9 @@ def factorize(points: np.ndarray, swap: np.ndarray) -> np.ndarray:
     renames mirrored points: heads are symmetric.
     """
     points = np.concatenate([points, points[:, swap] * [-1, 1]]).astype(np.float64)
-    centerd = points - points.mean(1, keepdims=True)
-    centerd /= np.sqrt(np.square(centerd).sum((1, 2), keepdims=True))
-    left, values, right = np.linalg.svd(centerd.transpose(0, 2, 1).reshape(-1, points.shape[1]),
+    centered = points - points.mean(1, keepdims=True)
+    centered /= np.sqrt(np.square(centered).sum((1, 2), keepdims=True))
+    left, values, right = np.linalg.svd(centered.transpose(0, 2, 1).reshape(-1, points.shape[1]),
                                         full_matrices=False)
     rows = (left[:, :3] * values[:3]).reshape(-1, 2, 3)
 

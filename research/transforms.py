@@ -76,11 +76,12 @@ class FaceCrop:
     """The square crop around the keypoints' tight box, as in use; with jitter for training, in one
     affine warp.
 
-    zoom, place: standard deviations as a share of the crop; angle in degrees; mirror: half of the
-    samples are mirrored and their keypoints renamed; wild: share of the samples whose jitter is
-    uniform within three deviations, as heads are that tilt and boxes that miss; empty: share of the
-    samples that show something else or a small part of the face, their keypoints NaN. Adds 'matrix'
-    (2, 3), from which `to_points` finds the way back.
+    zoom: standard deviation of the log scale; place: standard deviation of the shift, as a share of
+    the crop side; angle: standard deviation of the rotation, in degrees; mirror: mirror half of the
+    samples and renumber their keypoints; wild: share of samples with jitter drawn uniformly from ±3
+    standard deviations, to simulate rotated heads and inaccurate boxes; empty: share of negative
+    crops (background or a small part of the face), with NaN keypoints. Adds 'matrix' (2, 3), which
+    `to_points` inverts.
     """
 
     def __init__(self, side: int, zoom: float = 0.0, place: float = 0.0, angle: float = 0.0,
@@ -122,11 +123,11 @@ def negative_box(box: np.ndarray, shape: Sequence[int], rng: np.random.Generator
 
 
 class Augment:
-    """What cameras do to a gray crop: light, contrast, blur, noise, compression, and something held
-    before the face.
+    """Random changes of a gray crop: brightness, contrast, blur, noise, JPEG and occlusion.
 
-    hard: share of the samples that suffer one thing more, and badly: darkness, a moving camera,
-    sharpening, few pixels and strong compression, or half of the face hidden.
+    strength: scale of the changes; hard: share of samples that also get one strong corruption: low
+    light, motion blur, oversharpening, low resolution with strong JPEG compression, or an occluded
+    half.
     """
 
     def __init__(self, strength: float = 1.0, hard: float = 0.0):
@@ -206,8 +207,8 @@ class ToTensor:
 # The original project's chain: the whole frame, its shorter side at 250, a window of 224 anywhere
 # in it.
 data_transform = Compose([Rescale(250), RandomCrop(224), Normalize(), ToTensor()])
-# How far boxes miss, faces tilt and pictures suffer, of the widest there is; and the share of
-# samples that are made hard.
+# Strengths relative to 'plain': (crop jitter, rotation, image changes), and the share of samples
+# that get a hard corruption.
 AUGMENTATIONS = {"fine": (0.25, 0.5, 0.5, 0.0), "gentle": (0.5, 0.5, 0.5, 0.0),
                  "plain": (1.0, 1.0, 1.0, 0.0),
                  "hard": (1.0, 1.0, 1.0, 0.25)}
@@ -216,10 +217,10 @@ AUGMENTATIONS = {"fine": (0.25, 0.5, 0.5, 0.0), "gentle": (0.5, 0.5, 0.5, 0.0),
 def training_transform(side: int, augment: str = "hard", empty: float = 0.0) -> Compose:
     """Face crop with jitter, augmentation, gray tensor (1, side, side) and targets (68, 2).
 
-    augment: 'plain' knows photographs like the training frames, 'gentle' those alone that are
-    crisp, in boxes that fit, 'fine' boxes that fit more closely still; 'hard' also rolled, dark,
-    blurred, half occluded ones and boxes that miss. empty: share of crops that show no face; their
-    targets are NaN.
+    augment: 'plain' is the standard augmentation; 'gentle' has half of its crop jitter, rotation
+    and image changes; 'fine' is 'gentle' with a quarter of the crop jitter of 'plain'; 'hard' adds
+    to 'plain' large jitter, and low light, blur, oversharpening, low resolution or occlusion, each
+    on a quarter of the samples. empty: share of negative crops (no face); their targets are NaN.
     """
     miss, tilt, strength, hard = AUGMENTATIONS[augment]
     crop = FaceCrop(side, zoom=0.12 * miss, place=0.06 * miss, angle=18 * tilt, mirror=True,
