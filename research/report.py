@@ -22,6 +22,7 @@ h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2rem } a { color: #
 .card { border: 1px solid #ddd; border-radius: 6px; padding: 1rem; text-decoration: none;
   color: inherit }
 .card:hover { border-color: #0072b2 } .card img { width: 100%; height: 11rem; object-fit: contain }
+.wide { overflow-x: auto }
 .card b { color: #0072b2 } table { border-collapse: collapse; width: 100%; font-size: .9rem }
 td, th { padding: .25rem .6rem; border-bottom: 1px solid #e5e5e5; text-align: right }
 td:nth-child(-n+3), th:nth-child(-n+3) { text-align: left } small { color: #666 }
@@ -37,13 +38,14 @@ def pictures(notebook: Path) -> list[str]:
 
 
 PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<html lang="en"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Facial keypoint detection</title><style>{{ style }}</style>
-{% macro table(rows) %}<table>
+{% macro table(rows) %}<div class="wide"><table>
 <tr>{% for label in columns.values() %}<th>{{ label }}</th>{% endfor %}</tr>
 {% for row in rows %}<tr>{% for name in columns %}<td>{{ shown(name, row.get(name, "")) }}</td>
 {%- endfor %}</tr>
-{% endfor %}</table>{% endmacro %}
+{% endfor %}</table></div>{% endmacro %}
 <h1>Facial keypoint detection</h1>
 <p>The three notebooks as they ran on {{ time.strftime("%d %B %Y, %H:%M") }}, with
 {{ parameters }}.</p>
