@@ -30,7 +30,7 @@ GROUPS = {
                                           "same_seed or any_number or same_end or not_a_number or "
                                           "gives_the_same", ""),
     "Privacy; nothing is downloaded at import": ("test_uses.py test_video.py test_repository.py",
-                                                 "be_found or found_again or fetched", ""),
+                                                 "not_found_again or found_again or fetched", ""),
 }
 
 

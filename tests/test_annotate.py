@@ -112,7 +112,7 @@ def test_a_full_disk_keeps_what_is_done(folder, command, tmp_path):
     assert {path.name: path.read_bytes() for path in out.iterdir() if path.name[0] != "."} == before
 
 
-def test_new_weights_of_the_same_name_do_not_go_on_with_the_old_ones_answers(
+def test_new_weights_of_the_same_name_start_a_new_annotation(
     folder, command, tmp_path
 ):
     weights = tmp_path / "mine.pt"
@@ -134,7 +134,7 @@ def deadly(names, *arguments):
 annotate_chunk = annotate.annotate_chunk
 
 
-def test_a_photo_that_kills_its_process_is_found_and_the_others_are_done(folder, monkeypatch):
+def test_a_photo_that_kills_its_process_is_found(folder, monkeypatch):
     monkeypatch.setattr(annotate, "annotate_chunk", deadly)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HOME), str(HOME / "tests")]))
     names = [name for name in list_names([folder]) if not name.endswith(".jpg")]

@@ -122,7 +122,7 @@ def test_public_functions_have_type_hints(path):
     assert not list(without_hints(ast.parse(path.read_text()).body))
 
 
-def test_the_root_is_short_and_keeps_the_names_of_the_original_project():
+def test_the_root_is_short_and_keeps_the_original_names():
     tracked = subprocess.run(
         ["git", "-C", HOME, "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True
     ).stdout

@@ -13,7 +13,7 @@ def test_a_known_shift_is_read_off_its_residuals():
     assert abs(constant - 0.56) < 3 * spread[0] < 0.3 and abs(share - 0.014) < 3 * spread[1] < 0.01
 
 
-def test_a_lattice_is_found_and_noise_has_none():
+def test_a_quantization_grid_is_found():
     rng = np.random.default_rng(0)
     for pitch in (2.3, 3.1, 5.7):
         values = np.round(rng.uniform(0, 150, 68) / pitch) * pitch + 0.4

@@ -117,7 +117,7 @@ def test_kernels_say_nothing_about_themselves(tmp_path, capfd):
     assert "IPKernelApp" not in "".join(capfd.readouterr())
 
 
-def test_the_command_refuses_unknown_parameters_before_anything_runs(command, tmp_path):
+def test_the_command_refuses_unknown_parameters_first(command, tmp_path):
     done = command("batch.py", "epoch=5", "--out", tmp_path / "runs")
     assert "did you mean epochs" in one_line_error(done, 2)
     assert "--epoch" in one_line_error(command("batch.py", "--epoch", "5", "6", "--out",

@@ -66,7 +66,7 @@ def until(condition, seconds=60):
     return found
 
 
-def test_what_a_dead_worker_had_is_done_again_and_every_item_comes_once(
+def test_work_of_a_dead_worker_is_repeated_once(
     cluster_of_two, tmp_path, monkeypatch
 ):
     """The work itself kills the first worker that gets item 5."""
@@ -150,7 +150,7 @@ def test_photos_are_annotated_on_a_cluster_as_here(cluster_of_two, command, tmp_
     assert rows[0] == rows[1] and len(rows[0]) >= 10 and workers[0].poll() is not None
 
 
-def test_where_no_scheduler_answers_one_line_says_so(command, tmp_path):
+def test_a_missing_scheduler_is_one_line(command, tmp_path):
     done = command("batch.py", "--net", "models2", "--seed", "0", "1", "--out", tmp_path / "out",
                    "--scheduler",
                    "tcp://127.0.0.1:9")

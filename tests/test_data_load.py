@@ -33,7 +33,7 @@ def test_person_split_follows_the_hash_and_shares_nobody(tiny):
     assert shared_between_sides(tiny, "official")["people"] == 16
 
 
-def test_official_split_is_as_published_but_for_copies_of_test_frames(tiny):
+def test_official_split_is_as_published_without_copies(tiny):
     assert (split_frames(tiny, "official", "test").sides == "test").all()
     copied = tiny.select(np.arange(len(tiny)))
     test_row, training_row = (
@@ -75,7 +75,7 @@ def test_a_set_without_sides_can_be_trained_on_and_scored_whole(tiny):
     assert not own.has_sides and tiny.has_sides
 
 
-def test_the_shift_grows_with_the_face_and_is_the_same_in_x_and_y():
+def test_the_shift_grows_with_the_face_size():
     points = np.zeros((2, 68, 2), np.float32)
     points[:, 45, 0] = 50, 100
     np.testing.assert_allclose(label_shift(points).ravel(), [0.48 + 0.94, 0.48 + 1.88], rtol=1e-5)
@@ -89,7 +89,7 @@ def test_only_official_labels_are_corrected(tiny_zip):
 
 
 @pytest.mark.official
-def test_official_splits_have_the_known_sizes_and_corrected_labels(official_path, monkeypatch):
+def test_official_splits_have_the_known_sizes(official_path, monkeypatch):
     monkeypatch.setenv("FACIAL_KEYPOINTS_DATA", str(official_path))
     published, corrected = load_frames("official", "published"), load_frames("official")
     assert [len(split_frames(published, "official", p))

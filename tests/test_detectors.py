@@ -64,7 +64,7 @@ class BrightSpot(torch.nn.Module):
 
 @pytest.mark.filterwarnings("ignore")  # of tracing, which is as it should be here
 @pytest.mark.parametrize("size", [(320, 320), (200, 330), (1300, 2600)])
-def test_yunet_answers_in_the_pixels_of_the_photo(size, tmp_path, monkeypatch):
+def test_yunet_boxes_are_in_pixels_of_the_photo(size, tmp_path, monkeypatch):
     """With a network of its form in the place of its weights, which cannot be fetched
     everywhere."""
     pytest.importorskip("onnx", reason="optional: pip install onnx")
@@ -97,14 +97,14 @@ def test_five_landmarks_give_the_box_of_the_68(tiny):
         assert np.median(shares) > 0.8
 
 
-def test_haar_finds_exactly_one_face_in_the_photo_of_grace_hopper(hopper):
+def test_haar_finds_exactly_one_face_on_the_portrait(hopper):
     boxes, _ = load_detector("haar").detect(hopper[1])
     assert len(boxes) == 1
     eyes = haar.find_parts(hopper[1], boxes[0])
     assert len(eyes) >= 1 and (eyes[:, 1] > boxes[0, 1]).all()
 
 
-def test_haar_finds_nearly_all_drawn_faces_and_its_fit_puts_the_tight_box_over_them(tiny):
+def test_haar_finds_synthetic_faces_and_its_fit_is_tight(tiny):
     detector = load_detector("haar")
     overlaps = []
     for row in range(0, len(tiny), 2):
@@ -120,7 +120,7 @@ def test_haar_finds_nearly_all_drawn_faces_and_its_fit_puts_the_tight_box_over_t
     assert (overlaps > 0.5).mean() > 0.85 and np.median(overlaps) > 0.75
 
 
-def test_boxes_of_large_photos_come_back_in_the_photos_own_pixels(hopper):
+def test_boxes_of_large_photos_are_in_their_pixels(hopper):
     large = cv2.resize(hopper[1], None, fx=4, fy=4)
     small, big = (max(load_detector("haar").detect(image)[0], key=lambda box: box[2])
                   for image in (hopper[1], large))

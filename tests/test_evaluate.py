@@ -76,7 +76,7 @@ def test_the_area_is_that_under_the_curve():
                                                      else 100 * np.trapz(curve, grid) / 8, abs=0.01)
 
 
-def test_where_all_frames_are_of_one_person_they_are_drawn_themselves():
+def test_bootstrap_of_one_person_resamples_frames():
     values = np.random.default_rng(0).normal(4, 1, 400)
     low, high = bootstrap(values, ["someone"] * 400)
     assert (low, high) == bootstrap(values) and 0.15 < high - low < 0.25
@@ -208,7 +208,7 @@ def test_shipped_weights_score_as_the_table_of_results_says(command, official_pa
     assert float(row["nme"]) <= 5.6
 
 
-def test_settled_answers_forget_where_the_label_was(tiny, monkeypatch):
+def test_self_predicted_crops_forget_the_label(tiny, monkeypatch):
     """A network that goes half of the way from the middle of its crop to the face, with labels 16
     pixels next to it."""
     frames = tiny.select(np.arange(4))

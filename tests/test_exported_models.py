@@ -116,7 +116,7 @@ def test_models_are_found_by_name_or_path(monkeypatch):
             find_model(net)
 
 
-def test_predictions_that_are_not_finite_are_an_error_that_names_the_file():
+def test_predictions_that_are_not_finite_name_the_file():
     broken = Model(SHIPPED, 128,
                    lambda crops: (np.full((len(crops), 68, 2), np.nan), np.ones((len(crops), 68))),
                    "onnx")
@@ -124,7 +124,7 @@ def test_predictions_that_are_not_finite_are_an_error_that_names_the_file():
         KeypointDetector(broken).predict_boxes(np.zeros((50, 50, 3), np.uint8), [[5, 5, 30, 30]])
 
 
-def test_a_model_of_shifted_labels_gives_points_without_the_shift(tiny):
+def test_a_model_of_shifted_labels_is_corrected(tiny):
     points = tiny.points[:3]
     model = Model(SHIPPED, 128, None, "onnx", (0.5, 0.02))
     length = inter_ocular(points)[:, None]
@@ -159,7 +159,7 @@ def test_importing_the_package_loads_nothing_heavy():
     assert done.stdout == "set()\n", done.stderr
 
 
-def test_the_wheel_finds_a_face_in_an_environment_without_pytorch(hopper, tmp_path):
+def test_the_wheel_finds_a_face_without_pytorch(hopper, tmp_path):
     """Built and installed as pip does; its four dependencies are borrowed from this environment,
     nothing else of it."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]

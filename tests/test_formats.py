@@ -38,7 +38,7 @@ def test_json_lines_hold_the_same():
     np.testing.assert_allclose(row["points"], FACE.points, atol=0.006)
 
 
-def test_files_of_answers_come_back(tmp_path):
+def test_files_of_predictions_are_read_back(tmp_path):
     """JSON lines with all that is known of a face, and COCO keypoints, for photos with two, no and
     one face."""
     rng = np.random.default_rng(1)
@@ -87,7 +87,7 @@ BEYOND = json.dumps({"box": [0, 0, 1, 1], "points": [1e39] * 136})
                          ["", "{", "[]", '{"images": [], "annotations": [{}]}', '{"name": "x"}',
                           "\x00", ENDLESS, HUGE,
                                   BEYOND])
-def test_files_that_are_no_answers_are_named(text, tmp_path):
+def test_files_without_predictions_are_named(text, tmp_path):
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(DataError, match=r"x\.json"):
         read_coco(tmp_path / "x.json")
@@ -109,7 +109,7 @@ def test_pts_round_trip_and_faults():
             read_pts(text, "x.pts")
 
 
-def test_a_file_a_face_wherever_photos_lie_and_none_takes_anothers_place(tmp_path):
+def test_pts_files_of_photos_with_equal_names_differ(tmp_path):
     predictions, faces = PtsWriter(tmp_path), [replace(FACE, points=FACE.points + i)
                                                for i in range(4)]
     predictions.write("a.jpg", (50, 60), faces[:1])

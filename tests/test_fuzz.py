@@ -174,7 +174,7 @@ def reported(function, *arguments, name=None):
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_spoiled_files_are_read_or_reported(reader, monkeypatch, tmp_path):
+def test_corrupted_files_are_read_or_refused(reader, monkeypatch, tmp_path):
     # else a corrupted size is honestly decoded, in seconds
     monkeypatch.setattr(images, "MAX_PIXELS", 300_000)
     ending, files, read = READERS[reader]

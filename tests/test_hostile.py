@@ -132,7 +132,7 @@ def test_every_photo_keeps_its_own_pts_files(tmp_path):
 
 # ---------------------------------------------------------------- where predictions go
 
-def test_answers_never_go_over_what_they_were_made_with(command, tmp_path, tiny_zip, tiny):
+def test_outputs_never_replace_inputs(command, tmp_path, tiny_zip, tiny):
     write_photo(tmp_path / "a.jpg", 3)
     own = tmp_path / "checkpoint.pt"
     own.write_bytes(find_weights("models5").read_bytes())
@@ -151,13 +151,13 @@ def test_names_of_unset_variables_are_refused(command, tmp_path, option):
     assert "variable of the shell" in one_line_error(command("pipeline.py", *words), 2)
 
 
-def test_a_folder_in_an_answers_place_is_reported_before_the_work(command, tmp_path):
+def test_an_output_that_is_a_folder_is_refused_first(command, tmp_path):
     write_photo(tmp_path / "a.jpg", 3)
     done = command("pipeline.py", tmp_path / "a.jpg", "--csv", tmp_path)
     assert "it is a folder" in one_line_error(done, 1) and "a.jpg:" not in done.stdout
 
 
-def test_work_goes_on_where_nobody_reads_of_it(tmp_path):
+def test_work_continues_when_the_reader_closes_the_pipe(tmp_path):
     """`… | head -1` takes its line and leaves; what the call is for, and what it tells by its exit
     code, stay the same."""
     for name in "ab":
@@ -213,7 +213,7 @@ def test_signs_that_end_lines_elsewhere_are_part_of_names(tmp_path):
     assert [os.path.basename(name) for name in list_names([tmp_path / "list.txt"])] == names
 
 
-def test_lists_with_what_is_no_address_and_folders_without_photos(tmp_path):
+def test_lists_with_invalid_addresses_are_reported(tmp_path):
     (tmp_path / "list.txt").write_text("http://[x/a.jpg\n/there/a.jpg\n")
     assert list(list_names([tmp_path / "list.txt"])) == ["http://[x/a.jpg", "/there/a.jpg"]
     pytest.importorskip("fsspec", reason="optional: pip install fsspec")
@@ -295,7 +295,7 @@ def test_an_audit_asks_for_what_it_needs_before_it_trains(command, tmp_path):
                                                    "nan"), 2)
 
 
-def test_a_damaged_cache_is_drawn_again(tmp_path, monkeypatch):
+def test_a_damaged_cache_is_made_again(tmp_path, monkeypatch):
     from research.synthetic_faces import VERSION, sample_archive
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

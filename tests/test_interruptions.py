@@ -48,7 +48,7 @@ def weights(folder):
 
 
 @pytest.mark.slow
-def test_a_training_killed_at_any_moment_ends_with_the_same_weights(tiny_zip, tmp_path, command):
+def test_a_killed_training_ends_with_the_same_weights(tiny_zip, tmp_path, command):
     begun = time.monotonic()
     assert command(*training(tiny_zip, tmp_path / "whole")).returncode == 0
     whole, moment = time.monotonic() - begun, random.Random(time.time())
@@ -157,7 +157,7 @@ def test_a_small_disk_that_fills_keeps_what_was_there(script, tiny_zip, hopper, 
     assert left <= {"params.json"}, "nothing half written stays behind"
 
 
-def test_answers_take_their_name_only_when_all_are_written(hopper, tmp_path):
+def test_output_files_are_written_atomically(hopper, tmp_path):
     for name in ("predictions.csv", "drawn"):
         (tmp_path / "predictions.csv").write_text("what was there\n")
         words = ["--csv", tmp_path / name] if name != "drawn" else ["--draw", tmp_path / name]
@@ -168,7 +168,7 @@ def test_answers_take_their_name_only_when_all_are_written(hopper, tmp_path):
         assert not list(tmp_path.glob("drawn/*"))
 
 
-def test_what_is_written_whole_leaves_nothing_behind_when_it_fails(tmp_path):
+def test_a_failed_atomic_write_leaves_no_file(tmp_path):
     path = tmp_path / "file"
     atomic_write(path, "old")
     with pytest.raises(TypeError):

@@ -35,7 +35,7 @@ def save(path, net="models4", state=None, **more):
 
 
 @pytest.mark.parametrize("name", net_names())
-def test_every_network_answers_with_136_targets_and_survives_a_checkpoint(name, tmp_path):
+def test_every_network_predicts_136_targets_and_reloads(name, tmp_path):
     torch.manual_seed(0)
     net = load_net(name).eval()
     side = input_size(net)
@@ -67,7 +67,7 @@ def test_every_network_learns_from_a_step(name):
     assert after < before
 
 
-def test_dropout_is_all_that_tells_models3_from_models1():
+def test_models3_is_models1_with_dropout():
     count = [parameter_count(load_net(n)) for n in ("models1", "models3")]
     assert count[0] == count[1] > 54_000_000
     kinds = [{type(m).__name__ for m in load_net(n).modules()} for n in ("models1", "models3")]
@@ -186,7 +186,7 @@ def test_weights_are_found_by_name_or_path():
         find_weights("modelsX")
 
 
-def test_a_trained_network_is_found_by_its_name_in_its_newest_run(tmp_path, monkeypatch, capsys):
+def test_a_trained_network_is_found_by_name(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="no run in runs"):
         find_weights("models1")

@@ -106,7 +106,7 @@ print("pip", *sys.argv[1:], "in", os.getcwd())
 """
 
 
-def test_on_colab_the_first_cell_fetches_and_installs_the_project(tmp_path):
+def test_the_first_cell_installs_the_project_on_colab(tmp_path):
     """In a bare folder, with google.colab and pip faked and the address led to this repository;
     twice, as after a restart. All notebooks begin with the same cell."""
     first = {next(cell.source for cell in nbformat.read(notebook, 4).cells

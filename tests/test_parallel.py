@@ -36,7 +36,7 @@ def test_processes_leave_nothing_out_and_double_nothing(length, size, world):
                for share in shares)
 
 
-def test_a_notebook_launches_a_process_a_gpu_and_trains_alone_without(monkeypatch):
+def test_a_notebook_launches_one_process_per_gpu(monkeypatch):
     asked = []
     fake = types.SimpleNamespace(
         notebook_launcher=lambda function, num_processes: asked.append((function(), num_processes))
@@ -85,7 +85,7 @@ def test_two_processes_train_as_one_does(tiny_zip, tmp_path, command):
 
 
 @pytest.mark.slow
-def test_a_lost_process_is_reported_and_the_run_goes_on_from_its_last_epoch(tiny_zip, tmp_path):
+def test_a_lost_process_is_reported_and_resumed(tiny_zip, tmp_path):
     process = launched(tiny_zip, tmp_path / "run", 12)
     until = time.time() + 120
     while not (tmp_path / "run" / "last.pt").exists():

@@ -112,7 +112,7 @@ def test_a_face_cut_by_the_border_keeps_its_points(detector, hopper, hopper_face
     assert np.median(moved[inside]) < 0.12 * unit
 
 
-def test_given_boxes_are_answered_one_by_one_in_order_and_as_in_training(detector, tiny):
+def test_given_boxes_are_predicted_in_their_order(detector, tiny):
     frames = split_frames(tiny, "official", "test")
     points = np.array(
         [detector.predict_boxes(frames.image(i), [tight_box(frames.points[i])])[0].points
@@ -211,7 +211,7 @@ def test_images_of_kinds_that_are_not_read_are_counted(command, folder):
     assert all("convert to JPEG or PNG" in line for line in lines)
 
 
-def test_a_bad_photo_does_not_stop_the_others_and_is_reported_at_the_end(command, folder, tmp_path):
+def test_a_bad_photo_does_not_stop_the_others(command, folder, tmp_path):
     (folder / "broken.jpg").write_bytes(b"\xff\xd8 no more")
     done = command("pipeline.py", folder, folder / "missing.jpg", "--csv", tmp_path / "o.csv")
     assert done.returncode == 1 and "Traceback" not in done.stderr
@@ -258,7 +258,7 @@ def test_a_drawing_never_goes_over_its_photo(command, folder):
     assert (folder / "a.jpg").read_bytes() == before
 
 
-def test_pts_files_hold_the_points_and_never_go_beside_the_photos(command, folder, tmp_path):
+def test_pts_files_are_never_written_next_to_photos(command, folder, tmp_path):
     done = command("pipeline.py", folder, "--pts", tmp_path / "pts", "--csv", "-")
     assert done.returncode == 0, done.stderr
     rows = {row["name"]: row for row in csv.DictReader(done.stdout.splitlines())}
@@ -347,7 +347,7 @@ def turned_photo(image, points, angle):
     return cv2.warpAffine(image, matrix, (side, side)), points @ matrix[:, :2].T + matrix[:, 2]
 
 
-def test_what_does_not_look_like_a_head_is_not_believed(tiny):
+def test_points_unlike_a_head_are_rejected(tiny):
     assert (shape_score(tiny.points) == 1).all()
     noise = np.random.default_rng(0).normal(0, 1, (5, 68, 2))
     assert (shape_score(noise) == 0).all()
@@ -405,7 +405,7 @@ def test_small_faces_are_found(detector, hopper, hopper_face):
                         (hopper_face.points * ratio + [90, 60])[None]).mean() < 8
 
 
-def test_nobody_is_found_where_nobody_is(detector):
+def test_no_face_is_found_where_there_is_none(detector):
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (120, 160, 3), dtype=np.uint8)
     for photo in (noise, cv2.GaussianBlur(noise, (0, 0), 6), np.zeros((90, 90), np.uint8)):

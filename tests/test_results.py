@@ -38,7 +38,7 @@ def test_a_row_has_all_columns_and_is_appended_to_ones_own_table(row, tmp_path):
     assert read_results(tmp_path / "old" / "results.old.csv") == [{"weights": "mine", "nme": "4"}]
 
 
-def test_the_readme_gets_the_table_between_its_markers_and_nothing_else_changes(row, tmp_path):
+def test_tables_are_put_between_their_markers_only(row, tmp_path):
     path = tmp_path / "README.md"
     path.write_text("before\n<!-- summary: make results -->\nold\n<!-- /summary -->\nbetween\n"
                     "<!-- results: make results -->\nold\n<!-- /results -->\nafter\n")
@@ -72,7 +72,7 @@ def test_the_summary_has_a_line_a_network_the_best_first(row):
                                                          ["| `a`", "5.00", "6.00", ""]]
 
 
-def test_all_shipped_weights_are_in_the_table_with_a_card_and_small():
+def test_all_shipped_weights_have_a_card_and_a_row():
     rows = read_results()
     files = sorted(SAVED_MODELS.glob("models*.pt"))
     assert {path.stem for path in files} == {r["weights"] for r in rows
@@ -84,7 +84,7 @@ def test_all_shipped_weights_are_in_the_table_with_a_card_and_small():
         assert labels == {"published", "corrected"}
 
 
-def test_shipping_halves_precision_and_keeps_the_answers(tmp_path, monkeypatch):
+def test_shipping_halves_precision_and_keeps_predictions(tmp_path, monkeypatch):
     source = find_weights("models4")
     for module in (networks, publish):
         monkeypatch.setattr(module, "SAVED_MODELS", tmp_path)
@@ -95,7 +95,7 @@ def test_shipping_halves_precision_and_keeps_the_answers(tmp_path, monkeypatch):
     np.testing.assert_allclose(a, b, atol=5e-3)
 
 
-def test_networks_too_large_to_ship_keep_their_rows_and_curves(tiny_zip, tmp_path, monkeypatch):
+def test_networks_too_large_to_ship_keep_their_rows(tiny_zip, tmp_path, monkeypatch):
     source = tmp_path / "run" / "checkpoint.pt"
     content = read_checkpoint(find_weights("models4"))
     save_checkpoint(source, "models4", content["state_dict"], {}, {},
@@ -112,7 +112,7 @@ def test_networks_too_large_to_ship_keep_their_rows_and_curves(tiny_zip, tmp_pat
     assert (tmp_path / f"curves-models4-{content['data']['split']}.csv").read_text() == "epoch\n1\n"
 
 
-def test_writing_scores_all_and_gives_a_network_one_time_whatever_it_learned(
+def test_writing_scores_all_weights_and_times_each_network(
     tiny_zip, tmp_path, monkeypatch
 ):
     content = read_checkpoint(find_weights("models4"))

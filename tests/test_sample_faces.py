@@ -44,7 +44,7 @@ def test_frames_of_a_person_are_more_alike_than_those_of_others(tiny):
     assert distance[same].mean() < 0.8 * distance[~same].mean()
 
 
-def test_a_network_that_learned_from_real_frames_finds_the_points_where_they_are_said_to_be(tiny):
+def test_labels_of_synthetic_faces_agree_with_a_real_network(tiny):
     """An independent check of 'exact': without bias in either direction beyond 2 % of the
     inter-ocular distance."""
     net, _ = load_checkpoint(find_weights("models4"))
@@ -105,7 +105,7 @@ def test_procrustes_takes_out_place_scale_and_turn():
     np.testing.assert_allclose(turned @ linear[0] + offset[0], shape, atol=1e-9)
 
 
-def test_the_mean_shape_of_shapes_and_their_mirror_images_is_symmetric(tiny):
+def test_the_mean_of_mirrored_shapes_is_symmetric(tiny):
     shapes = tiny.points.astype(float)
     mean = mean_shape(np.concatenate([shapes, shapes[:, FLIP_INDICES] * [-1, 1]]))
     middle = (SIDE - 1) / 2

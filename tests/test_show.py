@@ -29,7 +29,7 @@ def test_faces_are_drawn_on_a_copy_at_their_points():
     assert drawn[:20].max() == 0
 
 
-def test_the_calibration_of_a_calibrated_network_lies_on_the_diagonal():
+def test_a_calibrated_network_lies_on_the_diagonal():
     rng = np.random.default_rng(0)
     confidence = rng.random(100_000)
     calibration(confidence, np.where(rng.random(100_000) < confidence, 1.0, 50.0))

@@ -133,7 +133,7 @@ def test_damaged_pictures_are_named(tmp_path, content, said):
                                            ("BMP", {}), ("TIFF", {}),
                                            ("TIFF", {"compression": "tiff_lzw"})])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
-def test_truncated_pictures_are_reported_or_read_as_far_as_they_go(form, options, share):
+def test_truncated_images_are_read_in_part_or_refused(form, options, share):
     """Decoders differ in whether half a picture is one; none may end otherwise than in a picture of
     its size or our error."""
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8))
@@ -417,7 +417,7 @@ def test_a_broken_download_goes_on_where_it_stopped(server, tmp_path):
     assert target.read_bytes() == content and kind.asked == [0, 100_000]
 
 
-def test_servers_that_count_badly_and_folders_that_cannot_be_written(server, tmp_path):
+def test_wrong_lengths_and_read_only_folders_are_reported(server, tmp_path):
     _, address = server
     (tmp_path / "odd.zip").write_bytes(b"whole")
     download([address + "odd.zip"], tmp_path / "data" / "odd.zip", lambda path: None, *SAID)
@@ -454,7 +454,7 @@ def test_a_full_disk_leaves_a_part_that_is_gone_on_with(server, tmp_path):
     )
 
 
-def test_a_page_that_is_no_archive_is_never_taken_for_one_and_the_next_address_is_tried(
+def test_a_download_that_is_no_archive_is_refused(
     server, tmp_path, layout
 ):
     kind, address = server

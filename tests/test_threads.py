@@ -35,7 +35,7 @@ def assert_same(faces, expected):
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_a_shared_detector_gives_every_thread_what_one_thread_gets(runtime, photos):
+def test_a_shared_detector_gives_all_threads_the_same(runtime, photos):
     if runtime not in installed_runtimes():
         pytest.skip(f"optional: pip install {' '.join(RUNTIMES[runtime])}")
     detector = KeypointDetector(runtime=runtime)

@@ -63,7 +63,7 @@ def test_training_brings_the_error_down_and_writes_what_it_says(parts, tmp_path)
             for r in rows] == list(range(1, 9)) and float(rows[0]["training_loss"]) > 0
 
 
-def test_the_same_seed_gives_the_same_weights_for_any_number_of_workers(parts, tmp_path):
+def test_same_seed_same_weights_for_any_number_of_workers(parts, tmp_path):
     a, _ = train_net("models4", *parts, tmp_path / "a", **OPTIONS)
     b, _ = train_net("models4", *parts, tmp_path / "b", workers=1, **OPTIONS)
     c, _ = train_net("models4", *parts, tmp_path / "c", workers=2, **OPTIONS)
@@ -119,7 +119,7 @@ def test_training_goes_on_from_given_weights(parts, tmp_path):
         train_net("models2", *parts, tmp_path / "b", **OPTIONS, init=find_weights("models4"))
 
 
-def test_a_teacher_moves_labels_halfway_to_its_answers(parts):
+def test_a_teacher_moves_labels_halfway(parts):
     training, _ = parts
     better, known = refine_labels(training, "models4")
     net, content = load_checkpoint(find_weights("models4"))
@@ -157,7 +157,7 @@ def test_without_validation_the_last_epoch_is_kept(parts, tmp_path):
     assert "validation_nme" not in history[0] and read_checkpoint(path)["metrics"]["epoch"] == 2
 
 
-def test_a_loss_that_is_not_a_number_stops_the_run_and_says_what_to_do(parts, tmp_path):
+def test_a_loss_that_is_not_a_number_stops_the_run(parts, tmp_path):
     with pytest.raises(DataError, match="lower --lr"):
         train_net("models4", *parts, tmp_path, **OPTIONS, lr=1e30, optimizer="sgd")
 
@@ -208,7 +208,7 @@ def test_a_network_may_bring_its_own_loss():
     assert loss_of(Own(2, 2), torch.ones(1, 2), None, "own").item() == 7
 
 
-def test_a_loss_without_effect_is_refused_and_params_record_the_one_used(parts, tmp_path):
+def test_a_loss_without_effect_is_refused(parts, tmp_path):
     with pytest.raises(UsageError, match="has a loss of its own"):
         train_net("models5", *parts, tmp_path / "a", **OPTIONS, loss="mse")
     for net, loss, recorded in (("models5", "auto", "own"), ("models4", "auto", "wing"),

@@ -84,7 +84,7 @@ def test_the_edges_of_the_crop_are_minus_one_and_one():
     np.testing.assert_allclose(to_targets(corners, matrix, 100), [[-1, -1], [1, 1]], atol=1e-6)
 
 
-def test_a_large_photo_is_shrunk_without_aliasing_and_points_stay():
+def test_a_large_photo_is_reduced_without_aliasing():
     point = np.array([1234.0, 987.0])
     image = (255 * blob_image([point], 1800, 2400, 40.0)[0]).astype(np.uint8)
     matrix = crop_matrix((700, 350, 1000, 1000), 96)
@@ -96,7 +96,7 @@ def test_a_large_photo_is_shrunk_without_aliasing_and_points_stay():
     assert 70 < crop.min() and crop.max() < 100
 
 
-def test_what_leaves_the_image_is_black_and_a_box_outside_is_all_black():
+def test_a_crop_outside_of_the_image_is_black():
     image = np.full((50, 50, 3), 255, np.uint8)
     crop = crop_image(image, crop_matrix((-25, 5, 40, 40), 64), 64)
     assert (crop[:, 0] == 0).all() and (crop[30, -1] == 255).all()
@@ -140,7 +140,7 @@ def test_random_crop_fits_equal_sizes_and_reaches_every_offset(height, width, da
                                   sample["image"][top:top + new_height, left:left + new_width])
 
 
-def test_random_crop_takes_the_last_offset_too_and_says_what_does_not_fit():
+def test_random_crop_uses_every_offset():
     sample = {"image": np.zeros((5, 5), np.uint8), "keypoints": np.zeros((68, 2), np.float32)}
     offsets = {tuple(RandomCrop(4)(sample, np.random.default_rng(i))["keypoints"][0])
                for i in range(60)}
@@ -149,7 +149,7 @@ def test_random_crop_takes_the_last_offset_too_and_says_what_does_not_fit():
         RandomCrop(6)(sample)
 
 
-def test_normalize_makes_gray_in_unit_range_and_refuses_a_second_division():
+def test_normalize_refuses_a_second_division():
     white = {"image": np.full((4, 8, 3), 255, np.uint8),
              "keypoints": np.float32([[-0.5, -0.5], [7.5, 3.5]])}
     done = Normalize()(white)
@@ -196,7 +196,7 @@ def test_to_tensor_puts_channels_first():
 
 
 @pytest.mark.parametrize("hardship", CORRUPTIONS, ids=lambda f: f.__name__)
-def test_every_hardship_changes_the_picture_and_keeps_it_a_picture(hardship, tiny):
+def test_every_corruption_changes_the_image(hardship, tiny):
     gray = FaceCrop(96)({"image": tiny.image(0)[..., 0], "keypoints": tiny.points[0]})["image"]
     for seed in range(20):
         worn = hardship(gray, np.random.default_rng(seed))
@@ -215,7 +215,7 @@ def test_wild_jitter_is_wider_but_has_bounds():
     assert np.abs(angles[1.0]).max() < 54.1 and np.std(angles[1.0]) > 1.4 * np.std(angles[0.0])
 
 
-def test_crops_without_a_face_have_no_targets_and_little_of_the_face(tiny):
+def test_negative_crops_have_no_targets(tiny):
     crop, shares = FaceCrop(64, empty=1.0), []
     for index in range(100):
         sample = {"image": tiny.image(index), "keypoints": tiny.points[index]}

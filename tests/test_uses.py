@@ -59,7 +59,7 @@ def test_the_signs_are_as_said():
     assert (rotation_of(0, 0, 20) @ mean_head()[45])[1] > 0.1
 
 
-def test_a_head_of_our_shape_is_read_exactly_where_the_focal_length_is_known():
+def test_the_pose_of_the_mean_head_is_exact():
     for angles in ((0, 0, 0), (25, -10, 5), (-30, 30, -30)):
         points = project(mean_head(), seen_at(angles, (0.5, -0.4, 6)), 6, 900, center=(0.5, -0.4))
         pose = head_pose(points, (480, 640), focal=900)
@@ -67,7 +67,7 @@ def test_a_head_of_our_shape_is_read_exactly_where_the_focal_length_is_known():
         np.testing.assert_allclose(pose.translation, (0.5, -0.4, 6), atol=0.05)
 
 
-def test_poses_of_unknown_heads_and_cameras_are_right_to_three_degrees():
+def test_poses_of_other_heads_are_right_to_three_degrees():
     errors = []
     for angles, points in random_heads(200):
         pose = head_pose(points)
@@ -83,14 +83,14 @@ def test_the_mean_head_comes_back_from_its_projections():
     np.testing.assert_allclose(shape, upright(mean_head()), atol=0.03)
 
 
-def test_the_mean_head_is_turned_until_heads_that_look_ahead_are_level():
+def test_the_mean_head_is_leveled():
     rng = np.random.default_rng(0)
     poses = [rotation_of(*rng.uniform(-10, 10, 3)) for _ in range(100)]
     points = np.stack([project(mean_head(), pose, 500, 500 * 50) for pose in poses])
     np.testing.assert_allclose(leveled(upright(mean_head()), points), mean_head(), atol=0.05)
 
 
-def test_the_pose_of_a_face_does_not_depend_on_its_place_in_the_photo(hopper):
+def test_the_pose_does_not_depend_on_the_position(hopper):
     """The same face in nine places of a wide frame, found anew in each."""
     image, detector = cv2.resize(hopper[1], (256, 300)), KeypointDetector()
     angles = []
@@ -153,7 +153,7 @@ def test_glasses_darken_the_eyes_and_nothing_far_away(hopper_face):
     np.testing.assert_array_equal(worn[far], image[far])
 
 
-def test_the_style_blur_leaves_nobody_to_be_found(hopper, command, tmp_path):
+def test_blurred_faces_are_not_found_again(hopper, command, tmp_path):
     crowd, _ = draw_scene(seed=5, faces=8, width=1050, height=600)
     cv2.imwrite(str(tmp_path / "crowd.png"), crowd[..., ::-1])
     (tmp_path / "hopper.jpg").write_bytes(hopper[0].read_bytes())

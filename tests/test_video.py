@@ -129,7 +129,7 @@ def test_a_film_that_could_not_be_written_takes_no_others_place(tmp_path, monkey
         VideoWriter(tmp_path / "file" / "a.mp4", RATE)
 
 
-def test_the_style_blur_leaves_nobody_in_a_clip_to_be_found(hopper, command, tmp_path):
+def test_blurred_faces_in_a_clip_are_not_found_again(hopper, command, tmp_path):
     """Somebody who walks in between two looks of the detector is hidden from the first frame on."""
     photo = cv2.resize(hopper[1], None, fx=0.4, fy=0.4)
     with VideoWriter(tmp_path / "clip.avi", RATE) as film:
