@@ -73,9 +73,8 @@ def test_cells_are_short_and_have_outputs(notebook):
     content = nbformat.read(notebook, 4)
     texts = [cell.source for cell in content.cells if cell.cell_type == "markdown"]
     codes = [cell for cell in content.cells if cell.cell_type == "code"]
-    assert all(20 <= words_in(text) <= 65 for text in texts)
-    assert all(len(cell.source.splitlines()) <= (20 if "parameters" in cell.metadata.get("tags", [])
-                                                 else 15) for cell in codes)
+    assert all(20 <= words_in(text) <= 62 for text in texts)
+    assert all(len(cell.source.splitlines()) <= 15 for cell in codes)
     assert any(cell.outputs for cell in codes), "without outputs nbval compares nothing"
     assert not any(output.output_type == "error" for cell in codes for output in cell.outputs)
     assert not [cell for cell in codes if "nbval-ignore-output" in cell.metadata.get("tags", [])]
