@@ -73,7 +73,7 @@ def test_cells_are_short_and_have_outputs(notebook):
     content = nbformat.read(notebook, 4)
     texts = [cell.source for cell in content.cells if cell.cell_type == "markdown"]
     codes = [cell for cell in content.cells if cell.cell_type == "code"]
-    assert all(20 <= words_in(text) <= 62 for text in texts)
+    assert all(20 <= words_in(text) <= 60 for text in texts)
     assert all(len(cell.source.splitlines()) <= 15 for cell in codes)
     assert any(cell.outputs for cell in codes), "without outputs nbval compares nothing"
     assert not any(output.output_type == "error" for cell in codes for output in cell.outputs)
