@@ -103,7 +103,7 @@ class HeatMaps(Base):
             # 16 -> 32
             nn.Upsample(scale_factor=2), nn.Conv2d(96, 64, 3, padding=1), nn.ReLU(inplace=True),
             nn.Conv2d(64, 68, 1))
-        self.places = torch.linspace(-1, 1, 65)[1::2]
+        self.bins = torch.linspace(-1, 1, 65)[1::2]
 
     def distributions(self, images):
         """Logits (n, 68, 2, 32) of the sums over rows and over columns."""

@@ -60,7 +60,7 @@ class Net(nn.Module):
         # the points are linked: the others locate an occluded one
         self.points = nn.Linear(68, 68)
         self.axes = nn.Linear(features, 2 * BINS)
-        self.register_buffer("places", torch.linspace(-REACH, REACH, BINS), persistent=False)
+        self.register_buffer("bins", torch.linspace(-REACH, REACH, BINS), persistent=False)
 
     def distributions(self, images: torch.Tensor) -> torch.Tensor:
         """Logits (n, 68, 2, BINS): for each point one distribution over x and one over y (Li et
@@ -72,7 +72,7 @@ class Net(nn.Module):
         return self.axes(x).view(-1, 68, 2, BINS)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return (self.distributions(images).float().softmax(-1) @ self.places).flatten(1)
+        return (self.distributions(images).float().softmax(-1) @ self.bins).flatten(1)
 
     def loss(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Cross-entropy with Gaussian label distributions, plus a robust loss on the means.
@@ -92,8 +92,8 @@ class Net(nn.Module):
     def moments(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Means and variances of the distributions, in targets."""
         chance = logits.float().softmax(-1)
-        mean = chance @ self.places
-        return mean, (chance @ self.places.square() - mean.square()).clamp_min(0)
+        mean = chance @ self.bins
+        return mean, (chance @ self.bins.square() - mean.square()).clamp_min(0)
 
     def scale(self, variance: torch.Tensor) -> torch.Tensor:
         """Weight of each distance in the loss: sqrt(label_width / standard deviation).
@@ -106,8 +106,8 @@ class Net(nn.Module):
     def cross_entropy(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Cross-entropy of the distributions with labels of `label_width`."""
         wanted = (-0.5 * ((targets[...,
-                                   None] - self.places) / self.label_width).square()).softmax(-1)
-        return -(wanted.nan_to_num(1 / len(self.places)) * F.log_softmax(logits, -1)).sum(-1).mean()
+                                   None] - self.bins) / self.label_width).square()).softmax(-1)
+        return -(wanted.nan_to_num(1 / len(self.bins)) * F.log_softmax(logits, -1)).sum(-1).mean()
 
     def penalty(self, distance: torch.Tensor) -> torch.Tensor:
         """Robust loss: quadratic near the label, because the true position inside a quantization
