@@ -152,6 +152,7 @@ class FilePredictor:
         batch: list[tuple[Job, np.ndarray]] = []
         with tqdm(jobs, unit="photo", disable=len(jobs) < 3 or not sys.stderr.isatty()) as bar:
             for job in bar:
+                self.waiting[job.path] -= 1  # whether or not it fails: the last one draws
                 if not self.is_photo(job):
                     self.predict_batch(batch)
                     self.attempt(job, self.do_alone, job)
@@ -210,7 +211,6 @@ class FilePredictor:
         """Write and draw the accepted faces of a photo, and report them."""
         accepted, rejected = found if found is not None else self.detector.detect(image)
         self.write(job.name, image, accepted)
-        self.waiting[job.path] -= 1
         if job.path in self.drawings:
             self.drawn.setdefault(job.path, []).extend(accepted)
             if not self.waiting[job.path]:

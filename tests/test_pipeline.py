@@ -17,6 +17,7 @@ from facial_keypoints.errors import DataError
 from facial_keypoints.formats import read_pts
 from facial_keypoints.geometry import level_boxes, rotated_copy, shape_score, tight_box
 from facial_keypoints.images import as_image
+from facial_keypoints.predict_files import FilePredictor, Job
 from research.datasets import split_frames
 from research.metrics import point_errors
 from research.synthetic_faces import draw_scene
@@ -354,7 +355,7 @@ def test_points_unlike_a_head_are_rejected(tiny):
 
 
 def test_doubles_are_one_face_the_surest(detector, hopper_face):
-    """The same face again, a little off; one that holds it, one inside; and somebody next to."""
+    """The same face again, a little off; one that holds it, one inside; and one next to it."""
     points = hopper_face.points
     middle, width = points.mean(0), np.ptp(points[:, 0])
     others = [points + 0.1 * width, middle + (points - middle) * 2.2,
@@ -412,3 +413,24 @@ def test_no_face_is_found_where_there_is_none(detector):
         assert detector(photo) == []
     boxes = rng.uniform(10, 40, (20, 4))
     assert max(face.confidence for face in detector.predict_boxes(noise, boxes)) < MIN_CONFIDENCE
+
+
+class FailsOnce(KeypointDetector):
+    """A detector whose first prediction at given boxes fails."""
+
+    failed = False
+
+    def predict_boxes(self, photo, boxes, angles=None):
+        if not self.failed:
+            self.failed = True
+            raise DataError("the first one fails")
+        return super().predict_boxes(photo, boxes, angles)
+
+
+def test_a_photo_is_drawn_though_one_of_its_rows_failed(hopper, tmp_path):
+    path, target = hopper[0], tmp_path / "drawn.png"
+    box = np.float32([170, 150, 180, 180])
+    predictor = FilePredictor(FailsOnce(), drawings={path: target})
+    predictor.run([Job("hopper", path, [box]), Job("hopper", path, [box])])
+    assert predictor.failures == ["the first one fails"] and predictor.faces == 1
+    assert target.exists()
