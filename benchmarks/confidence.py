@@ -2,7 +2,6 @@
 positives."""
 
 import argparse
-import importlib
 
 import numpy as np
 import research.passive_threads  # noqa: F401 - before PyTorch
@@ -12,7 +11,7 @@ import models  # noqa: F401 - with it, KeypointDetector takes checkpoints
 from evaluate import check_leakage
 from facial_keypoints.detector import KeypointDetector
 from facial_keypoints.detectors import to_tight
-from facial_keypoints.errors import UsageError, run_command
+from facial_keypoints.errors import import_optional, run_command
 from facial_keypoints.geometry import overlap, tight_box, to_points
 from research.datasets import SPLITS, SPLIT_PARTS, load_frames, split_frames
 from research.labels import match_label_convention
@@ -21,6 +20,7 @@ from research.networks import find_weights, input_size, load_checkpoint, predict
 from detector_architectures import haar
 from benchmarks.robustness import CONDITIONS, crops_under
 
+WHY = "this benchmark"  # needs scikit-learn, which is optional
 RIGHT = 10  # a point is right within this many % of the inter-ocular distance
 
 
@@ -46,16 +46,9 @@ def logit(chance):
 
 def logistic_regression(x, right):
     """(a, b) of right (n,) ~ logistic(a · x + b) for x (n,)."""
-    fit = sklearn("linear_model").LogisticRegression(C=1000).fit(x[:, None], right)
+    linear = import_optional("sklearn.linear_model", WHY, "scikit-learn")
+    fit = linear.LogisticRegression(C=1000).fit(x[:, None], right)
     return np.array([fit.coef_[0, 0], fit.intercept_[0]])
-
-
-def sklearn(module):
-    """A module of scikit-learn, which is optional. Raises UsageError that says what to install."""
-    try:
-        return importlib.import_module(f"sklearn.{module}")
-    except ImportError:
-        raise UsageError("this benchmark needs scikit-learn: pip install scikit-learn") from None
 
 
 def recalibrated(confidence, right):
@@ -111,7 +104,8 @@ def main():
           f"{'confidence':>10} {'right':>7} {'error %':>8} {'points':>8}")
     for row in calibration(confidence, error):
         print(f"{row[0]:>10.2f} {row[1]:>7.2f} {row[2]:>8.1f} {row[3]:>8}")
-    area = sklearn("metrics").roc_auc_score(error <= RIGHT, confidence)
+    area = import_optional("sklearn.metrics", WHY, "scikit-learn").roc_auc_score(
+        error <= RIGHT, confidence)
     print(f"a right point is more confident than a wrong one in {100 * area:.1f} % of the pairs")
 
     detector = KeypointDetector(options.checkpoint, haar.Detector(1.05, 1, portraits=False), "cpu",
