@@ -90,8 +90,7 @@ def score(path: str | Path, frames: Frames, normalizer: str = "outer-eyes",
     points = predict_frames(net, frames, bar=bar)
     if not (inter_ocular(points) > 0).all():  # nor where they are no numbers
         raise DataError(f"{path}: predictions that are no faces; the weights are broken, train "
-                        "them "
-                        "again")
+                        "them again")
     points = match_label_convention(frames, points, content["data"])
     metrics = {"net": content["net"], **summarize(points, frames.points, frames.people, normalizer)}
     own = match_label_convention(frames, predict_in_self_crops(net, frames), content["data"])

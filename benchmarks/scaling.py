@@ -78,12 +78,12 @@ def call(*words, every=None, **environment):
             seen.append(resident(process.pid))
     watcher = threading.Thread(target=watch)
     watcher.start()
-    reported, _ = process.communicate()
+    output, _ = process.communicate()
     done.set()
     watcher.join()
     if process.returncode:
         raise DataError(f"{' '.join(map(str, words))} ended with "
-                        f"{process.returncode}:\n{reported[-2000:]}")
+                        f"{process.returncode}:\n{output[-2000:]}")
     return time.perf_counter() - start, np.array(seen)
 
 

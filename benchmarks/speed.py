@@ -43,8 +43,8 @@ ROUNDS = 5  # in turn, so that a slow moment of a shared machine affects all ali
 
 def machine():
     """The processor and the versions that timed."""
-    reported = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    name = re.search(r"model name\s*: (.*)", reported)
+    processor = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    name = re.search(r"model name\s*: (.*)", processor)
     return (f"{name[1] if name else platform.processor() or platform.machine()}, {os.cpu_count()} "
             "cores; "
             f"Python {platform.python_version()}, torch {torch.__version__}, OpenCV "

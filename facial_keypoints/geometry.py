@@ -40,11 +40,16 @@ def inter_ocular(points: np.ndarray) -> np.ndarray:
     return np.linalg.norm(points[..., 36, :] - points[..., 45, :], axis=-1)
 
 
-def vertical_shift(points: np.ndarray, pixels: float, share: float) -> np.ndarray:
-    """A shift down by `pixels` and a share of the inter-ocular distance, for keypoints (…, 68, 2)
-    -> (…, 1, 2) float32."""
+def proportional_shift(points: np.ndarray, pixels: float, share: float) -> np.ndarray:
+    """`pixels` and a share of the inter-ocular distance, for keypoints (…, 68, 2) -> (…, 1, 1)
+    float32."""
     shift = pixels + share * inter_ocular(np.asarray(points, np.float32))
-    return (shift[..., None, None] * [0, 1]).astype(np.float32)
+    return shift[..., None, None].astype(np.float32)
+
+
+def vertical_shift(points: np.ndarray, pixels: float, share: float) -> np.ndarray:
+    """A proportional shift down -> (…, 1, 2) float32."""
+    return proportional_shift(points, pixels, share) * np.array([0, 1], np.float32)
 
 
 def yaw_estimate(points: np.ndarray) -> np.ndarray:

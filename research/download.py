@@ -39,7 +39,7 @@ def download(addresses: Sequence[str], target: Path, check: Callable[[Path], Non
 def fetch_one_of(addresses: Sequence[str], target: Path, check: Callable[[Path], None], what: str,
                  otherwise: str) -> None:
     """What `download` does once no other process does the same."""
-    reported = []
+    problems = []
     for number, address in enumerate(addresses):
         part = target.with_name(
             f"{target.name}.{hashlib.sha256(address.encode()).hexdigest()[:8]}.part"
@@ -55,8 +55,8 @@ def fetch_one_of(addresses: Sequence[str], target: Path, check: Callable[[Path],
             os.replace(part, target)
             return
         except (URLError, OSError, HTTPException, DataError) as error:
-            reported.append(f"  {number + 1}. {address}\n     {error}")
-    raise DataError(f"{what} could not be downloaded:\n" + "\n".join(reported) + f"\n{otherwise} "
+            problems.append(f"  {number + 1}. {address}\n     {error}")
+    raise DataError(f"{what} could not be downloaded:\n" + "\n".join(problems) + f"\n{otherwise} "
                     "What was fetched so far is kept and the next try goes on from there.")
 
 

@@ -240,7 +240,7 @@ def load_folder(path: str | Path, data: str | None = None) -> "Frames":
     .pts files."""
     store = Store(path)
     inside = store.names()
-    # what a killed call left, and what systems put next to
+    # what a killed call left, and what systems add
     seen = [name for name in inside if not name.startswith(".")]
     if not store.is_zip and seen and all(name.endswith(".zip") and "/" not in name
                                          for name in seen):

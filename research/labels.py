@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from facial_keypoints.geometry import inter_ocular, vertical_shift
+from facial_keypoints.geometry import proportional_shift, vertical_shift
 from research.frames import Frames
 
 # The official labels sit to the right of and below the features: by 0.48 px and 1.88 % of the
@@ -14,8 +14,7 @@ SHIFT_PIXELS, SHIFT_INTER_OCULAR = 0.48, 0.0188
 def label_shift(points: np.ndarray) -> np.ndarray:
     """Shift of the official labels for keypoints (…, 68, 2) in pixels -> (…, 1, 1), the same in x
     and y."""
-    length = inter_ocular(np.asarray(points, np.float32))
-    return (SHIFT_PIXELS + SHIFT_INTER_OCULAR * length)[..., None, None].astype(np.float32)
+    return proportional_shift(points, SHIFT_PIXELS, SHIFT_INTER_OCULAR)
 
 
 def learned_shift(trained: dict) -> list[float]:

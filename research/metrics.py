@@ -127,7 +127,7 @@ def summarize(points: np.ndarray, truth: np.ndarray, people: np.ndarray | None =
 
 def mean_shape(training: Frames) -> np.ndarray:
     """Mean targets (68, 2) of training frames in their crops: what a network that ignores its input
-    would prediction."""
+    would predict."""
     return to_targets(training.points, crop_matrices(training.points), 1).mean(0)
 
 

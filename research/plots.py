@@ -17,10 +17,15 @@ from facial_keypoints.images import to_gray
 
 
 
+def colors_of(image: np.ndarray) -> dict:
+    """How imshow is to color an image: gray (h, w) or RGB, uint8 or in [0, 1]."""
+    return {"cmap": "gray" if image.ndim == 2 else None, "vmin": 0,
+            "vmax": 255 if image.dtype == np.uint8 else 1}
+
+
 def image_on(axis: Axes, image: np.ndarray, title: str | None = None) -> None:
     """An image without ticks."""
-    axis.imshow(image, cmap="gray" if np.ndim(image) == 2 else None, vmin=0,
-                vmax=255 if image.dtype == np.uint8 else 1)
+    axis.imshow(image, **colors_of(image))
     axis.set_xticks([])
     axis.set_yticks([])
     if title:
@@ -68,9 +73,8 @@ def contact_sheet(images: Sequence[np.ndarray], points: Sequence[np.ndarray] | N
         scale = 1 / max(image.shape[:2])
         extent = np.array(image.shape[1::-1]) * scale
         corner = np.array([i % columns + 1, i // columns + 1]) * pitch - (0.515, 0.515) - extent / 2
-        axis.imshow(image, cmap="gray" if image.ndim == 2 else None, vmin=0,
-                    vmax=255 if image.dtype == np.uint8 else 1,
-                    extent=(corner[0], corner[0] + extent[0], corner[1] + extent[1], corner[1]))
+        axis.imshow(image, **colors_of(image), extent=(
+            corner[0], corner[0] + extent[0], corner[1] + extent[1], corner[1]))
         if titles is not None:
             axis.text(corner[0] + extent[0] / 2, corner[1] - 0.02, titles[i], fontsize=10,
                       horizontalalignment="center", verticalalignment="bottom")

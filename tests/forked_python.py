@@ -72,8 +72,8 @@ class ForkedPython:
 
 
 def serve():
-    """Fork for each request of standard input, and prediction with the exit code; in the fork,
-    return the request."""
+    """Fork for each request of standard input, and write the exit code; in the fork, return the
+    request."""
     for line in sys.stdin:
         request = json.loads(line)
         if request is None:

@@ -1,4 +1,4 @@
-"""Predictions come back as they were written, and files are whole or not there."""
+"""Predictions come back as they were written, and files are written atomically."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Whatever is fed to a reader, the outcome is an prediction or one of our errors that names the
+"""Whatever is fed to a reader, the outcome is a result or one of our errors that names the
 file; `make fuzz` tries harder."""
 
 import importlib.util
@@ -164,7 +164,7 @@ def corrupt(data, edits):
 
 
 def reported(function, *arguments, name=None):
-    """Call a reader: an prediction, or our error in one line that names what it was given."""
+    """Call a reader: a result, or our error in one line that names what it was given."""
     try:
         return function(*arguments)
     except (DataError, UsageError) as error:
@@ -185,13 +185,13 @@ def test_corrupted_files_are_read_or_refused(reader, monkeypatch, tmp_path):
     @given(st.one_of(st.builds(corrupt, st.sampled_from(files), EDITS), st.binary(max_size=200)))
     def try_it(data):
         path.write_bytes(data)
-        prediction = reported(read, path, name="corrupted")
-        if reader == "image" and prediction is not None:
+        result = reported(read, path, name="corrupted")
+        if reader == "image" and result is not None:
             assert (
-                prediction.dtype == np.uint8 and prediction.ndim == 3 and prediction.shape[2] == 3
+                result.dtype == np.uint8 and result.ndim == 3 and result.shape[2] == 3
             )
-        if reader in ("table", "pts") and prediction is not None:
-            assert np.isfinite(prediction[1] if reader == "table" else prediction).all()
+        if reader in ("table", "pts") and result is not None:
+            assert np.isfinite(result[1] if reader == "table" else result).all()
     try_it()
 
 

@@ -240,9 +240,9 @@ def test_checkpoints_made_by_hand_are_reported_in_one_line(edited, tiny_zip, tmp
     with pytest.raises(DataError, match="another kind"):
         load_checkpoint(whole)
     torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pt")
-    with pytest.raises(DataError, match="never unpickled") as reported:
+    with pytest.raises(DataError, match="never unpickled") as error:
         read_checkpoint(tmp_path / "module.pt")
-    assert str(reported.value).isprintable()
+    assert str(error.value).isprintable()
     bare = edited(lambda c: c.update(data={}))
     with pytest.raises(DataError, match="edited.pt.*on which split"):
         scored(bare, "x", str(tiny_zip))

@@ -88,10 +88,10 @@ def test_a_broken_run_goes_on_to_the_same_end(parts, tmp_path, monkeypatch):
     resumed, again = train_net("models2", *parts, tmp_path / "broken", **options)
     assert equal(weights(whole), weights(resumed))
     assert [r["validation_nme"] for r in history] == [r["validation_nme"] for r in again]
-    reported = (tmp_path / "broken" / "params.json").read_bytes()
+    before = (tmp_path / "broken" / "params.json").read_bytes()
     with pytest.raises(UsageError, match="another lr"):
         train_net("models2", *parts, tmp_path / "broken", lr=0.5, **options)
-    assert (tmp_path / "broken" / "params.json").read_bytes() == reported, (
+    assert (tmp_path / "broken" / "params.json").read_bytes() == before, (
         "what is refused leaves no trace"
     )
     with pytest.raises(DataError, match="of another network"):  # its file was changed since
