@@ -14,6 +14,16 @@ import time
 # all cells are in the page, not only the visible
 SETTINGS = {"windowingMode": "none", "autoStartDefaultKernel": True}
 
+SESSION = "window.jupyterapp.shell.currentWidget.sessionContext"
+KERNEL = f"{SESSION}?.session?.kernel"
+# every cell has a number, or one shows an error
+FINISHED = """() => {
+    const elements = document.querySelectorAll('.jp-CodeCell .jp-InputPrompt');
+    const prompts = [...elements].map(element => element.textContent);
+    return prompts.length > 5 && (prompts.every(text => /\\[\\d+\\]/.test(text))
+        || document.querySelector('[data-mime-type="application/vnd.jupyter.error"]') !== null);
+}"""
+
 
 def find_browser():
     """The path of an installed Chromium or Chrome, or None."""
@@ -36,8 +46,8 @@ def server(root, scratch):
                    "IPYTHONDIR": str(scratch / "ipython")}
     words = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root",
              "--ServerApp.ip=127.0.0.1",
-             "--ServerApp.port=0", "--IdentityProvider.token=",
-             "--ServerApp.disable_check_xsrf=True",
+             "--LabApp.expose_app_in_browser=True", "--ServerApp.port=0",
+             "--IdentityProvider.token=", "--ServerApp.disable_check_xsrf=True",
              f"--ServerApp.root_dir={root}", "--LabApp.news_url=",
              "--LabApp.check_for_updates_class="
              "jupyterlab.NeverCheckForUpdate"]
@@ -70,46 +80,48 @@ class Notebook:
             f"{address}/lab/tree/notebooks/{name.replace(' ', '%20').replace(',', '%2C')}?reset"
         )
         page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-        page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']",
-                               timeout=60_000)
+        self.wait_for_kernel()
+
+    def wait_for_kernel(self):
+        """Wait until the kernel has answered: cells that are run earlier may never run, and the
+        page's own indicator says "idle" before."""
+        self.page.wait_for_function(f"() => {KERNEL}?.connectionStatus === 'connected'",
+                                    timeout=120_000)
+        self.page.evaluate(f"""async () => {{
+            await {SESSION}.ready;
+            await {KERNEL}.info;
+        }}""")
+        self.page.wait_for_function(f"() => {KERNEL}?.status === 'idle'", timeout=120_000)
 
     @property
     def code_cells(self):
         return self.page.locator(".jp-Notebook .jp-CodeCell")
 
-    def run_all(self, seconds):
-        """Choose Run > Run All Cells and wait until the last cell has run, or one has failed ->
-        seconds it took."""
+    def run_all(self, seconds, patience=200):
+        """Choose Run > Run All Cells and wait until the last cell has run, or one has failed.
+
+        JupyterLab may lose requests while it connects: where no cell has finished for `patience`
+        seconds all are run once more. Fails with the state of all cells after `seconds`.
+        """
         self.menu("Edit", "Clear Outputs of All Cells")  # and the committed execution counts
-        begun = time.perf_counter()
-        self.start()
-        self.page.wait_for_function(
-            """() => {
-                const elements = document.querySelectorAll('.jp-CodeCell .jp-InputPrompt');
-                const prompts = [...elements].map(e => e.textContent);
-                return prompts.length > 5 && (prompts.every(p => /\\[\\d+\\]/.test(p))
-                    || document.querySelector('[data-mime-type="application/vnd.jupyter.error"]'));
-            }""",
-            timeout=1000 * seconds,
-            polling=500,
-        )
-        return time.perf_counter() - begun
+        begun = changed = time.perf_counter()
+        self.menu("Run", "Run All Cells")
+        again, before = False, None
+        while not self.page.evaluate(FINISHED):
+            now, prompts = time.perf_counter(), self.prompts()
+            if prompts != before:
+                before, changed = prompts, now
+            if now - begun > seconds or (again and now - changed > patience):
+                raise AssertionError(f"after {now - begun:.0f} s not all cells have run: "
+                                     f"{' '.join(prompts)}")
+            if now - changed > patience:
+                again, changed = True, now
+                self.menu("Run", "Run All Cells")
+            self.page.wait_for_timeout(500)
 
-    def start(self, attempts=6):
-        """Choose Run > Run All Cells until a cell runs: the item does nothing before the kernel has
-        connected, which the page does not always show."""
-        from playwright.sync_api import TimeoutError
-
-        running = """() => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]
-            .some(element => /\\[[*\\d]/.test(element.textContent))"""
-        for attempt in range(attempts):
-            self.menu("Run", "Run All Cells")
-            try:
-                self.page.wait_for_function(running, timeout=10_000)
-                return
-            except TimeoutError:
-                if attempt == attempts - 1:
-                    raise
+    def prompts(self):
+        """What stands before each code cell: [1]:, [*]: or [ ]:."""
+        return self.page.locator(".jp-CodeCell .jp-InputPrompt").all_inner_texts()
 
     def menu(self, name, item):
         """Choose an item of the menu bar."""
