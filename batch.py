@@ -1,5 +1,5 @@
-"""papermill runs of the three notebooks: in order, with parameters, as notebooks and as pages to
-read."""
+"""papermill runs of the three notebooks, in order, with parameters; the results are notebooks and
+HTML pages."""
 
 import argparse
 import ast
@@ -21,30 +21,30 @@ NOTEBOOKS = (
     "2. Define the Network Architecture.ipynb",
     "3. Facial Keypoint Detection, Complete Pipeline.ipynb",
 )
-FIXED = {"folder", "resume"}  # of notebook 2: what a grid sets by itself
+FIXED = {"folder", "resume"}  # parameters of notebook 2 that a grid sets itself
 PLACES = {"photo", "data", "net", "folder"}  # parameters that may be paths
-# Kernels warn of local TCP, and call the stop that ends them an error; what fails in a cell comes
-# by the notebook.
+# Hide messages of kernels: a warning about local TCP, and an error when they are stopped. Errors of
+# cells are in the notebook.
 QUIET = ["--log-level=CRITICAL"]
 
 
 def parameters_of(notebook: Path) -> dict:
-    """Names of a notebook's parameters -> their defaults, as papermill reads them. Raises DataError
-    that names the file."""
+    """The parameters of a notebook, {name: default}, as papermill reads them. Raises DataError with
+    the name of the file."""
     import papermill
 
     try:
         return {name: row["default"] for name,
                 row in papermill.inspect_notebook(str(notebook)).items()}
-    except Exception as error:  # JSON, nbformat and papermill have many kinds of complaint
+    except Exception as error:  # JSON, nbformat and papermill raise many kinds of errors
         raise DataError(f"{notebook}: not a notebook that papermill reads "
                         f"({type(error).__name__}); "
-                        f"git checkout brings it back") from None
+                        f"restore it by git checkout") from None
 
 
 def run_notebook(notebook: Path, folder: Path, parameters: dict, bar: bool = True) -> Path:
-    """Run one notebook into `folder`, as a notebook and as a page (HTML). Raises DataError that
-    says what failed."""
+    """Run one notebook and write it to `folder`, as a notebook and as an HTML page -> the path of
+    the notebook. Raises DataError with the error of the cell."""
     import papermill
     from jupyter_client.kernelspec import NoSuchKernel
     from nbclient.exceptions import DeadKernelError
@@ -52,7 +52,7 @@ def run_notebook(notebook: Path, folder: Path, parameters: dict, bar: bool = Tru
 
     from facial_keypoints.files import atomic_write
 
-    # the last good one stays until there is another
+    # the earlier notebook is kept until the new one is complete
     target, part = folder / notebook.name, folder / f".{notebook.name}"
     try:
         papermill.execute_notebook(str(notebook), str(part), parameters, progress_bar=bar,
@@ -61,11 +61,11 @@ def run_notebook(notebook: Path, folder: Path, parameters: dict, bar: bool = Tru
         os.replace(part, target)
     except papermill.PapermillExecutionError as error:
         os.replace(part, target)
-        raise DataError(f"{notebook.name}: {error.ename}: {error.evalue} (the notebook as far as "
-                        f"it came: {target})") from None
+        raise DataError(f"{notebook.name}: {error.ename}: {error.evalue} (the notebook up to "
+                        f"this cell: {target})") from None
     except (DeadKernelError, NoSuchKernel) as error:
-        raise DataError(f"{notebook.name}: the kernel died or is not there ({error}); is memory "
-                        "short?") from None
+        raise DataError(f"{notebook.name}: the kernel died or does not exist ({error}); is "
+                        "there enough memory?") from None
     except OSError as error:
         raise DataError(f"{target}: cannot be written ({error.strerror or error}); is the disk "
                         "full?") from None
@@ -77,8 +77,8 @@ def run_notebook(notebook: Path, folder: Path, parameters: dict, bar: bool = Tru
 
 
 def smaller(png: str) -> str:
-    """A base64 PNG with 256 colors at the most: a third of the size, and hard to tell apart on a
-    page."""
+    """A base64 PNG reduced to at most 256 colors: a third of the size, with hardly visible
+    differences."""
     from PIL import Image
 
     file = io.BytesIO()
@@ -89,8 +89,8 @@ def smaller(png: str) -> str:
 
 
 def refresh(notebook: Path) -> None:
-    """Run a notebook at its defaults and put the outputs into it, without times and versions: what
-    nbval compares."""
+    """Run a notebook with its default parameters and store the outputs in it, without times and
+    versions, for comparison by nbval."""
     import nbformat
     from nbclient import NotebookClient
 
@@ -110,8 +110,8 @@ def refresh(notebook: Path) -> None:
 
 
 def parse(pairs: Sequence[str]) -> dict:
-    """['name=value', …] -> a dictionary; values are read as Python literals where they are, else as
-    text."""
+    """['name=value', …] -> a dictionary. A value that is a Python literal (bool, int, float, str)
+    is converted, another one is text. Raises UsageError."""
     parameters: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -138,7 +138,7 @@ def main() -> int:
                "models5 --seed 0 1 2")
     parser.add_argument("parameters", nargs="*", metavar="NAME=VALUE",
                         help="parameters of the notebooks, e.g. epochs=20; "
-                        "each goes to those notebooks that have it")
+                        "each is passed to the notebooks that have it")
     parser.add_argument("--out", type=Path, help="(default: runs/latest; runs/grid for a grid)")
     parser.add_argument("--grid", metavar="FILE",
                         help="a YAML file of `name: value` or `name: [value, value]`")
@@ -146,11 +146,11 @@ def main() -> int:
                         default=max((os.cpu_count() or 1) // 2, 1),
                         help="runs of a grid at once (default: %(default)s)")
     parser.add_argument("--threads", type=bounded_number(int, 1),
-                        help="of each run of a grid (default: cores / workers)")
+                        help="threads of each run of a grid (default: cores / workers)")
     parser.add_argument("--scheduler", metavar="ADDRESS",
-                        help="of a Dask cluster that does the runs of a grid")
+                        help="scheduler of a Dask cluster for the runs of a grid")
     parser.add_argument("--refresh", action="store_true",
-                        help="renew the outputs in notebooks/ and its solutions instead")
+                        help="instead, update the outputs in notebooks/ and notebooks/solutions/")
     notebooks = [HOME / "notebooks" / name for name in NOTEBOOKS]
     known = {notebook: parameters_of(notebook) for notebook in notebooks}
     group = parser.add_argument_group("parameters of a grid")
@@ -168,7 +168,7 @@ def main() -> int:
     for name, words in lists.items():
         for word in words:
             if "=" in word and word.partition("=")[0] in known[notebooks[1]]:
-                raise UsageError(f"{word!r} stands after --{name} and would be a value of it; put "
+                raise UsageError(f"{word!r} follows --{name} and would be one of its values; put "
                                  "it first")
         lists[name] = [parse([f"value={word}"])["value"] for word in words]
     given = parse(options.parameters)
@@ -179,15 +179,15 @@ def main() -> int:
 
 
 def placed(name: str, value: object) -> object:
-    """The value of a parameter, as a whole path if it is one: notebooks run in the repository,
-    users may not."""
+    """The value of a parameter; a path becomes absolute, because the notebooks run in the folder of
+    the repository."""
     path = name in PLACES and (name == "folder" or os.path.exists(str(value)))
     return os.path.abspath(str(value)) if path else value
 
 
 def run_in_order(known: dict[Path, dict], given: dict, out: Path) -> int:
-    """The notebooks, {path: parameters}, one after another, each with those parameters that it
-    has."""
+    """Run the notebooks, {path: parameters}, one after another, each with the given parameters that
+    it has."""
     from research.locks import lock_folder
 
     refuse_unknown(given, sorted({name for names in known.values() for name in names}))
@@ -196,7 +196,7 @@ def run_in_order(known: dict[Path, dict], given: dict, out: Path) -> int:
 
 
 def run_each(known: dict[Path, dict], given: dict, out: Path) -> int:
-    """What `run_in_order` does once it has the folder for itself."""
+    """The work of `run_in_order`, after the folder is locked."""
     from research.report import write
 
     seconds, begun = {}, time.time()
@@ -209,21 +209,22 @@ def run_each(known: dict[Path, dict], given: dict, out: Path) -> int:
         print(f"  done in {seconds[target]:.0f} s", flush=True)
     row = HOME / str(given.get("folder", known[list(known)[1]]["folder"]).strip("\"'")) / "row.csv"
     own = row if row.exists() and row.stat().st_mtime >= begun else None
-    print("\nWhat came out, with links to the notebooks as pages: "
+    print("\nSummary, with links to the notebooks as HTML pages: "
           f"{write(out, seconds, given, own)}")
     return 0
 
 
 def run_grid(notebook: Path, known: dict[str, dict], given: dict, lists: dict[str, list],
              options: argparse.Namespace) -> int:
-    """Notebook 2 over all combinations; what was done before is not done again. 1 if any failed."""
+    """Run notebook 2 for all combinations; finished runs are not repeated. Returns 1 if any
+    failed."""
     from research.sweep import combinations, compare, finished, read_grid, run_all
     from research.locks import lock_folder
 
     chosen = {**(read_grid(options.grid) if options.grid else {}),
               **{k: [v] for k, v in given.items()}, **lists}
     refuse_unknown(chosen, sorted(known.keys() - FIXED))
-    # in one order, for runs are found again by their titles
+    # in a fixed order: earlier runs are recognized by their titles
     chosen = {name: [placed(name, value) for value in chosen[name]] for name in known
               if name in chosen}
     runs, out = combinations(chosen), options.out or Path("runs/grid")
@@ -249,7 +250,7 @@ def run_grid(notebook: Path, known: dict[str, dict], given: dict, lists: dict[st
     failed = {row["run"]: row["failed"] for row in rows if row["failed"]}
     for title, reason in failed.items():
         print(f"failed: {title}: {reason}", file=sys.stderr)
-    print(f"{len(runs) - len(failed)} of {len(runs)} runs ended well; the table: "
+    print(f"{len(runs) - len(failed)} of {len(runs)} runs succeeded; the table: "
           f"{out / 'table.csv'}")
     return 1 if failed else 0
 

@@ -43,23 +43,20 @@ class FacialKeypointsDataset(Dataset):
     rng)`.
 
     image: uint8 RGB (h, w, 3), or gray (h, w) with `gray=True`, decoded once and kept in memory as
-    far as CACHE_BYTES goes. keypoints: (68, 2) float32, pixels of the frame. boxes (n, 4) in
-    pixels, if given, are what `FaceCrop` crops around instead of the keypoints' own. row: which
-    frame it is. `dataset[epoch * len(dataset) + index]` is frame `index` as epoch `epoch` sees it:
-    randomness comes from (seed, epoch, index) alone, for any number of workers. schedule: pairs
-    (epoch, transform), in order; from each epoch on that transform is used instead.
+    far as CACHE_BYTES goes. keypoints: (k, 2) float32, pixels of the frame; nan where missing.
+    boxes (n, 4) in pixels, if given, are what `FaceCrop` crops around instead of the keypoints'
+    own. row: which frame it is. `dataset[epoch * len(dataset) + index]` is frame `index` as epoch
+    `epoch` sees it: randomness comes from (seed, epoch, index) alone, for any number of workers.
+    schedule: pairs (epoch, transform), in order; from each epoch on that transform is used instead.
     """
 
     def __init__(self, frames: Frames, transform: Callable | None = None, gray: bool = False,
                  seed: int = 0, boxes: np.ndarray | None = None,
                  schedule: Sequence[tuple[int, Callable]] = ()):
-        self.frames, self.transform, self.seed, self.boxes, self.schedule = (
-            frames,
-            transform,
-            seed,
-            boxes,
-            schedule,
-        )
+        if boxes is None and np.isnan(frames.points).any():
+            boxes = frames.boxes()  # the box of the points that are there would be too small
+        self.frames, self.transform, self.seed = frames, transform, seed
+        self.boxes, self.schedule = boxes, schedule
         self.gray, self.images, room = gray, [], CACHE_BYTES
         while gray and room > 0 and len(self.images) < len(frames):
             self.images.append(self.decoded(len(self.images)))
@@ -123,9 +120,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Print the splits of a data set and what leaks "
                                                  "between their sides.")
     parser.add_argument("--data", default="sample",
-                        help="sample, official, or a folder or zip (default: %(default)s)")
-    frames = load_frames(parser.parse_args().data, "published")
-    print(f"{frames.data}: {len(frames)} annotated frames")
+                        help="sample, official, or a folder, zip or file of labels (default: "
+                             "%(default)s)")
+    parser.add_argument("--layout", help="of the keypoints, a name or a .toml file")
+    options = parser.parse_args()
+    frames = load_frames(options.data, "published", options.layout)
+    print(f"{frames.data}: {len(frames)} annotated frames, {len(frames.layout)} keypoints "
+          f"({frames.layout.name})")
     for split in SPLITS:
         sizes = defaultdict(str)
         for part in SPLIT_PARTS[:3]:

@@ -12,16 +12,18 @@ import torch
 
 from data_load import FacialKeypointsDataset
 from facial_keypoints.errors import DataError, UsageError, bounded_number, run_command
-from facial_keypoints.geometry import FLIP_INDICES, inter_ocular, tight_box, to_points
+from facial_keypoints.geometry import tight_box, to_points
 from research.checkpoints import read_checkpoint
 from research.datasets import LABELS, SPLITS, SPLIT_PARTS, load_frames, split_frames
 from research.frames import Frames
 from research.labels import match_label_convention
 from research.metrics import (
-    NORMALIZERS, REGIONS, bootstrap, crop_matrices, mean_shape, point_errors, rounding_bound,
-    summarize,
+    NORMALIZERS, bootstrap, crop_matrices, face_errors, mean_shape, normalizer_name, point_errors,
+    rounding_bound, summarize,
 )
-from research.networks import find_weights, input_size, load_checkpoint, predict_targets
+from research.networks import (
+    find_weights, input_size, layout_of, load_checkpoint, predict_targets,
+)
 from research.transforms import evaluation_transform
 
 
@@ -29,21 +31,22 @@ from research.transforms import evaluation_transform
 def predict_frames(net: torch.nn.Module, frames: Frames, batch_size: int = 64, bar: bool = False,
                    boxes: np.ndarray | None = None, mirrored: bool = False) -> np.ndarray:
     """Plain predictions of a network in crops of `boxes` (n, 4), else of the annotated ones: points
-    (n, 68, 2) in pixels.
+    (n, k, 2) in pixels.
 
     mirrored: the mean of the predictions for each crop and for its mirror image.
     """
     from torch.utils.data import DataLoader
     from tqdm.auto import tqdm
 
-    side = input_size(net)
-    loader = DataLoader(FacialKeypointsDataset(frames, evaluation_transform(side), boxes=boxes),
-                        batch_size)
+    side, layout = input_size(net), layout_of(net)
+    transform = evaluation_transform(side, layout)
+    loader = DataLoader(FacialKeypointsDataset(frames, transform, boxes=boxes), batch_size)
     points = []
     for batch in tqdm(loader, desc="predicting", unit="batch", disable=not bar, leave=False):
         targets = predict_targets(net, batch["image"]).numpy()
         if mirrored:
-            other = predict_targets(net, batch["image"].flip(-1)).numpy()[:, FLIP_INDICES]
+            other = predict_targets(net, batch["image"].flip(-1)).numpy()
+            other = other[:, layout.flip_indices]
             targets = (targets + other * np.array([-1, 1], np.float32)) / 2
         points.append(to_points(targets, batch["matrix"].numpy(), side))
     return np.concatenate(points)
@@ -51,7 +54,7 @@ def predict_frames(net: torch.nn.Module, frames: Frames, batch_size: int = 64, b
 
 def predict_in_self_crops(net: torch.nn.Module, frames: Frames, steps: int = 4,
                          mirrored: bool = False) -> np.ndarray:
-    """Predictions (n, 68, 2) in crops around the network's own predictions, as at inference.
+    """Predictions (n, k, 2) in crops around the network's own predictions, as at inference.
 
     The first crop is centered on the labels, which favors a network that predicts the center of the
     crop when it is uncertain. Each further step crops around the last prediction, so after `steps`
@@ -81,37 +84,49 @@ def default_part(frames: Frames, contents: Sequence[dict]) -> str:
     return "test" if frames.has_sides or trained_here else "all"
 
 
-def score(path: str | Path, frames: Frames, normalizer: str = "outer-eyes",
+def check_layout(content: dict, frames: Frames, where: str) -> None:
+    """Raise UsageError if a checkpoint predicts other keypoints than these frames have."""
+    if content["layout"].keypoints != frames.layout.keypoints:
+        raise UsageError(f"{where} predicts the {len(content['layout'])} keypoints of layout "
+                         f"{content['layout'].name}, but {frames.data} has the "
+                         f"{len(frames.layout)} of {frames.layout.name}; --layout gives the data "
+                         "another layout")
+
+
+def score(path: str | Path, frames: Frames, normalizer: str = "layout",
           allow_leak: bool = False, bar: bool = False) -> tuple[dict, np.ndarray, np.ndarray]:
-    """Score one checkpoint on frames -> (metrics, NME of each face (n,), points (n, 68, 2))."""
+    """Score one checkpoint on frames -> (metrics, NME of each face (n,), points (n, k, 2))."""
     net, content = load_checkpoint(path)
+    check_layout(content, frames, str(path))
+    layout = frames.layout
     if not allow_leak:
         check_leakage(content, frames, str(path))
     points = predict_frames(net, frames, bar=bar)
-    if not (inter_ocular(points) > 0).all():  # nor where they are no numbers
+    if not (layout.normalizer(points) > 0).all():  # also where they are not finite
         raise DataError(f"{path}: predictions that are no faces; the weights are broken, train "
                         "them again")
     points = match_label_convention(frames, points, content["data"])
-    metrics = {"net": content["net"], **summarize(points, frames.points, frames.people, normalizer)}
+    metrics = {"net": content["net"],
+               **summarize(points, frames.points, frames.people, normalizer, layout)}
     own = match_label_convention(frames, predict_in_self_crops(net, frames), content["data"])
-    metrics["nme_own"] = float(point_errors(own, frames.points, normalizer).mean())
-    return metrics, point_errors(points, frames.points, normalizer).mean(1), points
-
+    errors = point_errors(own, frames.points, normalizer, layout)
+    metrics["nme_own"] = float(face_errors(errors).mean())
+    return metrics, face_errors(point_errors(points, frames.points, normalizer, layout)), points
 
 
 def text_table(rows: Sequence[Sequence]) -> str:
     """Metrics of several models -> lines of text."""
-    width = max(len(name) for name, _ in rows)
+    width, regions = max(len(name) for name, _ in rows), list(rows[0][1]["regions"])
     lines = [f"{'':<{width}}  {'NME':>6} {'95 % interval':>15} {'FR@8':>6} {'FR@10':>6} "
              f"{'AUC@8':>6} {'debiased':>9} "
-             f"{'self-crop':>9} {'offset x, y':>14}  " + " ".join(f"{name:>6}" for name in REGIONS)]
+             f"{'self-crop':>9} {'offset x, y':>14}  " + " ".join(f"{name:>6}" for name in regions)]
     for name, m in rows:
         lines.append(f"{name:<{width}}  {m['nme']:6.2f} {m['nme_low']:7.2f}–{m['nme_high']:<7.2f} "
                      f"{m['fr8']:6.1f} "
                      f"{m['fr10']:6.1f} {m['auc8']:6.1f} {m['nme_debiased']:9.2f} "
                      f"{m.get('nme_own', float('nan')):9.2f} "
                      f"{m['offset'][0]:+7.2f}{m['offset'][1]:+7.2f}  "
-                     + " ".join(f"{m['regions'][r]:6.2f}" for r in REGIONS))
+                     + " ".join(f"{m['regions'][r]:{max(len(r), 6)}.2f}" for r in regions))
     return "\n".join(lines)
 
 
@@ -126,11 +141,12 @@ def baselines(frames: Frames, everything: Frames, split: str,
         training = None
     if training is not None:
         points = to_points(np.broadcast_to(mean_shape(training), frames.points.shape),
-                           crop_matrices(frames.points), 1)
-        rows.append(("mean shape", summarize(points, frames.points, frames.people, normalizer)))
+                           crop_matrices(frames), 1)
+        rows.append(("mean shape", summarize(points, frames.points, frames.people, normalizer,
+                                             frames.layout)))
     rows.append(("rounding, lower bound",
-                 summarize(rounding_bound(frames.points), frames.points, frames.people,
-                           normalizer)))
+                 summarize(rounding_bound(frames.complete()), frames.points, frames.people,
+                           normalizer, frames.layout)))
     return rows
 
 
@@ -140,7 +156,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT",
                         help="a file of weights, or a network's name")
     parser.add_argument("--data", default="sample",
-                        help="sample, official, or a folder or zip (default: %(default)s)")
+                        help="sample, official, or a folder, zip or file of labels (default: "
+                             "%(default)s)")
+    parser.add_argument("--layout",
+                        help="of the data's keypoints, a name or a .toml file (default: the data's "
+                             "own; for sample and official the checkpoint's)")
     parser.add_argument("--split", default="person", choices=SPLITS, help="(default: %(default)s)")
     parser.add_argument(
         "--part",
@@ -151,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--labels", default="corrected", choices=LABELS,
                         help="of the official set, its known shift taken out or left in (default: "
                              "%(default)s)")
-    parser.add_argument("--normalizer", default="outer-eyes", choices=NORMALIZERS,
+    parser.add_argument("--normalizer", default="layout", choices=NORMALIZERS,
                         help="(default: %(default)s)")
     parser.add_argument("--allow-leak", action="store_true",
                         help="score on frames that the network was trained on")
@@ -165,7 +185,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     paths = [find_weights(name) for name in options.checkpoints]
     # a wrong file is an error before the data is loaded
     contents = [read_checkpoint(path) for path in paths]
-    everything = load_frames(options.data, options.labels)
+    layout = options.layout
+    if not layout and options.data in ("sample", "official"):
+        layout = contents[0]["layout"]
+    everything = load_frames(options.data, options.labels, layout)
     options.part = options.part or default_part(everything, contents)
     frames = split_frames(everything, options.split, options.part)
     named = {"data": options.data, "split": options.split, "part": options.part,
@@ -186,7 +209,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     of_all = "" if len(frames) == len(everything) else f" of {len(everything)}"
     print(f"{frames.data}, {options.split} split, {options.part}: {len(frames)}{of_all} frames of "
           f"{len(set(frames.people))} "
-          f"people, labels {frames.labels}; % of {options.normalizer}")
+          f"people, {len(frames.layout)} keypoints ({frames.layout.name}), labels {frames.labels}; "
+          f"% of {normalizer_name(options.normalizer, frames.layout)}")
     shown = [(path.name if len(paths) < 2 else str(path), metrics)
              for path, (metrics, _, _) in zip(paths, results, strict=True)]
     print(text_table(shown + baselines(frames, everything, options.split, options.normalizer)))

@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,20 +28,22 @@ from evaluate import predict_frames, predict_in_self_crops
 from facial_keypoints.assets import DEFAULT_NET
 from facial_keypoints.errors import SEED, DataError, UsageError, bounded_number, run_command
 from facial_keypoints.files import atomic_write, csv_text, refuse_overwriting
+from facial_keypoints.layouts import Layout, load_layout
 from research.checkpoints import load_weights, read_checkpoint, save_checkpoint, to_builtins
 from research.datasets import LABELS, SPLITS, load_frames, person_digit, split_frames
 from research.distributed import (
     SingleProcess, LossModule, PeerFailureHandler, TimedLoader, print_rank_zero, process_group,
 )
-from research.frames import Frames
+from research.frames import Frames, mean_of_shapes
 from research.label_audit import residual_shift
 from research.labels import match_label_convention
 from research.locks import lock_folder
-from research.metrics import point_errors
+from research.metrics import face_errors, point_errors
 from research.networks import (
     as_points, autocast, channels_last, checked_net, find_weights, has_bfloat16, has_own_loss,
-    input_size, load_checkpoint, load_net, net_class, net_names, predict_targets,
+    input_size, layout_of, load_checkpoint, load_net, net_class, net_names, predict_targets,
 )
+from research.transfer import measured_fit, transfer_weights
 from research.transforms import AUGMENTATIONS, evaluation_transform, training_transform
 
 
@@ -55,7 +57,7 @@ def wing_penalty(distance: torch.Tensor, width: float = 0.2,
 
 
 def wing(predictions: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """The mean wing loss of predictions (n, 68, 2)."""
+    """The mean wing loss of predictions, of the same shape as the targets."""
     return wing_penalty((predictions - targets).abs()).mean()
 
 
@@ -85,7 +87,10 @@ def loss_of(net: torch.nn.Module, images: torch.Tensor, targets: torch.Tensor,
     if loss == "own":
         own: Any = net.loss
         return own(images, targets)
-    return LOSSES[loss](as_points(net(images), net).float(), targets)
+    predictions, labeled = as_points(net(images), net).float(), ~targets.isnan()
+    if labeled.all():
+        return LOSSES[loss](predictions, targets)
+    return LOSSES[loss](predictions[labeled], targets[labeled])
 
 
 def chosen_loss(net: torch.nn.Module, net_name: str, loss: str) -> str:
@@ -107,7 +112,7 @@ def chosen_loss(net: torch.nn.Module, net_name: str, loss: str) -> str:
 
 def validation_loader(frames: Frames, side: int, batch_size: int) -> DataLoader:
     """Batches of frames as evaluation sees them, made once if they fit in memory."""
-    crops: Any = FacialKeypointsDataset(frames, evaluation_transform(side))
+    crops: Any = FacialKeypointsDataset(frames, evaluation_transform(side, frames.layout))
     if 4 * side * side * len(crops) <= CACHE_BYTES:
         crops = list(crops)
     return DataLoader(crops, batch_size)
@@ -115,15 +120,17 @@ def validation_loader(frames: Frames, side: int, batch_size: int) -> DataLoader:
 
 def validate(net: torch.nn.Module, batches: Iterable[dict], loss: str,
              bfloat16: bool = False) -> tuple[float, float]:
-    """Loss and NME (%) of a network on batches of crops (n, 1, side, side) and targets (n, 68,
+    """Loss and NME (%) of a network on batches of crops (n, 1, side, side) and targets (n, k,
     2)."""
     net.eval()
+    layout = layout_of(net)
     total, errors, device = 0.0, [], next(net.parameters()).device
     with torch.inference_mode(), autocast(device, bfloat16):
         for batch in batches:
             x, y = batch["image"], batch["keypoints"]
             total += loss_of(net, x.to(device), y.to(device), loss).item() * len(x)
-            errors.append(point_errors(predict_targets(net, x).numpy(), y.numpy()).mean(1))
+            predictions = predict_targets(net, x).numpy()
+            errors.append(face_errors(point_errors(predictions, y.numpy(), "layout", layout)))
     errors = np.concatenate(errors)
     return total / len(errors), float(errors.mean())
 
@@ -147,8 +154,9 @@ class TrainingConfig:
     net: a file of models/; lr: the highest learning rate of the one-cycle schedule; loss: 'auto'
     (the network's own, else wing) or one of LOSSES, for networks without their own; augment: one of
     AUGMENTATIONS; schedule: pairs (share of the epochs, augmentation) that take its place from
-    there on; bfloat16: where the processor is fast at it; init: a checkpoint to start from;
-    teacher: a checkpoint whose predictions refine the labels (`refine_labels`).
+    there on; bfloat16: where the processor is fast at it; init: a checkpoint to start from, of the
+    same network and any layout (`research.transfer`); teacher: a checkpoint whose predictions
+    refine the labels (`refine_labels`).
     """
 
     net: str = DEFAULT_NET
@@ -196,9 +204,9 @@ def train(config: TrainingConfig, training: Frames, validation: Frames | None, f
     holds an earlier run is refused unless `resume` or `overwrite` is given. `validation=None`
     trains on to the last epoch and keeps that. `workers` processes load data: by default one for
     frames in several archives, else none. `build` makes the network instead of the file that
-    `config.net` names. `compiled` puts it through torch.compile, which pays on GPUs and needs a
-    compiler. Under `accelerate launch` the processes share each batch, and the first alone writes.
-    Returns the path of checkpoint.pt and the rows of curves.csv.
+    `config.net` names. `compiled` puts it through torch.compile, which is faster on GPUs and needs
+    a compiler. Under `accelerate launch` the processes share each batch, and the first alone
+    writes. Returns the path of checkpoint.pt and the rows of curves.csv.
     """
     folder = Path(folder)
     refuse_overwriting([find_weights(given) for given in (config.init, config.teacher) if given],
@@ -209,7 +217,8 @@ def train(config: TrainingConfig, training: Frames, validation: Frames | None, f
         if team.main and not (resume or overwrite):
             refuse_earlier_run(folder)
         torch.manual_seed(config.seed)
-        net = checked_net(build(), config.net) if build else load_net(config.net)
+        layout = with_shape(training)
+        net = checked_net(build(), config.net, layout) if build else load_net(config.net, layout)
         run = TrainingRun(team, config, net, training, validation, workers, compiled,
                           bar and team.main)
         last = folder / "last.pt"
@@ -228,12 +237,15 @@ class TrainingRun:
                  training: Frames, validation: Frames | None, workers: int | None, compiled: bool,
                  bar: bool):
         self.team, self.config, self.bar = team, config, bar
+        self.layout = layout_of(net)
         self.loss = chosen_loss(net, config.net, config.loss)
         self.params = config.record(self.loss)
         training, known = self.prepare(net, training)
-        self.data = {"data": training.data, "kind": training.kind, "split": training.split,
-                     "labels": training.labels,
-                     "frames": known}
+        self.data: dict[str, Any] = {
+            "data": training.data, "kind": training.kind, "split": training.split,
+            "labels": training.labels, "frames": known}
+        if self.layout != load_layout():
+            self.data["fit"] = measured_fit(training)
         self.names, side = training.names, input_size(net)
         self.net = channels_last(net, team.device)
         self.averaged = AveragedModel(self.net, multi_avg_fn=ema_update, use_buffers=True)
@@ -259,7 +271,8 @@ class TrainingRun:
         known: Any = training.names
         if self.config.init:
             first = read_checkpoint(self.config.init)
-            load_weights(net, first["state_dict"], self.config.init)
+            for line in transfer_weights(net, first, self.config.init):
+                print_rank_zero(line)
             known = sorted({*(first["data"].get("frames") or []), *known})
         if self.config.teacher:
             training, seen = refine_labels(training, self.config.teacher)
@@ -273,7 +286,7 @@ class TrainingRun:
                 for name in ("net", "averaged", "optimizer", "schedule", "scaler")}
 
     def load(self, path: Path) -> tuple[list[dict], dict]:
-        """Put the state of a broken run back -> its history and its best epoch."""
+        """Put the state of an interrupted run back -> its history and its best epoch."""
         return load_training_state(path, self.parts, self.params, self.data)
 
     def run_epochs(self, folder: Path, history: list[dict], best: dict) -> tuple[Path, list[dict]]:
@@ -310,7 +323,16 @@ class TrainingRun:
             metrics = {"validation_nme": best["nme"], "epoch": best["epoch"], "minutes": minutes}
             params = {name: value for name, value in self.params.items() if name != "net"}
             save_checkpoint(path, self.config.net, self.averaged.module.state_dict(), params,
-                            metrics, self.data)
+                            metrics, self.data, self.layout)
+
+
+def with_shape(frames: Frames) -> Layout:
+    """The layout of frames with the typical shape of these faces, where it has none."""
+    shape = mean_of_shapes(frames.points)
+    if frames.layout.shape or frames.layout == load_layout() or np.isnan(shape).any():
+        return frames.layout
+    return replace(frames.layout,
+                   shape=tuple((round(float(x), 4), round(float(y), 4)) for x, y in shape))
 
 
 def train_one_epoch(run: TrainingRun, epoch: int, folder: Path) -> tuple[float, float]:
@@ -353,7 +375,8 @@ def train_one_epoch(run: TrainingRun, epoch: int, folder: Path) -> tuple[float, 
 def training_dataset(config: TrainingConfig, training: Frames,
                      net: torch.nn.Module) -> FacialKeypointsDataset:
     """Augmented crops of the training frames, with the schedule of augmentation."""
-    transform = partial(training_transform, input_size(net), empty=getattr(net, "empty", 0.0))
+    transform = partial(training_transform, input_size(net), empty=getattr(net, "empty", 0.0),
+                        layout=layout_of(net))
     later = [(round(share * config.epochs), transform(kind)) for share, kind in config.schedule]
     return FacialKeypointsDataset(training, transform(config.augment), gray=True, seed=config.seed,
                                   schedule=later)
@@ -390,16 +413,18 @@ def holds_run(folder: Path) -> bool:
     return (folder / "params.json").exists()
 
 
-def small_net() -> torch.nn.Module:
+def small_net(layout: str | Layout = "ibug68") -> torch.nn.Module:
     """A quarter of the default network: for label audits, where many passes over few frames matter
     most."""
-    return net_class("models5")(side=64, widths=(32, 64), features=64)
+    layout = load_layout(layout)
+    net = net_class("models5")(len(layout), side=64, widths=(32, 64), features=64)
+    return checked_net(net, "models5", layout)
 
 
 def measure_shift(frames: Frames, epochs: int, folder: str | Path,
                   bar: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """Train with mirroring on labels as they are -> offsets (n, 2) of labels from predictions, and
-    the predictions (n, 68, 2).
+    the predictions (n, k, 2).
 
     The network is also trained on the mirror image of every face, with mirrored labels. A shift to
     the right in one is a shift to the left in the other, so the network learns x without the shift.
@@ -417,8 +442,8 @@ def measure_shift(frames: Frames, epochs: int, folder: str | Path,
     predictions = np.empty_like(frames.points)
     for side in (False, True):
         path, _ = train(config, frames.select(half == side), None, Path(folder) / f"half{side:d}",
-                        build=small_net, bar=bar)
-        net = small_net()
+                        build=partial(small_net, frames.layout), bar=bar)
+        net = small_net(frames.layout)
         load_weights(net, read_checkpoint(path)["state_dict"], path)
         predictions[half != side] = predict_in_self_crops(net, frames.select(half != side))
     return residual_shift(frames.points, predictions), predictions
@@ -476,7 +501,7 @@ def save_training_state(folder: Path, parts: dict, history: list[dict], best: di
 
 def load_training_state(path: Path, parts: dict, params: dict,
                         data: dict) -> tuple[list[dict], dict]:
-    """Put a broken run's state back; raises UsageError if it was another run's."""
+    """Put an interrupted run's state back; raises UsageError if it was another run's."""
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         before, states = {**saved["params"],
@@ -539,7 +564,10 @@ def main() -> None:
     parser.add_argument("--net", default=DEFAULT_NET,
                         help="a file of models/ (default: %(default)s)")
     parser.add_argument("--data", default="sample",
-                        help="sample, official, or a folder or zip (default: %(default)s)")
+                        help="sample, official, or a folder, zip or file of labels (default: "
+                             "%(default)s)")
+    parser.add_argument("--layout",
+                        help="of the keypoints, a name or a .toml file (default: the data's own)")
     parser.add_argument("--split", default="person", choices=SPLITS, help="(default: %(default)s)")
     parser.add_argument("--labels", default="corrected", choices=LABELS,
                         help="(default: %(default)s)")
@@ -563,11 +591,12 @@ def main() -> None:
     parser.add_argument("--workers", type=bounded_number(int, 0),
                         help="processes that load data (default: 1 for a folder of archives, else "
                              "0)")
-    parser.add_argument("--init", metavar="CHECKPOINT", help="start from these weights")
+    parser.add_argument("--init", metavar="CHECKPOINT",
+                        help="start from these weights, also those of another layout")
     parser.add_argument("--teacher", metavar="CHECKPOINT",
                         help="a trained network whose predictions refine the labels")
     parser.add_argument("--compile", action="store_true",
-                        help="by torch.compile: pays on GPUs, needs a compiler")
+                        help="by torch.compile: faster on GPUs, needs a compiler")
     parser.add_argument("--final", action="store_true",
                         help="train on the validation frames too, keep the last epoch")
     parser.add_argument("--threads", type=bounded_number(int, 1),
@@ -586,7 +615,7 @@ def main() -> None:
         seed=options.seed, init=str(find_weights(options.init)) if options.init else "",
         teacher=options.teacher or "")
     net_class(options.net)
-    frames = load_frames(options.data, options.labels)
+    frames = load_frames(options.data, options.labels, options.layout)
     training = split_frames(frames, options.split, "all-training" if options.final else "training")
     validation = None if options.final else split_frames(frames, options.split, "validation")
     kind = "".join(f"-{word}" for word,
@@ -600,8 +629,8 @@ def main() -> None:
     if options.resume and not (folder / "last.pt").exists():
         print_rank_zero(f"nothing to resume in {folder}: a new run begins")
     print_rank_zero(
-        f"{options.net} on {len(training)} frames, {len(validation or ())} for validation, labels "
-        f"{training.labels}; "
+        f"{options.net} on {len(training)} frames, {len(validation or ())} for validation, "
+        f"{len(training.layout)} keypoints ({training.layout.name}), labels {training.labels}; "
         f"writing to {folder}"
     )
     path, history = train(config, training, validation, folder, device=options.device,
@@ -613,7 +642,8 @@ def main() -> None:
     print_rank_zero(f"{minutes:.1f} minutes"
                     + (f", best validation NME {best:.2f} %" if best else ""))
     print_rank_zero("score it once you are done choosing: "
-                 f"python evaluate.py {path} --data {options.data} --split {options.split}")
+                 f"python evaluate.py {path} --data {options.data} --split {options.split}"
+                 + (f" --layout {options.layout}" if options.layout else ""))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""What each step of the flagship is worth: short trainings on the person split, compared face by
-face on validation people."""
+"""Ablation of models5: short trainings on the person split, each compared with the base, face by
+face, on validation people."""
 
 import argparse
 from functools import partial
@@ -29,11 +29,11 @@ TABLE = Path(__file__).with_name("ablation.csv")
 COLUMNS = ("step", "seeds", "epochs", "nme", "gain", "gain_low", "gain_high", "gains", "nme_own",
            "nme_training", "parameters",
            "multiply_adds", "ms_per_face", "minutes")
-# an augmentation for a step alone: what crops tell that fit the label to a hair
+# an augmentation for one step only: crops that fit the labels almost exactly
 CLOSEST = (0.1, 0.25, 0.25, 0.0)
 
 NET = variants.Base
-STEPS = {  # name: how the network is built, what else training is given
+STEPS = {  # name: (function that builds the network, further settings of the training)
     "base": (NET, {}),
     "direct regression (models4)": (models4.Net, {}),
     "heat maps": (variants.HeatMaps, {}),
@@ -67,7 +67,7 @@ STEPS = {  # name: how the network is built, what else training is given
     "side 96": (partial(NET, side=96), {}),
     "side 160": (partial(NET, side=160), {}),
 }
-ASKED = ("weights of the last step", "mirrored crops as well")  # the base again, asked otherwise
+ASKED = ("weights of the last step", "mirrored crops as well")  # the base, other predictions
 
 
 def some_people(frames, one_in):
@@ -77,20 +77,20 @@ def some_people(frames, one_in):
 
 
 def nme_of(net, frames, trained, predictions=predict_frames, mirrored=False):
-    """NME (n,) of a network on frames with corrected labels; `trained`: the `data` of its
+    """NME (n,) in % of a network on frames with corrected labels; `trained`: the `data` of its
     checkpoint."""
     return point_errors(match_label_convention(frames, predictions(net, frames, mirrored=mirrored),
                                                trained), frames.points).mean(1)
 
 
 def measure(step, seed, epochs, frames, folder):
-    """Train one step, or take what an earlier call left -> the network, its checkpoint's `data`,
-    minutes of training."""
+    """Train one step, or resume an earlier call -> the network, its checkpoint's `data`, minutes of
+    training."""
     build, more = STEPS["base" if step in ASKED else step]
     more = dict(more)
     training = split_frames(frames[more.pop("labels", "corrected")], "person", "training")
     one_in = more.pop("people", 1)
-    epochs *= more.pop("times", one_in)  # as many steps as the base, whatever the number of frames
+    epochs *= more.pop("times", one_in)  # with fewer frames, as many training steps as the base
     config = TrainingConfig("models5", epochs, seed=seed, **more)
     path, history = train(config, some_people(training, one_in), None, folder, build=build,
                           resume=True)
@@ -118,7 +118,7 @@ def main():
     parser.add_argument("--seeds", type=bounded_number(int, 0), nargs="+", default=[0],
                         help="(default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"),
-                        help="keeps trainings (default: %(default)s)")
+                        help="folder of the training runs, which are kept (default: %(default)s)")
     parser.add_argument("--table", type=Path, default=TABLE,
                         help="rows of other steps are kept (default: %(default)s)")
     options = parser.parse_args()
@@ -132,8 +132,8 @@ def main():
     kept = read_results(options.table) if options.table.exists() else []
     kept = {row["step"]: row for row in kept if row["step"] in (*STEPS, *ASKED)}
     if any(int(row["epochs"]) != options.epochs for row in kept.values()):
-        raise UsageError(f"the rows of {options.table} are not of {options.epochs} epochs; give "
-                         "another --table")
+        raise UsageError(f"{options.table} has rows with another number of epochs than "
+                         f"{options.epochs}; give another --table")
     base = {}
     for step in dict.fromkeys(["base", *(options.steps or [*STEPS, *ASKED])]):
         mirrored = step == ASKED[1]
@@ -157,7 +157,7 @@ def main():
                    "nme_own": np.mean(own),
                    "nme_training": np.mean(learnt)}
         if step in kept and int(kept[step]["seeds"]) > len(errors):
-            continue  # of more seeds, from an earlier call
+            continue  # keep an earlier row, which has more seeds
         kept[step] = {
             "step": step, "seeds": len(errors), "epochs": options.epochs,
             **{name: round(float(value), 3) for name, value in figures.items()},
@@ -173,7 +173,7 @@ def main():
     shapes = {int(kept[step]["multiply_adds"]): build().eval() for step,
               (build, _) in STEPS.items() if step in kept}
     times = dict(zip(shapes, milliseconds_per_face(*shapes.values(), rounds=7), strict=True))
-    # all in turn, also those of earlier calls: times of other hours and machines differ
+    # measure all rows together, also earlier ones: times depend on the machine and its load
     for step, row in kept.items():
         row["ms_per_face"] = round(
             float(times[int(row["multiply_adds"])]) * (2 if step == ASKED[1] else 1), 2

@@ -1,5 +1,5 @@
-"""Calibration of the confidence of points on corrupted images, and of the rejection of false
-positives."""
+"""Calibration of the confidence of points on corrupted images, and rejection of false positives by
+the confidence of faces."""
 
 import argparse
 
@@ -21,11 +21,12 @@ from detector_architectures import haar
 from benchmarks.robustness import CONDITIONS, crops_under
 
 WHY = "this benchmark"  # needs scikit-learn, which is optional
-RIGHT = 10  # a point is right within this many % of the inter-ocular distance
+RIGHT = 10  # a point is right if its error is at most this % of the inter-ocular distance
 
 
 def points_under(conditions, net, trained, frames):
-    """Confidence (m,) and error (m,) in % of every point of every frame under every condition."""
+    """Confidence (m,) and error (m,) in % of the inter-ocular distance of all points of the frames,
+    under all conditions."""
     confidences, errors = [], []
     for condition in conditions:
         crops, matrices, truth = crops_under(condition, frames, input_size(net))
@@ -39,7 +40,7 @@ def points_under(conditions, net, trained, frames):
 
 
 def logit(chance):
-    """Chances (…), kept within 0.0001 and 0.9999 -> their log odds."""
+    """Log odds of probabilities (…), which are clipped to 0.0001…0.9999."""
     chance = np.clip(chance, 1e-4, 1 - 1e-4)
     return np.log(chance / (1 - chance))
 
@@ -57,8 +58,8 @@ def recalibrated(confidence, right):
 
 
 def calibration(confidence, error, bins=10):
-    """Rows (mean confidence, share of right points, mean error %, count) of equal steps of
-    confidence."""
+    """Rows (mean confidence, share of right points, mean error in %, count) of `bins` equal
+    intervals of confidence."""
     group = np.minimum((confidence * bins).astype(int), bins - 1)
     return [(confidence[group == g].mean(), np.mean(error[group == g] <= RIGHT),
              error[group == g].mean(), np.sum(group == g))
@@ -66,8 +67,10 @@ def calibration(confidence, error, bins=10):
 
 
 def boxes_by_confidence(detector, frames):
-    """The network's confidence (n,) in the faces at a detector's true boxes, and at its false
-    ones."""
+    """Confidence of the faces at the true boxes (n,) of a detector, and at its false boxes (m,).
+
+    True: IoU with the tight box above 0.4; false: below 0.15.
+    """
     true, false = [], []
     for index in range(len(frames)):
         image = frames.image(index)
@@ -76,7 +79,7 @@ def boxes_by_confidence(detector, frames):
             detector.predict_boxes(image, boxes), overlap(boxes, tight_box(frames.points[index])),
             strict=True
         ):
-            if share > 0.4 or share < 0.15:  # between them it is hard to say
+            if share > 0.4 or share < 0.15:  # boxes between these limits are ignored
                 (true if share > 0.4 else false).append(face.confidence)
     return np.array(true), np.array(false)
 
@@ -99,8 +102,8 @@ def main():
     a, b = recalibrated(confidence, error <= RIGHT)
     print(f"{len(frames)} frames under {len(CONDITIONS)} conditions; right is within {RIGHT} % of "
           "the inter-ocular distance\n"
-          f"right points ~ logistic({a:.2f} · logit(confidence) {b:+.2f}); calibrated would be 1 "
-          "and 0\n\n"
+          f"right points ~ logistic({a:.2f} · logit(confidence) {b:+.2f}); 1 and 0 if calibrated"
+          "\n\n"
           f"{'confidence':>10} {'right':>7} {'error %':>8} {'points':>8}")
     for row in calibration(confidence, error):
         print(f"{row[0]:>10.2f} {row[1]:>7.2f} {row[2]:>8.1f} {row[3]:>8}")
@@ -111,7 +114,7 @@ def main():
     detector = KeypointDetector(options.checkpoint, haar.Detector(1.05, 1, portraits=False), "cpu",
                                 0)
     true, false = boxes_by_confidence(detector, frames)
-    print(f"\nHaar at its most eager: {len(true)} true boxes, {len(false)} false ones\n"
+    print(f"\nHaar, scaleFactor 1.05, minNeighbors 1: {len(true)} true, {len(false)} false boxes\n"
           f"{'at least':>10} {'true kept':>10} {'false kept':>11}")
     for limit in np.arange(0.1, 0.95, 0.1):
         kept = [100 * np.mean(values >= limit) if len(values) else float("nan")

@@ -1,5 +1,5 @@
-"""Detectors on annotated frames: how many faces each finds, how many it invents, how long it takes;
-and their fits."""
+"""Face detectors on annotated frames: share of faces found, false positives, time; and the fit of
+their boxes."""
 
 import argparse
 import time
@@ -25,8 +25,11 @@ def run_over(detector, frames, images):
 
 
 def fit(predictions, truth):
-    """Median place and size of the tight box in a detector's box, over frames where one box holds
-    the face's center."""
+    """Rows (n, 4): center of the tight box relative to the center of the detector's box, and its
+    width and height, as shares of the size of the detector's box.
+
+    One row per frame in which exactly one box contains the center of the face.
+    """
     rows = []
     for (boxes, _), box in zip(predictions, truth, strict=True):
         center = box[:2] + box[2:] / 2
@@ -71,10 +74,10 @@ def main():
             middle, spread = detector.evidence
             weights = middle - spread * np.log(1 / np.clip(scores, 1e-12, 1 - 1e-12) - 1)
             print(f"  fit = ({', '.join(f'{v:.3f}' for v in np.median(rows, 0))})   on {len(rows)} "
-                  "frames, spread "
+                  "frames, standard deviation "
                   f"({', '.join(f'{v:.3f}' for v in rows.std(0))})")
             slope, rest = logistic_regression(weights, np.concatenate(overlaps) >= 0.3)
-            # middle and spread of the curve
+            # middle and scale of the logistic curve
             print(f"  evidence = ({-rest / slope:.2f}, {1 / slope:.2f})")
 
 

@@ -1,4 +1,4 @@
-"""Makes the pictures of the README: python benchmarks/figures.py"""
+"""Figures of the README and of docs/: python benchmarks/figures.py"""
 
 from pathlib import Path
 
@@ -14,13 +14,13 @@ from research.results import read_results
 from research.synthetic_faces import draw_scene, draw_sheet
 
 HOME = Path(__file__).resolve().parents[1]
-# Steps that change how large the network is, by their first words.
+# first words of the names of steps that change the architecture of the network
 SHAPES = ("base", "narrow", "wide", "models6", "deep", "early", "side", "heat", "cells")
 
 
 def pictures_of_results():
-    """Accuracy against time of all networks in the table of results, and the gains of the ablation
-    where it was run."""
+    """Draw accuracy against time of all networks in the table of results, and the gains of the
+    ablation if its table exists."""
     rows = {row["net"]: tuple(float(row[k]) for k in ("ms_per_face", "nme", "nme_low", "nme_high"))
             for row in read_results() if (row["split"], row["labels"]) == ("official", "published")}
     save(accuracy_against_time(rows, "official test frames, labels as published"), "accuracy.png")
@@ -33,7 +33,7 @@ def pictures_of_results():
         gains = {name: (row["gain"], row["gain_low"], row["gain_high"]) for name,
                  row in steps.items() if name != "base"}
         save(bars(gains, "validation NME gained over the base, in %"), "ablation.png")
-        # of as many seeds as there are; gains are against the base of the same seed
+        # steps have different numbers of seeds; a gain is against the base of the same seeds
         base = steps["base"]["nme"]
         shapes = {name.partition(" (")[0]: (row["ms_per_face"],
                                             *(base - row[k]

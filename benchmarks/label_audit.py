@@ -1,5 +1,5 @@
-"""What the labels of a data set are: shift, quantization, lower bounds of the NME, doubtful
-ones."""
+"""Audit of the labels of a data set: shift, quantization grid, lower bounds of the NME, doubtful
+labels."""
 
 import argparse
 import sys
@@ -14,10 +14,10 @@ from facial_keypoints.geometry import inter_ocular
 from research.datasets import load_frames, split_frames
 from research.label_audit import fit_shift, lower_bounds, quantization_grid, trusted
 from research.labels import SHIFT_INTER_OCULAR, SHIFT_PIXELS
-from research.metrics import point_errors
+from research.metrics import face_errors, point_errors
 from train import measure_shift
 
-IMAGE_KINDS = (".png", ".jpg", ".pdf", ".svg")  # what the gallery of doubtful labels may be
+IMAGE_KINDS = (".png", ".jpg", ".pdf", ".svg")  # file formats of the gallery of doubtful labels
 
 
 def main():
@@ -26,18 +26,18 @@ def main():
                         help="sample, official, or a folder or zip (default: %(default)s)")
     parser.add_argument(
         "--epochs", type=bounded_number(int, 1), default=40,
-        help="of the networks that measure (default: %(default)s)"
+        help="epochs of the two networks that measure the shift (default: %(default)s)"
     )
     parser.add_argument("--shift", type=bounded_number(float, -100, 100), nargs=2,
                         metavar=("PX", "SHARE"),
-                        help="put a known shift in x and y into the labels first, to see it come "
-                             "out")
+                        help="first add a known shift to the labels in x and y, to test the "
+                             "measurement")
     parser.add_argument("--doubtful", type=nonempty_path, metavar="FILE",
                         help="draw the most doubtful labels into this picture (.png, .jpg, .pdf or "
                              ".svg)")
     options = parser.parse_args()
     if options.doubtful and Path(options.doubtful).suffix.lower() not in IMAGE_KINDS:
-        raise UsageError(f"--doubtful {options.doubtful}: a picture's name ends in "
+        raise UsageError(f"--doubtful {options.doubtful}: the file's name ends in "
                          f"{', '.join(IMAGE_KINDS)}")
 
     everything = load_frames(options.data, "published")
@@ -53,16 +53,16 @@ def main():
     (constant, share), spread = fit_shift(offset[known, 0], length[known])
     print(f"{frames.data}: {len(frames)} training frames, two halves of the people, "
           f"{options.epochs} epochs under mirroring; "
-          f"{100 * known.mean():.0f} % of the faces are known well enough")
+          f"{100 * known.mean():.0f} % of the faces are predicted well enough to be used")
     print(f"shift in x: {constant:.2f} ± {spread[0]:.2f} px + {100 * share:.2f} ± "
           f"{100 * spread[1]:.2f} % of the inter-ocular "
-          f"distance (in use for the official set: {SHIFT_PIXELS} px + "
+          f"distance (used for the official set: {SHIFT_PIXELS} px + "
           f"{100 * SHIFT_INTER_OCULAR:.2f} %)")
     for group in np.array_split(np.flatnonzero(known)[np.argsort(length[known])], 4):
         x, y = offset[group].mean(0)
         print(f"  faces of {length[group].min():5.1f} to {length[group].max():5.1f} px: {x:+.2f} "
               f"px in x, {y:+.2f} in y "
-              "(a shift in y is learned: mirroring cannot show it)")
+              "(mirroring does not reveal a shift in y: the networks learn it)")
     cells = quantization_grid(frames.points)
     pitch = np.median(cells[:, 0])
     print(f"grid: pitch {pitch:.2f} % of the inter-ocular distance "
@@ -75,7 +75,7 @@ def main():
                     value in lower_bounds(frames.points, pitch).items())
     )
     predictions = predictions + offset.mean(0)
-    errors = point_errors(predictions, frames.points).mean(1)
+    errors = face_errors(point_errors(predictions, frames.points, "layout", frames.layout))
     worst = np.argsort(-errors)[:20]
     print("most doubtful: "
           + ", ".join(f"{frames.names[i]} ({errors[i]:.0f} %)" for i in worst[:5]))
@@ -84,10 +84,11 @@ def main():
 
 
 def gallery(frames, predictions, rows, errors, path):
-    """Draw labels (green) and predictions (n, 68, 2) in pixels (colored) of doubtful frames. Never
-    commit it: it shows people.
+    """Draw the labels (green) and predictions (orange) of doubtful frames. Never commit the file:
+    it shows real people.
 
-    rows: up to 20 indices of frames; errors: NME (n,) in %, for their titles; path: of the picture.
+    predictions: (n, 68, 2) in pixels; rows: up to 20 indices of frames; errors: NME (n,) in %, for
+    the titles; path: of the file.
     """
     import matplotlib.pyplot as plt
 

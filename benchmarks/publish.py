@@ -1,5 +1,5 @@
-"""Publish weights: ship a checkpoint, score all shipped weights, write their cards and the
-tables."""
+"""Publish weights: copy a checkpoint to saved_models/, score all published weights, write their
+model cards and the tables."""
 
 import argparse
 import inspect
@@ -21,7 +21,7 @@ from research.results import (
 )
 
 HOME = Path(__file__).resolve().parents[1]
-UNSHIPPED = SAVED_MODELS / "unshipped.csv"  # rows of networks too large or too weak to ship
+UNSHIPPED = SAVED_MODELS / "unshipped.csv"  # results of networks without published weights
 README, RESULTS = HOME / "README.md", HOME / "docs" / "results.md"
 CARD = """# {weights}
 
@@ -67,27 +67,27 @@ def write_card(weights, rows):
 
 
 def ship(checkpoint, weights):
-    """Store a checkpoint under saved_models/ as fp16, and as the ONNX file that the library
-    runs."""
+    """Store a checkpoint in saved_models/ as fp16, and, if it is named like its network, also as an
+    ONNX file for the library."""
     if not re.fullmatch(r"models\d+(-\w+)?", weights):
         raise UsageError("weights are named after their network, models4 or models4-person say, "
                          f"not {weights!r}")
     _, content = load_checkpoint(checkpoint)
     save_checkpoint(SAVED_MODELS / f"{weights}.pt", content["net"], content["state_dict"],
                     content["params"],
-                    content["metrics"], content["data"], half=True)
-    if "-" not in weights:  # what the library runs; others are for comparison
+                    content["metrics"], content["data"], content["layout"], half=True)
+    if "-" not in weights:  # the library runs these; others are only for comparison
         export_checkpoint(SAVED_MODELS / f"{weights}.pt", SAVED_MODELS / f"{weights}.onnx")
 
 
 def scored(path, weights, data, milliseconds=None):
-    """The rows of one checkpoint on the test part of the split it was trained with: published
-    labels, then corrected."""
+    """The rows of results of one checkpoint, on the test part of the split it was trained with:
+    with published labels, then with corrected ones."""
     net, content = load_checkpoint(path)
     minutes = content["metrics"].get("minutes", 0.0)
     if content["data"].get("split") not in SPLITS or not isinstance(minutes, (int, float)):
         raise DataError(f"{path}: does not say on which split it was trained, or for how long; "
-                        "train.py writes such")
+                        "train.py writes complete checkpoints")
     rows, milliseconds = [], milliseconds or milliseconds_per_face(net, runtime="onnx")[0]
     for labels in LABELS[::-1]:
         frames = split_frames(load_frames(data, labels), content["data"]["split"], "test")
@@ -98,8 +98,8 @@ def scored(path, weights, data, milliseconds=None):
 
 
 def record(checkpoint, data):
-    """Keep the rows and the curves of a network whose weights are not shipped; later ones of its
-    kind take their place."""
+    """Store the results and the curves of a network whose weights are not published. They replace
+    earlier ones of the same network and split."""
     content = read_checkpoint(checkpoint)
     name = f"{content['net']} (no weights)"
     kept = read_results(UNSHIPPED) if UNSHIPPED.exists() else []

@@ -28,9 +28,9 @@ def found_by_haar(frames):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--on-official", default="models4", metavar="CHECKPOINT",
-                        help="trained on official frames")
+                        help="network trained on official frames (default: %(default)s)")
     parser.add_argument("--on-drawn", metavar="CHECKPOINT",
-                        help="trained on synthetic frames alone")
+                        help="network trained only on synthetic frames")
     options = parser.parse_args()
     drawn = split_frames(load_frames("sample"), "official", "test")
     print(f"Haar finds {found_by_haar(load_frames('sample')):.1f} % of the synthetic faces")
@@ -43,7 +43,7 @@ def main():
     a, b = score(path, official)[0]["nme"], score(path, drawn)[0]["nme"]
     print(f"trained on official frames, NME on official test frames {a:.2f} %, on synthetic ones "
           f"{b:.2f} %: "
-          f"{np.abs(a - b):.2f} apart")
+          f"difference {np.abs(a - b):.2f}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Repeats the tests of malformed input and of failures many times, and writes the totals into
+"""Repeated tests of malformed input and of failures; the totals are written to
 docs/reliability.md."""
 
 import argparse
@@ -16,7 +16,7 @@ from research.results import put_tables
 HOME = Path(__file__).resolve().parents[1]
 
 PAGE = HOME / "docs" / "reliability.md"
-# group: (files of tests, which of them, what one test counts for)
+# group: (test files, pytest -k expression, what is repeated: the cases of a test or the whole test)
 GROUPS = {
     "Malformed files, names, parameters, servers": ("test_fuzz.py", "", "cases"),
     "Killed runs, full disks, two runs at once": ("test_interruptions.py", "", "rounds"),
@@ -69,9 +69,9 @@ def table(rows, cases, rounds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=bounded_number(int, 1), default=2000,
-                        help="of each reader (default: %(default)s)")
+                        help="malformed inputs per reader (default: %(default)s)")
     parser.add_argument("--rounds", type=bounded_number(int, 1), default=10,
-                        help="of killed runs (default: %(default)s)")
+                        help="repetitions of the tests with killed runs (default: %(default)s)")
     options = parser.parse_args()
     rows = []
     for group, (files, chosen, counting) in GROUPS.items():

@@ -19,16 +19,16 @@ from research.metrics import point_errors
 from research.networks import find_weights, input_size, load_checkpoint, predict_targets
 
 
-# Each takes a gray image, its keypoints and a random generator -> image, keypoints; sizes go by the
-# face.
+# Each function: gray image (h, w) uint8, keypoints (68, 2) in pixels, random generator -> image,
+# keypoints. Sizes are relative to the size of the face.
 
 def dark(image, points, rng):
-    """An eighth of the light, with a camera's noise."""
+    """Low light: 12 % of the brightness, with sensor noise."""
     return darken(image, 0.12, 2 * rng.standard_normal(image.shape)), points
 
 
 def blurred(image, points, rng):
-    """Out of focus by 6 % of the inter-ocular distance."""
+    """Gaussian blur with a sigma of 6 % of the inter-ocular distance."""
     return cv2.GaussianBlur(image, (0, 0), 0.06 * inter_ocular(points)), points
 
 
@@ -38,7 +38,7 @@ def compressed(image, points, rng):
 
 
 def few_pixels(image, points, rng):
-    """Tight boxes of 32 pixels."""
+    """Low resolution: the longer side of the tight box has 32 pixels."""
     scale = 32 / tight_box(points)[2:].max()
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     ratio = np.array(small.shape[1::-1]) / image.shape[1::-1]
@@ -46,7 +46,7 @@ def few_pixels(image, points, rng):
 
 
 def rolled(image, points, rng):
-    """By 45 degrees to one side or the other, on a canvas that holds the whole picture."""
+    """Roll of 45 degrees to a random side, on a canvas that contains the whole image."""
     side = int(np.ceil(np.hypot(*image.shape)))
     matrix = cv2.getRotationMatrix2D(tuple((np.array(image.shape[1::-1]) - 1) / 2),
                                      45 * rng.choice([-1, 1]), 1)
@@ -57,7 +57,7 @@ def rolled(image, points, rng):
 
 
 def half_occluded(image, points, rng):
-    """A gray board before the left, right or lower half of the tight box."""
+    """Occlusion: gray in all pixels left of, right of or below the center of the tight box."""
     left, top, width, height = tight_box(points).round().astype(int)
     x, y = max(left + width // 2, 0), max(top + height // 2, 0)
     image = image.copy()
@@ -66,8 +66,8 @@ def half_occluded(image, points, rng):
 
 
 def sharp_and_large(image, points, rng):
-    """Four times as many pixels a side, every edge made steep again: as a good camera would have
-    it, halos and all."""
+    """Four times the resolution per axis, with sharpened edges and halos, as in photos of good
+    cameras."""
     large = cv2.resize(image, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
     return sharpen(large, 2, 4), 4 * points + 1.5
 
@@ -84,8 +84,8 @@ CONDITIONS = {"unchanged": unchanged, "sharp and large": sharp_and_large, "dark"
 
 
 def crops_under(condition, frames, side, seed=0):
-    """Frames under a condition -> crops (n, 1, side, side), matrices (n, 2, 3), keypoints (n, 68,
-    2)."""
+    """Frames under a condition -> crops (n, 1, side, side) in [0, 1], matrices (n, 2, 3), keypoints
+    (n, 68, 2) in pixels."""
     crops, matrices, truth = [], [], []
     for index in range(len(frames)):
         rng = np.random.default_rng((seed, index))
@@ -107,7 +107,7 @@ def crops_under(condition, frames, side, seed=0):
 
 
 def errors_under(condition, net, trained, frames):
-    """NME (n,) of a network on frames under a condition."""
+    """NME (n,) in % of a network on frames under a condition."""
     crops, matrices, truth = crops_under(condition, frames, input_size(net))
     targets = torch.cat([predict_targets(net, part) for part in crops.split(64)])
     points = to_points(targets.numpy(), matrices, input_size(net))

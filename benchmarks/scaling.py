@@ -1,5 +1,5 @@
-"""Beyond one machine: processes that train together, sets larger than memory, photos by the
-thousand; rows to compare."""
+"""Scaling: training in several processes, data sets larger than memory, annotation of many photos;
+the results are rows of a table."""
 
 import argparse
 import contextlib
@@ -33,7 +33,7 @@ COLUMNS = ("what", "setting", "figure", "value", "unit", "date", "commit", "mach
 
 
 class Rows:
-    """What is measured: printed as it comes, and added to a table."""
+    """Measurements: each is printed and added to a CSV table."""
 
     def __init__(self, table):
         self.table = table
@@ -41,7 +41,7 @@ class Rows:
                       "machine": machine()}
 
     def add(self, what, setting, figure, value, unit):
-        """One row; an earlier one of the same machine and day gives way to it."""
+        """Add one row. It replaces an earlier row of the same machine and day."""
         row = {"what": what, "setting": setting, "figure": figure, "value": f"{value:.4g}",
                "unit": unit, **self.about}
         print(f"{what:<12} {setting:<28} {figure:<32} {value:>10.4g} {unit}", flush=True)
@@ -51,7 +51,7 @@ class Rows:
         atomic_write(self.table, csv_text(COLUMNS, [*kept, row]))
 
     def tell(self):
-        """The table in docs/scaling.md: the newest row of each figure."""
+        """Write the table in docs/scaling.md, with the newest row of each figure."""
         newest = {tuple(row[key] for key in COLUMNS[:3]): row for row in read_results(self.table)}
         lines = ["| what | setting | figure | | on |", "| --- | --- | --- | ---: | --- |"]
         lines += [f"| {r['what']} | {r['setting']} | {r['figure']} | {r['value']} {r['unit']} | "
@@ -59,14 +59,14 @@ class Rows:
                   newest.values()]
         put_tables(PAGE,
                    scaling="\n".join([*lines, "",
-                                      f"The newest on: {list(newest.values())[-1]['machine']}."]))
+                                      f"Newest rows: {list(newest.values())[-1]['machine']}."]))
 
 
 def call(*words, every=None, **environment):
-    """Run a command of the project -> (seconds, resident bytes of it and its children, looked at
-    `every` so many seconds).
+    """Run a command of the project -> (seconds, memory in bytes of it and its children).
 
-    Looking costs the command a little time: it is done where memory is the question.
+    The memory is an array with one value every `every` seconds, empty without `every`. Measuring it
+    slows the command down a little, so it is done only where memory is of interest.
     """
     start, seen, done = time.perf_counter(), [], threading.Event()
     process = subprocess.Popen([sys.executable, *map(str, words)], cwd=HOME,
@@ -88,21 +88,21 @@ def call(*words, every=None, **environment):
 
 
 def resident(pid):
-    """Bytes that a process and its children keep, memory that they share counted once a process
-    (PSS)."""
+    """Memory in bytes of a process and its children. Shared memory is divided among the processes
+    that share it (PSS), on Linux; elsewhere it is counted in each process (RSS)."""
     total = 0
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         for one in (process, *process.children(recursive=True)):
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 memory = one.memory_full_info()
-                total += getattr(memory, "pss", memory.rss)  # Linux alone tells shares
+                total += getattr(memory, "pss", memory.rss)  # only Linux reports PSS
     return total
 
 
 def training(rows, options):
-    """One process and two with the same global batch: validation NME, frames a second, share of the
-    time without data."""
+    """Compare one process and two with the same global batch size: validation NME, frames per
+    second, share of the time spent waiting for data."""
     count = len(split_frames(load_frames(options.data, "corrected"), "person", "training"))
     several = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
                "--num_machines", "1",
@@ -130,7 +130,7 @@ def training(rows, options):
 
 
 def archives(rows, options):
-    """Memory of one epoch on 3,000 synthetic frames and on many, read as a stream of archives."""
+    """Measure the memory of one epoch on 3,000 and on many synthetic frames, read as a stream."""
     each, few = VIDEOS * FRAMES, {}
     for people in (3000 // each, options.people):
         folder = options.out / f"drawn-{people}"
@@ -160,8 +160,8 @@ def archives(rows, options):
 
 
 def make_photos(folder, count, scenes=200, side=300):
-    """Photos of a face each, unlike one another in place and light, a thousand a folder; those that
-    are there stay."""
+    """Make `count` photos of one face each, with different positions and brightness -> the folders,
+    with a thousand photos each. Existing photos are kept."""
     drawn = None
     for i in tqdm(range(count), desc="drawing photos", unit="photo",
                   disable=not sys.stderr.isatty()):
@@ -181,14 +181,14 @@ def make_photos(folder, count, scenes=200, side=300):
 
 
 def photos(rows, options):
-    """Photos a second on one process and on all cores, memory over many photos, and what a million
-    would take."""
+    """Measure photos per second in one process and on all cores, memory over many photos, and the
+    time that a million photos would take."""
     folders = make_photos(options.out / "photos", options.count)
     cores, speeds, starts = os.cpu_count() or 1, {}, {}
     few = folders[:max(len(folders) // 12, 1)]
     count, spent = sum(1 for folder in few for _ in folder.iterdir()), {}
     for _ in range(3):
-        for workers in (1, cores):  # in turn, for others compute here too
+        for workers in (1, cores):  # alternating: the load of the machine changes
             for kind, places, chunk in (("start", sorted(few[0].iterdir())[:cores], 1),
                                         ("all", few, 100)):
                 shutil.rmtree(out := options.out / "few", ignore_errors=True)
@@ -223,12 +223,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("training", "archives", "photos"), nargs="+")
     parser.add_argument("--net", default="models5", help="(default: %(default)s)")
-    parser.add_argument("--data", default="official", help="of training (default: %(default)s)")
-    parser.add_argument("--device", default="cpu", help="of training (default: %(default)s)")
+    parser.add_argument("--data", default="official",
+                        help="data set of training (default: %(default)s)")
+    parser.add_argument("--device", default="cpu",
+                        help="device of training (default: %(default)s)")
     parser.add_argument("--epochs", type=bounded_number(int, 1), default=20,
-                        help="of training (default: %(default)s)")
+                        help="epochs of training (default: %(default)s)")
     parser.add_argument("--people", type=bounded_number(int, 1), default=12_500,
-                        help=f"in archives, {VIDEOS * FRAMES} frames each (default: %(default)s)")
+                        help=f"people in all, {VIDEOS * FRAMES} frames each (default: %(default)s)")
     parser.add_argument("--count", type=bounded_number(int, 1), default=50_000,
                         help="photos (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs/scaling"),

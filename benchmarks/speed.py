@@ -1,8 +1,8 @@
-"""Milliseconds a face, given its box, crop included: every network in every runtime present, next
-to dlib and MediaPipe.
+"""Milliseconds per face for a given box, including the crop: every network in every installed
+runtime, compared with dlib and MediaPipe.
 
-With --busy: milliseconds a photo and a training step, on an idle machine and next to processes that
-use a core each.
+With --busy: milliseconds per photo and per training step, on an idle machine and while other
+processes use one core each.
 """
 
 import argparse
@@ -38,11 +38,11 @@ import torch
 
 
 
-ROUNDS = 5  # in turn, so that a slow moment of a shared machine affects all alike
+ROUNDS = 5  # interleaved, so that a slow moment of a shared machine affects all rows equally
 
 
 def machine():
-    """The processor and the versions that timed."""
+    """The processor, and the versions of Python, torch and OpenCV, in one line."""
     processor = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     name = re.search(r"model name\s*: (.*)", processor)
     return (f"{name[1] if name else platform.processor() or platform.machine()}, {os.cpu_count()} "
@@ -78,8 +78,8 @@ def dlib_predictor():
 
 
 def mediapipe_predictor():
-    """MediaPipe's face mesh, following the face in one crop, so that its own detector does not run
-    again."""
+    """MediaPipe's face mesh on given boxes, in tracking mode, so that its own detector does not run
+    on each crop. Raises ImportError if MediaPipe is not installed."""
     import mediapipe
 
     if not hasattr(mediapipe, "solutions"):
@@ -94,8 +94,8 @@ def mediapipe_predictor():
 
 
 def median_ms(predict, grays, boxes, batch, seconds):
-    """Median time of a face over calls with `batch` faces each, for some seconds; the first quarter
-    warms up."""
+    """Median time per face in milliseconds, over calls with `batch` faces each, for at least
+    `seconds` seconds. The first quarter of the calls is warm-up."""
     times, begun, i = [], time.perf_counter(), 0
     while time.perf_counter() < begun + seconds or len(times) < 8:
         rows = [(i + k) % len(grays) for k in range(batch)]
@@ -108,7 +108,7 @@ def median_ms(predict, grays, boxes, batch, seconds):
 
 @contextlib.contextmanager
 def busy_processes(count):
-    """So many processes that use a core each."""
+    """A context in which `count` processes use one core each."""
     processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         yield
@@ -135,7 +135,7 @@ def training_step(name, threads):
 
 
 def compare_busy(net, count, threads, seconds):
-    """Print the milliseconds of a photo and of a training step, alone and next to `count` busy
+    """Print the milliseconds per photo and per training step, alone and with `count` other busy
     processes."""
     photo = draw_scene(0, faces=1, width=512, height=512)[0]
     work = {
@@ -150,17 +150,17 @@ def compare_busy(net, count, threads, seconds):
         with busy_processes(processes):
             for name, call in work.items():
                 times.setdefault((name, processes), []).append(median_seconds(call, seconds / 3))
-    print(f"\n{net}, waiting threads {os.environ.get('OMP_WAIT_POLICY', '')}; milliseconds, "
+    print(f"\n{net}, OMP_WAIT_POLICY {os.environ.get('OMP_WAIT_POLICY', '')}; milliseconds, "
           "median\n"
-          f"{'':<36} {'alone':>8} {f'next to {count} busy':>16} {'ratio':>6}")
+          f"{'':<36} {'alone':>8} {f'with {count} busy':>16} {'ratio':>6}")
     for name in work:
         alone, busy = (1000 * float(np.median(times[name, n])) for n in (0, count))
         print(f"{name:<36} {alone:>8.1f} {busy:>16.1f} {busy / alone:>6.2f}")
 
 
 def median_seconds(call, seconds):
-    """Median time of a call, over some seconds and at least three calls after a first one that
-    warms up."""
+    """Median time of a call in seconds, over `seconds` seconds and at least three calls, after one
+    call as warm-up."""
     call()
     times, begun = [], time.perf_counter()
     while time.perf_counter() < begun + seconds or len(times) < 3:
@@ -179,7 +179,7 @@ def main():
                         help="faces at once (default: %(default)s)")
     parser.add_argument(
         "--seconds", type=bounded_number(float, 0.1), default=2.0,
-        help="of each measurement (default: %(default)s)"
+        help="duration of each measurement (default: %(default)s)"
     )
     parser.add_argument(
         "--busy", type=bounded_number(int, 1), metavar="N",
@@ -202,7 +202,7 @@ def main():
         for name in options.nets or net_names():
             try:
                 net, _ = load_checkpoint(find_weights(name))
-            except (DataError, UsageError):  # how quick it is does not depend on what it learned
+            except (DataError, UsageError):  # the time does not depend on the weights
                 net = load_net(name).eval()
             for runtime in installed_runtimes():
                 compiled = compile_net(net, runtime, threads=threads)
@@ -211,9 +211,9 @@ def main():
         try:
             rows.append((name, "its own", 1, make()))
         except ImportError as error:
-            print(f"{name} is left out: {error}; pip install dlib-bin face_recognition_models "
+            print(f"{name} is not measured: {error}; pip install dlib-bin face_recognition_models "
                   "mediapipe==0.10.21")
-    print(f"\n{'':<20} {'runtime':<10} {'threads':>7} {'ms a face':>10} {'of dlib':>8}   (median, "
+    print(f"\n{'':<20} {'runtime':<10} {'threads':>7} {'ms / face':>10} {'/ dlib':>8}   (median, "
           f"batches of {options.batch})")
     rounds = []
     for _ in range(ROUNDS):

@@ -1,4 +1,4 @@
-"""What the ablation puts in the place of parts of models5: losses, labels and heads of the
+"""Variants of models5 for the ablation: losses, label widths and output heads from the
 literature."""
 
 import research.passive_threads  # noqa: F401 - before PyTorch
@@ -11,55 +11,55 @@ from train import wing_penalty
 
 
 class Base(models5.Net):
-    """models5 before its last step: a distance counts the same for a sure point and for a doubtful
-    one."""
+    """models5 without loss weights: a distance has the same weight for a confident and for an
+    uncertain point."""
 
     def scale(self, variance):
-        """What distances count for."""
+        """Weight of each distance in the loss."""
         return 1
 
 
 class Star(models5.Net):
-    """Distances in units of the spread, as STAR has them (Zhou et al., CVPR 2023), here along x and
-    y."""
+    """Distances divided by the standard deviation, as in STAR (Zhou et al., CVPR 2023), but along x
+    and y."""
 
     def scale(self, variance):
-        """What distances count for."""
+        """Weight of each distance in the loss."""
         return super().scale(variance) ** 2
 
 
 class Logarithm(Base):
-    """The logarithmic distance, as first tries had it: steepest where the label is."""
+    """A logarithmic loss, from an early version of models5: steepest at the label."""
 
     def penalty(self, distance):
-        """Cost of distances in targets."""
+        """Loss of distances in targets."""
         return torch.log1p(distance / 0.02)
 
 
 class Flat(Base):
-    """Nothing to pay within 0.02 in targets, three quarters of half a cell of the grid,
-    logarithmic from there on."""
+    """Loss 0 up to a distance of 0.02 in targets, which is about 3/8 of a cell of the quantization
+    grid, and logarithmic above."""
 
     def penalty(self, distance):
-        """Cost of distances in targets."""
+        """Loss of distances in targets."""
         return torch.log1p((distance - 0.02).clamp_min(0) / 0.02)
 
 
 class Wing(Base):
-    """Logarithmic up to a tenth of the crop, then linear: Feng et al., CVPR 2018, equation 5, over
-    its width."""
+    """Wing loss: logarithmic up to a tenth of the crop, then linear. Feng et al., CVPR 2018,
+    equation 5, divided by its width."""
 
     def penalty(self, distance):
-        """Cost of distances in targets."""
+        """Loss of distances in targets."""
         return wing_penalty(distance) / 0.2
 
 
 class SoftWing(Base):
-    """Linear within two pixels of 256, then logarithmic: Lin et al., TIP 2021, over the second of
-    its widths."""
+    """Soft Wing loss: linear up to 2 pixels in a crop of 256 pixels, then logarithmic. Lin et al.,
+    TIP 2021, divided by the larger of its two widths."""
 
     def penalty(self, distance):
-        """Cost of distances in targets."""
+        """Loss of distances in targets."""
         near, width, curvature = (pixels / 128 for pixels in (2, 20, 0.5))
         jump = near / width - torch.log1p(torch.tensor(near / curvature))
         return torch.where(distance < near, distance / width,
@@ -73,23 +73,23 @@ class FacesAlone(Base):
 
 
 class Sharper(Base):
-    """Labels half as wide: a quarter of a cell."""
+    """Label distributions half as wide: about a quarter of a cell of the quantization grid."""
 
     label_width = 0.015
 
 
 class Blunter(Base):
-    """Labels twice as wide: a whole cell."""
+    """Label distributions twice as wide: about one cell of the quantization grid."""
 
     label_width = 0.06
 
 
 class HeatMaps(Base):
-    """A map of 32×32 places for each point, with labels that know parts of places (DARK, Zhang et
-    al., CVPR 2020).
+    """A heat map of 32×32 cells for each point, with sub-cell label positions (DARK, Zhang et al.,
+    CVPR 2020).
 
-    The mean is the prediction (Sun et al., ECCV 2018). Rows and columns of a map are summed, so
-    that all else is as in models5.
+    The prediction is the mean of the map (Sun et al., ECCV 2018). The map is summed over rows and
+    over columns, so everything else is the same as in models5.
     """
 
     label_width = 2 / 32
@@ -112,8 +112,8 @@ class HeatMaps(Base):
 
 
 class Cells(Base):
-    """For each point the cell of 8×8 that it lies in, and where in that cell: PIPNet without its
-    neighbours (Jin, Liao, Shao, IJCV 2021).
+    """PIPNet without its neighbors (Jin, Liao, Shao, IJCV 2021): classify in which cell of an 8×8
+    grid each point is, and regress its offset in the cell.
     """
 
     def __init__(self):
@@ -126,16 +126,16 @@ class Cells(Base):
         )
 
     def cells(self, images):
-        """Scores (n, 68, 64) of the cells, and for each cell where its point would lie (n, 68, 64,
-        2)."""
+        """Scores (n, 68, 64) of the cells, and for each cell the position of the point if it is in
+        that cell (n, 68, 64, 2), in targets."""
         scores, x, y = (
             self.maps(self.stages(self.stem(images))).float().reshape(-1, 3, 68, 64).unbind(1)
         )
-        return scores, self.centers + torch.stack([x, y], -1) / 8  # in halves of cells
+        return scores, self.centers + torch.stack([x, y], -1) / 8  # offsets in units of half a cell
 
     def loss(self, images, targets):
-        """Cross-entropy of the cells, and the distance of what the true cell says. Crops without a
-        face teach nothing."""
+        """Cross-entropy of the cells, plus the loss of the position that the true cell predicts.
+        Negative crops are ignored."""
         face = ~targets.isnan().flatten(1).any(1)
         scores, places = self.cells(images)
         scores, places, targets = scores[face], places[face], targets[face]
@@ -146,11 +146,11 @@ class Cells(Base):
 
     @staticmethod
     def at(places, cell):
-        """The places (n, 68, 64, 2) of one cell (n, 68) for each point."""
+        """Positions (n, 68, 2) at one cell (n, 68) per point, from positions (n, 68, 64, 2)."""
         return places.gather(2, cell[..., None, None].expand(-1, -1, 1, 2)).squeeze(2)
 
     def predict(self, images):
-        """Targets (n, 68, 2) and the chance (n, 68) of the likeliest cell."""
+        """Targets (n, 68, 2) and the probability (n, 68) of the most probable cell."""
         scores, places = self.cells(images)
         return self.at(places, scores.argmax(-1)), scores.softmax(-1).amax(-1)
 

@@ -1,5 +1,5 @@
-"""How calm points are in clips and how late they come: synthetic clips with sensor noise, one still
-and one moving."""
+"""Jitter and lag of tracked keypoints, measured on synthetic clips with sensor noise: one still,
+one moving."""
 
 import argparse
 import time
@@ -17,12 +17,12 @@ from facial_keypoints.images import read_image
 from facial_keypoints.tracking import Tracker
 from research.metrics import jitter, lag
 
-RATE, SETTLED = 25, 30  # frames a second; frames until the filter has come to rest
+RATE, SETTLED = 25, 30  # frames per second; number of frames until the filter has settled
 
 
 def clip(photo, frames, noise, moving, seed=0):
-    """Frames of a photo behind a noisy sensor and how far each is moved (frames, 2): two slow
-    sines, or nothing."""
+    """Yield uint8 frames of a photo with sensor noise, and the shift (2,) of each in pixels: slow
+    sines if `moving` is 1, no shift if 0. noise: standard deviation in gray levels."""
     rng, steps = np.random.default_rng(seed), np.arange(frames)
     places = np.stack([40 * np.sin(steps / 12), 20 * np.sin(steps / 9)], 1) * moving
     for place in places:
@@ -32,8 +32,8 @@ def clip(photo, frames, noise, moving, seed=0):
 
 
 def followed(detector, photo, frames, noise, moving, smooth):
-    """Predictions (frames, 68, 2), the true moves (frames, 2), and the median milliseconds of a
-    frame."""
+    """Predictions (frames, 68, 2) and true shifts (frames, 2) in pixels, and the median time per
+    frame in milliseconds."""
     tracker, predictions, places, times = Tracker(detector, smooth=smooth), [], [], []
     for number, (frame, place) in enumerate(clip(photo, frames, noise, moving)):
         start = time.perf_counter()
@@ -52,14 +52,14 @@ def main():
     detector = KeypointDetector(options.net)
     faces = detector(photo)
     if not faces:
-        raise DataError(f"{options.net} finds no face in the photo of Grace Hopper: it has not "
-                        "learned enough")
+        raise DataError(f"{options.net} finds no face in the photo of Grace Hopper; train the "
+                        "network longer")
     start = faces[0].points
     unit = 100 / inter_ocular(start)
     print(f"{options.net}, a face with {inter_ocular(start):.0f} px between the outer eye corners, "
-          f"{RATE} frames a second; "
-          f"% of that distance\n{'noise':>6} {'jitter raw':>11} {'smoothed':>9} {'times less':>11}"
-          f"{'moving: error raw':>19} {'smoothed':>9} {'late by frames':>15} {'ms a frame':>11}")
+          f"{RATE} frames per second; "
+          f"% of that distance\n{'noise':>6} {'jitter raw':>11} {'smoothed':>9} {'ratio':>11}"
+          f"{'moving: error raw':>19} {'smoothed':>9} {'lag in frames':>15} {'ms / frame':>11}")
     for noise in (3, 6, 12):
         still, moving = ([followed(detector, photo, frames, noise, moves, smooth)
                           for smooth in (False, True)]

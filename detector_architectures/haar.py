@@ -10,11 +10,11 @@ import numpy as np
 from facial_keypoints.errors import DataError
 from facial_keypoints.images import to_gray
 
-WINDOW = 24  # side of the smallest window that the cascades know
-# tight boxes that are found: 24 px and larger, in large photos 1/80 of the longer side
+WINDOW = 24  # side in pixels of the smallest window that is searched
+# side of the smallest tight box that is searched: 24 px, or 1/80 of the longer side in large photos
 SMALLEST, SHARE = 24, 1 / 80
-# photos up to this side are first searched in large steps of size, for faces of this share of it
-# alone: who is not found so is looked for again
+# Photos up to this side (px) are first searched only for faces of at least this share of the longer
+# side, with this scale factor. If none is accepted, the fallback searches for smaller faces.
 PORTRAIT, PORTRAIT_SHARE, PORTRAIT_FACTOR = 320, 0.25, 1.25
 
 _cascades = threading.local()
@@ -46,14 +46,14 @@ def read_cascade(file: str) -> cv2.CascadeClassifier:
 
 class Detector:
     """`detect(image)`: uint8 RGB or gray -> boxes (n, 4) float32 left, top, width, height in
-    pixels, scores (n,).
+    pixels, scores (n,) in 0…1.
 
-    May be shared by threads.
+    A Detector can be shared by threads.
     """
 
     file = "haarcascade_frontalface_default.xml"
     fit = (0.0, 0.145, 0.865, 0.832)
-    # stage weight at which half of the boxes are faces, and the spread around it
+    # logistic curve of the stage weight: where half of the boxes are faces, and the scale
     evidence = (0.03, 1.24)
 
     def __init__(self, scale_factor: float = 1.2, min_neighbors: int = 1, portraits: bool = True):
@@ -66,14 +66,14 @@ class Detector:
 
     @property
     def fallback(self) -> "Detector | None":
-        """What is asked where this one finds no face that is accepted: the small faces of a small
-        photo, then profiles."""
+        """The detector to use if no face is accepted: first one that also searches small photos for
+        small faces, then the name of the detector of profiles."""
         return type(self)(self.scale_factor, self.min_neighbors,
                           False) if self.portraits else "haar_profile"
 
     def detect(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Search on a copy in which the smallest face that counts just fills the smallest window:
-        no pixel too many."""
+        """Search a copy of the image, shrunk so that the smallest face to find has the size of the
+        smallest window: more pixels would only cost time."""
         gray = to_gray(image)
         portrait = self.portraits and max(gray.shape) <= PORTRAIT
         ratio = min(WINDOW * self.fit[2] / max(SMALLEST,
@@ -82,7 +82,7 @@ class Detector:
         if ratio < 1:
             size = [max(round(n * ratio), 1) for n in gray.shape[::-1]]
             gray = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
-        border = 0 if portrait else WINDOW // 2  # faces that the photo's edge cuts off
+        border = 0 if portrait else WINDOW // 2  # to find faces cut off by the image border
         boxes, weights = self.search(cv2.copyMakeBorder(gray, *[border] * 4, cv2.BORDER_REPLICATE),
                                      max(self.scale_factor, PORTRAIT_FACTOR) if portrait
                                      else self.scale_factor)

@@ -1,4 +1,4 @@
-"""OpenCV's second alternative frontal cascade: tighter, with fewer false boxes and fewer faces
+"""OpenCV's frontal cascade alt2, a stricter alternative: fewer false positives, but fewer faces
 found."""
 
 from . import haar

@@ -24,7 +24,7 @@ class Detector(haar.Detector):
         boxes, weights = np.concatenate([boxes, mirrored]), np.concatenate([weights, more])
         if not len(boxes):
             return boxes, weights
-        above = weights - weights.min()  # OpenCV takes no negative scores here
+        above = weights - weights.min()  # NMSBoxes accepts no negative scores
         # a face found from both sides is one face
         kept = cv2.dnn.NMSBoxes(boxes.tolist(), above.tolist(), 0, 0.3)
         return boxes[kept], weights[kept]

@@ -1,5 +1,5 @@
-"""MediaPipe's face detector (BlazeFace, Bazarevsky et al., 2019), where the package is
-installed."""
+"""MediaPipe's face detector (BlazeFace, Bazarevsky et al., 2019); it needs the package
+mediapipe."""
 
 import threading
 
@@ -13,15 +13,14 @@ class Detector:
     """`detect(image)`: uint8 RGB or gray -> tight boxes (n, 4) float32 in pixels, scores (n,) in
     0…1."""
 
-    fit = (0.0, 0.0, 1.0, 1.0)  # boxes are made from its landmarks: tight already
+    fit = (0.0, 0.0, 1.0, 1.0)  # the boxes are computed from landmarks and are already tight
 
     def __init__(self, min_score: float = 0.3):
         try:
             from mediapipe.python.solutions import face_detection
         except ImportError:
-            raise DataError("detector 'mediapipe' needs what is not installed: pip install "
-                            "mediapipe==0.10.21 "
-                            "(later releases come without their models)") from None
+            raise DataError("detector 'mediapipe' needs a package: pip install "
+                            "mediapipe==0.10.21 (later releases lack the models)") from None
         self.lock = threading.Lock()  # the graph handles one image at a time
         self.net = face_detection.FaceDetection(model_selection=1,
                                                 min_detection_confidence=min_score)
@@ -36,7 +35,7 @@ class Detector:
         size = np.array(image.shape[1::-1])
         marks = np.array([[(p.x, p.y) for p in one.location_data.relative_keypoints]
                           for one in found]) * size - 0.5
-        # one point for the mouth: its middle
+        # MediaPipe has one point for the mouth, its center; the corners are estimated
         eyes, nose, mouth = marks[:, :2], marks[:, 2:3], marks[:, 3:4]
         half = (eyes[:, 1:] - eyes[:, :1]) * 0.4
         return from_landmarks(np.concatenate([eyes, nose, mouth - half, mouth + half], 1)), scores

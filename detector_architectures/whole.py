@@ -1,11 +1,12 @@
-"""No search at all: the picture is the face. For cropped portraits and aligned data sets."""
+"""A detector without a search: the whole image is the face. For cropped portraits and aligned data
+sets."""
 
 import numpy as np
 
 
 class Detector:
-    """`detect(image)` -> one box, the picture's own; the face is taken to fill it as it fills the
-    training crops."""
+    """`detect(image)` -> one box, the whole image. The face is assumed to fill it as much as it
+    fills the training crops."""
 
     fit = (0.0, 0.0, 0.8, 0.8)  # the tight box is 1 / CROP_SCALE of the crop
 

@@ -1,5 +1,5 @@
-"""YuNet (Wu, Peng, Yu, MIR 2023) by OpenCV's FaceDetectorYN; its weights, 227 kB, are fetched once
-when asked for."""
+"""YuNet (Wu, Peng, Yu, MIR 2023) with OpenCV's FaceDetectorYN. This command downloads its weights
+(227 kB): python -m detector_architectures.yunet"""
 
 import hashlib
 import os
@@ -26,31 +26,30 @@ LONG_SIDE = 1280  # larger photos are searched on a copy of this size
 
 
 def find_weights() -> Path:
-    """The ONNX file: what YUNET_ONNX names, or the one that was fetched. Raises DataError that says
-    how to get it."""
+    """The path of the ONNX file: the value of YUNET_ONNX, or the downloaded file. Raises DataError
+    with the command to download it."""
     given = os.environ.get("YUNET_ONNX")
     path = Path(given) if given else WEIGHTS
     if not path.is_file():
-        raise DataError(f"{path}: no such file; YuNet's weights are fetched by `python -m "
-                        "detector_architectures.yunet`, "
-                        "or set YUNET_ONNX to where they are")
+        raise DataError(f"{path}: no such file; download YuNet's weights: python -m "
+                        "detector_architectures.yunet, or set YUNET_ONNX to their path")
     return path
 
 
 def check(path: Path, data: bytes) -> None:
-    """Raise DataError unless the bytes of a file are the ones that are meant."""
+    """Raise DataError if the sha256 of the file's bytes is not the expected one."""
     found = hashlib.sha256(data).hexdigest()
     if found != SHA256:
         raise DataError(f"{path}: sha256 {found[:12]}…, expected {SHA256[:12]}…: not YuNet's "
                         "weights of March 2023; "
-                        "delete it, or set YUNET_ONNX to where they are")
+                        "delete it, or set YUNET_ONNX to the path of the weights")
 
 
 class Detector:
     """`detect(image)`: uint8 RGB or gray -> tight boxes (n, 4) float32 in pixels, scores (n,) in
     0…1."""
 
-    fit = (0.0, 0.0, 1.0, 1.0)  # boxes are made from its five landmarks: tight already
+    fit = (0.0, 0.0, 1.0, 1.0)  # the boxes are computed from five landmarks and are already tight
 
     def __init__(self, min_score: float = 0.5):
         path = find_weights()
@@ -87,8 +86,8 @@ def fetch(addresses: Sequence[str] = ADDRESSES, path: Path = WEIGHTS) -> None:
         atomic_write(path, data)
         return
     raise DataError(
-        f"YuNet's weights could not be fetched ({'; '.join(reasons)}). Fetch them by hand and "
-        f"place them as {path}."
+        f"YuNet's weights could not be downloaded ({'; '.join(reasons)}). Download them by "
+        f"hand and save them as {path}."
     )
 
 

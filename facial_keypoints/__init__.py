@@ -1,4 +1,4 @@
-"""Finds faces in photos and videos, and 68 keypoints (facial landmarks) on each.
+"""Finds faces in photos and videos, and the keypoints (facial landmarks) of each, 68 by default.
 
     from facial_keypoints import find_keypoints
 
@@ -9,11 +9,13 @@
 import importlib
 
 __version__ = "0.2.0"
-__all__ = ["DataError", "Face", "KeypointDetector", "UsageError", "find_keypoints"]
+__all__ = ["DataError", "Face", "KeypointDetector", "Layout", "UsageError", "convert_points",
+           "find_keypoints", "load_layout"]
 
 _MODULES = {"DataError": "errors", "UsageError": "errors", "Face": "detector",
             "KeypointDetector": "detector",
-            "find_keypoints": "detector"}
+            "find_keypoints": "detector", "Layout": "layouts", "load_layout": "layouts",
+            "convert_points": "layouts"}
 
 
 def __getattr__(name):

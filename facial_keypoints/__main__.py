@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +16,9 @@ from facial_keypoints.errors import bounded_number, nonempty_path, run_command
 
 def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of the command, checked."""
-    parser = argparse.ArgumentParser(description="Find faces and 68 keypoints on each, in photos "
-                                                 "and clips.")
+    parser = argparse.ArgumentParser(
+        description="Find faces and the keypoints of each (68 by default), in photos and clips.",
+        epilog="facial-keypoints layouts: list and draw the layouts of keypoints")
     parser.add_argument("photos", nargs="*", type=nonempty_path, metavar="PHOTO|FOLDER|CLIP")
     parser.add_argument("--camera", type=bounded_number(int, 0), metavar="N",
                         help="follow faces before a camera until Ctrl-C")
@@ -29,14 +31,14 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--boxes", type=nonempty_path, metavar="CSV",
                         help="name,left,top,width,height: tight boxes instead of a detector")
     parser.add_argument("--csv", type=nonempty_path, metavar="OUT",
-                        help="one row a face; '-' for standard output")
+                        help="one row per face; '-' for standard output")
     parser.add_argument("--json", type=nonempty_path, metavar="OUT",
-                        help="one JSON object a line and face, with its pose; '-' for standard "
+                        help="one JSON object per line and face, with its pose; '-' for standard "
                              "output")
     parser.add_argument("--coco", type=nonempty_path, metavar="OUT",
                         help="COCO keypoints JSON; '-' for standard output")
     parser.add_argument("--pts", type=nonempty_path, metavar="FOLDER",
-                        help="a .pts file a face, named after its photo")
+                        help="one .pts file per face, named after its photo")
     parser.add_argument("--draw", type=nonempty_path, metavar="FOLDER|FILE",
                         help="draw on copies of the photos and clips")
     parser.add_argument("--style", default="points", choices=["points", *STYLES],
@@ -53,19 +55,58 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
                         help="of the network; 0: as many as the runtime chooses (default: "
                              "%(default)s)")
     parser.add_argument("--without-faces", type=nonempty_path, metavar="OUT",
-                        help="write the names of photos in which no face was accepted, one a line")
+                        help="write the names of photos without an accepted face, one per line")
     options = parser.parse_args(arguments)
     if (options.camera is None) == (not options.photos):
         parser.error("give photos, folders or clips, or --camera")
     return options
 
 
+def show_layouts(arguments: Sequence[str]) -> int:
+    """The command `facial-keypoints layouts`: list the layouts, or show one."""
+    parser = argparse.ArgumentParser(
+        prog=f"{os.path.basename(sys.argv[0])} layouts",
+        description="List the keypoint layouts, or the keypoints of one by part.")
+    parser.add_argument("layout", nargs="?", type=nonempty_path,
+                        help="the name of a layout, or a .toml file")
+    parser.add_argument("--draw", type=nonempty_path, metavar="FILE",
+                        help="draw the layout with numbers and names into a PNG or JPEG file")
+    options = parser.parse_args(arguments)
+    if options.draw and not options.layout:
+        parser.error("--draw needs the name of a layout, or its file")
+    # NumPy and OpenCV: not for --help
+    from pathlib import Path
+
+    from facial_keypoints.assets import layout_names
+    from facial_keypoints.drawing import draw_layout, names_by_part
+    from facial_keypoints.layouts import load_layout
+    from facial_keypoints.predict_files import write_image
+
+    if not options.layout:
+        for layout in map(load_layout, layout_names()):
+            print(f"{layout.name:<13} {len(layout):>3} keypoints  {layout.source}")
+        return 0
+    layout = load_layout(options.layout)
+    if options.draw:
+        if Path(options.draw).suffix.lower() not in (".png", ".jpg", ".jpeg"):
+            parser.error(f"--draw {options.draw}: the name must end in .png or .jpg")
+        write_image(draw_layout(layout), Path(options.draw))
+        return 0
+    for text, color in names_by_part(layout):
+        print(text if color else f"  {text}")
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None, checkpoints: str | None = None) -> int:
     """Run the command; checkpoints: the module that is imported where a network needs PyTorch, see
     `model.Checkpoints`."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if list(arguments[:1]) == ["layouts"]:
+        return show_layouts(arguments[1:])
     options = read_options(arguments)
     # OpenCV and a runtime: not for --help
     from facial_keypoints.detector import KeypointDetector
+    from facial_keypoints.effects import refuse_style
     from facial_keypoints.files import atomic_open, atomic_write, refuse_overwriting
     from facial_keypoints.formats import WRITERS, PtsWriter
     from facial_keypoints.model import needs_pytorch
@@ -78,6 +119,7 @@ def main(arguments: Sequence[str] | None = None, checkpoints: str | None = None)
     detector = KeypointDetector(options.net, options.detector, options.device,
                                 options.min_confidence, options.runtime, options.threads,
                                 options.tilted)
+    refuse_style(options.style, detector.model.layout)
     jobs = list_jobs(options.photos, options.boxes) if options.photos else []
     paths = [job.path for job in jobs if job.path]
     several = len(set(paths)) > 1
@@ -95,8 +137,7 @@ def main(arguments: Sequence[str] | None = None, checkpoints: str | None = None)
         for kind, target in targets.items():
             file = (sys.stdout.buffer if target == "-"
                     else stack.enter_context(atomic_open(target)))
-            more = {"pose": True} if kind == "json" else {}
-            writers.append(WRITERS[kind](file, **more))
+            writers.append(WRITERS[kind](file, detector.model.layout))
         if options.pts:
             writers.append(PtsWriter(options.pts))
         predictor = FilePredictor(detector, writers, drawings, options.style,

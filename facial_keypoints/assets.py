@@ -12,8 +12,10 @@ DETECTORS = (_PACKAGE if _INSTALLED else _PACKAGE.parent) / "detector_architectu
 DETECTORS_MODULE = (
     "facial_keypoints.detector_architectures" if _INSTALLED else "detector_architectures"
 )
+LAYOUTS = _PACKAGE / "layouts"
 
 DEFAULT_NET = "models5"
+DEFAULT_LAYOUT = "ibug68"
 DEFAULT_DETECTOR = "haar"
 # keeps all true boxes of an eager Haar cascade on validation frames: python
 # benchmarks/confidence.py
@@ -26,3 +28,8 @@ RUNTIMES = {"openvino": ("openvino",), "onnx": ("onnxruntime",), "torch": ("torc
 def detector_names() -> list[str]:
     """The face detectors: names of the files in detector_architectures/."""
     return sorted(file.stem for file in DETECTORS.glob("[a-z]*.py"))
+
+
+def layout_names() -> list[str]:
+    """The keypoint layouts that come with the library: names of the files in layouts/."""
+    return sorted(file.stem for file in LAYOUTS.glob("*.toml"))

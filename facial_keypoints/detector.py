@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -16,6 +16,7 @@ from facial_keypoints.geometry import (
     tight_box, to_points,
 )
 from facial_keypoints.images import as_image
+from facial_keypoints.layouts import Layout, load_layout
 from facial_keypoints.model import find_model, load_model, Model
 from facial_keypoints.pose import Pose
 
@@ -28,18 +29,29 @@ MIN_REFINE_CONFIDENCE = 0.1  # below it nothing is gained by looking again
 
 @dataclass(eq=False)  # compare by identity: == on arrays gives an array, not True or False
 class Face:
-    """One face: points (68, 2), box (4,) as left, top, width, height, and confidence in 0…1.
+    """One face: points (k, 2), box (4,) as left, top, width, height, and confidence in 0…1.
 
     Points and box are in pixels. `box` is the tight box of the points for accepted faces, the
-    detector's box for rejected faces, and the input box for faces from `predict_boxes`.
+    detector's box for rejected faces, and the input box for faces from `predict_boxes`. `layout`
+    says what the k points are; 68 by default.
     """
 
     box: np.ndarray
     points: np.ndarray
     confidence: float
-    point_confidence: np.ndarray | None = None  # (68,) in 0…1
+    point_confidence: np.ndarray | None = None  # (k,) in 0…1
     pose: Pose | None = None  # where it was asked for
     identity: int | None = None  # of a face that is followed over frames, from 1
+    layout: Layout = field(default_factory=load_layout)
+
+    def part(self, name: str) -> np.ndarray:
+        """The points (m, 2) of a part of the layout, such as "left eye". Raises UsageError that
+        lists the parts."""
+        return self.points[list(self.layout.part(name).points)]
+
+    def named(self) -> dict[str, np.ndarray]:
+        """{name of a keypoint: its point (2,)}."""
+        return dict(zip(self.layout.keypoints, self.points, strict=True))
 
 
 class KeypointDetector:
@@ -51,9 +63,10 @@ class KeypointDetector:
     onnx or torch, 'auto' for the fastest that is installed; threads: threads of the network in one
     call (0: the runtime chooses; more than one does not help for a single face);
     tilted: also find faces with a roll of up to 45 degrees, on rotated copies of the photo.
-    The confidence of a face is the mean confidence of its points times a face shape score. Faces
-    below `min_confidence` are rejected. Of duplicate detections the most confident one is kept.
-    If no face is accepted, the detector's `fallback` is used, if it has one.
+    The confidence of a face is the mean confidence of its points times a face shape score, which is
+    1 for layouts that share too few keypoints with ibug68 (`geometry.has_shape_score`). Faces below
+    `min_confidence` are rejected. Of duplicate detections the most confident one is kept. If no
+    face is accepted, the detector's `fallback` is used, if it has one.
     A KeypointDetector can be shared by threads if its face detector is thread-safe (all detectors
     in detector_architectures/ are).
     """
@@ -89,8 +102,8 @@ class KeypointDetector:
     def detect_batch(self, photos: Sequence) -> list[tuple[list[Face], list[Face]]]:
         """As `detect`, for a list of photos at once -> a list of pairs (accepted, rejected).
 
-        The crops of all photos go through the network together, which pays on GPUs and with several
-        threads. All photos are in memory at once.
+        The crops of all photos go through the network together, which is faster on GPUs and with
+        several threads. All photos are in memory at once.
         """
         images = [as_image(photo) for photo in photos]
         found: list[tuple[list[Face], list[Face]]] = [([], []) for _ in images]
@@ -131,6 +144,8 @@ class KeypointDetector:
             matrix, size = rotated_copy(image.shape[:2], angle)
             copy = image if angle == 0 else cv2.warpAffine(image, matrix, size)
             boxes = to_tight(detector.detect(copy)[0], fit)
+            if self.model.fit != (0, 0, 1, 1):
+                boxes = to_tight(boxes, self.model.fit)
             # back, by a rotation's inverse
             middles = (boxes[:, :2] + boxes[:, 2:] / 2 - matrix[:, 2]) @ matrix[:, :2]
             boxes[:, :2] = middles - boxes[:, 2:] / 2
@@ -138,7 +153,7 @@ class KeypointDetector:
         return tuple(np.concatenate(column) for column in zip(*found, strict=True))
 
     def predict_boxes(self, photo: Any, boxes: Any, angles: Any | None = None) -> list[Face]:
-        """Keypoints at given tight boxes (n, 4): one Face a box, in their order, whatever the
+        """Keypoints at given tight boxes (n, 4): one Face per box, in their order, whatever the
         confidence.
 
         angles (n,): how far the faces are rotated clockwise, in degrees; their crops are turned
@@ -159,18 +174,19 @@ class KeypointDetector:
             some = slice(start, start + self.batch)
             points, confidence = self._refine([grays[owner] for owner in owners[some]],
                                               boxes[some].copy(), angles[some].copy())
-            faces += [Face(box, face, float(sure.mean() * score), sure) for box, face, sure,
-                      score in
-                      zip(boxes[some], points, confidence, shape_score(points), strict=True)]
+            scores = shape_score(points, self.model.layout)
+            faces += [Face(box, face, float(sure.mean() * score), sure, layout=self.model.layout)
+                      for box, face, sure, score in
+                      zip(boxes[some], points, confidence, scores, strict=True)]
         ends = np.cumsum(counts)
         return [faces[end - count:end] for end, count in zip(ends, counts, strict=True)]
 
     def _refine(self, grays, boxes, angles):
-        """Keypoints (n, 68, 2) and confidence (n, 68) of one face each in n images, in crops that
+        """Keypoints (n, k, 2) and confidence (n, k) of one face each in n images, in crops that
         fit the prediction before."""
         points, confidence = self.predict_crops(grays, boxes, angles)
         for _ in range(self.refinement_steps - 1):
-            better, level = level_boxes(points)
+            better, level = level_boxes(points, self.model.layout)
             again = boxes_differ(boxes, better) | (np.abs(angles - level) > 10)
             again &= confidence.mean(1) > MIN_REFINE_CONFIDENCE
             if not again.any():
@@ -184,10 +200,10 @@ class KeypointDetector:
 
     def predict_crops(self, grays: list[np.ndarray], boxes: np.ndarray,
                       angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Predictions in the crop of one box (n, 4) in each of n gray images: points (n, 68, 2),
-        confidence (n, 68)."""
-        side = self.model.side
-        matrices = np.stack([crop_matrix(box, side, angle=a) for box,
+        """Predictions in the crop of one box (n, 4) in each of n gray images: points (n, k, 2),
+        confidence (n, k)."""
+        side, scale = self.model.side, self.model.layout.crop_scale
+        matrices = np.stack([crop_matrix(box, side, angle=a, scale=scale) for box,
                              a in zip(boxes, angles, strict=True)])
         crops = np.stack([crop_image(gray, matrix, side) for gray,
                           matrix in zip(grays, matrices, strict=True)])

@@ -19,7 +19,7 @@ def load_detector(name: str) -> Any:
 
 
 def to_tight(boxes: np.ndarray, fit: Sequence[float]) -> np.ndarray:
-    """A detector's boxes (n, 4) -> tight boxes of the 68 points (n, 4), by its `fit` (x, y, width,
+    """A detector's boxes (n, 4) -> tight boxes of the keypoints (n, 4), by its `fit` (x, y, width,
     height).
 
     x, y: from the detector's center to that of the tight box; width, height: of the tight box; all
@@ -38,7 +38,7 @@ def from_landmarks(landmarks: np.ndarray) -> np.ndarray:
     The mean head is laid over the five by the similarity that fits best.
     """
     head = mean_head()[:, :2]
-    five = np.stack([head[36:42].mean(0), head[42:48].mean(0), head[30], head[48], head[54]])
+    five = mean_head("five")[:, :2]
     model, seen = ((points - points.mean(-2, keepdims=True)) @ [1, 1j]
                    for points in (five, np.asarray(landmarks, float)))
     turns = seen @ model.conj() / np.square(np.abs(model)).sum()  # (n,) complex: scale and angle

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from facial_keypoints.geometry import mean_head
+from facial_keypoints.layouts import Layout, load_layout
 from facial_keypoints.pose import Pose
 
 AXIS_COLORS = ((213, 94, 0), (0, 158, 115), (0, 114, 178))  # of the axes x, y, z
@@ -29,13 +30,17 @@ def draw_axes(image: np.ndarray, pose: Pose, thickness: int | None = None) -> No
 
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, BLACK = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
-PARTS = {  # name: (points, closed line, color)
-    "jaw": (range(17), False, SKY), "right brow": (range(17, 22), False, ORANGE),
-    "left brow": (range(22, 27), False, ORANGE), "nose bridge": (range(27, 31), False, GREEN),
-    "nose": (range(31, 36), False, GREEN), "right eye": (range(36, 42), True, YELLOW),
-    "left eye": (range(42, 48), True, YELLOW), "outer lips": (range(48, 60), True, RED),
-    "inner lips": (range(60, 68), True, RED),
-}
+REGION_COLORS = {"jaw": SKY, "brows": ORANGE, "nose": GREEN, "eyes": YELLOW, "mouth": RED}
+OTHER_COLORS = (PURPLE, BLUE, SKY, ORANGE, GREEN, YELLOW, RED)  # of regions with other names
+
+
+def part_colors(layout: Layout) -> list[str]:
+    """The color of each part, by its region."""
+    colors = dict(REGION_COLORS)
+    for region in layout.regions:
+        colors.setdefault(region, OTHER_COLORS[(len(colors) - len(REGION_COLORS))
+                                               % len(OTHER_COLORS)])
+    return [colors[part.region or part.name] for part in layout.parts]
 
 
 def rgb(color: str) -> tuple[int, ...]:
@@ -50,11 +55,78 @@ def draw_faces(image: np.ndarray, faces: Iterable) -> np.ndarray:
     for face in faces:
         size = max(float(np.ptp(face.points, axis=0).max()), 1.0)
         line, radius = max(round(size / 250), 1), max(size / 110, 0.8)
-        for rows, closed, color in PARTS.values():
-            path = np.round(face.points[list(rows)] * 16).astype(np.int32)
-            cv2.polylines(canvas, [path], closed, rgb(color), line, cv2.LINE_AA, shift=4)
+        for part, color in zip(face.layout.parts, part_colors(face.layout), strict=True):
+            path = np.round(face.points[list(part.points)] * 16).astype(np.int32)
+            cv2.polylines(canvas, [path], part.closed, rgb(color), line, cv2.LINE_AA, shift=4)
         for x, y in face.points:
             center = (round(float(x) * 16), round(float(y) * 16))
             cv2.circle(canvas, center, round(radius * 16), (255, 255, 255), -1, cv2.LINE_AA,
                        shift=4)
     return canvas
+
+
+def typical_shape(layout: Layout) -> np.ndarray:
+    """Where the keypoints (k, 2) of a typical face lie, in any unit; nan where that is not
+    known."""
+    return np.array(layout.shape) if layout.shape else mean_head(layout)[:, :2]
+
+
+def draw_layout(layout: str | Layout, width: int = 1200) -> np.ndarray:
+    """A drawing of a layout -> uint8 RGB: its keypoints on a typical face with their indices, and a
+    list of their names next to it, by part. Keypoints of unknown position are in the list only."""
+    layout = load_layout(layout)
+    shape = typical_shape(layout)
+    known = np.flatnonzero(~np.isnan(shape).any(1))
+    columns = names_by_part(layout)
+    line, column, face = 22, 330, width
+    rows = max((face + 40) // line - 2, 1)
+    lists = [columns[start:start + rows] for start in range(0, len(columns), rows)]
+    canvas = np.full((face + 40, face + 20 + column * max(len(lists), 1), 3), 255, np.uint8)
+    place = np.full((len(layout), 2), np.nan)
+    if len(known):
+        low, high = shape[known].min(0), shape[known].max(0)
+        scale = (face - 120) / max((high - low).max(), 1e-9)
+        place = (shape - (low + high) / 2) * scale + np.array([face, face + 40]) / 2
+    colors = [BLACK] * len(layout)
+    for part, color in zip(layout.parts, part_colors(layout), strict=True):
+        path = [place[index] for index in part.points if index in known]
+        if len(path) > 1:
+            closed = part.closed and len(path) == len(part.points)
+            cv2.polylines(canvas, [np.round(np.array(path) * 16).astype(np.int32)], closed,
+                          rgb(color), 2, cv2.LINE_AA, shift=4)
+        for index in part.points:
+            colors[index] = color
+    for index in known:
+        center = tuple(int(v) for v in np.round(place[index]))
+        cv2.circle(canvas, center, 4, rgb(colors[index]), -1, cv2.LINE_AA)
+        write_text(canvas, str(index), (center[0] + 5, center[1] - 5), 0.42)
+    for number, entries in enumerate(lists):
+        for row, (text, color) in enumerate(entries):
+            left, bottom = face + 20 + number * column, 40 + row * line
+            if color:
+                cv2.circle(canvas, (left + 5, bottom - 5), 5, rgb(color), -1, cv2.LINE_AA)
+            write_text(canvas, text, (left + 18, bottom), 0.5)
+    return canvas
+
+
+def names_by_part(layout: Layout) -> list[tuple[str, str]]:
+    """Lines (text, color) of a list of all keypoints: part by part, then those in no part."""
+    lines, listed = [], set()
+    for part, color in zip(layout.parts, part_colors(layout), strict=True):
+        lines.append((part.name, color))
+        lines += [(f"{index}  {layout.keypoints[index]}", "") for index in part.points
+                  if index not in listed]
+        listed |= {*part.points}
+    rest = [index for index in range(len(layout)) if index not in listed]
+    named = [index for index in rest if layout.keypoints[index] != str(index)]
+    lines += [("in no part", BLACK)] if named else []
+    lines += [(f"{index}  {layout.keypoints[index]}", "") for index in named]
+    if len(rest) > len(named):
+        lines.append((f"{len(rest) - len(named)} without name or part", BLACK))
+    return lines
+
+
+def write_text(canvas: np.ndarray, text: str, start: tuple[int, int], size: float) -> None:
+    """Write a text into an image, in place; OpenCV's fonts have ASCII only."""
+    text = text.encode("ascii", "replace").decode()
+    cv2.putText(canvas, text, start, cv2.FONT_HERSHEY_SIMPLEX, size, (0, 0, 0), 1, cv2.LINE_AA)

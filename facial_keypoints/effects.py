@@ -6,15 +6,26 @@ import cv2
 import numpy as np
 
 from facial_keypoints.drawing import draw_axes
-from facial_keypoints.pose import head_pose
+from facial_keypoints.errors import UsageError
+from facial_keypoints.geometry import as_ibug68, box_fit, tight_box
+from facial_keypoints.layouts import Layout, convert_points, load_layout
+from facial_keypoints.pose import has_pose, head_pose
 
 
 
-def align_matrix(points: np.ndarray, side: int, eyes: float = 0.35) -> np.ndarray:
-    """Similarity (2, 3) that puts the centers of the eyes level in a square of `side` pixels, at
-    `eyes` of its height."""
-    points = np.asarray(points, np.float64)
-    left, right = points[36:42].mean(0), points[42:48].mean(0)
+def need(points: np.ndarray, what: str, layout: str | Layout) -> np.ndarray:
+    """Points as float64. Raises UsageError where the layout lacks them."""
+    if np.isnan(points).any():
+        raise UsageError(f"layout {load_layout(layout).name} has no {what}: its keypoints need the "
+                         "names that ibug68 has")
+    return np.asarray(points, np.float64)
+
+
+def align_matrix(points: np.ndarray, side: int, eyes: float = 0.35,
+                 layout: str | Layout = "ibug68") -> np.ndarray:
+    """Similarity transform (2, 3) to a square of `side` pixels in which the eyes are on a
+    horizontal line, at `eyes` (0…1) of the height. Raises UsageError for layouts without eyes."""
+    left, right = need(convert_points(points, layout, "five")[:2], "eyes", layout)
     along = (right - left) * (1 / 0.4 / side)  # the eyes are 0.4 of the side apart
     linear = np.linalg.inv(np.array([[along[0], -along[1]], [along[1], along[0]]]))
     return np.column_stack([linear,
@@ -22,11 +33,11 @@ def align_matrix(points: np.ndarray, side: int, eyes: float = 0.35) -> np.ndarra
                                       eyes * side]) - linear @ ((left + right) / 2)])
 
 
-def align_face(image: np.ndarray, points: np.ndarray,
-               side: int = 160) -> tuple[np.ndarray, np.ndarray]:
-    """A face cut out with its eyes level, (side, side[, 3]) uint8, and its keypoints (68, 2)
-    there."""
-    matrix = align_matrix(points, side)
+def align_face(image: np.ndarray, points: np.ndarray, side: int = 160,
+               layout: str | Layout = "ibug68") -> tuple[np.ndarray, np.ndarray]:
+    """Cut out a face with its eyes on a horizontal line -> image (side, side[, 3]) uint8, and the
+    keypoints (k, 2) in pixels of that image."""
+    matrix = align_matrix(points, side, layout=layout)
     shrinks = abs(np.linalg.det(matrix[:, :2])) < 0.25
     face = cv2.warpAffine(cv2.GaussianBlur(image, (0, 0),
                                            0.5 / np.sqrt(np.linalg.det(matrix[:, :2]))) if shrinks
@@ -51,10 +62,10 @@ def glasses_image() -> np.ndarray:
     return picture
 
 
-def wear_glasses(image: np.ndarray, points: np.ndarray) -> None:
-    """Put sunglasses on a face of a uint8 RGB image, in place: with its scale and tilt, half seen
-    through."""
-    corners = np.asarray(points, np.float64)[[36, 45]]
+def wear_glasses(image: np.ndarray, points: np.ndarray, layout: str | Layout = "ibug68") -> None:
+    """Put half-transparent sunglasses on a face of a uint8 RGB image, in place, with the scale and
+    roll of the face. Raises UsageError for layouts without outer eye corners."""
+    corners = need(as_ibug68(points, layout)[[36, 45]], "outer eye corners", layout)
     along = (corners[1] - corners[0]) / 240
     linear = np.array([[along[0], -along[1]], [along[1], along[0]]])
     matrix = np.column_stack([linear, corners[0] - linear @ (80, 70)])
@@ -65,11 +76,30 @@ def wear_glasses(image: np.ndarray, points: np.ndarray) -> None:
                        255).round().astype(np.uint8)
 
 
-def blur_face(image: np.ndarray, points: np.ndarray) -> None:
-    """Make a face of a uint8 RGB image unrecognizable, in place: an ellipse around it is left six
-    averages wide."""
-    points = np.asarray(points, np.float64)
-    low, high = points.min(0), points.max(0)
+def refuse_style(style: str, layout: Layout) -> None:
+    """Raise UsageError if a style of `--draw` needs keypoints that a layout does not name."""
+    if style == "pose" and not has_pose(layout):
+        raise UsageError(f"style pose: layout {layout.name} has too few of the keypoints of ibug68 "
+                         "for the pose of the head")
+    if style == "glasses":
+        need(as_ibug68(np.zeros((len(layout), 2)), layout)[[36, 45]], "outer eye corners", layout)
+
+
+def face_box(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndarray:
+    """Keypoints (k, 2) of a layout -> about the tight box (4,) of the 68 keypoints of `ibug68`,
+    float64; it encloses the points."""
+    box = tight_box(points).astype(np.float64)
+    x, y, width, height = box_fit(layout)
+    size = box[2:] / (width, height)
+    low = np.minimum(box[:2] + box[2:] / 2 - size * (x, y) - size / 2, box[:2])
+    return np.concatenate([low, np.maximum(low + size, box[:2] + box[2:]) - low])
+
+
+def blur_face(image: np.ndarray, points: np.ndarray, layout: str | Layout = "ibug68") -> None:
+    """Make a face of a uint8 RGB image unrecognizable, in place: an ellipse around it is reduced to
+    six cells across."""
+    box = face_box(points, layout)
+    low, high = box[:2], box[:2] + box[2:]
     size = max((high - low).max(), 2.0)
     left, top = np.maximum(np.floor(low - 0.6 * size), 0).astype(int)
     right, bottom = np.minimum(np.ceil(high + 0.35 * size) + 1, image.shape[1::-1]).astype(int)
@@ -87,8 +117,8 @@ def blur_face(image: np.ndarray, points: np.ndarray) -> None:
     region[:] = (region * (1 - mask) + coarse * mask).round().astype(np.uint8)
 
 
-DRAW_STYLES = {  # of `pipeline.py --draw`, next to points; each draws one face into an image
-    "pose": lambda image, points: draw_axes(image, head_pose(points)),
+DRAW_STYLES = {  # values of `--style` besides points; each draws one face of a layout, in place
+    "pose": lambda image, points, layout: draw_axes(image, head_pose(points, layout=layout)),
     "glasses": wear_glasses,
     "blur": blur_face,
 }

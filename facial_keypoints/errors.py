@@ -14,12 +14,12 @@ class DataError(ValueError):
 
 
 class UsageError(ValueError):
-    """Something was asked for that does not exist: a network, a detector, an option. Exit code
-    2."""
+    """A name, option or value from the user is not valid: a network, a detector, a parameter. Exit
+    code 2."""
 
 
 def bounded_number(kind: type, low: float | None = None, high: float | None = None) -> Callable:
-    """An argparse type: a number of `kind` from `low` to `high`, both included; nan is none."""
+    """An argparse type: a number of `kind` from `low` to `high`, both included, and not nan."""
     def convert(text):
         value = kind(text)
         if kind is int and abs(value) > 2**32:
@@ -34,30 +34,30 @@ def bounded_number(kind: type, low: float | None = None, high: float | None = No
 
 
 def import_optional(module: str, why: str, package: str | None = None) -> ModuleType:
-    """An optional module, or UsageError in one line that says what to install: `package`, if that
-    has another name."""
+    """Import an optional module. If it is missing, raise UsageError that says what to install;
+    `package`: its name for pip, if it differs from `module`."""
     try:
         return importlib.import_module(module)
     except ImportError:
         raise UsageError(
-            f"{why} needs what is not installed: pip install {package or module}"
+            f"{why} requires a package: pip install {package or module}"
         ) from None
 
 
 def nonempty_path(text: str) -> str:
-    """An argparse type: the name of a file or folder, which is not empty, as that of a variable
-    without a value would be."""
+    """An argparse type: the path of a file or folder. An empty text, for example from an unset
+    shell variable, is an error."""
     if not text:
         raise argparse.ArgumentTypeError("an empty name; is a variable of the shell not set?")
     return text
 
 
 class PipeSafeStream:
-    """A stream of text that takes words when nobody reads them any more (`… | head -1`): the work
-    goes on to its end."""
+    """A text stream that ignores output when its reader has closed the pipe (`… | head -1`), so
+    that the work continues to its end."""
 
     def __init__(self, stream: Any):
-        # names of files need not be what the terminal can show
+        # file names may contain characters that the terminal cannot show
         stream.reconfigure(errors="backslashreplace")
         self.stream = stream
 
@@ -78,7 +78,7 @@ class PipeSafeStream:
             self.redirect_to_devnull()
 
     def redirect_to_devnull(self) -> None:
-        """Let all that is still written go nowhere."""
+        """Discard all further output."""
         os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
 
 
@@ -86,8 +86,8 @@ SEED = bounded_number(int, 0, 2**32 - 1)
 
 
 def run_command(main: Callable) -> NoReturn:
-    """Call `main()` and leave the process with its exit code; users' mistakes become one clear
-    line."""
+    """Call `main()` and exit with its exit code. An error that a user can correct is reported in
+    one line."""
     sys.stdout, sys.stderr = (
         stream and PipeSafeStream(stream) for stream in (sys.stdout, sys.stderr)
     )  # None where it is closed
@@ -102,7 +102,7 @@ def run_command(main: Callable) -> NoReturn:
         print("stopped", file=sys.stderr)
         code = 130
     except BrokenPipeError:
-        # the reader of the output has closed it (`--csv - | head`): not worth a word
+        # the reader has closed the pipe (`--csv - | head`): this is not an error
         if isinstance(sys.stdout, PipeSafeStream):
             sys.stdout.redirect_to_devnull()
         code = 0

@@ -15,15 +15,15 @@ import numpy as np
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.images import read_bytes
 
-MAX_COORDINATE = 1e6  # pixels: what is said to be farther away, or wider, is a mistake
+MAX_COORDINATE = 1e6  # pixels: larger positions and sizes in input files are errors
 
 
 @contextmanager
 def atomic_open(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """A binary file to write to that takes its name only when all is written: readers see the old
-    file or the new."""
-    path = Path(os.path.realpath(path))  # a link stays a link, to the new file
-    # a pipe or a terminal is written to as it is
+    """A context with a binary file that replaces `path` only when all is written, so that readers
+    see the old file or the new one. Raises DataError."""
+    path = Path(os.path.realpath(path))  # keep a symbolic link, and replace the file it points to
+    # a pipe or a terminal cannot be replaced: write to it directly
     if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
         with open(path, "wb") as file:
             yield file
@@ -39,14 +39,14 @@ def atomic_open(path: str | os.PathLike) -> Iterator[BinaryIO]:
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())  # or a name could outlive a power cut that its content does not
+            os.fsync(file.fileno())  # so that a power failure cannot leave an empty file
         mask = os.umask(0)
         os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)  # mkstemp's files are private; ours are like any other
+        os.chmod(name, 0o666 & ~mask)  # mkstemp makes private files: use the usual mode
         os.replace(name, path)
     except BaseException as error:
         os.unlink(name)
-        # that is of standard output
+        # a BrokenPipeError comes from standard output, not from this file
         if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
             raise DataError(f"{path}: cannot be written ({error.strerror})") from None
         raise
@@ -60,11 +60,11 @@ def refuse_overwriting(inputs: Iterable, outputs: Iterable) -> None:
     )
     for path in outputs:
         if os.path.realpath(path) in taken:
-            raise UsageError(f"{path} would be written over, but it is one of the inputs; give "
+            raise UsageError(f"{path} is one of the inputs and would be overwritten; give "
                              "another folder or name")
         if places[os.path.realpath(path)] > 1:
-            raise UsageError(f"two outputs would go to {path}; give photos of different names, or "
-                             "another place")
+            raise UsageError(f"two outputs would go to {path}; give photos with other names, or "
+                             "another output")
 
 
 def atomic_write(path: str | os.PathLike, data: str | bytes) -> None:
@@ -84,7 +84,7 @@ def csv_text(columns: Sequence[str], rows: Iterable[dict], header: bool = True) 
     return text.getvalue()
 
 
-# what corrupted JSON can end in
+# the exceptions that malformed JSON can raise
 PARSE_ERRORS = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
 
 
@@ -103,8 +103,8 @@ def short_message(error: BaseException) -> str:
 
 
 def read_text(path: str | os.PathLike) -> str:
-    """The text of a file; bytes in it that are no UTF-8 come back as they were when it is written.
-    Raises DataError."""
+    """The text of a file. Bytes that are not UTF-8 are kept (surrogateescape) and are the same when
+    the text is written. Raises DataError."""
     return read_bytes(path).decode("utf-8-sig", "surrogateescape").replace("\r\n", "\n")
 
 

@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,20 +20,21 @@ from facial_keypoints.files import (
     MAX_COORDINATE, PARSE_ERRORS, atomic_write, finite_array, read_text, safe_relative_path,
     short_message,
 )
-from facial_keypoints.pose import head_pose
+from facial_keypoints.layouts import Layout, load_layout
+from facial_keypoints.pose import has_pose, head_pose
 
-CSV_COLUMNS = ["name", "left", "top", "width", "height", "confidence",
-               *(f"{axis}{i}" for i in range(68) for axis in "xy"),
-           "identity"]
+BOX_COLUMNS = ["name", "left", "top", "width", "height"]
+MAX_POINTS = 2000  # per face in a file; more are a mistake
 
 
-def csv_header() -> str:
-    """First line of the CSV of predictions."""
-    return ",".join(CSV_COLUMNS) + "\n"
+def csv_columns(points: int = 68) -> list[str]:
+    """The columns of the CSV of predictions."""
+    return [*BOX_COLUMNS, "confidence", *(f"{axis}{i}" for i in range(points) for axis in "xy"),
+            "identity"]
 
 
 def csv_line(name: str, face: Any) -> str:
-    """A line of the CSV: name, box, confidence, x0, y0, … x67, y67 in pixels of the photo; identity
+    """A line of the CSV: name, box, confidence, x0, y0, x1, y1, … in pixels of the photo; identity
     in clips, else empty."""
     text = io.StringIO()
     numbers = [*(f"{v:.2f}" for v in face.box), f"{face.confidence:.4f}",
@@ -49,10 +51,11 @@ def rounded(rows: Any, digits: int = 2) -> list:
 
 
 def json_line(name: str, face: Any) -> str:
-    """A line of JSON: name, box, confidence, points as 68 pairs; what else is known: of each point,
-    pose, identity."""
+    """A line of JSON: name, box, confidence, layout, points as pairs, their names; and where known
+    the confidence of each point, the pose and the identity."""
     row = {"name": name, "box": rounded(face.box), "confidence": round(float(face.confidence), 4),
-           "points": rounded(face.points)}
+           "layout": face.layout.name, "points": rounded(face.points),
+           "names": list(face.layout.keypoints)}
     if face.point_confidence is not None:
         row["point_confidence"] = rounded(face.point_confidence, 3)
     if face.pose is not None:
@@ -64,7 +67,7 @@ def json_line(name: str, face: Any) -> str:
 
 
 def read_json(path: str | os.PathLike) -> list[dict]:
-    """The rows of a file of JSON lines as dictionaries, with arrays box (4,) and points (68, 2).
+    """The rows of a file of JSON lines as dictionaries, with arrays box (4,) and points (k, 2).
     Raises DataError."""
     rows = []
     # no other sign ends a line of JSON
@@ -74,7 +77,7 @@ def read_json(path: str | os.PathLike) -> list[dict]:
         try:
             row = json.loads(line)
             rows.append({**row, "box": finite_array(row["box"], 4),
-                         "points": finite_array(row["points"], 68, 2)})
+                         "points": checked_points(row["points"], 2)})
         except PARSE_ERRORS as error:
             raise DataError(
                 f"{path}: line {number} is no face ({short_message(error)}); pipeline.py --json "
@@ -84,12 +87,20 @@ def read_json(path: str | os.PathLike) -> list[dict]:
 
 
 
+def checked_points(values: Any, columns: int) -> np.ndarray:
+    """Keypoints of a face from nested or flat lists -> (k, columns) float32. Raises one of
+    PARSE_ERRORS."""
+    if not isinstance(values, list) or not 1 <= len(values) <= columns * MAX_POINTS:
+        raise ValueError("no list of keypoints")
+    return finite_array(values, -1, columns)
+
+
 class CsvWriter:
     """The CSV of predictions in an open binary file."""
 
-    def __init__(self, file: BinaryIO):
+    def __init__(self, file: BinaryIO, layout: str | Layout = "ibug68"):
         self.file = file
-        file.write(csv_header().encode())
+        file.write((",".join(csv_columns(len(load_layout(layout)))) + "\n").encode())
 
     def write(self, name: str, size: Sequence[int], faces: Sequence) -> None:
         self.file.write(
@@ -101,14 +112,16 @@ class CsvWriter:
 
 
 class JsonWriter(CsvWriter):
-    """JSON lines in an open binary file; pose: with the head pose of each face."""
+    """JSON lines in an open binary file; pose: with the head pose of each face, where the layout
+    has what it needs."""
 
-    def __init__(self, file: BinaryIO, pose: bool = False):
-        self.file, self.pose = file, pose
+    def __init__(self, file: BinaryIO, layout: str | Layout = "ibug68", pose: bool = True):
+        self.file, self.pose = file, pose and has_pose(layout)
 
     def write(self, name: str, size: Sequence[int], faces: Sequence) -> None:
         if self.pose:
-            faces = [replace(face, pose=face.pose or head_pose(face.points)) for face in faces]
+            faces = [replace(face, pose=face.pose or head_pose(face.points, layout=face.layout))
+                     for face in faces]
         lines = (json_line(name, face) for face in faces)
         self.file.write("".join(lines).encode("utf-8", "surrogateescape"))
 
@@ -118,14 +131,13 @@ class CocoWriter:
     images at the end.
 
     keypoints are x, y, v for each point: pixels of the photo, 0-based centers; v is 2 where the
-    network is sure of the point (confidence at least 0.5), else 1.
+    network is sure of the point (confidence at least 0.5), else 1. The category has the names of
+    the keypoints and the skeleton, pairs that count from 1.
     """
 
-    def __init__(self, file: BinaryIO):
+    def __init__(self, file: BinaryIO, layout: str | Layout = "ibug68"):
         self.file, self.images, self.count = file, [], 0
-        category = {"id": 1, "name": "face", "supercategory": "person",
-                    "keypoints": [str(i) for i in range(68)],
-                    "skeleton": []}
+        category = coco_category(load_layout(layout))
         info = {"description": "faces found by Facial Keypoint Detection",
                 "date_created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
         file.write(f'{{"info": {json.dumps(info)}, "categories": {json.dumps([category])}, '
@@ -136,12 +148,12 @@ class CocoWriter:
                             "width": int(size[1])})
         for face in faces:
             sure = (
-                np.full(68, 2)
+                np.full(len(face.points), 2)
                 if face.point_confidence is None
                 else 1 + (np.asarray(face.point_confidence) >= 0.5)
             )
             row = {"id": self.count + 1, "image_id": len(self.images), "category_id": 1,
-                   "iscrowd": 0, "num_keypoints": 68,
+                   "iscrowd": 0, "num_keypoints": len(face.points),
                    "bbox": rounded(face.box), "area": round(float(face.box[2] * face.box[3]), 2),
                    "segmentation": [rounded(box_polygon(face.box))],
                    "score": round(float(face.confidence), 4),
@@ -159,6 +171,14 @@ class CocoWriter:
         self.file.write(f'], "images": {images}}}\n'.encode("utf-8", "surrogateescape"))
 
 
+def coco_category(layout: Layout) -> dict:
+    """The category of faces in COCO's format: the names of the keypoints, and the lines between
+    them as pairs that count from 1."""
+    return {"id": 1, "name": "face", "supercategory": "person",
+            "keypoints": list(layout.keypoints),
+            "skeleton": [[a + 1, b + 1] for a, b in layout.skeleton()]}
+
+
 def box_polygon(box: Any) -> list[float]:
     """A box (4,) as the polygon x0, y0, … of its corners: pycocotools makes masks of polygons."""
     left, top, width, height = (float(v) for v in box)
@@ -169,20 +189,20 @@ WRITERS = {"csv": CsvWriter, "json": JsonWriter, "coco": CocoWriter}
 
 
 def read_coco(path: str | os.PathLike) -> dict[str, list]:
-    """COCO keypoints JSON -> {file name: list of (box (4,), points (68, 2), score)}. Raises
+    """COCO keypoints JSON -> {file name: list of (box (4,), points (k, 2), score)}. Raises
     DataError."""
     try:
         content = json.loads(read_text(path))
         names = {image["id"]: image["file_name"] for image in content["images"]}
         faces: dict[str, list] = {name: [] for name in names.values()}
         for row in content["annotations"]:
-            points = finite_array(row["keypoints"], 68, 3)[:, :2]
+            points = checked_points(row["keypoints"], 3)[:, :2]
             faces[names[row["image_id"]]].append((finite_array(row["bbox"], 4), points,
                                                   float(row.get("score", 1))))
     except PARSE_ERRORS as error:
         raise DataError(
-            f"{path}: not COCO keypoints of 68-point faces ({short_message(error)}); pipeline.py "
-            "--coco writes such files"
+            f"{path}: not COCO keypoints ({short_message(error)}); pipeline.py --coco writes such "
+            "files"
         ) from None
     return faces
 
@@ -212,27 +232,28 @@ class PtsWriter:
 
 
 def pts_text(points: np.ndarray) -> str:
-    """Keypoints (68, 2), 0-based pixel centers -> text of a .pts file, which counts from 1."""
+    """Keypoints (k, 2), 0-based pixel centers -> text of a .pts file, which counts from 1."""
     rows = "\n".join(f"{x + 1:.6f} {y + 1:.6f}" for x, y in np.asarray(points, np.float64))
     return f"version: 1\nn_points: {len(points)}\n{{\n{rows}\n}}\n"
 
 
 def read_pts(text: str | bytes, where: str = ".pts") -> np.ndarray:
-    """Text of a .pts file (1-based) -> keypoints (68, 2) float32, 0-based. Raises DataError naming
-    `where`."""
+    """Text of a .pts file (1-based) -> keypoints (k, 2) float32, 0-based. Raises DataError that
+    names `where`."""
     text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
     inside = text.partition("{")[2].partition("}")[0].split()
     try:
         points = finite_array([float(v) - 1 for v in inside], -1)
     except ValueError as error:
-        raise DataError(f"{where}: {error}; between the braces stand 68 pairs of numbers") from None
-    if points.size != 136:
-        raise DataError(f"{where}: {points.size / 2:g} points between the braces, expected 68 "
-                        "pairs of numbers")
-    points = points.reshape(68, 2)
-    if np.linalg.norm(points[36] - points[45]) < 1e-3:
-        raise DataError(f"{where}: outer eye corners coincide; look at points 37 and 46")
-    return points
+        raise DataError(f"{where}: {error}; between the braces stand pairs of numbers") from None
+    if not points.size or points.size % 2 or points.size > 2 * MAX_POINTS:
+        raise DataError(f"{where}: {points.size / 2:g} points between the braces, expected pairs "
+                        f"of numbers, at most {MAX_POINTS}")
+    said = re.search(r"n_points:\s*(\d{1,9})", text.partition("{")[0])
+    if said and int(said[1]) != len(points) // 2:
+        raise DataError(f"{where}: {len(points) // 2} points between the braces, but n_points is "
+                        f"{said[1]}")
+    return points.reshape(-1, 2)
 
 
 def read_boxes(path: str | os.PathLike) -> list[tuple[str, np.ndarray]]:
@@ -243,14 +264,14 @@ def read_boxes(path: str | os.PathLike) -> list[tuple[str, np.ndarray]]:
         heads, table = reader.fieldnames or [], list(reader)
     except csv.Error as error:
         raise DataError(f"{path}: not a table of comma-separated values ({error})") from None
-    missing = [c for c in CSV_COLUMNS[:5] if c not in heads]
+    missing = [c for c in BOX_COLUMNS if c not in heads]
     if missing:
         raise DataError(f"{path}: column {', '.join(missing)} missing; expected "
                         "name,left,top,width,height")
     rows = []
     for line, row in enumerate(table, start=2):
         try:
-            box = np.array([float(row[c]) for c in CSV_COLUMNS[1:5]], np.float32)
+            box = np.array([float(row[c]) for c in BOX_COLUMNS[1:]], np.float32)
         except (TypeError, ValueError):
             raise DataError(
                 f"{path}: line {line}: left, top, width, height must be numbers"

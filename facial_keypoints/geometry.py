@@ -1,4 +1,4 @@
-"""Geometry of faces: boxes, the square crop and its inverse, roll, yaw, likeness to a head."""
+"""Geometry of faces: boxes, the square crop and its inverse, roll, yaw, face shape score."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -8,27 +8,24 @@ import numpy as np
 
 from facial_keypoints.assets import SAVED_MODELS
 from facial_keypoints.errors import DataError
+from facial_keypoints.layouts import Layout, conversion_matrix, convert_points, load_layout
 
-CROP_SCALE = 1.25  # side of the square crop / longer side of the tight box of the 68 points
-# Where each keypoint lands in a mirrored picture (iBUG 68: jaw, brows, nose, eyes, mouth).
-FLIP_INDICES = np.array(
-    [*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31, 45, 44, 43, 42, 47,
-     46, 39, 38, 37,
-     36, 41, 40, 54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
-)
-
+CROP_SCALE = 1.25  # side of the square crop / longer side of the tight box, of most layouts
+MIN_HEAD_POINTS = 5  # number that a layout must share with the mean head, for the head pose
+MIN_SHAPE_POINTS = 20  # for the shape score: fewer fit a head too easily
 
 
 def tight_box(points: np.ndarray) -> np.ndarray:
-    """Keypoints (…, 68, 2) -> their box (…, 4): left, top, width, height in the same units."""
+    """Keypoints (…, k, 2) -> their box (…, 4): left, top, width, height in the same units; missing
+    points (nan) are left out."""
     points = np.asarray(points, np.float32)
-    low, high = points.min(-2), points.max(-2)
+    low, high = np.fmin.reduce(points, axis=-2), np.fmax.reduce(points, axis=-2)
     return np.concatenate([low, high - low], -1)
 
 
 def overlap(a: np.ndarray, b: np.ndarray, of_smaller: bool = False) -> np.ndarray:
-    """Intersection over union of boxes (n, 4) with one box (4,); or over the smaller of the two: 1
-    for one in the other."""
+    """Intersection over union (n,) of boxes (n, 4) with one box (4,). With `of_smaller`,
+    intersection over the area of the smaller box: 1 if one box is inside the other."""
     low, high = np.maximum(a[:, :2], b[:2]), np.minimum(a[:, :2] + a[:, 2:], b[:2] + b[2:])
     both, areas = np.clip(high - low, 0, None).prod(1), (a[:, 2:].prod(1), b[2:].prod())
     return both / (np.minimum(*areas) if of_smaller else sum(areas) - both)
@@ -41,36 +38,45 @@ def inter_ocular(points: np.ndarray) -> np.ndarray:
 
 
 def proportional_shift(points: np.ndarray, pixels: float, share: float) -> np.ndarray:
-    """`pixels` and a share of the inter-ocular distance, for keypoints (…, 68, 2) -> (…, 1, 1)
-    float32."""
+    """A shift of `pixels` + `share` × inter-ocular distance for keypoints (…, 68, 2) in pixels ->
+    (…, 1, 1) float32 in pixels."""
     shift = pixels + share * inter_ocular(np.asarray(points, np.float32))
     return shift[..., None, None].astype(np.float32)
 
 
 def vertical_shift(points: np.ndarray, pixels: float, share: float) -> np.ndarray:
-    """A proportional shift down -> (…, 1, 2) float32."""
+    """The `proportional_shift` in y only (down) -> (…, 1, 2) float32 in pixels."""
     return proportional_shift(points, pixels, share) * np.array([0, 1], np.float32)
 
 
-def yaw_estimate(points: np.ndarray) -> np.ndarray:
-    """Keypoints (…, 68, 2) -> how far a head is turned: 0 frontal, -1 and 1 profiles, by the nose
-    tip's place on the jaw."""
+def as_ibug68(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndarray:
+    """Keypoints (…, k, 2) of a layout as those of `ibug68` (…, 68, 2); nan where they cannot be
+    derived."""
+    if load_layout(layout) == load_layout():
+        return np.asarray(points)
+    return convert_points(points, layout, "ibug68")
+
+
+def yaw_estimate(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndarray:
+    """Keypoints (…, k, 2) -> how far a head is turned: 0 frontal, -1 and 1 profiles; the position
+    of the nose tip between the ends of the jaw. nan for layouts without jaw."""
+    points = as_ibug68(points, layout)
     left, nose, right = (points[..., i, 0] for i in (1, 30, 15))
     return np.clip((2 * nose - left - right) / (right - left), -1, 1)
 
 
 def crop_matrix(box: np.ndarray | Sequence[float], side: int, zoom: float = 1.0,
                 angle: float = 0.0, shift: np.ndarray | Sequence[float] = (0.0, 0.0),
-                mirror: bool = False) -> np.ndarray:
+                mirror: bool = False, scale: float = CROP_SCALE) -> np.ndarray:
     """Affine (2, 3) float64 that takes pixels of the image to pixels of the square crop around
     `box`.
 
-    box: left, top, width, height of the tight box. The crop is CROP_SCALE × its longer side ×
-    `zoom`, centered on it and moved by `shift` (in crop sides), turned by `angle` degrees, mirrored
-    if asked.
+    box: left, top, width, height of the tight box. The side of the crop is `scale` (the layout's
+    `crop_scale`) × its longer side × `zoom`; the crop is centered on the box and moved by `shift`
+    (in crop sides), rotated clockwise by `angle` degrees, mirrored if `mirror`.
     """
     left, top, width, height = (float(v) for v in box)
-    outer = CROP_SCALE * max(width, height) * zoom
+    outer = scale * max(width, height) * zoom
     if not (np.isfinite(outer) and outer > 0):
         raise DataError(f"a box of {width:g}×{height:g} pixels holds no face")
     center = np.array([left + width / 2 + shift[0] * outer, top + height / 2 + shift[1] * outer])
@@ -85,11 +91,11 @@ def crop_image(image: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
     """Cut the crop of `crop_matrix` out of a uint8 image (h, w[, 3]) -> (side, side[, 3]); outside
     is black.
 
-    Shrinking more than twofold averages first (area resize), so that large photos do not alias.
+    A crop that shrinks more than twofold is first resized by area averages, to avoid aliasing.
     """
     (a, b), (c, d) = matrix[:, :2].tolist()
     scale = abs(a * d - b * c) ** 0.5
-    if scale >= 0.5 and max(image.shape) < 2**15:  # as far as warpAffine can count
+    if scale >= 0.5 and max(image.shape) < 2**15:  # warpAffine cannot take larger images
         return cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_LINEAR,
                               borderMode=cv2.BORDER_CONSTANT)
     inverse = cv2.invertAffineTransform(matrix)
@@ -140,61 +146,114 @@ def to_points(targets: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
 HEAD_FILE = SAVED_MODELS / "head.csv"
 
 
-
 @cache
-def mean_head() -> np.ndarray:
-    """A mean head: keypoints (68, 3) in units of the inter-ocular distance; x to the viewer's
-    right, y down, z away.
+def mean_head(layout: str | Layout = "ibug68") -> np.ndarray:
+    """A mean head: keypoints (k, 3) in units of the inter-ocular distance; x to the viewer's right,
+    y down, z away from the viewer; nan for keypoints that cannot be derived from `ibug68`.
 
     It is level: the median pitch of training heads that look ahead is 0.
     """
-    return np.loadtxt(HEAD_FILE, delimiter=",", skiprows=1).astype(np.float64)
+    head = np.loadtxt(HEAD_FILE, delimiter=",", skiprows=1).astype(np.float64)
+    layout = load_layout(layout)
+    return head if layout == load_layout() else conversion_matrix(load_layout(), layout) @ head
 
 
-def roll_angle(points: np.ndarray) -> np.ndarray:
-    """Keypoints (…, 68, 2) -> how far faces are rotated clockwise in degrees (…): the rotation that
-    fits `head` best."""
+@cache
+def head_rows(layout: str | Layout = "ibug68") -> np.ndarray:
+    """Indices of the keypoints of a layout that the mean head has."""
+    return np.flatnonzero(~np.isnan(mean_head(layout)).any(1))
+
+
+@cache
+def _front(layout):
+    """(indices, their centered positions seen from the front), or None: what the roll is
+    measured against."""
+    layout, rows = load_layout(layout), head_rows(layout)
+    if len(rows) >= MIN_HEAD_POINTS:
+        front = mean_head(layout)[rows, :2]
+    elif layout.shape:
+        rows, front = np.arange(len(layout)), np.array(layout.shape)
+    else:
+        return None
+    return (slice(None) if len(rows) == len(layout) else rows), front - front.mean(0)
+
+
+def roll_angle(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndarray:
+    """Keypoints (…, k, 2) -> roll of the faces in degrees (…), clockwise: the rotation that fits a
+    typical face best; 0 for layouts of which no typical face is known."""
     points = np.asarray(points, np.float64)
+    if (found := _front(layout)) is None:
+        return np.zeros(points.shape[:-2])
+    rows, front = found
+    points = points[..., rows, :]
     points = points - points.mean(-2, keepdims=True)
-    front = mean_head()[:, :2] - mean_head()[:, :2].mean(0)
     along = (points * front).sum((-1, -2))
     across = (front[:, 0] * points[..., 1] - front[:, 1] * points[..., 0]).sum(-1)
     return np.degrees(np.arctan2(across, along))
 
 
-def affine_residual(points: np.ndarray) -> np.ndarray:
-    """Keypoints (…, 68, 2) -> how little they look like a head: 0 for one seen from anywhere, 1 for
-    noise.
+def affine_residual(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndarray:
+    """Keypoints (…, k, 2) -> the root of the share of their variance (…) that no affine camera on
+    the mean head explains: 0 for a mean head seen from any direction, near 1 for random points.
 
-    The share of the points' spread that no affine camera explains; openness of mouths and lids
-    counts as well.
+    An open mouth and closed eyes add to it.
     """
-    points = np.asarray(points, np.float64)
+    points = np.asarray(points, np.float64)[..., head_rows(layout), :]
     points = points - points.mean(-2, keepdims=True)
-    left = points - affine_projector() @ points
+    left = points - affine_projector(layout) @ points
     return np.sqrt(np.square(left).sum((-1, -2)) / np.square(points).sum((-1, -2)).clip(1e-12))
 
 
 @cache
-def affine_projector() -> np.ndarray:
-    """(68, 68): takes centered points to the nearest that some affine camera sees of `head`."""
-    model = mean_head() - mean_head().mean(0)
+def affine_projector(layout: str | Layout = "ibug68") -> np.ndarray:
+    """(m, m): projects the m centered keypoints of `head_rows` to the nearest ones that are an
+    affine image of the mean head."""
+    model = mean_head(layout)[head_rows(layout)]
+    model = model - model.mean(0)
     return model @ np.linalg.pinv(model)
 
 
-# `affine_residual` from which a face is doubted; at twice that it is none
+# `affine_residual` above which a face is doubtful; at twice this value its score is 0
 MAX_SHAPE_RESIDUAL = 0.15
 
 
-def shape_score(points: np.ndarray) -> np.ndarray:
-    """Keypoints (n, 68, 2) -> (n,) 1 for what may be a head, as 99.9 % of the official labels may,
-    0 for what is none."""
-    return np.clip(2 - affine_residual(points) / MAX_SHAPE_RESIDUAL, 0, 1)
+def has_shape_score(layout: str | Layout) -> bool:
+    """True if a layout shares enough keypoints with the mean head for a shape score."""
+    return len(head_rows(layout)) >= MIN_SHAPE_POINTS
+
+
+def shape_score(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndarray:
+    """Keypoints (n, k, 2) -> face shape score (n,): 1 for points that can be a head, as 99.9 % of
+    the official labels can, down to 0 for points that cannot.
+
+    1 for all faces of a layout without `has_shape_score`: there, the confidence alone decides.
+    """
+    if not has_shape_score(layout):
+        return np.ones(len(points))
+    return np.clip(2 - affine_residual(points, layout) / MAX_SHAPE_RESIDUAL, 0, 1)
+
+
+def box_fit(layout: str | Layout) -> tuple[float, ...]:
+    """From the tight box of the 68 keypoints of `ibug68` to that of another layout, for a face that
+    looks ahead: (x, y, width, height) as `detectors.to_tight` takes it. The same box for layouts
+    that share too few keypoints with the mean head."""
+    rows = head_rows(layout)
+    if load_layout(layout) == load_layout() or len(rows) < MIN_HEAD_POINTS:
+        return (0.0, 0.0, 1.0, 1.0)
+    return relative_box(tight_box(mean_head()[:, :2]), tight_box(mean_head(layout)[rows, :2]))
+
+
+def relative_box(box: np.ndarray, other: np.ndarray) -> tuple[float, ...]:
+    """Where another box (4,) lies relative to a box (4,): the move of the center, and the size, as
+    shares of the width and height of `box`."""
+    x, y = (other[:2] + other[2:] / 2 - box[:2] - box[2:] / 2) / box[2:]
+    width, height = other[2:] / box[2:]
+    return tuple(float(value) for value in (x, y, width, height))
 
 
 def rotated_copy(size: tuple[int, int], angle: float) -> tuple[np.ndarray, list[int]]:
-    """Matrix (2, 3) that turns a picture of size (height, width) by -angle degrees, and the size
-    (width, height) to hold it."""
+    """Matrix (2, 3) that rotates an image of `size` (height, width) counter-clockwise by `angle`
+    degrees, and the size (width, height) that contains the whole result."""
     cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
     linear, (height, width) = np.array([[cos, sin], [-sin, cos]]), size
     new = np.ceil(np.abs(linear) @ (width, height)) if angle else np.array([width, height])
@@ -204,18 +263,19 @@ def rotated_copy(size: tuple[int, int], angle: float) -> tuple[np.ndarray, list[
 
 
 def boxes_differ(boxes: np.ndarray, better: np.ndarray, allowed: float = 0.03) -> np.ndarray:
-    """(n,) True where boxes (n, 4) are off by more than a share of the longer side of better ones,
-    in place or in size."""
+    """Mask (n,) of the boxes (n, 4) that differ from better ones (n, 4): in center by more than
+    `allowed` of the longer side, or in log size by more than 1.5 × `allowed`."""
     side, better_side = boxes[:, 2:].max(1), better[:, 2:].max(1)
     away = np.linalg.norm(boxes[:, :2] + boxes[:, 2:] / 2 - better[:, :2] - better[:, 2:] / 2,
                           axis=1)
     return (away > allowed * better_side) | (np.abs(np.log(side / better_side)) > 1.5 * allowed)
 
 
-def level_boxes(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Keypoints (n, 68, 2) -> the boxes (n, 4) that are tight once faces are turned level, and
-    their tilts (n,) in degrees."""
-    tilt = roll_angle(points)
+def level_boxes(points: np.ndarray,
+                layout: str | Layout = "ibug68") -> tuple[np.ndarray, np.ndarray]:
+    """Keypoints (n, k, 2) -> the boxes (n, 4) that are tight once the faces are rotated upright,
+    and their roll (n,) in degrees."""
+    tilt = roll_angle(points, layout)
     cos, sin = np.cos(np.radians(tilt)), np.sin(np.radians(tilt))
     # (n, 2, 2): by -tilt
     turns = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], -2)

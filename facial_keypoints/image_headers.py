@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 
 class Header(NamedTuple):
-    """What a header says: the format's name, the size in pixels, and whether pixels are 32-bit
-    numbers."""
+    """The content of a header: name of the format, size in pixels, and whether the samples have
+    more than 16 bits or are floats."""
 
     format: str
     width: int
@@ -21,7 +21,7 @@ def read_header(data: bytes) -> Header | None:
         try:
             header = reader(data)
         except (struct.error, IndexError, ValueError, OverflowError):
-            # cut off, or numbers that make no sense
+            # truncated data, or invalid numbers
             continue
         if header is not None and header.width > 0 and header.height > 0:
             return header
@@ -36,8 +36,8 @@ def png(data: bytes) -> Header | None:
 
 
 def jpeg(data: bytes) -> Header | None:
-    """ITU-T T.81, B.2.2: the frame header is the first marker SOF0 to SOF15 but DHT, JPG and
-    DAC."""
+    """ITU-T T.81, B.2.2: the frame header follows the first of the markers SOF0 to SOF15. DHT, JPG
+    and DAC have codes in that range but are other markers."""
     if data[:2] != b"\xff\xd8":
         return None
     place = 2
@@ -133,7 +133,7 @@ def tiff(data: bytes) -> Header | None:
 
 def tiff_value(data: bytes, order: str, kind: int, place: int, entry: int,
                value: int) -> int | None:
-    """The first number of an entry: in the entry itself, or at the place that it names."""
+    """The first value of a directory entry: in the entry itself, or at the offset that it gives."""
     code, size = {3: ("H", 2), 4: ("I", 4), 16: ("Q", 8)}.get(kind, ("H", 2))
     room, offset = entry - value, place + value
     number = struct.unpack(f"{order}{'Q' if entry == 20 else 'I'}",

@@ -16,20 +16,20 @@ IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gi
 # Images that this reader cannot decode. In a folder they are skipped, and reported.
 UNREADABLE_ENDINGS = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg", ".dng", ".cr2",
                       ".cr3", ".nef", ".arw", ".raf")
-# What is larger is refused before it is decoded: a mistake, or an attack on the memory.
-# of one picture: 600 MB; FACIAL_KEYPOINTS_MAX_PIXELS in the environment sets another limit
+# Larger images are an error before they are decoded, to protect the memory. MAX_PIXELS of one image
+# are 600 MB decoded; the environment variable FACIAL_KEYPOINTS_MAX_PIXELS sets another limit.
 MAX_PIXELS = 200_000_000
 MAX_BYTES = 1_000_000_000  # of one file
 
 
 def read_image(source: str | os.PathLike | bytes) -> np.ndarray:
-    """Read one picture: path or encoded bytes -> uint8 RGB (h, w, 3), turned upright by its EXIF
+    """Read one image: path or encoded bytes -> uint8 RGB (h, w, 3), rotated upright by its EXIF
     tag.
 
-    PNG, JPEG, WebP, BMP, TIFF, GIF, PPM; gray, palette, CMYK and 16-bit files become 8-bit RGB,
-    alpha is dropped. Of an animation the first picture. Raises DataError that names the file when
-    it is missing, no picture, damaged, above MAX_PIXELS (or what FACIAL_KEYPOINTS_MAX_PIXELS says
-    instead), or made of 32-bit numbers without a white.
+    Formats: PNG, JPEG, WebP, BMP, TIFF, GIF, PPM. Gray, palette, CMYK and 16-bit files become 8-bit
+    RGB, alpha is dropped, and of an animation the first frame is read. Raises DataError with the
+    name of the file if it is missing, damaged or not an image, if it has more than `pixel_limit()`
+    pixels, or if it has 32-bit samples, which have no defined white level.
     """
     if isinstance(source, (str, os.PathLike)):
         name, data = str(source), read_bytes(source)
@@ -59,7 +59,7 @@ def read_image(source: str | os.PathLike | bytes) -> np.ndarray:
 
 
 def pixel_limit() -> int:
-    """The most pixels of a picture: MAX_PIXELS, or what FACIAL_KEYPOINTS_MAX_PIXELS says."""
+    """Maximum number of pixels of an image: FACIAL_KEYPOINTS_MAX_PIXELS if set, else MAX_PIXELS."""
     given = os.environ.get("FACIAL_KEYPOINTS_MAX_PIXELS")
     if given and not (given.isdecimal() and len(given) < 100):
         raise UsageError(f"FACIAL_KEYPOINTS_MAX_PIXELS is {given[:40]!r}, not a number of pixels")
@@ -67,7 +67,7 @@ def pixel_limit() -> int:
 
 
 def read_bytes(path: str | os.PathLike) -> bytes:
-    """The bytes of a file: of a real one, that ends. Raises DataError."""
+    """The bytes of a regular file. Raises DataError if it cannot be read or is too large."""
     if (size := size_of(path)) > MAX_BYTES:
         raise DataError(f"{path}: {size:,} bytes, at most {MAX_BYTES:,} are read")
     try:
@@ -77,7 +77,7 @@ def read_bytes(path: str | os.PathLike) -> bytes:
 
 
 def size_of(path: str | os.PathLike) -> int:
-    """Bytes of a real file, that ends. Raises DataError for others."""
+    """Size in bytes of a regular file. Raises DataError for folders, devices and missing files."""
     try:
         about = os.stat(path)
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte in it
@@ -89,8 +89,8 @@ def size_of(path: str | os.PathLike) -> int:
 
 def files_below(folder: str | os.PathLike[str],
                 endings: tuple[str, ...] = IMAGE_ENDINGS) -> Iterator[str]:
-    """Paths of what lies in a folder and its folders and ends so, in order. Raises DataError for
-    one that cannot be listed.
+    """Paths of the files with these extensions in a folder and its subfolders, sorted. Raises
+    DataError if a folder cannot be listed.
 
     Broken links and pipes are included, so that reading them reports an error.
     """
@@ -111,10 +111,11 @@ def as_image(photo: Any) -> np.ndarray:
     if hasattr(photo, "convert"):  # PIL
         from PIL import ImageOps
 
-        if photo.mode.startswith(("I", "F")):  # more than 8 bits: PIL would cut them off at 255
+        if photo.mode.startswith(("I", "F")):  # more than 8 bits: PIL would clip values at 255
             values = np.asarray(photo)
             if photo.mode == "F" or values.min() < 0 or values.max() > 65535:
-                raise DataError(f"a PIL image of mode {photo.mode} is no photo; give 8 or 16 bits")
+                raise DataError(f"a PIL image of mode {photo.mode} has no defined white "
+                                "level; give 8 or 16 bits")
             return as_image((values // 256).astype(np.uint8))
         return np.asarray(ImageOps.exif_transpose(photo).convert("RGB"))
     image = np.asarray(photo)

@@ -7,14 +7,15 @@ import importlib.util
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from facial_keypoints.assets import DEFAULT_NET, RUNTIMES, SAVED_MODELS
 from facial_keypoints.errors import DataError, UsageError
-from facial_keypoints.geometry import CROP_SCALE, vertical_shift
+from facial_keypoints.geometry import box_fit, vertical_shift
+from facial_keypoints.layouts import Layout, load_layout
 from facial_keypoints.onnx_file import read_model_file
 
 Predict = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -23,20 +24,19 @@ Predict = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 class Model:
     """A model that is ready to run: `model(crops)`; may be shared by threads.
 
-    crops: (n, 1, side, side) float32 in [0, 1] -> targets (n, 68, 2) and confidence (n, 68) in 0…1,
-    float32. path: its file; side: of its input; runtime: what runs it; shift: (pixels, share of the
-    inter-ocular distance) by which its points lie too low, where it learned labels that do.
+    crops: (n, 1, side, side) float32 in [0, 1] -> targets (n, k, 2) and confidence (n, k) in 0…1,
+    float32. path: its file; side: of its input in pixels; runtime: what runs it; layout: of its k
+    keypoints; shift: (pixels, share of the inter-ocular distance) by which its points lie too low,
+    where it learned labels that do; fit: from the tight box of the keypoints of ibug68, which face
+    detectors give, to that of its own (see `detectors.to_tight`).
     """
 
     def __init__(self, path: Path, side: int, predict: Predict, runtime: str,
-                 shift: tuple[float, float] = (0.0, 0.0)):
-        self.path, self.side, self.predict, self.runtime, self.shift = (
-            path,
-            side,
-            predict,
-            runtime,
-            shift,
-        )
+                 layout: str | Layout = "ibug68", shift: tuple[float, float] = (0.0, 0.0),
+                 fit: Sequence[float] | None = None):
+        self.path, self.side, self.predict, self.runtime = path, side, predict, runtime
+        self.layout, self.shift = load_layout(layout), shift
+        self.fit = tuple(fit or box_fit(self.layout))
 
     def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         targets, confidence = self.predict(crops)
@@ -46,7 +46,7 @@ class Model:
         return targets, confidence
 
     def correct(self, points: np.ndarray) -> np.ndarray:
-        """Points (n, 68, 2) in pixels without the shift of the labels that the model learned."""
+        """Points (n, k, 2) in pixels without the shift of the labels that the model learned."""
         pixels, share = self.shift
         if not (pixels or share):
             return points
@@ -125,13 +125,15 @@ def load_model(net: str | os.PathLike = DEFAULT_NET, runtime: str = "auto", devi
     if Checkpoints.load is not None and needs_pytorch(net, runtime, device):
         return Checkpoints.load(path, runtime, device, threads)
     data, values = read_model_file(path)
-    if values["crop_scale"] != CROP_SCALE:
-        raise DataError(f"{path}: made for crops of {values['crop_scale']} times the box; this "
-                        f"version makes {CROP_SCALE}")
+    layout = values["layout"]
+    if values["crop_scale"] != layout.crop_scale:
+        raise DataError(f"{path}: made for crops of {values['crop_scale']} times the box, but its "
+                        f"layout says {layout.crop_scale}; export it again")
     runtime = choose_runtime(runtime)
     predict = compile_onnx(data, values["side"], runtime, threads, path)
     pixels, share = values["shift"]
-    return Model(path, values["side"], predict, runtime, (pixels, share))
+    return Model(path, values["side"], predict, runtime, layout, (pixels, share),
+                 values.get("fit"))
 
 
 def compile_onnx(data: bytes, side: int, runtime: str, threads: int = 1,

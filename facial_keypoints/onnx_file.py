@@ -1,5 +1,4 @@
-"""What an exported model says of itself: the metadata in its ONNX file, read without any runtime,
-and its checksum."""
+"""Metadata and checksum of an exported model: read from its ONNX file, without a runtime."""
 
 import hashlib
 import json
@@ -9,8 +8,9 @@ from pathlib import Path
 from facial_keypoints.errors import DataError
 from facial_keypoints.files import PARSE_ERRORS, short_message
 from facial_keypoints.images import read_bytes
+from facial_keypoints.layouts import layout_from
 
-KEY = "facial_keypoints"  # of the one metadata entry: a JSON object
+KEY = "facial_keypoints"  # key of the metadata entry, whose value is a JSON object
 METADATA_FIELD = 14  # metadata_props of ModelProto, in onnx.proto
 FORMAT = 1
 
@@ -38,8 +38,8 @@ def fields_of(data: bytes) -> Iterator[tuple]:
 
 
 def varint(data: bytes, place: int) -> tuple[int, int]:
-    """A variable-length integer at a place -> its value and the place after it. Raises
-    ValueError."""
+    """Read a variable-length integer at offset `place` -> its value, and the offset after it.
+    Raises ValueError."""
     value = shift = 0
     while shift < 64:
         if place >= len(data):
@@ -87,8 +87,8 @@ def encoded(value: int) -> bytes:
 
 
 def read_metadata(data: bytes) -> dict:
-    """The metadata of an ONNX file's bytes; {} if it has none of ours. Raises ValueError for what
-    is no such file."""
+    """Read our metadata from the bytes of an ONNX file; {} if there are none. Raises ValueError if
+    the bytes are not an ONNX file."""
     for number, start, end in fields_of(data):
         if number == METADATA_FIELD:
             entry = content(data, start, end)
@@ -99,8 +99,8 @@ def read_metadata(data: bytes) -> dict:
 
 
 def read_model_file(path: Path) -> tuple[bytes, dict]:
-    """The bytes and the metadata of an exported model. Raises DataError if it is damaged or not one
-    of ours."""
+    """The bytes and the metadata of an exported model, with its Layout. Raises DataError if it is
+    damaged or was not exported by this project."""
     data = read_bytes(path)
     cure = "export it again: python models.py export CHECKPOINT FILE.onnx"
     try:
@@ -122,5 +122,9 @@ def read_model_file(path: Path) -> tuple[bytes, dict]:
         raise DataError(f"{path}: an ONNX file without the metadata of this project "
                         f"({', '.join(wrong)}); {cure}")
     if found != values["sha256"]:
-        raise DataError(f"{path}: damaged, its checksum is another; {cure}")
+        raise DataError(f"{path}: damaged, its checksum does not match; {cure}")
+    values["layout"] = layout_from(values.get("layout"), path)
+    if len(values["layout"]) != values["points"]:
+        raise DataError(f"{path}: a model of {values['points']} points with a layout of "
+                        f"{len(values['layout'])}; {cure}")
     return data, values

@@ -1,15 +1,19 @@
 """Head pose, and openness of eyes and mouth."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
 
-from facial_keypoints.geometry import mean_head
+from facial_keypoints.errors import UsageError
+from facial_keypoints.geometry import MIN_HEAD_POINTS, as_ibug68, mean_head
+from facial_keypoints.layouts import Layout, conversion_matrix, load_layout
 
-# not the lower lip and the chin, which talk
+# of ibug68: not the lower lip and the chin, which move in speech
 RIGID = [0, 1, 2, 14, 15, 16, *range(17, 48), 48, 50, 51, 52, 54]
-# of the camera from the head, in inter-ocular distances, where no focal length is known: about 1 m
+# assumed distance of camera and head if no focal length is given, in inter-ocular distances: about
+# 1 m
 DISTANCE = 10
 
 
@@ -20,8 +24,8 @@ class Pose:
 
     All are 0 for a level head that looks into the camera, wherever it is in the photo: they are
     relative to the line of sight from the camera to the head.
-    rotation (3, 3) and translation (3,), in inter-ocular distances, take `head` to the camera;
-    camera (3, 3) to pixels.
+    rotation (3, 3) and translation (3,), in inter-ocular distances, transform `mean_head` to camera
+    coordinates; camera (3, 3) projects these to pixels.
     """
 
     yaw: float
@@ -50,18 +54,37 @@ def angles_of(rotation: np.ndarray) -> tuple[float, ...]:
                                                np.arctan2(rotation[1, 0], rotation[0, 0])]))
 
 
-def head_pose(points: np.ndarray, size: tuple[int, int] | None = None, focal: float | None = None,
-              model: np.ndarray | None = None) -> Pose:
-    """Keypoints (68, 2) in pixels -> Pose.
+@cache
+def rigid_points(layout: str | Layout = "ibug68") -> np.ndarray:
+    """Indices of the keypoints of a layout that the mean head has and that no expression moves."""
+    layout = load_layout(layout)
+    if layout == load_layout():
+        return np.array(RIGID)
+    rigid = conversion_matrix(load_layout(), layout) @ np.isin(np.arange(len(load_layout())), RIGID)
+    return np.flatnonzero(rigid > 1 - 1e-6)
 
-    size (height, width) and focal in pixels: of a calibrated camera, whose axis meets the middle of
-    the photo. Without a focal length the camera is taken to look at the head, from a distance of
-    DISTANCE inter-ocular distances: then place and size of the face in the photo do not matter.
-    model (68, 3): another head than the mean one.
+
+def has_pose(layout: str | Layout) -> bool:
+    """True if a layout has enough keypoints of the mean head for the pose of the head."""
+    return len(rigid_points(layout)) >= MIN_HEAD_POINTS
+
+
+def head_pose(points: np.ndarray, size: tuple[int, int] | None = None, focal: float | None = None,
+              model: np.ndarray | None = None, layout: str | Layout = "ibug68") -> Pose:
+    """Keypoints (k, 2) in pixels -> Pose. Raises UsageError for a layout without `has_pose`.
+
+    size (height, width) of the photo and focal length, in pixels: for a calibrated camera whose
+    optical axis is at the center of the photo. Without them, the camera is assumed to point at the
+    head from a distance of DISTANCE inter-ocular distances; then the position and size of the face
+    in the photo do not matter. model (k, 3): a head to use instead of `mean_head`.
     """
+    if not has_pose(layout):
+        raise UsageError(f"the head pose needs at least {MIN_HEAD_POINTS} keypoints with the names "
+                         f"that ibug68 has; layout {load_layout(layout).name} has fewer")
+    rows = rigid_points(layout)
     model, seen = (
-        (mean_head() if model is None else model)[RIGID],
-        np.asarray(points, np.float64)[RIGID],
+        (mean_head(layout) if model is None else model)[rows],
+        np.asarray(points, np.float64)[rows],
     )
     if focal is None or size is None:
         focal, center = DISTANCE * weak_perspective_scale(model, seen), seen.mean(0)
@@ -76,8 +99,8 @@ def head_pose(points: np.ndarray, size: tuple[int, int] | None = None, focal: fl
 
 
 def weak_perspective_scale(model: np.ndarray, seen: np.ndarray) -> float:
-    """Pixels for each unit of a model (k, 3) that is seen as points (k, 2) from far away, in
-    whatever rotation."""
+    """Pixels per unit of a model (k, 3) that a distant camera sees as points (k, 2) in pixels, for
+    any rotation."""
     camera = np.linalg.lstsq(model - model.mean(0), seen - seen.mean(0), rcond=None)[0]
     return max(np.sqrt(np.square(np.linalg.svd(camera, compute_uv=False)).mean()), 1e-9)
 
@@ -97,18 +120,18 @@ def openness(points: np.ndarray, corners: tuple[int, int], above: list[int],
     return np.linalg.norm(points[..., above, :] - points[..., below, :], axis=-1).mean(-1) / width
 
 
-def eye_openness(points: np.ndarray) -> np.ndarray:
-    """Keypoints (…, 68, 2) -> (…, 2), the viewer's left and right eye: some 0.3 open, below 0.15
-    shut.
+def eye_openness(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndarray:
+    """Keypoints (…, k, 2) -> (…, 2), the viewer's left and right eye: about 0.3 for open eyes,
+    below 0.15 for closed ones; nan for layouts without eyelids.
 
     The eye aspect ratio of Soukupová and Čech, Computer Vision Winter Workshop 2016.
     """
-    points = np.asarray(points)
+    points = as_ibug68(points, layout)
     return np.stack([openness(points, (36, 39), [37, 38], [41, 40]),
                      openness(points, (42, 45), [43, 44], [47, 46])], -1)
 
 
-def mouth_openness(points: np.ndarray) -> np.ndarray:
-    """Keypoints (…, 68, 2) -> (…): height of the gap between the lips / its width; 0 shut, above
-    0.3 open."""
-    return openness(np.asarray(points), (60, 64), [61, 62, 63], [67, 66, 65])
+def mouth_openness(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndarray:
+    """Keypoints (…, k, 2) -> (…): height of the gap between the lips / its width; 0 for a closed
+    mouth, above 0.3 for an open one; nan for layouts without inner lips."""
+    return openness(as_ibug68(points, layout), (60, 64), [61, 62, 63], [67, 66, 65])

@@ -23,7 +23,7 @@ from facial_keypoints.tracking import Tracker
 from facial_keypoints.video import CODECS, VIDEO_ENDINGS, VideoReader, VideoWriter, track_video
 
 MANY = 20  # with this many photos or more, print a summary instead of one line per photo
-BATCH_BYTES = 100_000_000  # of decoded photos that go through the network together
+BATCH_BYTES = 100_000_000  # size of the decoded photos of a batch
 
 
 def list_photos(places: Iterable) -> list[tuple[str, Path]]:
@@ -87,18 +87,19 @@ def list_jobs(places: Iterable, boxes: str | os.PathLike | None = None) -> list[
 
 
 def drawing_path(target: str | os.PathLike, name: str, several: bool) -> Path:
-    """Where the drawing of photo `name` goes: `target` itself for one photo if it names a picture,
-    else below it.
+    """The path of the drawing of photo or clip `name`: `target` itself if it is the name of an
+    image or video file, else a path in the folder `target`. Raises UsageError if `target` does not
+    fit.
 
-    Pictures that are neither JPEG nor PNG are drawn as PNG, their names kept whole: x.webp becomes
-    x.webp.png.
+    The drawing of a photo that is neither JPEG nor PNG is a PNG with both extensions: x.webp.png.
+    Clips are drawn as .mp4.
     """
     target = Path(target)
     if Path(name).suffix.lower() in VIDEO_ENDINGS:
         if target.suffix.lower() in CODECS and not several:
             return target
         if target.suffix.lower() in IMAGE_ENDINGS:
-            raise UsageError(f"--draw {target} is no place for a clip: give a folder, or a name "
+            raise UsageError(f"--draw {target} cannot be used for a clip: give a folder, or a name "
                              "that ends in .mp4")
         return target / safe_relative_path(name).with_suffix(".mp4")
     if target.suffix.lower() in IMAGE_ENDINGS:
@@ -123,7 +124,7 @@ def refuse_photo_folder(folder: str | os.PathLike, jobs: Iterable[Job]) -> None:
 
 
 class FilePredictor:
-    """Runs a detector over photos and clips, writes what it finds, and goes on past failures.
+    """Runs a detector on photos and clips, writes its predictions, and continues after failures.
 
     detector: a KeypointDetector; writers: open writers of `formats`; drawings: {path of a photo or
     clip: where its drawing goes}; style: of the drawings; log: the stream that gets one line for
@@ -147,12 +148,12 @@ class FilePredictor:
     def run(self, jobs: Sequence[Job]) -> None:
         """Do all jobs, in their order."""
         self.verbose = len(jobs) < MANY
-        # rows of one photo may stand apart in a table of boxes: drawn after the last
+        # a table of boxes may have several groups of rows of a photo: draw after the last one
         self.waiting = Counter(job.path for job in jobs)
         batch: list[tuple[Job, np.ndarray]] = []
         with tqdm(jobs, unit="photo", disable=len(jobs) < 3 or not sys.stderr.isatty()) as bar:
             for job in bar:
-                self.waiting[job.path] -= 1  # whether or not it fails: the last one draws
+                self.waiting[job.path] -= 1  # also for a job that fails, so that the last one draws
                 if not self.is_photo(job):
                     self.predict_batch(batch)
                     self.attempt(job, self.do_alone, job)
@@ -174,8 +175,8 @@ class FilePredictor:
                 and job.path.suffix.lower() not in VIDEO_ENDINGS)
 
     def attempt(self, job: Job, action: Callable, *arguments: Any) -> Any:
-        """Do something for a job -> its result; None where it fails, and a message in
-        `failures`."""
+        """Call `action` for a job -> its result. If it fails, the message is added to
+        `failures`, and the result is None."""
         try:
             return action(*arguments)
         except DataError as error:
@@ -185,10 +186,10 @@ class FilePredictor:
         return None
 
     def predict_batch(self, batch: list[tuple[Job, np.ndarray]]) -> None:
-        """Find the faces in several photos at once, and empty the list."""
+        """Detect the faces of a batch of photos, finish the photos, and empty the batch."""
         try:
             found: list = self.detector.detect_batch([image for _, image in batch])
-        except (DataError, cv2.error):  # which of them? each by itself
+        except (DataError, cv2.error):  # one photo is the cause: predict each alone
             found = [None] * len(batch)
         for (job, image), faces in zip(batch, found, strict=True):
             self.attempt(job, self.finish_photo, job, image, faces)
@@ -239,12 +240,14 @@ class FilePredictor:
 
     def follow_video(self, place: int | str | os.PathLike, name: str,
                      target: str | os.PathLike | None = None) -> None:
-        """Follow the faces of a clip (path) or a camera (number), write them and the drawn clip.
+        """Track the faces of a clip (path) or a camera (number); write the predictions and the
+        drawing.
 
-        Raises DataError after all is written where the file ends before its last frame.
+        If the file has fewer frames than it announces, the others are written, and then DataError
+        is raised.
         """
         clip = VideoReader(place)
-        # a face that is to be hidden must be seen in every frame
+        # to blur every face, the face detector runs on every frame
         hide = self.style == "blur"
         tracker = Tracker(self.detector, every=1) if hide else Tracker(self.detector)
         with VideoWriter(target, clip.rate) if target else contextlib.nullcontext() as drawing:
@@ -265,7 +268,7 @@ class FilePredictor:
 
 
 def describe_rejected(rejected: list, detector: KeypointDetector) -> str:
-    """Rejected faces in a few words: how many, their highest confidence, the limit."""
+    """A short text about rejected faces: their number, their highest confidence, the limit."""
     best = max(face.confidence for face in rejected)
     limit = f"--min-confidence {detector.min_confidence:g}"
     return f"{len(rejected)} rejected: confidence at most {best:.2f}, {limit}"
@@ -273,8 +276,7 @@ def describe_rejected(rejected: list, detector: KeypointDetector) -> str:
 
 def report_without_faces(without_faces: dict[str, list], detector: KeypointDetector,
                          stream: TextIO) -> None:
-    """Print which photos have no accepted face: {name: rejected faces}; of more than MANY the first
-    ones."""
+    """Print the names of at most MANY photos without an accepted face, {name: rejected faces}."""
     if not without_faces:
         return
     names = list(without_faces)
@@ -296,7 +298,7 @@ def draw_styled(image: np.ndarray, faces: Iterable, style: str) -> np.ndarray:
         return draw_faces(image, faces)
     image = image.copy()
     for face in faces:
-        DRAW_STYLES[style](image, face.points)
+        DRAW_STYLES[style](image, face.points, face.layout)
     return image
 
 

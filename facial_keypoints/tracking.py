@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 
 from facial_keypoints.detector import Face
-from facial_keypoints.geometry import boxes_differ, inter_ocular, overlap, tight_box
+from facial_keypoints.geometry import boxes_differ, overlap, tight_box
+from facial_keypoints.layouts import Layout, load_layout
 
 
 class OneEuroFilter:
-    """The 1€ filter (Casiez, Roussel, Vogel, CHI 2012) on keypoints: calm when a face is still,
-    quick when it moves.
+    """The 1€ filter (Casiez, Roussel, Vogel, CHI 2012) on keypoints: little jitter when a face is
+    still, little lag when it moves.
 
     A low-pass filter whose cutoff frequency increases with speed. Speed is in inter-ocular
     distances per second, so it does not depend on the face size. The mean velocity of all points
@@ -22,20 +23,16 @@ class OneEuroFilter:
     """
 
     def __init__(self, cutoff: float = 0.2, slope: float = 12.0, own_slope: float = 0.5,
-                 derivative_cutoff: float = 2.0):
-        self.cutoff, self.slope, self.own_slope, self.derivative_cutoff = (
-            cutoff,
-            slope,
-            own_slope,
-            derivative_cutoff,
-        )
-        self.points: np.ndarray | None = None  # smoothed; raw points and their speed follow
+                 derivative_cutoff: float = 2.0, layout: str | Layout = "ibug68"):
+        self.cutoff, self.slope, self.own_slope = cutoff, slope, own_slope
+        self.derivative_cutoff, self.layout = derivative_cutoff, load_layout(layout)
+        self.points: np.ndarray | None = None  # smoothed points; below: raw points, speed
         self.raw = self.speed = np.zeros((0, 2))
         self.seconds = 0.0
         self.count = 0
 
     def __call__(self, points: np.ndarray, seconds: float) -> np.ndarray:
-        """Raw keypoints (68, 2) at a time -> smoothed ones."""
+        """Raw keypoints (k, 2) at a time in seconds -> smoothed ones (k, 2)."""
         points = np.asarray(points, np.float64)
         if self.points is None or seconds <= self.seconds:
             self.points, self.raw, self.speed, self.seconds = (
@@ -46,7 +43,7 @@ class OneEuroFilter:
             )
             return points.astype(np.float32)
         passed = seconds - self.seconds
-        speed = (points - self.raw) / passed / max(float(inter_ocular(points)), 1e-6)
+        speed = (points - self.raw) / passed / max(float(self.layout.normalizer(points)), 1e-6)
         share = lowpass_weight(self.derivative_cutoff, passed)
         self.speed = self.speed + share * (speed - self.speed)
         common = self.speed.mean(0)
@@ -69,26 +66,33 @@ def lowpass_weight(cutoff: float | np.ndarray, passed: float) -> np.ndarray:
 
 @dataclass
 class Track:
-    """A face that is followed: who, where last, how it is smoothed, for how many frames it has been
-    missed."""
+    """A face that is tracked: its identity, its last prediction, its filter, and the number of
+    frames in which it has been missed."""
 
     identity: int
     face: Face
-    filter: OneEuroFilter = field(default_factory=OneEuroFilter)
+    filter: OneEuroFilter = field(init=False)
     missed: int = 0
     # box of the crop in the next frame; updated only when the points have moved away from it, so
     # that crop and prediction do not drift together
     box: np.ndarray | None = None
 
+    def __post_init__(self):
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """Forget the smoothing."""
+        self.filter = OneEuroFilter(layout=self.face.layout)
+
 
 class Tracker:
-    """Follows faces: `Tracker(KeypointDetector())(frame, seconds)` -> list of Face with identities,
-    smoothed.
+    """Tracks faces: `Tracker(KeypointDetector())(frame, seconds)` -> list of Face with identities
+    and smoothed points.
 
-    A face is looked for where its last points were; the detector is asked for the first frame, when
-    a face was lost, and every `every` frames. A face that comes back within `patience` frames near
-    its place keeps its identity. A Tracker follows one clip and belongs to one thread; trackers in
-    several threads may share a KeypointDetector.
+    A face is predicted in a crop around its last points. The face detector runs on the first frame,
+    on every `every`-th frame, and on each frame while a face is missed. A missed face that is found
+    again within `patience` frames, overlapping its last box, keeps its identity. A Tracker is for
+    one clip and one thread; trackers in several threads may share a KeypointDetector.
     """
 
     def __init__(self, detector: Any, every: int = 15, patience: int = 15, smooth: bool = True):
@@ -116,7 +120,7 @@ class Tracker:
         return [self.smoothed_face(track, seconds) for track in self.tracks if not track.missed]
 
     def missed(self) -> list:
-        """The faces that are not found just now, where they were last."""
+        """The missed faces, as they were last found."""
         return [track.face for track in self.tracks if track.missed]
 
     def doubled(self, face: Face, track: Track) -> bool:
@@ -138,12 +142,8 @@ class Tracker:
             if shares.max() > 0.2:
                 track = self.tracks[int(shares.argmax())]
                 if track.missed:
-                    track.face, track.box, track.missed, track.filter = (
-                        face,
-                        face.box,
-                        0,
-                        OneEuroFilter(),
-                    )
+                    track.face, track.box, track.missed = face, face.box, 0
+                    track.start_anew()
             else:
                 self.count += 1
                 self.tracks.append(Track(self.count, face, box=face.box))

@@ -15,15 +15,15 @@ from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.images import size_of
 
 VIDEO_ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
-# one line for a damaged video, not one a frame
+# one message for a damaged video, not one per frame
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
 
 
 
 class VideoReader:
-    """The frames of a video file, or of a camera by its number, as uint8 RGB, with their times in
-    seconds."""
+    """Reads a video file, or a camera by its number: yields pairs of a frame, uint8 RGB (h, w, 3),
+    and its time in seconds."""
 
     def __init__(self, place: int | str | os.PathLike):
         self.live, self.name, self.count = isinstance(place, int), str(place), 0
@@ -34,8 +34,8 @@ class VideoReader:
         self.capture = cv2.VideoCapture(place if self.live else utf8_name(self.name))
         if not self.capture.isOpened():
             raise DataError(f"{self.name}: "
-                            + ("no such camera, or another program has it" if self.live else
-                                                "no video that can be read"))
+                            + ("no such camera, or another program uses it" if self.live
+                               else "not a video that OpenCV can read"))
         rate = self.capture.get(cv2.CAP_PROP_FPS)
         self.rate = rate if 1 <= rate <= 1000 else 25.0
         self.length = None if self.live else max(int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT)),
@@ -55,8 +55,8 @@ class VideoReader:
 
     @property
     def cut(self) -> bool:
-        """True if clearly fewer frames came than the file says it has; some kinds of files only
-        estimate their number."""
+        """True if more than 10 % of the frames that the file announces could not be read. The
+        tolerance is needed because some formats only estimate their number of frames."""
         return self.length is not None and self.count < 0.9 * self.length - 1
 
     def close(self) -> None:
@@ -64,19 +64,19 @@ class VideoReader:
 
 
 def utf8_name(name: str) -> str:
-    """A name that OpenCV can be given: it ends the process for one that is not UTF-8. Raises
-    DataError."""
+    """The name, if OpenCV can open it. Raises DataError for a name that is not UTF-8, because
+    OpenCV would end the process."""
     try:
         name.encode()
     except UnicodeEncodeError:
         raise DataError(
-            f"{name}: OpenCV opens no clips whose names are not UTF-8; rename it"
+            f"{name}: OpenCV cannot open a clip whose name is not UTF-8; rename it"
         ) from None
     return name
 
 
 class VideoWriter:
-    """A video file that takes its name only when all is written."""
+    """Writes a video file atomically: under a temporary name until it is complete."""
 
     def __init__(self, path: str | os.PathLike, rate: float):
         self.path, self.rate, self.count = Path(path), rate, 0
@@ -111,7 +111,7 @@ class VideoWriter:
         try:
             if kind is None and self.writer is not None:
                 written = count_frames(self.part)
-                if written < self.count:  # OpenCV does not tell of a full disk
+                if written < self.count:  # OpenCV does not report a full disk
                     raise DataError(f"{self.path}: {written} of {self.count} frames could be "
                                     "written; is the disk full?")
                 self.part.chmod(0o644)
@@ -131,10 +131,10 @@ def count_frames(path: str | os.PathLike) -> int:
 
 
 def track_video(tracker: Callable, clip: VideoReader, each: Callable, bar: bool = True) -> int:
-    """Follow the faces of a Clip to its end, or of a camera until Ctrl-C -> how many faces were
-    seen.
+    """Track the faces of a VideoReader, to the end of a file, or until Ctrl-C for a camera. Returns
+    the number of faces, summed over the frames.
 
-    each(index, frame, faces) is called for every frame: uint8 RGB, list of Face.
+    each(index, frame, faces) is called for every frame: uint8 RGB (h, w, 3), list of Face.
     """
     faces_seen = 0
     try:

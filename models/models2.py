@@ -6,12 +6,12 @@ from torch import nn
 
 
 class Net(nn.Module):
-    """Gray (n, 1, 96, 96) in [0, 1] -> targets (n, 136). Layers and dropout as in table I of the
-    paper."""
+    """Gray (n, 1, 96, 96) in [0, 1] -> targets (n, 2 * points). Layers and dropout as in
+    table I of the paper."""
 
     input_size = 96
 
-    def __init__(self):
+    def __init__(self, points: int = 68):
         super().__init__()
         layers, channels = [], 1
         for width, kernel, dropout in ((32, 4, 0.1), (64, 3, 0.2), (128, 2, 0.3), (256, 1, 0.4)):
@@ -22,7 +22,7 @@ class Net(nn.Module):
         self.head = nn.Sequential(
             nn.Linear(256 * 5 * 5, 1000), nn.ELU(), nn.Dropout(0.5),
             nn.Linear(1000, 1000), nn.Dropout(0.6),
-            nn.Linear(1000, 136),
+            nn.Linear(1000, 2 * points),
         )
         for layer in self.modules():  # the paper's initial weights
             if isinstance(layer, nn.Conv2d):

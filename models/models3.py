@@ -6,11 +6,12 @@ from torch import nn
 
 
 class Net(nn.Module):
-    """Gray (n, 1, 224, 224) in [0, 1] -> targets (n, 136). models1 is the same without dropout."""
+    """Gray (n, 1, 224, 224) in [0, 1] -> targets (n, 2 * points). models1 is the same
+    without dropout."""
 
     input_size = 224
 
-    def __init__(self):
+    def __init__(self, points: int = 68):
         super().__init__()
         layers, channels = [], 1
         # 224 -> 110 -> 53 -> 24 -> 10
@@ -23,7 +24,7 @@ class Net(nn.Module):
         self.head = nn.Sequential(
             nn.Linear(256 * 10 * 10, 2000), nn.ReLU(), nn.Dropout(0.5),
             nn.Linear(2000, 1000), nn.ReLU(), nn.Dropout(0.6),
-            nn.Linear(1000, 136),
+            nn.Linear(1000, 2 * points),
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

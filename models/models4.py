@@ -24,11 +24,11 @@ class Block(nn.Module):
 
 
 class Net(nn.Module):
-    """Gray (n, 1, 112, 112) in [0, 1] -> targets (n, 136)."""
+    """Gray (n, 1, 112, 112) in [0, 1] -> targets (n, 2 * points)."""
 
     input_size = 112
 
-    def __init__(self):
+    def __init__(self, points: int = 68):
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(1, 16, 5, 2, 2, bias=False), nn.BatchNorm2d(16),
                                   nn.ReLU(inplace=True))
@@ -40,7 +40,7 @@ class Net(nn.Module):
         self.squeeze = nn.Sequential(nn.Conv2d(128, 48, 1, bias=False), nn.BatchNorm2d(48),
                                      nn.ReLU(inplace=True))
         # keeps the grid: pooled features forget where a feature was
-        self.head = nn.Linear(48 * 7 * 7, 136)
+        self.head = nn.Linear(48 * 7 * 7, 2 * points)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -29,7 +29,8 @@ class Block(nn.Module):
 
 
 class Net(nn.Module):
-    """Gray (n, 1, side, side) in [0, 1] -> targets (n, 136): the means of the distributions."""
+    """Gray (n, 1, side, side) in [0, 1] -> targets (n, 2 * points): the means of the
+    distributions."""
 
     # share of negative crops (no face) in training; their distributions are trained to be uniform
     empty = 0.06
@@ -39,9 +40,10 @@ class Net(nn.Module):
     # Both were fitted by benchmarks/confidence.py.
     even_odds, steepness = 0.118, 1.63
 
-    def __init__(self, side: int = 128, widths: tuple[int, ...] = (64, 128), depth: int = 2,
-                 features: int = 128):
+    def __init__(self, points: int = 68, side: int = 128, widths: tuple[int, ...] = (64, 128),
+                 depth: int = 2, features: int = 128):
         super().__init__()
+        self.count = points
         self.input_size, grid, stride = side, side // 16, 16 // 2 ** len(widths)
         # large stride in the first layer: feature maps of high resolution need much memory
         self.stem = nn.Sequential(
@@ -55,21 +57,21 @@ class Net(nn.Module):
                                                      for _ in range(depth - 1)]
             inputs = outputs
         self.stages = nn.Sequential(*stages)
-        self.maps = nn.Conv2d(inputs, 4 * 68, 1)  # four maps a point
+        self.maps = nn.Conv2d(inputs, 4 * points, 1)  # four maps for each point
         self.mix = nn.Sequential(nn.Linear(4 * grid * grid, features), nn.ReLU(inplace=True))
         # the points are linked: the others locate an occluded one
-        self.points = nn.Linear(68, 68)
+        self.points = nn.Linear(points, points)
         self.axes = nn.Linear(features, 2 * BINS)
         self.register_buffer("bins", torch.linspace(-REACH, REACH, BINS), persistent=False)
 
     def distributions(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits (n, 68, 2, BINS): for each point one distribution over x and one over y (Li et
+        """Logits (n, points, 2, BINS): for each point one distribution over x and one over y (Li et
         al., ECCV 2022)."""
         x = self.maps(self.stages(self.stem(images)))
-        # (n, 4 × 68, 8, 8) -> (n, 68, features)
-        x = self.mix(x.reshape(-1, 68, self.mix[0].in_features))
+        # (n, 4 × points, 8, 8) -> (n, points, features)
+        x = self.mix(x.reshape(-1, self.count, self.mix[0].in_features))
         x = x + self.points(x.transpose(1, 2)).transpose(1, 2)
-        return self.axes(x).view(-1, 68, 2, BINS)
+        return self.axes(x).view(-1, self.count, 2, BINS)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return (self.distributions(images).float().softmax(-1) @ self.bins).flatten(1)
@@ -78,16 +80,18 @@ class Net(nn.Module):
         """Cross-entropy with Gaussian label distributions, plus a robust loss on the means.
 
         Points with a large standard deviation get a smaller weight in the second term, as in STAR
-        (Zhou et al., CVPR 2023). Crops without a face have NaN targets: their distributions are
-        trained to be uniform, and the second term ignores them.
+        (Zhou et al., CVPR 2023). Crops without a face have NaN targets only: their distributions
+        are trained to be uniform, and the second term ignores them. Single missing points of a
+        face, NaN as well, are ignored by both.
         """
         logits = self.distributions(images).float()
-        face = ~targets.isnan().flatten(1).any(1)
-        mean, variance = self.moments(logits[face])
-        distance = (mean - targets[face]).abs() * self.scale(variance.detach())
-        return 0.1 * self.cross_entropy(logits, targets) + self.penalty(distance).sum() / max(
-            distance.numel(), 1
-        )
+        missing = targets.isnan().any(-1)
+        labeled, empty = ~missing, missing.all(1, keepdim=True).expand_as(missing)
+        used = labeled | empty
+        mean, variance = self.moments(logits[labeled])
+        distance = (mean - targets[labeled]).abs() * self.scale(variance.detach())
+        return 0.1 * self.cross_entropy(logits[used], targets[used]) + self.penalty(
+            distance).sum() / max(distance.numel(), 1)
 
     def moments(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Means and variances of the distributions, in targets."""
@@ -115,12 +119,12 @@ class Net(nn.Module):
         return 0.5 * torch.log1p((distance / 0.03).square())
 
     def predict(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Targets (n, 68, 2) and confidence (n, 68).
+        """Targets (n, points, 2) and confidence (n, points).
 
         Confidence is the estimated probability that the error of a point is below 10 % of the
         inter-ocular distance. It decreases as the standard deviation of the distributions grows.
         benchmarks/confidence.py measures its calibration.
         """
         mean, variance = self.moments(self.distributions(images))
-        spread = variance.sum(-1).sqrt()
-        return mean, 1 / (1 + ((spread - LEAST).clamp_min(0) / self.even_odds) ** self.steepness)
+        deviation = variance.sum(-1).sqrt()
+        return mean, 1 / (1 + ((deviation - LEAST).clamp_min(0) / self.even_odds) ** self.steepness)

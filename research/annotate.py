@@ -34,19 +34,19 @@ from facial_keypoints.images import IMAGE_ENDINGS, MAX_BYTES, files_below, read_
 from facial_keypoints.model import find_model, needs_pytorch
 from research.locks import lock_folder
 
-# at most so many photos a file; at least so many files a worker, for small jobs
+# maximum number of photos per file; number of files per worker in small jobs
 CHUNK, CHUNKS = 500, 16
-DIED = "the process that read it died; is it too large for the memory?"
-LOCK = threading.Lock()  # cascades and compiled networks do one thing at a time
+DIED = "the process that read it died; is the photo too large for the memory?"
+LOCK = threading.Lock()  # a cascade or a compiled network handles one photo at a time
 
 
 
 def list_names(places: Sequence[str]) -> Iterator[str]:
-    """Folders, globs, photos, .txt lists of those, and addresses (s3://, gs://, http://) -> names,
-    each once.
+    """Folders, globs, photos, .txt lists of these, and addresses (s3://, gs://, http://) -> names
+    of photos, each once.
 
-    Files are identified by their whole path, so that a second call, from another folder or another
-    machine, knows them again.
+    The name of a file is its absolute path, so that a second call from another folder or another
+    machine recognizes it.
     """
     seen = set()
     for place in places:
@@ -57,12 +57,12 @@ def list_names(places: Sequence[str]) -> Iterator[str]:
 
 
 def names_in(place: str, listed: bool = False) -> Iterator[str]:
-    """The photos of one place, sorted. What a list names and is not there is reported when it is
-    read."""
+    """The photos of one place, sorted. A missing file in a list is not an error here; it is
+    reported when it is read."""
     if "://" in place:
         yield from names_at(place, listed)
     elif place.endswith(".txt") and Path(place).is_file() and not listed:
-        # other signs that end lines of text may be in names
+        # only \n: names may contain the other line separators of str.splitlines
         for line in read_text(place).split("\n"):
             if line.strip():
                 yield from names_in(line if os.path.lexists(line) else line.strip(), listed=True)
@@ -78,15 +78,15 @@ def names_in(place: str, listed: bool = False) -> Iterator[str]:
 
 
 def is_photo(name: str) -> bool:
-    """True for names and addresses that end as pictures do."""
-    with contextlib.suppress(ValueError):  # no address at all: it is reported when it is read
+    """True for a name or address with the extension of an image file."""
+    with contextlib.suppress(ValueError):  # not a valid address: it is reported when it is read
         name = urlsplit(name).path if "://" in name else name
     return Path(name).suffix.lower() in IMAGE_ENDINGS
 
 
 def names_at(address: str, listed: bool = False) -> Iterator[str]:
-    """The photos at an address that fsspec knows; what a list names is one, whatever it is called,
-    if it is no folder."""
+    """The photos at an address that fsspec supports. An address in a list is a photo with any
+    extension, unless it ends in '/'."""
     if "*" not in address and (is_photo(address) or (listed and not address.endswith("/"))):
         yield address
         return
@@ -106,13 +106,13 @@ def names_at(address: str, listed: bool = False) -> Iterator[str]:
 def model_file(net: str) -> Path:
     """The file of a model; PyTorch is imported if it is a checkpoint."""
     if needs_pytorch(net):
-        import research.export  # noqa: F401 - from now on checkpoints can be loaded
+        import research.export  # noqa: F401 - enables loading of checkpoints
     return find_model(net)
 
 
 @cache
 def detector_of(net: str, detector: str, min_confidence: float) -> KeypointDetector:
-    """One detector a process."""
+    """The detector of this process, created once."""
     model_file(net)
     import cv2
 
@@ -131,14 +131,17 @@ def read(name: str) -> np.ndarray:
     except Exception as error:  # each store raises errors of its own
         raise DataError(f"{name}: cannot be read ({short_message(error)})") from None
     if len(data) > MAX_BYTES:
-        raise DataError(f"{name}: more than {MAX_BYTES:,} bytes, at most so many are read")
+        raise DataError(f"{name}: more than {MAX_BYTES:,} bytes, the most that is read")
     return read_image(data)
 
 
 def annotate_chunk(names: Sequence[str], net: str, detector: str,
                    min_confidence: float) -> tuple[list[tuple], dict[str, str]]:
-    """Photos by name -> (rows, bad): a tuple (name, face, box, confidence, points, point
-    confidence) a face; reasons."""
+    """Photos by name -> (rows, bad).
+
+    rows: a tuple (name, number of the face, box, confidence, points, point confidence) per face;
+    box and points in pixels. bad: {name: reason} of the photos that failed.
+    """
     rows, bad, detect = [], {}, detector_of(net, detector, min_confidence)
     for name in names:
         try:
@@ -146,7 +149,7 @@ def annotate_chunk(names: Sequence[str], net: str, detector: str,
             with LOCK:
                 faces = detect(image)
         except Exception as error:
-            # one photo must not stop a million, whatever a library makes of it
+            # one photo must not stop the whole job, whatever a library raises
             bad[name] = str(error) if isinstance(error,
                                                  DataError) else f"{type(error).__name__}: {error}"
             continue
@@ -156,25 +159,26 @@ def annotate_chunk(names: Sequence[str], net: str, detector: str,
 
 
 
-def schema(pyarrow: Any) -> Any:
-    """Columns of the files."""
+def schema(pyarrow: Any, points: int = 68) -> Any:
+    """Columns of the files, for so many keypoints per face."""
     single, vector = pyarrow.float32(), lambda n: pyarrow.list_(pyarrow.float32(), n)
     return pyarrow.schema([("name", pyarrow.string()), ("face", pyarrow.int32()),
                            ("box", vector(4)), ("confidence", single),
-                           ("points", vector(136)), ("point_confidence", vector(68))])
+                           ("points", vector(2 * points)), ("point_confidence", vector(points))])
 
 
 def write_chunk(out: Path, names: Sequence[str], rows: list[dict], bad: list,
-                settings: dict) -> None:
-    """Write a chunk's file atomically; in its footer: which photos it is of, and which
-    could not be read."""
+                settings: dict, points: int = 68) -> None:
+    """Write the file of a chunk atomically. Its footer contains the names of the photos, the ones
+    that failed with the reasons, and the settings."""
     import pyarrow
     import pyarrow.parquet
 
     columns = list(zip(*rows, strict=True)) or [()] * 6
     arrays = [[legible(name) for name in columns[0]], *columns[1:]]
     about = {"names": names, "bad": bad, "settings": settings}
-    shape = schema(pyarrow).with_metadata({key: json.dumps(value) for key, value in about.items()})
+    shape = schema(pyarrow, points).with_metadata(
+        {key: json.dumps(value) for key, value in about.items()})
     sink = pyarrow.BufferOutputStream()
     pyarrow.parquet.write_table(pyarrow.table(arrays, schema=shape), sink)
     digest = hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()[:16]
@@ -182,15 +186,16 @@ def write_chunk(out: Path, names: Sequence[str], rows: list[dict], bad: list,
 
 
 def legible(name: str) -> str:
-    """A name as text: bytes in it that are no UTF-8 are spelled out."""
+    """A name as valid text: bytes that are not UTF-8 become escape sequences."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def done_before(out: Path, settings: dict) -> set[str]:
-    """Names of the photos that the files in a folder annotate. Raises UsageError for
-    other settings.
+    """Names of the photos that are annotated in the files of a folder. Raises UsageError if a file
+    was made with other settings.
 
-    Photos that could not be read are tried again: a disk or a network may have been away.
+    Photos that could not be read are not included, so that they are tried again: a disk or a
+    network may have been unavailable.
     """
     names = set()
     for path in sorted(out.glob("part-*.parquet")):
@@ -203,8 +208,8 @@ def done_before(out: Path, settings: dict) -> set[str]:
 
 
 def footer_of(path: Path) -> tuple[dict, set[str]]:
-    """What a file says of itself: the settings it was made with, and the names that it
-    annotates. Raises DataError."""
+    """The footer of a file: the settings it was made with, and the names of the annotated photos.
+    Raises DataError."""
     import pyarrow
     import pyarrow.parquet
 
@@ -215,13 +220,13 @@ def footer_of(path: Path) -> tuple[dict, set[str]]:
     except (pyarrow.ArrowException, KeyError, TypeError, OSError, ValueError,
             RecursionError) as error:
         raise DataError(f"{path}: not a file of this command ({type(error).__name__}); delete it "
-                        "and call again") from None
+                        "and run the command again") from None
 
 
 
 def chunk_size(photos: int, workers: int) -> int:
-    """Photos a file: small jobs are divided so that all workers share them and a stop loses
-    little."""
+    """Number of photos per file. In small jobs it is less than CHUNK, so that all workers get some
+    and an interruption loses little."""
     return min(max(math.ceil(photos / (CHUNKS * workers)), 1), CHUNK)
 
 
@@ -233,8 +238,8 @@ def chunks_of(names: Iterable[str], size: int) -> Iterator[list[str]]:
 
 
 def pool(workers: int) -> ProcessPoolExecutor:
-    """Processes that begin afresh, for forked ones would share the threads of the networks'
-    libraries."""
+    """Processes started by spawn: forked ones would inherit the state of the libraries' threads
+    without the threads."""
     os.environ["OMP_NUM_THREADS"] = "1"  # a worker takes one core
     return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=follow)
 
@@ -246,18 +251,18 @@ def end_after(parent: Any) -> None:
 
 
 def follow() -> None:
-    """End this process with the one that began it: nobody else would."""
+    """End this process when its parent process ends, even if the parent was killed."""
     parent = multiprocessing.parent_process()
     threading.Thread(target=end_after, args=(parent,), daemon=True).start()
 
 
 def here(chunks: Iterable[list[str]], arguments: tuple, workers: int) -> Iterator[tuple]:
-    """(names, rows, bad) of chunks as local processes finish them, whatever process dies."""
+    """(names, rows, bad) of chunks as local processes finish them; a process may die."""
     waiting, chunks, executor = {}, iter(chunks), pool(workers)
     try:
         while True:
             lost = []
-            # no more at once: memory stays flat
+            # at most 2 * workers chunks at a time: memory stays constant
             for chunk in itertools.islice(chunks, 2 * workers - len(waiting)):
                 try:
                     waiting[executor.submit(annotate_chunk, chunk, *arguments)] = chunk
@@ -271,7 +276,7 @@ def here(chunks: Iterable[list[str]], arguments: tuple, workers: int) -> Iterato
                     yield (chunk, *future.result())
                 except BrokenProcessPool:
                     lost.append(chunk)
-            if lost:  # with all that were waiting; one of them may be the cause
+            if lost:  # together with all waiting chunks: any of them may be the cause
                 lost += waiting.values()
                 waiting = {}
                 executor.shutdown(cancel_futures=True)
@@ -284,8 +289,8 @@ def here(chunks: Iterable[list[str]], arguments: tuple, workers: int) -> Iterato
 
 
 def alone(chunk: list[str], arguments: tuple) -> Iterator[tuple]:
-    """A chunk that a process may have died of, again in one of its own; halved until it is known
-    which photo it was."""
+    """Repeat a chunk that may have killed a process, in a new process. If it dies again, the chunk
+    is halved until the photo is found."""
     try:
         with pool(1) as executor:
             yield (chunk, *executor.submit(annotate_chunk, chunk, *arguments).result())
@@ -299,8 +304,8 @@ def alone(chunk: list[str], arguments: tuple) -> Iterator[tuple]:
 
 def on_cluster(chunks: Iterable[list[str]], arguments: tuple,
                scheduler: str) -> Iterator[tuple]:
-    """(names, rows, bad) of chunks as a Dask cluster finishes them; it does again what a dead
-    worker had."""
+    """(names, rows, bad) of chunks as a Dask cluster finishes them. The chunks of a dead worker are
+    repeated on another one."""
     from research.dask_cluster import map_on_cluster
 
     given_up = []
@@ -312,7 +317,7 @@ def on_cluster(chunks: Iterable[list[str]], arguments: tuple,
             given_up.append(chunk)
         else:
             yield (chunk, *result)
-    # one by one: a death counts against all that its worker had
+    # photo by photo: Dask counts the death of a worker against all its chunks
     for name in itertools.chain.from_iterable(given_up):
         for chunk, result, _ in map_on_cluster(scheduler, "research.annotate.annotate_chunk",
                                                [[name]], *arguments):
@@ -320,13 +325,13 @@ def on_cluster(chunks: Iterable[list[str]], arguments: tuple,
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Annotate photos with 68 keypoints a face, into "
-                                                 "Parquet files.")
+    parser = argparse.ArgumentParser(description="Annotate the faces of photos with keypoints, "
+                                                 "into Parquet files.")
     parser.add_argument("places", nargs="+", type=nonempty_path, metavar="PLACE",
                         help="folders, globs, photos, .txt lists, s3://, gs://, http://")
     parser.add_argument(
         "--out", type=nonempty_path, required=True,
-        help="folder of the Parquet files; a second call goes on there"
+        help="folder of the Parquet files; a second call continues there"
     )
     parser.add_argument("--net", default=DEFAULT_NET, help="(default: %(default)s)")
     parser.add_argument("--detector", default=DEFAULT_DETECTOR, choices=detector_names())
@@ -335,14 +340,14 @@ def main() -> int:
         help="(default: %(default)s)"
     )
     parser.add_argument("--chunk", type=bounded_number(int, 1),
-                        help=f"photos a file (default: {CHUNKS} files a worker, of at most {CHUNK} "
-                             "photos)")
+                        help=f"photos per file (default: {CHUNKS} files per worker, of at most "
+                             f"{CHUNK} photos)")
     parser.add_argument(
         "--workers", type=bounded_number(int, 1), default=os.cpu_count() or 1,
         help="processes (default: %(default)s)"
     )
     parser.add_argument("--scheduler", metavar="ADDRESS",
-                        help="of a Dask cluster, in place of local processes")
+                        help="scheduler of a Dask cluster to use instead of local processes")
     options = parser.parse_args()
 
     options.out = Path(options.out)
@@ -352,15 +357,16 @@ def main() -> int:
     settings = {"net": str(net), "detector": options.detector,
                 "min_confidence": options.min_confidence}
     arguments = tuple(settings.values())
-    detector_of(*arguments)  # a wrong name is reported now
-    # a name may get new ones
+    # a wrong name is reported now
+    points = len(detector_of(*arguments).model.layout)
+    # the weights of a name may change between calls
     settings["weights"] = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
     with lock_folder(options.out):
-        return annotate(options, arguments, settings)
+        return annotate(options, arguments, settings, points)
 
 
-def annotate(options: argparse.Namespace, arguments: tuple, settings: dict) -> int:
-    """What the command does once it has the folder for itself."""
+def annotate(options: argparse.Namespace, arguments: tuple, settings: dict, points: int) -> int:
+    """The work of the command, after the folder is locked."""
     names, bad = done_before(options.out, settings), {}
     todo = [name for name in list_names(options.places) if name not in names]
     if not todo and not names:
@@ -373,7 +379,7 @@ def annotate(options: argparse.Namespace, arguments: tuple, settings: dict) -> i
         chunks, arguments, options.workers)
     with tqdm(total=len(todo), unit="photo", disable=not sys.stderr.isatty()) as bar:
         for chunk, rows, wrong in finished:
-            write_chunk(options.out, chunk, rows, wrong, settings)
+            write_chunk(options.out, chunk, rows, wrong, settings, points)
             bad |= wrong
             faces += len(rows)
             bar.update(len(chunk))

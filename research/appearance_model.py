@@ -15,20 +15,22 @@ from tqdm.auto import tqdm
 from facial_keypoints.assets import SAVED_MODELS
 from facial_keypoints.errors import DataError
 from facial_keypoints.files import atomic_write
-from facial_keypoints.geometry import FLIP_INDICES
+from facial_keypoints.layouts import load_layout
 from research.frames import Frames
 
 MODEL = SAVED_MODELS / "sample_faces.npz"
-SIDE, CHROMA = 144, 32  # of the mean-shape frame: luminance, and each of the two color channels
-# share of that frame that the mean shape takes; the rest is hair, neck and what is behind
+SIDE, CHROMA = 144, 32  # sides of the mean-shape frame in pixels: luminance, color channels
+# longer side of the mean shape / side of that frame; the rest is hair, neck and background
 FACE = 0.46
 SHAPE_MODES, TEXTURE_MODES = 30, 190
 
 
 
 def align(shapes: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Similarity (n, 2, 2) and (n, 2) that bring shapes (n, k, 2) closest to `mean`: shape @ linear
-    + offset."""
+    """Similarity transforms that map shapes (n, k, 2) to `mean` (k, 2) with least squared error.
+
+    Returns linear (n, 2, 2) and offset (n, 2): a mapped shape is shape @ linear + offset.
+    """
     center, origin = shapes.mean(1), mean.mean(0)
     x, y = shapes - center[:, None], mean - origin
     square = (x ** 2).sum((1, 2))
@@ -39,13 +41,16 @@ def align(shapes: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def mean_shape(shapes: np.ndarray) -> np.ndarray:
-    """Generalized Procrustes analysis -> mean (68, 2) in the mean-shape frame, symmetric if the
-    shapes are."""
+    """Generalized Procrustes analysis of shapes (n, 68, 2) -> mean (68, 2) in pixels of the
+    mean-shape frame.
+
+    The mean is symmetric if each shape is given together with its mirror image.
+    """
     mean = shapes[0] - shapes[0].mean(0)
     for _ in range(10):
         linear, offset = align(shapes, mean)
         mean = (shapes @ linear + offset[:, None]).mean(0)
-        eyes = mean[42:48].mean(0) - mean[36:42].mean(0)  # upright, and at a fixed size and place
+        eyes = mean[42:48].mean(0) - mean[36:42].mean(0)  # upright, with fixed size and position
         cos, sin = eyes / np.linalg.norm(eyes)
         mean = mean @ np.array([[cos, -sin], [sin, cos]])
         low, high = mean.min(0), mean.max(0)
@@ -55,8 +60,11 @@ def mean_shape(shapes: np.ndarray) -> np.ndarray:
 
 
 def frame_points() -> np.ndarray:
-    """16 points on the border of the mean-shape frame: they move with pose alone and hold hair and
-    background."""
+    """Points (16, 2) on the border of the mean-shape frame, in pixels.
+
+    They follow the scale, rotation and position of a face, but not its shape, and anchor hair and
+    background.
+    """
     t, far = np.linspace(0, SIDE - 1, 5)[:4], SIDE - 1
     zero = np.zeros(4)
     return np.concatenate([np.column_stack(s)
@@ -66,8 +74,11 @@ def frame_points() -> np.ndarray:
 
 def barycentric(points: np.ndarray, triangles: np.ndarray,
                 side: int = SIDE) -> tuple[np.ndarray, np.ndarray]:
-    """For each pixel of a square frame: its triangle's corners (side², 3) and their weights (side²,
-    3)."""
+    """Barycentric coordinates of the pixels of a square frame.
+
+    points (k, 2) in pixels, triangles (t, 3) -> for each pixel the indices (side², 3) of the
+    corners of its triangle, and their weights (side², 3).
+    """
     pixels = (
         np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).reshape(-1, 2).astype(float)
     )
@@ -85,8 +96,11 @@ def barycentric(points: np.ndarray, triangles: np.ndarray,
 
 
 def build(frames: Frames, bar: bool = True) -> tuple[dict, np.ndarray, np.ndarray]:
-    """Learn the model from the training side of annotated frames -> dictionary of arrays
-    (float32)."""
+    """Learn the model from the training side of annotated frames.
+
+    Returns the model as a dictionary of arrays, the coefficients (2n, modes) of the n frames and
+    of their mirror images, and the person (2n,) of each row (NAME* for a mirror image).
+    """
     from matplotlib.tri import Triangulation
 
     rows = np.flatnonzero(frames.sides == "training")
@@ -95,7 +109,7 @@ def build(frames: Frames, bar: bool = True) -> tuple[dict, np.ndarray, np.ndarra
                         "are needed to learn from")
     shapes = frames.points[rows].astype(np.float64)
     sizes = np.zeros((len(rows), 2))
-    mirrored = shapes[:, FLIP_INDICES] * [-1, 1]
+    mirrored = shapes[:, load_layout().flip_indices] * [-1, 1]
     mean = mean_shape(np.concatenate([shapes, mirrored]))
     ring = frame_points()
     triangles = Triangulation(*np.concatenate([mean, ring]).T).triangles
@@ -104,7 +118,7 @@ def build(frames: Frames, bar: bool = True) -> tuple[dict, np.ndarray, np.ndarra
     luminance = np.zeros((len(rows), SIDE, SIDE), np.float32)
     chroma = np.zeros((len(rows), 2, CHROMA, CHROMA), np.float32)
     light = np.zeros((len(rows), 2))
-    # the modes are to spend themselves on faces, not on what is behind: weighed below
+    # the background gets a smaller weight below, so that the modes describe faces
     face = hull_mask(mean)
     linear, offset = align(shapes, mean)
     for i, row in enumerate(tqdm(rows, desc="warping to the mean shape", unit="frame",
@@ -123,7 +137,7 @@ def build(frames: Frames, bar: bool = True) -> tuple[dict, np.ndarray, np.ndarra
         chroma[i] = cv2.resize(texture[..., 1:], (CHROMA, CHROMA),
                                interpolation=cv2.INTER_AREA).transpose(2, 0, 1) - 128
 
-    # Mirrored frames count as other people: a face and its mirror image are rarely alike.
+    # Mirrored frames are treated as frames of other people: faces are rarely symmetric.
     weight = cv2.GaussianBlur(np.where(face, 1, 0.4).astype(np.float32), (0, 0), SIDE / 30)
     textures = np.concatenate([pack(luminance * weight, chroma),
                                pack((luminance * weight)[..., ::-1], chroma[..., ::-1])])
@@ -164,16 +178,16 @@ def hull_mask(mean: np.ndarray) -> np.ndarray:
 
 
 def pack(luminance: np.ndarray, chroma: np.ndarray) -> np.ndarray:
-    """Luminance (n, SIDE, SIDE) and color (n, 2, CHROMA, CHROMA) -> textures (n, d); color counts
-    for less."""
+    """Luminance (n, SIDE, SIDE) and color (n, 2, CHROMA, CHROMA) -> textures (n, d); color has a
+    weight of 1/16."""
     return np.concatenate([luminance.reshape(len(luminance), -1),
                            chroma.reshape(len(chroma), -1) / 16], 1)
 
 
 def components(data: np.ndarray, count: int, rounds: int = 4,
                seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Principal components of centered rows (n, d) -> modes (count, d), their standard deviations,
-    whitened coefficients.
+    """Principal components of centered rows (n, d) -> modes (count, d), their standard deviations
+    (count,), and whitened coefficients (n, count).
 
     Randomized (Halko, Martinsson, Tropp, SIAM Review 2011), with `rounds` of power iterations.
     """
@@ -186,8 +200,11 @@ def components(data: np.ndarray, count: int, rounds: int = 4,
 
 
 def levels(coefficients: np.ndarray, people: np.ndarray, videos: np.ndarray) -> list[np.ndarray]:
-    """Split the covariance of coefficients into people, videos of a person, frames of a video ->
-    three square roots."""
+    """Split the covariance of coefficients (n, d) into three levels -> a square root (d, d) of
+    each.
+
+    The levels are: between people, between videos of a person, between frames of a video.
+    """
     def centered(values, groups):
         _, index = np.unique(groups, return_inverse=True)
         means = np.stack([np.bincount(index, v) for v in values.T], 1) / np.bincount(index)[:, None]
@@ -214,7 +231,8 @@ def normal_quantile(p: np.ndarray) -> np.ndarray:
 
 
 def save_model(path: str | Path, model: dict) -> None:
-    """Store a model: modes as 8-bit integers with one scale each, the rest as 16-bit floats."""
+    """Store a model: modes as 8-bit integers with one scale per mode, triangles as 8-bit integers,
+    other large arrays as float16, small ones as float32."""
     stored = {}
     for key, value in model.items():
         if key.endswith("_modes"):
@@ -233,8 +251,8 @@ def save_model(path: str | Path, model: dict) -> None:
 
 @cache
 def load_model(path: str | Path = MODEL) -> dict:
-    """The stored model as a dictionary of float32 arrays. Raises DataError that names the file."""
-    cure = "git checkout brings it back, python -m research.build_appearance_model makes it anew"
+    """The stored model as a dictionary of float32 arrays (triangles: int). Raises DataError."""
+    cure = "restore it by git checkout, or build it: python -m research.build_appearance_model"
     if not Path(path).exists():
         raise DataError(f"{path}: the model of synthetic faces is missing; {cure}")
     try:
@@ -246,23 +264,25 @@ def load_model(path: str | Path = MODEL) -> dict:
             model[key] *= model.pop(key + "_peak") / 127
         return {**model, "triangles": arrays["triangles"].astype(int)}
     except Exception as error:
-        # a damaged archive of arrays can raise anything; it is never unpickled
+        # a damaged archive can raise any exception; pickled objects in it are never loaded
         raise DataError(
             f"{path}: not a model of synthetic faces ({type(error).__name__}); {cure}"
         ) from None
 
 
 def limited(coefficients: np.ndarray, limit: float = 3.0) -> np.ndarray:
-    """Draw in coefficients beyond `limit` standard deviations: the tails of a Gaussian are not
-    faces."""
+    """Compress coefficients smoothly into ±`limit` standard deviations, because extreme values do
+    not look like faces."""
     return limit * np.tanh(coefficients / limit)
 
 
 
 def nearest(a: np.ndarray, b: np.ndarray, same: Callable | None = None,
             block: int = 500) -> np.ndarray:
-    """Distance from each row of `a` to the nearest row of `b` that `same(i)` (a mask) does not
-    exclude."""
+    """Distance (n,) from each row of `a` (n, d) to the nearest row of `b` (m, d).
+
+    same: a function from row numbers of `a` (k,) to a mask (k, m) of the rows of `b` to ignore.
+    """
     square, result = (b ** 2).sum(1), []
     for start in range(0, len(a), block):
         part = a[start:start + block]
@@ -275,8 +295,11 @@ def nearest(a: np.ndarray, b: np.ndarray, same: Callable | None = None,
 
 def privacy(model: dict, coefficients: np.ndarray, people: np.ndarray, draws: int = 4000,
             seed: int = 0) -> None:
-    """Print how far synthetic faces stay from training faces, against how far people are from one
-    another."""
+    """Print how far synthetic faces are from training faces, and how far people are from each
+    other.
+
+    Raises DataError if synthetic faces are closer to training faces than people to each other.
+    """
     rng = np.random.default_rng(seed)
     drawn = limited(sum(rng.standard_normal((draws, len(model[k]))) @ model[k].T
                         for k in ("person", "video", "frame")))
@@ -286,8 +309,8 @@ def privacy(model: dict, coefficients: np.ndarray, people: np.ndarray, draws: in
                                       lambda i: names[i][:, None] == names[None]), 1)
     print("first percentile of the distance, in standard deviations of the "
           f"{coefficients.shape[1]} coefficients:\n"
-          f"  synthetic face to the nearest training face         {to_training:.2f}\n"
-          f"  training face to the nearest of another person  {to_others:.2f}")
+          f"  synthetic face to the nearest training face        {to_training:.2f}\n"
+          f"  training face to the nearest one of another person {to_others:.2f}")
     if to_training < to_others:
-        raise DataError("synthetic faces come closer to training faces than people do to one "
-                        "another")
+        raise DataError("synthetic faces are closer to training faces than people are to each "
+                        "other")

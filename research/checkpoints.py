@@ -9,16 +9,18 @@ import numpy as np
 import research.passive_threads  # noqa: F401 - before PyTorch
 import torch
 
+from facial_keypoints.assets import DEFAULT_LAYOUT
 from facial_keypoints.errors import DataError
 from facial_keypoints.files import atomic_write, short_message
+from facial_keypoints.layouts import Layout, layout_from, load_layout
 
 
 KEYS = {"net": str, "state_dict": dict, "params": dict, "metrics": dict, "data": dict}
 
 
 def to_builtins(value: Any) -> Any:
-    """Reduce to what `torch.load(weights_only=True)` reads: tensors, dict, list, str, int, float,
-    bool, None."""
+    """Convert to the types that `torch.load(weights_only=True)` accepts: tensors, dict, list, str,
+    int, float, bool, None."""
     if isinstance(value, dict):
         return {str(k): to_builtins(v) for k, v in value.items()}
     if isinstance(value, (list, tuple, set)):
@@ -31,21 +33,22 @@ def to_builtins(value: Any) -> Any:
 
 
 def save_checkpoint(path: str | Path, net: str, state_dict: dict, params: dict, metrics: dict,
-                    data: dict, half: bool = False, **more: object) -> None:
-    """Write a checkpoint atomically. `half=True` stores weights as fp16, for files that
-    are shipped."""
+                    data: dict, layout: str | Layout = "ibug68", half: bool = False,
+                    **more: object) -> None:
+    """Write a checkpoint atomically. layout: of the keypoints; half: store the weights as fp16, for
+    files that are shipped."""
     state = {k: (v.half() if half and v.is_floating_point() else v).cpu().clone() for k,
              v in state_dict.items()}
     content = {"net": net, "state_dict": state, "params": params, "metrics": metrics, "data": data,
-               **more}
+               "layout": load_layout(layout).to_dict(), **more}
     buffer = io.BytesIO()
     torch.save(to_builtins(content), buffer)
     atomic_write(path, buffer.getvalue())
 
 
 def read_checkpoint(path: str | Path) -> dict:
-    """A checkpoint as a dictionary: net, state_dict, params, metrics, data. Raises DataError that
-    names the file."""
+    """A checkpoint as a dictionary: net, state_dict, params, metrics, data, layout (a Layout;
+    ibug68 for files without one, from earlier versions). Raises DataError with the file's name."""
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such checkpoint")
@@ -59,33 +62,35 @@ def read_checkpoint(path: str | Path) -> dict:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        raise DataError(f"{path}: not a checkpoint of this project (objects in it that are more "
-                        "than tensors, or none at all, "
-                        "and are never unpickled); train.py writes such") from None
+        raise DataError(f"{path}: not a checkpoint of this project (damaged, or with objects "
+                        "other than tensors, which are never unpickled); train.py writes "
+                        "checkpoints") from None
     except Exception as error:  # a damaged or hostile file can raise anything
         raise DataError(f"{path}: not a checkpoint of this project ({short_message(error)}); "
-                        "train.py writes such") from None
+                        "train.py writes checkpoints") from None
     wrong = [k for k,
              kind in KEYS.items() if not isinstance(content, dict)
              or not isinstance(content.get(k), kind)]
     if wrong:
         raise DataError(f"{path}: not a checkpoint of this project ({', '.join(wrong)} missing); "
-                        "train.py writes such")
+                        "train.py writes checkpoints")
     frames = content["data"].get("frames") or []
     if not isinstance(frames, list) or not all(isinstance(name, str) for name in frames):
-        raise DataError(f"{path}: not a checkpoint of this project (its list of frames is none); "
-                        "train.py writes such")
+        raise DataError(f"{path}: not a checkpoint of this project (its list of frames is "
+                        "not a list of names); train.py writes checkpoints")
+    content["layout"] = layout_from(content.get("layout", DEFAULT_LAYOUT), path)
     return content
 
 
 def load_weights(net: torch.nn.Module, state: dict, path: str | Path) -> None:
-    """Put weights into a network; one clear message if they are not its own or not finite."""
+    """Load weights into a network. Raises DataError if they do not fit the network or are not
+    finite."""
     own = net.state_dict()
     strange = [k for k, v in state.items() if not isinstance(k, str) or not is_dense_tensor(v)
                or (k in own and v.is_floating_point() != own[k].is_floating_point())]
     if strange:
-        raise DataError(f"{path}: weights of another kind: {strange[0]} is no plain tensor of its "
-                        f"kind ({len(strange)} such)")
+        raise DataError(f"{path}: weights of another kind: {strange[0]} is not a plain tensor "
+                        f"of the expected type ({len(strange)} such tensors)")
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     shapes = sorted(k for k in own.keys() & state.keys() if state[k].shape != own[k].shape)
     for what, keys in (("missing", missing), ("unknown", extra), ("of another shape", shapes)):
@@ -100,7 +105,8 @@ def load_weights(net: torch.nn.Module, state: dict, path: str | Path) -> None:
 
 
 def is_dense_tensor(value: Any) -> bool:
-    """True for tensors as checkpoints of ours hold them: dense, here, of ordinary numbers."""
+    """True for tensors as in our checkpoints: dense, on the CPU, of a common floating type or
+    int64."""
     return (isinstance(value, torch.Tensor) and value.layout == torch.strided
             and value.device.type == "cpu"
             and value.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64,

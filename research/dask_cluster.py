@@ -13,10 +13,10 @@ HOME = Path(__file__).resolve().parents[1]
 
 
 def connect(address: str) -> Any:
-    """A client of the cluster at `address` (tcp://HOST:PORT). Raises UsageError or DataError in one
-    line.
+    """A client of the cluster at `address` (tcp://HOST:PORT). Raises UsageError if Dask is missing,
+    DataError if no scheduler responds.
 
-    The project has to lie in the same place on all workers, as on a shared disk.
+    The project must have the same path on all workers, for example on a shared disk.
     """
     distributed = import_optional("distributed", "a cluster", "'dask[distributed]'")
     try:
@@ -28,13 +28,14 @@ def connect(address: str) -> Any:
 
 def map_on_cluster(address: str, function: str, items: Iterable,
                    *arguments: object) -> Iterator[tuple]:
-    """(item, result, '') as they come, or (item, None, what went wrong); items may be endless.
+    """Yield (item, result, '') or (item, None, error message) in the order in which they finish.
+    The number of items may be unlimited.
 
-    function: 'MODULE.NAME' of this project, called as function(item, *arguments). No more is sent
-    at once than keeps the workers busy. What a dead worker had is done again elsewhere; Dask gives
-    up what took several workers with it.
+    function: 'MODULE.NAME' of this project, called as function(item, *arguments). Only as many
+    items are sent as keep the workers busy. The items of a dead worker are repeated on another one;
+    Dask gives up an item after several workers have died with it.
     """
-    # a function of this function: it travels as it is, and nobody has to find it first
+    # a nested function is pickled by value: the workers need not import this module first
     def far(function, *words):
         import importlib
         import sys
@@ -49,7 +50,7 @@ def map_on_cluster(address: str, function: str, items: Iterable,
         from distributed import as_completed
 
         if not client.nthreads():
-            print(f"{address}: no workers yet; they come by `dask worker {address}`",
+            print(f"{address}: no workers yet; start them: `dask worker {address}`",
                   file=sys.stderr)
 
         def send(room):
@@ -67,9 +68,9 @@ def map_on_cluster(address: str, function: str, items: Iterable,
             try:
                 result, problem = future.result(), ""
             except CancelledError:
-                raise DataError(f"{address}: the Dask scheduler went away; call again, and what is "
-                                "done stays done") from None
-            except Exception as error:  # whatever the work, or Dask, has to say
+                raise DataError(f"{address}: the Dask scheduler is gone; run the command again: "
+                                "finished work is kept") from None
+            except Exception as error:  # any error of the function or of Dask
                 result, problem = None, f"{type(error).__name__}: {error}"
             yield item, result, problem
             for more in send(room()):

@@ -1,11 +1,13 @@
 """Data sets by name, with corrected labels, and their splits into training, validation and test."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from facial_keypoints.errors import DataError, UsageError
+from facial_keypoints.layouts import Layout, convert_points, load_layout
 from research.frames import is_official, load_folder, load_official, Frames
 from research.labels import label_shift
 from research.synthetic_faces import sample_archive
@@ -15,13 +17,18 @@ SPLIT_PARTS = ("training", "validation", "test", "all-training", "all")
 LABELS = ("corrected", "published")
 
 
-def load_frames(data: str = "sample", labels: str = "corrected") -> Frames:
-    """Load a data set: 'sample' (synthetic faces), 'official', or the path of a folder or zip ->
-    Frames.
+def load_frames(data: str = "sample", labels: str = "corrected",
+                layout: str | Layout | None = None) -> Frames:
+    """Load a data set: 'sample' (synthetic faces), 'official', or the path of a folder, zip or file
+    of labels -> Frames.
 
-    `labels='corrected'` takes the known shift out of the official labels; other data sets have none
-    to take out and keep their labels as published. Raises DataError (what is wrong with the files)
-    or UsageError.
+    layout: of the keypoints, by name, .toml file or object. For a path the data's own is the
+    default (`load_folder`); the points of 'sample' and 'official' are converted to another layout,
+    with missing points where that is not possible.
+
+    `labels='corrected'` removes the known shift from the official labels. The labels of other data
+    sets are not changed. Raises DataError if the files are missing or wrong, UsageError for unknown
+    `labels`.
     """
     if labels not in LABELS:
         raise UsageError(f"labels must be one of {', '.join(LABELS)}, not {labels!r}")
@@ -31,7 +38,7 @@ def load_frames(data: str = "sample", labels: str = "corrected") -> Frames:
     elif data == "official":
         frames = load_official()
     elif data and Path(data).exists():
-        frames = load_folder(data)
+        frames = load_folder(data, layout=layout)
         frames.kind = "official" if is_official(frames) else frames.kind
     else:
         raise DataError(f"{data!r}: no such data set; give 'sample', 'official' or the path of a "
@@ -39,11 +46,24 @@ def load_frames(data: str = "sample", labels: str = "corrected") -> Frames:
     if labels == "corrected" and frames.kind == "official":
         frames.points = frames.points - label_shift(frames.points)
         frames.labels = "corrected"
+    if layout and data in ("sample", "official"):
+        frames = convert_frames(frames, layout)
     return frames
 
 
+def convert_frames(frames: Frames, layout: str | Layout) -> Frames:
+    """Frames with their keypoints in another layout; points that cannot be derived are missing.
+    Raises UsageError where fewer than two can."""
+    layout = load_layout(layout)
+    points = convert_points(frames.points, frames.layout, layout)
+    if (~np.isnan(points).any(-1)).sum(1).min() < min(2, len(layout)):
+        raise UsageError(f"layout {layout.name} shares too few keypoints with "
+                         f"{frames.layout.name}: give its parts and keypoints the same names")
+    return replace(frames, points=points, layout=layout)
+
+
 def person_digit(person: str) -> int:
-    """0…9 from the sha256 of a name: which side of the `person` split somebody is on."""
+    """0…9 from the sha256 of a name; it determines the part of the `person` split."""
     return int(hashlib.sha256(person.encode()).hexdigest(), 16) % 10
 
 
@@ -51,11 +71,12 @@ def split_frames(frames: Frames, split: str = "person", part: str = "training") 
     """The frames of one part: training, validation, test, all-training (training and validation),
     or all.
 
-    `person`: no person on two sides; people are dealt out by `person_digit`: 0, 1 test, 2
-    validation, rest training. `official`: as published, the same people on both sides; validation
-    are the training rows of digit 2; training frames that are byte for byte a test frame are left
-    out. A set without published sides (`annotations.csv`, photos with .pts files and no folder
-    train…) is all test in `official`. Raises DataError for a part without frames.
+    `person`: the parts have no person in common. `person_digit` decides: 0 and 1 test, 2
+    validation, the others training. `official`: as published, with the same people
+    in training and test. The training frames of people with digit 2 are the validation part, and
+    training frames that are identical to a test frame are removed. In a data set without published
+    sides (`annotations.csv`, or photos with .pts files and no folder train…), all frames are test
+    frames of `official`. Raises DataError for a part without frames.
     """
     if split not in SPLITS:
         raise UsageError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
@@ -84,7 +105,7 @@ def split_frames(frames: Frames, split: str = "person", part: str = "training") 
 
 
 def _copies_of_test(frames):
-    """(n,) True for training frames whose file is byte for byte that of a test frame."""
+    """Mask (n,) of the training frames whose file is identical to the file of a test frame."""
     is_test = frames.sides == "test"
     digests = frames.digests()
     return ~is_test & np.isin(digests, digests[is_test])

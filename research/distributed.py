@@ -23,24 +23,24 @@ WHY = "training on several processes"  # needs accelerate
 
 
 def process_group(device: str = "auto") -> "SingleProcess":
-    """The processes that train together: `Alone`, or those that `accelerate launch` or a notebook
-    launched."""
+    """The processes that train together: one process, or those that `accelerate launch` or a
+    notebook (`launch`) started."""
     return MultiProcess(device) if int(os.environ.get("WORLD_SIZE",
                                                       1)) > 1 else SingleProcess(device)
 
 
 def print_rank_zero(*words: object) -> None:
-    """Print, in the first process alone."""
+    """Print in the first process only."""
     if int(os.environ.get("RANK", 0)) == 0:
         print(*words)
 
 
 def launch(processes: int, train: Callable, *arguments: object, **named: object) -> Any:
-    """Call `train` from a notebook in several processes, one a GPU; on a machine without GPUs there
-    is one all the same.
+    """Call `train` from a notebook in several processes, one per GPU. Without GPUs, it is called
+    once, in this process.
 
-    There the kernel, whose libraries have threads by now, would have to be forked. `accelerate
-    launch` begins afresh.
+    Several processes on a CPU would be forks of the kernel, whose libraries already have threads.
+    `accelerate launch` starts new processes instead.
     """
     if processes == 1 or not torch.cuda.is_available():
         return train(*arguments, **named)
@@ -60,7 +60,7 @@ class SingleProcess:
     main = property(lambda self: self.rank == 0)
 
     def batches(self, sampler: Sampler, size: int) -> Sampler:
-        """Lists of this process's rows: `size` rows a step, over all processes."""
+        """Batches of row numbers for this process; `size` is the batch size over all processes."""
         return torch.utils.data.BatchSampler(sampler, size, drop_last=False)
 
     def wrap(self, module: Any) -> Any:
@@ -73,12 +73,12 @@ class SingleProcess:
 
 
 class MultiProcess(SingleProcess):
-    """Processes that accelerate launched. Each does its share of every batch; the first alone
-    writes."""
+    """Processes started by accelerate. Each computes its part of every batch; only the first one
+    writes files."""
 
     def __init__(self, device: str):
         cpu = device == "cpu" or not torch.cuda.is_available()
-        # train.py sees to precision and compiling
+        # train.py sets precision and compilation itself
         self.accelerator = import_optional("accelerate", WHY).Accelerator(
             cpu=cpu, mixed_precision="no", dynamo_backend="no")
         self.device = self.accelerator.device
@@ -96,11 +96,11 @@ class MultiProcess(SingleProcess):
 
 
 class DistributedBatchSampler(torch.utils.data.Sampler):
-    """One process's rows of each batch: over all processes every row once, and none has a batch
-    more than another.
+    """The rows of each batch that one process computes.
 
-    A last batch with fewer rows than processes would leave some waiting for ever, so all batches
-    are of even size.
+    Over all processes, every row occurs once. All processes have the same number of batches, and
+    the rows are divided evenly among the batches: with fewer rows than processes in the last batch,
+    some processes would wait forever.
     """
 
     def __init__(self, sampler: Any, size: int, rank: int, world: int):
@@ -118,17 +118,17 @@ class DistributedBatchSampler(torch.utils.data.Sampler):
 
 
 class PeerFailureHandler:
-    """A context in which the end of another process becomes one line that says what to do.
+    """A context that reports the end of another process in one line that says what to do.
 
-    A survivor learns of it by an error from its connection, or by the SIGTERM that the launcher
-    sends to the rest. A thread handles it, since the main one may be waiting in a library
-    for what never comes.
+    The remaining processes notice it by an error of the connection, or by the SIGTERM that the
+    launcher sends them. A thread handles the signal, because the main thread may be blocked in a
+    library call.
     """
 
     def __init__(self, team: "SingleProcess", folder: Path):
         self.team, self.line = (
             team,
-            f"another process of this training ended; go on with --resume --out {folder}",
+            f"another process of this training ended; continue with --resume --out {folder}",
         )
 
     def __enter__(self):
@@ -136,7 +136,7 @@ class PeerFailureHandler:
             reported, tell = os.pipe()
             os.set_blocking(tell, False)
             signal.signal(signal.SIGTERM, lambda *_: None)
-            # written to whatever the main thread is doing
+            # the signal is written to the pipe even while the main thread is blocked
             signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
             threading.Thread(target=self.wait, args=(reported,), daemon=True).start()
         return self
@@ -156,7 +156,7 @@ class PeerFailureHandler:
 
 
 class TimedLoader:
-    """The batches of a loader, and for how many seconds they were waited for."""
+    """The batches of a loader; `seconds` is the total time spent waiting for them."""
 
     def __init__(self, loader: DataLoader):
         self.loader, self.seconds = loader, 0.0
@@ -170,8 +170,8 @@ class TimedLoader:
 
 
 class LossModule(torch.nn.Module):
-    """A network's loss as the output of a module, because that is where gradients of several
-    processes meet."""
+    """A module whose output is the loss of a network: gradients are averaged over the processes
+    only if the loss is computed by the wrapped module."""
 
     def __init__(self, net: torch.nn.Module, loss: Callable):
         super().__init__()

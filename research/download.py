@@ -16,10 +16,10 @@ from facial_keypoints.errors import DataError
 
 def download(addresses: Sequence[str], target: Path, check: Callable[[Path], None], what: str,
              otherwise: str) -> None:
-    """Fetch `target` from the first address that responds; go on where a broken download stopped;
-    check; rename.
+    """Download `target` from the first address whose file passes `check`. An interrupted download
+    is resumed; the file gets its name only after the check.
 
-    Raises DataError that says what could not be had and what to do `otherwise`.
+    Raises DataError with the name of the data, `what`, and the advice `otherwise`.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ def download(addresses: Sequence[str], target: Path, check: Callable[[Path], Non
 
 def fetch_one_of(addresses: Sequence[str], target: Path, check: Callable[[Path], None], what: str,
                  otherwise: str) -> None:
-    """What `download` does once no other process does the same."""
+    """The work of `download`, after the file is locked."""
     problems = []
     for number, address in enumerate(addresses):
         part = target.with_name(
@@ -49,7 +49,7 @@ def fetch_one_of(addresses: Sequence[str], target: Path, check: Callable[[Path],
             try:
                 check(part)
             except DataError:
-                # whole but wrong: going on with it would never mend it
+                # complete but wrong: resuming it would not help
                 part.unlink(missing_ok=True)
                 raise
             os.replace(part, target)
@@ -57,7 +57,7 @@ def fetch_one_of(addresses: Sequence[str], target: Path, check: Callable[[Path],
         except (URLError, OSError, HTTPException, DataError) as error:
             problems.append(f"  {number + 1}. {address}\n     {error}")
     raise DataError(f"{what} could not be downloaded:\n" + "\n".join(problems) + f"\n{otherwise} "
-                    "What was fetched so far is kept and the next try goes on from there.")
+                    "The part downloaded so far is kept, and the next call resumes it.")
 
 
 def _fetch(address, part, timeout=60):
@@ -82,7 +82,7 @@ def _fetch(address, part, timeout=60):
                 file.write(block)
                 bar.update(len(block))
             file.flush()
-            # or the name could outlive a power cut that the content does not
+            # otherwise, after a power failure, the file could exist without its content
             os.fsync(file.fileno())
     if total and part.stat().st_size < total:
-        raise DataError(f"broke off after {part.stat().st_size:,} of {total:,} bytes")
+        raise DataError(f"interrupted after {part.stat().st_size:,} of {total:,} bytes")

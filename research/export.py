@@ -19,7 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from facial_keypoints import __version__
 from facial_keypoints.errors import UsageError, import_optional
 from facial_keypoints.files import atomic_write, refuse_overwriting
-from facial_keypoints.geometry import CROP_SCALE
+from facial_keypoints.geometry import box_fit
 from facial_keypoints.model import Checkpoints, Model, choose_runtime, compile_onnx, Predict
 from facial_keypoints.onnx_file import FORMAT, digest, metadata_entry
 from research.labels import learned_shift
@@ -33,8 +33,8 @@ EXPORTER = threading.Lock()  # PyTorch's exporter keeps its state in globals
 
 
 class Predictor(torch.nn.Module):
-    """`networks.predict` as one graph: crops (n, 1, side, side) -> targets (n, 68, 2), confidence
-    (n, 68)."""
+    """`networks.predict` as one graph: crops (n, 1, side, side) -> targets (n, k, 2), confidence
+    (n, k)."""
 
     def __init__(self, net: torch.nn.Module):
         super().__init__()
@@ -114,15 +114,22 @@ def export_checkpoint(checkpoint: str | Path, path: str | Path) -> None:
     refuse_overwriting([source], [path])
     net, content = load_checkpoint(source)
     data = to_onnx(net, half=True)
+    layout = content["layout"]
     values = {
         "format": FORMAT, "version": __version__, "net": content["net"], "side": input_size(net),
-        "points": 68,
-        "layout": "ibug68", "crop_scale": CROP_SCALE, "shift": learned_shift(content["data"]),
+        "points": len(layout), "layout": layout.to_dict(), "crop_scale": layout.crop_scale,
+        "shift": learned_shift(content["data"]), "fit": learned_fit(content),
         "calibration": {name: getattr(net, name) for name in ("even_odds", "steepness")
                         if hasattr(net, name)},
         "trained_on": {key: content["data"].get(key, "") for key in ("data", "split", "labels")},
         "sha256": digest(data)}
     atomic_write(path, data + metadata_entry(values))
+
+
+def learned_fit(content: dict) -> list[float]:
+    """From the tight box of ibug68's keypoints to that of a checkpoint's layout: as training
+    measured it, else by the mean head."""
+    return list(content["data"].get("fit") or box_fit(content["layout"]))
 
 
 def fused(net: torch.nn.Module) -> torch.nn.Module:
@@ -182,8 +189,8 @@ def run_in_pytorch(net: torch.nn.Module, device: str = "cpu", threads: int = 0,
 
 def compile_net(net: torch.nn.Module, runtime: str = "torch", device: str = "cpu", threads: int = 0,
                 exact: bool = False) -> Predict:
-    """A function of crops (n, 1, side, side), float32 arrays in [0, 1] -> targets (n, 68, 2),
-    confidence (n, 68).
+    """A function of crops (n, 1, side, side), float32 arrays in [0, 1] -> targets (n, k, 2),
+    confidence (n, k).
 
     The function may be called from several threads. threads: for one call, 0 for as many as the
     runtime chooses. exact:
@@ -207,7 +214,8 @@ def load_checkpoint_model(path: str | Path, runtime: str = "auto", device: str =
     net, content = load_checkpoint(path, device)
     predict = compile_net(net, runtime, device, threads)
     pixels, share = learned_shift(content["data"])
-    return Model(Path(path), input_size(net), predict, runtime, (pixels, share))
+    return Model(Path(path), input_size(net), predict, runtime, content["layout"],
+                 (pixels, share), learned_fit(content))
 
 
 def milliseconds_per_face(*nets: torch.nn.Module, runtime: str = "torch", rounds: int = 1,

@@ -1,9 +1,11 @@
-"""Annotated frames: folders, archives, the official set, the synthetic set, and their splits."""
+"""Annotated frames: folders and archives in the official layout or with .pts files, the official
+set; other formats are read by `readers`."""
 
 import hashlib
 import io
 import os
 import re
+import sys
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -17,9 +19,12 @@ from tqdm.auto import tqdm
 
 from facial_keypoints.errors import DataError
 from facial_keypoints.files import MAX_COORDINATE
-from facial_keypoints.formats import read_pts
+from facial_keypoints.formats import MAX_POINTS, read_pts
+from facial_keypoints.geometry import tight_box
 from facial_keypoints.images import IMAGE_ENDINGS, MAX_BYTES, read_bytes, read_image
+from facial_keypoints.layouts import Layout, load_layout, read_layout, unnamed_layout
 from research.download import download
+from research.readers import LABEL_ENDINGS, Annotations, read_annotations
 
 HOME = Path(__file__).resolve().parents[1]
 ADDRESSES = (  # the published archive, and the repository that keeps the same folders
@@ -121,12 +126,15 @@ class Frames:
 
     data: str  # the parameter it was loaded with: sample, official or a path
     names: np.ndarray  # (n,) 'training/NAME' or 'test/NAME'
-    points: np.ndarray  # (n, 68, 2) float32, pixels of the frame
+    points: np.ndarray  # (n, k, 2) float32, pixels of the frame; nan for missing points
     people: np.ndarray  # (n,) names of people
     # 'corrected' where the known shift of the official labels was taken out
     labels: str = "published"
     split: str = ""  # set by split_frames
-    kind: str = "layout"  # 'official', 'sample', 'layout', 'annotations' or 'pts'
+    # 'official', 'sample', 'layout' (as the official set), 'annotations', 'pts', or a format of
+    # `readers`
+    kind: str = "layout"
+    layout: Layout = field(default_factory=load_layout)  # of the k keypoints
     store: Any = None  # a Store or Shards
     paths: Any = field(default=None, repr=False)  # (n,) where each frame lies in the store
 
@@ -152,7 +160,7 @@ class Frames:
     def videos(self) -> np.ndarray:
         """(n,) the clip a frame was taken from: names are Person_<video digit><frame digit>.jpg,
         others stand alone."""
-        if self.kind == "pts":
+        if self.kind not in ("official", "sample", "layout", "annotations"):
             return np.array([name.split("/", 1)[1] for name in self.names])
         return np.array([re.sub(r"(_\d)\d\.\w+$", r"\1", name.split("/", 1)[1])
                          for name in self.names])
@@ -164,6 +172,18 @@ class Frames:
             return np.zeros(len(self), int)
         order = {name: number for number, name in enumerate(self.store.stores)}
         return np.array([order[path.split("/", 1)[0]] for path in self.paths])
+
+    def complete(self) -> np.ndarray:
+        """The points (n, k, 2) with estimates in place of missing ones (`complete_points`)."""
+        return complete_points(self.points, self.layout)
+
+    def boxes(self) -> np.ndarray:
+        """The tight boxes (n, 4) of the keypoints in pixels, missing ones estimated."""
+        return tight_box(self.complete())
+
+    def lengths(self) -> np.ndarray:
+        """(n,) the distance that errors are divided by, in pixels."""
+        return self.layout.normalizer(self.complete())
 
     def digests(self) -> np.ndarray:
         """(n,) sha256 of each frame's file: equal for frames that are byte for byte the same."""
@@ -177,9 +197,68 @@ class Frames:
             raise DataError(f"{self.store.path}: {self.paths[row]}: {error}") from None
 
 
+def complete_points(points: np.ndarray, layout: Layout) -> np.ndarray:
+    """Keypoints (n, k, 2) with missing points (nan) put where they lie on the typical shape of
+    `mean_of_shapes`, moved, scaled and rotated onto the other points of the face."""
+    missing = np.isnan(points).any(-1)
+    if not missing.any():
+        return points
+    shape = (np.array(layout.shape) if layout.shape else mean_of_shapes(points)) @ [1, 1j]
+    result, known = points.astype(np.float64) @ [1, 1j], ~missing & ~np.isnan(shape)
+    for face, rows in zip(result, known, strict=True):
+        if rows.sum() < 2:
+            continue
+        model, center = shape - shape[rows].mean(), face[rows].mean()
+        turn = (model[rows].conj() @ (face[rows] - center)) / np.square(np.abs(model[rows])).sum()
+        rest = np.isnan(face)
+        face[rest] = model[rest] * turn + center
+    return np.stack([result.real, result.imag], -1).astype(np.float32)
+
+
+def mean_of_shapes(points: np.ndarray) -> np.ndarray:
+    """Keypoints (n, k, 2), nan where missing -> a typical face (k, 2): the mean of all faces, each
+    moved and scaled so that the tight boxes of the most complete ones agree; nan for points that
+    nobody has."""
+    labeled = ~np.isnan(points).any(-1)
+    shape = np.full(points.shape[1:], np.nan)
+    best = points[labeled.sum(1) == labeled.sum(1).max()].astype(np.float64)
+    box = tight_box(best).astype(np.float64)
+    known = ~np.isnan(best).any((0, 2))
+    scaled = (best - (box[:, None, :2] + box[:, None, 2:] / 2)) / box[:, 2:].max(1)[:, None, None]
+    shape[known] = scaled[:, known].mean(0)
+    if known.all() or known.sum() < 2:
+        return shape
+    # points that the most complete faces lack: from all faces that have them
+    flat, sums, counts = shape @ [1, 1j], np.zeros(len(shape), complex), np.zeros(len(shape))
+    for face, rows in zip(points.astype(np.float64) @ [1, 1j], labeled, strict=True):
+        both = rows & known
+        if both.sum() >= 2:
+            model, other = flat[both] - flat[both].mean(), face - face[both].mean()
+            turn = (other[both].conj() @ model) / np.square(np.abs(other[both])).sum().clip(1e-12)
+            sums[rows] += other[rows] * turn + flat[both].mean()
+            counts += rows
+    more = ~known & (counts > 0)
+    shape[more] = np.stack([sums.real, sums.imag], -1)[more] / counts[more, None]
+    return shape
+
+
+def numbered_columns(columns: Sequence[str], where: str) -> list[str]:
+    """The columns 0, 1, … of a table. Raises DataError where one is missing."""
+    numbers = {name for name in columns if name.isdecimal() and len(name) < 6}
+    wanted = [str(i) for i in range(max(map(int, numbers), default=0) + 1)]
+    missing = [name for name in wanted if name not in numbers]
+    missing += [str(len(wanted))] if len(wanted) % 2 and not missing else []
+    if missing or len(wanted) > 2 * MAX_POINTS:
+        shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
+        raise DataError(f"{where}: column {shown} missing; expected a file name, then columns 0, "
+                        "1, 2, … (x0, y0, x1, …), two for each point, of at most "
+                        f"{MAX_POINTS} points")
+    return wanted
+
+
 def read_table(text: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """A CSV of the official layout -> names (n,), points (n, 68, 2) float32. Raises DataError
-    naming row and cure."""
+    """A CSV of the official layout -> names (n,), points (n, k, 2) float32; empty cells are missing
+    points (nan). Raises DataError that names the row and says what to do."""
     if len(text) > MAX_TABLE:
         raise DataError(f"{where}: {len(text):,} bytes, at most {MAX_TABLE:,} are read; make "
                         "several archives of the set")
@@ -188,25 +267,16 @@ def read_table(text: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
     except (ValueError, UnicodeDecodeError) as error:
         raise DataError(f"{where}: not a table of comma-separated values "
                         f"({' '.join(str(error).split())[:200]})") from None
-    wanted = [str(i) for i in range(136)]
-    missing = [name for name in wanted if name not in table.columns[1:]]
-    more = [name for name in table.columns[1:] if name.isdecimal() and name not in wanted]
-    if more and not missing:
-        raise DataError(f"{where}: {(len(wanted) + len(more)) / 2:g} points a row (columns 0 to "
-                        f"{more[-1]}), expected 68 "
-                        "(columns 0 to 135); select or convert them first: the order of the points "
-                        "has a meaning")
-    if missing:
-        shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
-        raise DataError(f"{where}: column {shown} missing; expected a file name, then columns 0 to "
-                        "135 (x0, y0, … y67)")
+    wanted = numbered_columns(table.columns[1:], where)
     if table.iloc[:, 0].str.len().max() > MAX_NAME:
         raise DataError(f"{where}: a name of more than {MAX_NAME} characters")
     names = table.iloc[:, 0].to_numpy(dtype=str)
     with np.errstate(over="ignore"):
         numbers = table[wanted].apply(pd.to_numeric,
                                       errors="coerce").to_numpy(np.float64).astype(np.float32)
-    bad = np.argwhere(~(np.abs(numbers) <= MAX_COORDINATE))
+    empty = (table[wanted] == "").to_numpy().reshape(len(table), -1, 2)
+    empty = np.repeat(empty.all(-1), 2, axis=1)  # both coordinates of a point, or neither
+    bad = np.argwhere(~(np.abs(numbers) <= MAX_COORDINATE) & ~empty)
     if len(bad):
         row, column = bad[0]
         value, far = table[wanted].iloc[row, column], np.isfinite(numbers[row, column])
@@ -215,14 +285,42 @@ def read_table(text: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
                         + ("a million pixels away" if far else "not a number"))
     if len(twice := doubled(names)):
         raise DataError(f"{where}: {twice[0]} occurs twice")
-    points = numbers.reshape(-1, 68, 2)
+    points = numbers.reshape(len(names), -1, 2)
     if not len(points):
         raise DataError(f"{where}: no rows")
-    flat = np.linalg.norm(points[:, 36] - points[:, 45], axis=1) < 1e-3
-    if flat.any():
-        raise DataError(f"{where}: line {np.argmax(flat) + 2} ({names[np.argmax(flat)]}): outer "
-                        "eye corners coincide")
     return names, points
+
+
+def choose_layout(given: Layout | None, points: int, where: str | Path) -> Layout:
+    """The layout of a data set with so many points per face: the one that is given, else ibug68 for
+    68 points, else one without names, which is said on standard error. Raises DataError for
+    another number of points."""
+    if given is not None:
+        if len(given) != points:
+            raise DataError(f"{where}: {points} points per face, but layout {given.name} has "
+                            f"{len(given)}; give the layout of this data set")
+        return given
+    if points == len(load_layout()):
+        return load_layout()
+    print(f"{where}: {points} points per face and no layout: they are numbered, nothing is "
+          "mirrored, and errors are in % of the diagonal of the tight box. A file layout.toml in "
+          "the data folder, or --layout, changes that: docs/keypoints.md", file=sys.stderr)
+    return unnamed_layout(points)
+
+
+def refuse_bad_faces(names: np.ndarray, points: np.ndarray, layout: Layout,
+                     where: str | Path) -> None:
+    """Raise DataError, with the name of the frame, for a face with fewer than two points, or whose
+    errors would be divided by 0."""
+    few = (~np.isnan(points).any(-1)).sum(1) < min(2, points.shape[1])
+    if few.any():
+        raise DataError(f"{where}: {names[np.argmax(few)]}: fewer than two labeled points; leave "
+                        "the face out")
+    flat = layout.normalizer(complete_points(points, layout)) < 1e-3
+    if flat.any():
+        name = layout.normalization.name if layout.normalization else "box diagonal"
+        raise DataError(f"{where}: {names[np.argmax(flat)]}: the points whose distance errors are "
+                        f"divided by ({name}) coincide")
 
 
 def doubled(names: np.ndarray) -> np.ndarray:
@@ -235,16 +333,26 @@ def person_of(name: str) -> str:
     return name.rsplit("/", 1)[-1].rsplit("_", 1)[0]
 
 
-def load_folder(path: str | Path, data: str | None = None) -> "Frames":
-    """Frames of a folder or zip: official layout, annotations.csv next to images/, or images with
-    .pts files."""
-    store = Store(path)
+def load_folder(path: str | Path, data: str | None = None,
+                layout: str | Layout | None = None) -> "Frames":
+    """Frames of a folder, zip or file: the official layout, annotations.csv next to images/, images
+    with .pts files, or a format of `readers`.
+
+    layout: of the keypoints, by name, file or object; else a file layout.toml of the data, the one
+    that belongs to the format, or one by the number of points (`choose_layout`).
+    """
+    alone = Path(path).suffix.lower() in LABEL_ENDINGS and Path(path).is_file()
+    store = Store(Path(path).parent if alone else path)
+    given = load_layout(layout) if layout else layout_of_data(store)
     inside = store.names()
+    if alone:  # one file of labels among others in its folder
+        inside = [name for name in inside
+                  if name == Path(path).name or name.lower().endswith(IMAGE_ENDINGS)]
     # what a killed call left, and what systems add
     seen = [name for name in inside if not name.startswith(".")]
     if not store.is_zip and seen and all(name.endswith(".zip") and "/" not in name
                                          for name in seen):
-        return _load_shards(store.path, seen, data or str(path))
+        return _load_shards(store.path, seen, data or str(path), given)
     tables = [(side, _shortest(inside, table)) for side, table in TABLES.items()]
     tables = [(side, table, table.replace(TABLES[side], f"{side}/")) for side,
               table in tables if table]
@@ -252,13 +360,15 @@ def load_folder(path: str | Path, data: str | None = None) -> "Frames":
     if not tables and (table := _shortest(inside, "annotations.csv")):
         tables, kind = [("test", table, table.replace("annotations.csv", "images/"))], "annotations"
     if not tables:
-        return _load_pts(store, inside, data or str(path))
+        return _load_others(store, inside, data or str(path), given)
     names, points, paths = [], [], []
     for side, table, folder in tables:
         rows, xy = read_table(store.read(table), f"{store.path}: {table}")
         names += [f"{side}/{row}" for row in rows]
         paths += [folder + row for row in rows]
         points.append(xy)
+    if len({xy.shape[1] for xy in points}) > 1:
+        raise DataError(f"{path}: its tables have different numbers of points")
     absent = set(paths) - set(inside)
     if absent:
         raise DataError(f"{path}: {len(absent)} annotated images are missing, {sorted(absent)[0]} "
@@ -267,14 +377,28 @@ def load_folder(path: str | Path, data: str | None = None) -> "Frames":
     if kind == "annotations" and (len(set(people)) == 1
                                   or not all(re.search(r"_\d\d\.\w+$", name) for name in names)):
         people = np.array(names)  # not named after people: each photo a person of its own
-    return Frames(data or str(path), np.array(names), np.concatenate(points), people, kind=kind,
-                  store=store,
-                  paths=np.array(paths))
+    return _frames(store, data or str(path), kind, np.array(names), np.concatenate(points), people,
+                   np.array(paths), given)
 
 
-def _load_shards(path, archives, data):
+def _frames(store, data, kind, names, points, people, paths, layout):
+    """A checked table of frames."""
+    layout = choose_layout(layout, points.shape[1], store.path)
+    refuse_bad_faces(names, points, layout, store.path)
+    return Frames(data, names, points, people, kind=kind, store=store, paths=paths, layout=layout)
+
+
+def layout_of_data(store: Store) -> Layout | None:
+    """The layout that a data set carries in a file layout.toml, or None."""
+    place = _shortest(store.names(), "layout.toml")
+    return read_layout(f"{store.path}: {place}", store.read(place)) if place else None
+
+
+def _load_shards(path, archives, data, layout):
     """Frames of all archives in a folder, one after another."""
-    parts = [load_folder(path / archive) for archive in archives]
+    parts = [load_folder(path / archive, layout=layout) for archive in archives]
+    if len({part.layout for part in parts}) > 1:
+        raise DataError(f"{path}: archives with different layouts of keypoints")
     names = np.concatenate([part.names for part in parts])
     kinds = {part.kind for part in parts}
     if len(kinds) > 1:
@@ -286,7 +410,8 @@ def _load_shards(path, archives, data):
                             part in zip(archives, parts, strict=True)])
     return Frames(data, names, np.concatenate([part.points for part in parts]),
                   np.concatenate([part.people for part in parts]), kind=kinds.pop(), paths=paths,
-                  store=Shards(path, [path / archive for archive in archives]))
+                  store=Shards(path, [path / archive for archive in archives]),
+                  layout=parts[0].layout)
 
 
 def _shortest(inside, table):
@@ -296,14 +421,32 @@ def _shortest(inside, table):
                key=len, default=None)
 
 
-def _load_pts(store, inside, data):
+def _load_others(store, inside, data, given):
+    """Frames of a set in one of the other formats."""
     images = {n.rsplit(".", 1)[0]: n for n in inside if n.lower().endswith(IMAGE_ENDINGS)}
     files = [n for n in inside if n.lower().endswith(".pts")]
-    if not files:
-        raise DataError(f"{store.path}: no {TABLES['training']}, annotations.csv or .pts files in "
-                        "it; "
-                        "see docs/data.md for the layouts that are read")
-    names, points, paths = [], [], []
+    if files:
+        found = _read_pts_files(store, images, files)
+    elif (others := read_annotations(store, inside)) is not None:
+        found = others
+    else:
+        raise DataError(f"{store.path}: no {TABLES['training']}, annotations.csv, .pts files or "
+                        "other labels that are known; docs/data.md lists the formats")
+    if len(twice := doubled(np.array(found.names))):
+        raise DataError(f"{store.path}: {twice[0]} occurs twice")
+    sizes = {len(points) for points in found.points}
+    if len(sizes) > 1:
+        odd = next(name for name, points in zip(found.names, found.points, strict=True)
+                   if len(points) != len(found.points[0]))
+        raise DataError(f"{store.path}: {odd} has another number of points than the first face; "
+                        "keep sets of different layouts in folders of their own")
+    return _frames(found.store or store, data, found.kind, np.array(found.names),
+                   np.array(found.points, np.float32), np.array(found.people),
+                   np.array(found.paths), given or found.layout)
+
+
+def _read_pts_files(store, images, files):
+    found = Annotations("pts")
     for file in files:
         stem = file[: -len(".pts")]
         if stem not in images:
@@ -311,13 +454,10 @@ def _load_pts(store, inside, data):
         # A folder named train… is the training side; with no such folder the whole set is for
         # testing.
         side = "training" if re.match(r"train", file, re.I) else "test"
-        names.append(f"{side}/{images[stem]}")
-        points.append(read_pts(store.read(file), f"{store.path}: {file}"))
-        paths.append(images[stem])
-    # who is who is not known: each photo its own person
-    people = np.array([name.rsplit(".", 1)[0] for name in names])
-    return Frames(data, np.array(names), np.array(points), people, kind="pts", store=store,
-                  paths=np.array(paths))
+        # who is who is not known: each photo its own person
+        found.add(f"{side}/{images[stem]}", images[stem],
+                  read_pts(store.read(file), f"{store.path}: {file}"), f"{side}/{stem}")
+    return found
 
 
 def load_official(folder: str | Path | None = None,

@@ -6,17 +6,19 @@ import numpy as np
 
 from facial_keypoints.errors import run_command
 from facial_keypoints.files import atomic_write
-from facial_keypoints.geometry import FLIP_INDICES, HEAD_FILE
+from facial_keypoints.geometry import HEAD_FILE
+from facial_keypoints.layouts import load_layout
 from facial_keypoints.pose import head_pose, rotation_of
 from research.datasets import load_frames, split_frames
 
 
 def factorize(points: np.ndarray, swap: np.ndarray) -> np.ndarray:
-    """Keypoints (n, 68, 2) of many heads in many poses -> one mean head (68, 3), as `head`.
+    """Keypoints (n, 68, 2) of many heads in many poses -> one mean head (68, 3), in the coordinates
+    of `geometry.mean_head`.
 
-    Points of a rigid body under weak perspective have rank 3 (Tomasi and Kanade, IJCV 1992); that
-    the rows of each rotation are as long as and square to one another fixes the scales. `swap`
-    renames mirrored points: heads are symmetric.
+    Points of a rigid body under weak perspective have rank 3 (Tomasi and Kanade, IJCV 1992). The
+    two rows of each camera have equal length and are orthogonal, which determines the shape up to a
+    rotation. swap (68,): indices of the mirrored points, because a head is taken as symmetric.
     """
     points = np.concatenate([points, points[:, swap] * [-1, 1]]).astype(np.float64)
     centered = points - points.mean(1, keepdims=True)
@@ -45,8 +47,8 @@ def factorize(points: np.ndarray, swap: np.ndarray) -> np.ndarray:
 
 
 def upright(shape: np.ndarray) -> np.ndarray:
-    """A head (68, 3) with its eyes at the origin, x along eyes, jaw and mouth, and the chin
-    straight below the nose."""
+    """Rotate and move a head (68, 3): eyes at the origin, x along eyes, jaw and mouth, nose bridge
+    (27) and chin (8) at the same depth z."""
     x = shape[45] - shape[36] + shape[16] - shape[0] + shape[54] - shape[48]
     x /= np.linalg.norm(x)
     y = shape[8] - shape[27]
@@ -57,10 +59,9 @@ def upright(shape: np.ndarray) -> np.ndarray:
 
 
 def leveled(shape: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """A head (68, 3) turned in pitch so that of the heads of keypoints (n, 68, 2) those that look
-    ahead are level.
+    """Rotate a head (68, 3) in pitch, so that the median pitch of frontal faces is 0.
 
-    Ahead: a yaw within 15 degrees. Level: their median pitch is 0.
+    points (n, 68, 2): keypoints of the faces; a face with a yaw within 15 degrees is frontal.
     """
     poses = [head_pose(face, model=shape) for face in points]
     pitch = np.median([pose.pitch for pose in poses if abs(pose.yaw) < 15])
@@ -72,7 +73,7 @@ def main() -> None:
                                                  "frames, by factorization.")
     parser.add_argument("--data", default="official", help="(default: %(default)s)")
     frames = split_frames(load_frames(parser.parse_args().data), "official", "all-training")
-    shape = leveled(factorize(frames.points, FLIP_INDICES), frames.points)
+    shape = leveled(factorize(frames.points, load_layout().flip_indices), frames.points)
     rows = [",".join(f"{value:.4f}" for value in row) for row in shape]
     atomic_write(HEAD_FILE, "\n".join(["x,y,z", *rows, ""]))
     print(f"written: {HEAD_FILE.name}, a head measured from {len(frames)} frames")

@@ -35,8 +35,8 @@ def describe(net: torch.nn.Module) -> list[tuple]:
 
 
 def feature_maps(net: torch.nn.Module, image: torch.Tensor) -> dict[str, torch.Tensor]:
-    """What a network sees at each stage of one crop (1, side, side): {layer: (c, h, w)}, the last
-    layer of each size."""
+    """Feature maps of one crop (1, side, side): {layer: (c, h, w)}, from the last layer of each map
+    size."""
     found, handles = {}, []
 
     def note(name):
@@ -63,13 +63,14 @@ def first_kernels(net: torch.nn.Module) -> torch.Tensor:
 
 
 def saliency(net: torch.nn.Module, image: torch.Tensor, point: int) -> torch.Tensor:
-    """How much each pixel of a crop (1, side, side) moves one point: (side, side), the length of
-    the gradient of x and y.
+    """How much each pixel of a crop (1, side, side) moves one point: (side, side), the norm of the
+    gradients of its x and y.
 
     Simonyan, Vedaldi, Zisserman, ICLR workshop 2014.
     """
     pixels = image[None].detach().clone().requires_grad_()
     with torch.enable_grad():
-        place = net.eval()(pixels).view(68, 2)[point]
-        slopes = [torch.autograd.grad(value, pixels, retain_graph=True)[0][0, 0] for value in place]
+        position = net.eval()(pixels).view(-1, 2)[point]
+        slopes = [torch.autograd.grad(value, pixels, retain_graph=True)[0][0, 0]
+                  for value in position]
     return torch.stack(slopes).norm(dim=0)

@@ -3,8 +3,9 @@
 import numpy as np
 
 from facial_keypoints.errors import DataError, UsageError
-from facial_keypoints.geometry import crop_matrix, inter_ocular, tight_box, to_targets
-from research.frames import Frames
+from facial_keypoints.geometry import as_ibug68, crop_matrix, tight_box, to_targets
+from facial_keypoints.layouts import Layout, convert_points, load_layout
+from research.frames import Frames, complete_points
 
 
 def jitter(points: np.ndarray) -> float:
@@ -30,30 +31,47 @@ def lag(points: np.ndarray, truth: np.ndarray, most: int = 6) -> float:
     return float(delays[int(np.argmin(errors))])
 
 
-REGIONS = {"jaw": range(17), "brows": range(17, 27), "nose": range(27, 36), "eyes": range(36, 48),
-           "mouth": range(48, 68)}
-NORMALIZERS = ("outer-eyes", "inter-pupil", "box-diagonal")
+REGIONS = tuple(load_layout().regions)  # of ibug68; other layouts may have others
+NORMALIZERS = ("layout", "outer-eyes", "inter-pupil", "box-diagonal")
 
 
+def normalizer_name(normalizer: str, layout: Layout) -> str:
+    """The normalizer that 'layout' stands for: the one that the layout names, else the diagonal of
+    the tight box; others as they are."""
+    if normalizer != "layout":
+        return normalizer
+    return layout.normalization.name if layout.normalization else "box-diagonal"
 
-def normalizer_length(truth: np.ndarray, normalizer: str = "outer-eyes") -> np.ndarray:
-    """Length (n,) that errors on keypoints (n, 68, 2) are divided by.
 
-    outer-eyes: points 36 to 45, the inter-ocular distance of 300-W (Sagonas et al., ICCV-W 2013);
-    inter-pupil: centers of the two eyes' six points; box-diagonal: of the tight box.
+def normalizer_length(truth: np.ndarray, normalizer: str = "layout",
+                      layout: str | Layout = "ibug68") -> np.ndarray:
+    """Length (n,) that errors on keypoints (n, k, 2) are divided by; missing points are estimated.
+
+    layout: as the layout says, outer-eyes for ibug68; outer-eyes: between the outer eye corners,
+    the inter-ocular distance of 300-W (Sagonas et al., ICCV-W 2013); inter-pupil: between the
+    centers of the eyes; box-diagonal: of the tight box. Raises UsageError for another name, and for
+    a layout without these points.
     """
     if normalizer not in NORMALIZERS:
         raise UsageError(f"normalizer must be one of {', '.join(NORMALIZERS)}, not {normalizer!r}")
-    if normalizer == "outer-eyes":
-        return inter_ocular(truth)
-    if normalizer == "inter-pupil":
-        return np.linalg.norm(truth[:, 36:42].mean(1) - truth[:, 42:48].mean(1), axis=-1)
-    return np.linalg.norm(tight_box(truth)[:, 2:], axis=-1)
+    layout = load_layout(layout)
+    truth = complete_points(np.asarray(truth), layout)
+    if normalizer == "layout":
+        return layout.normalizer(truth)
+    if normalizer == "box-diagonal":
+        return np.linalg.norm(tight_box(truth)[:, 2:], axis=-1)
+    ends = (as_ibug68(truth, layout)[:, [36, 45]] if normalizer == "outer-eyes"
+            else convert_points(truth, layout, "five")[:, :2].astype(np.float64))
+    if np.isnan(ends).any():
+        raise UsageError(f"layout {layout.name} has no points for the normalizer {normalizer}; "
+                         "give layout or box-diagonal")
+    return np.linalg.norm(ends[:, 0] - ends[:, 1], axis=-1)
 
 
-def point_errors(points: np.ndarray, truth: np.ndarray,
-                 normalizer: str = "outer-eyes") -> np.ndarray:
-    """Keypoints (n, 68, 2), any one unit -> error of each point (n, 68) in % of the normalizer."""
+def point_errors(points: np.ndarray, truth: np.ndarray, normalizer: str = "layout",
+                 layout: str | Layout = "ibug68") -> np.ndarray:
+    """Keypoints (n, k, 2), any one unit -> error of each point (n, k) in % of the normalizer; nan
+    where the truth is missing."""
     points, truth = np.asarray(points, np.float64), np.asarray(truth, np.float64)
     if points.shape != truth.shape:
         raise ValueError(f"predictions {points.shape} and truth {truth.shape} differ in shape")
@@ -61,22 +79,35 @@ def point_errors(points: np.ndarray, truth: np.ndarray,
         raise DataError(f"face {int(np.argmin(np.isfinite(points).all((1, 2))))} has predictions "
                         "that "
                         "are no numbers")
-    length = normalizer_length(truth, normalizer)
+    length = normalizer_length(truth, normalizer, layout)
     if not (length > 0).all():
-        raise DataError(f"face {int(np.argmin(length))} has a {normalizer} distance of 0; its "
+        raise DataError(f"face {int(np.argmin(length > 0))} has a {normalizer} distance of 0; its "
                         "error is undefined")
     return 100 * np.linalg.norm(points - truth, axis=-1) / length[:, None]
 
 
-def debias(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Take the mean offset of each point over these faces, in units of the inter-ocular distance,
+def face_errors(errors: np.ndarray) -> np.ndarray:
+    """Errors of points (n, k), nan where missing -> the NME of each face (n,), over its labeled
+    points."""
+    return np.nanmean(errors, axis=1)
+
+
+def mean_of_labeled(values: np.ndarray) -> np.ndarray:
+    """The mean over faces (n, …) -> (…), over those where it is labeled; nan where none is."""
+    counts = (~np.isnan(values)).sum(0)
+    return np.where(counts > 0, np.nansum(values, 0) / np.maximum(counts, 1), np.nan)
+
+
+def debias(points: np.ndarray, truth: np.ndarray,
+           layout: str | Layout = "ibug68") -> np.ndarray:
+    """Take the mean offset of each point over these faces, in units of the normalization distance,
     out of `points`.
 
-    points, truth: (n, 68, 2) in any one unit -> (n, 68, 2) in that unit.
+    points, truth: (n, k, 2) in any one unit -> (n, k, 2) in that unit.
     """
     points, truth = np.asarray(points, np.float64), np.asarray(truth, np.float64)
-    length = normalizer_length(truth)[:, None, None]
-    return points - length * ((points - truth) / length).mean(0)
+    length = normalizer_length(truth, "layout", layout)[:, None, None]
+    return points - length * np.nan_to_num(mean_of_labeled((points - truth) / length))
 
 
 def failure_rate(nme: np.ndarray, limit: float) -> float:
@@ -108,33 +139,39 @@ def bootstrap(values: np.ndarray, groups: np.ndarray | None = None, draws: int =
 
 
 def summarize(points: np.ndarray, truth: np.ndarray, people: np.ndarray | None = None,
-              normalizer: str = "outer-eyes") -> dict:
-    """All metrics of predictions (n, 68, 2) against the truth as a dictionary; percentages as
-    numbers."""
-    errors = point_errors(points, truth, normalizer)
-    nme = errors.mean(1)
+              normalizer: str = "layout", layout: str | Layout = "ibug68") -> dict:
+    """All metrics of predictions (n, k, 2) against the truth as a dictionary; percentages as
+    numbers. Missing points of the truth (nan) take no part."""
+    layout = load_layout(layout)
+    errors = point_errors(points, truth, normalizer, layout)
+    nme = face_errors(errors)
     low, high = bootstrap(nme, people)
-    offset = ((points - truth) / normalizer_length(truth, normalizer)[:, None, None]).mean((0, 1))
+    length = normalizer_length(truth, normalizer, layout)[:, None, None]
+    offset = np.nanmean((points - truth) / length, axis=(0, 1))
+    without_offset = point_errors(debias(points, truth, layout), truth, normalizer, layout)
     return {
         "n": len(nme), "nme": float(nme.mean()), "nme_low": low, "nme_high": high,
-        "nme_debiased": float(point_errors(debias(points, truth), truth, normalizer).mean()),
+        "nme_debiased": float(face_errors(without_offset).mean()),
         "fr8": failure_rate(nme, 8), "fr10": failure_rate(nme, 10), "auc8": area_under_curve(nme),
-        "regions": {name: float(errors[:, list(rows)].mean()) for name, rows in REGIONS.items()},
-        "offset": (100 * offset).tolist(), "points": errors.mean(0).tolist(),
-        "normalizer": normalizer,
+        "regions": {name: float(np.nanmean(errors[:, rows])) if np.isfinite(errors[:, rows]).any()
+                    else float("nan") for name, rows in layout.regions.items()},
+        "offset": (100 * offset).tolist(), "points": mean_of_labeled(errors).tolist(),
+        "normalizer": normalizer_name(normalizer, layout), "layout": layout.name,
     }
 
 
 def mean_shape(training: Frames) -> np.ndarray:
-    """Mean targets (68, 2) of training frames in their crops: what a network that ignores its input
-    would predict."""
-    return to_targets(training.points, crop_matrices(training.points), 1).mean(0)
+    """Mean targets (k, 2) of training frames in their crops: what a network that ignores its input
+    would predict; 0, the center, for points that no frame has."""
+    targets = to_targets(training.points, crop_matrices(training), 1)
+    return np.nan_to_num(mean_of_labeled(targets)).astype(np.float32)
 
 
-def crop_matrices(points: np.ndarray, side: int = 1) -> np.ndarray:
-    """Matrices (n, 2, 3) of the crops around keypoints (n, 68, 2); to targets and back, any side
+def crop_matrices(frames: Frames, side: int = 1) -> np.ndarray:
+    """Matrices (n, 2, 3) of the crops around the keypoints of frames; to targets and back, any side
     gives the same."""
-    return np.stack([crop_matrix(box, side) for box in tight_box(points)])
+    return np.stack([crop_matrix(box, side, scale=frames.layout.crop_scale)
+                     for box in frames.boxes()])
 
 
 def rounding_bound(truth: np.ndarray, seed: int = 0) -> np.ndarray:

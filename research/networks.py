@@ -17,7 +17,7 @@ import numpy as np
 from facial_keypoints.assets import SAVED_MODELS
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.files import short_message
-from facial_keypoints.geometry import FLIP_INDICES
+from facial_keypoints.layouts import Layout, load_layout
 from facial_keypoints.plugins import plugin_class
 from research.checkpoints import load_weights, read_checkpoint
 
@@ -37,21 +37,34 @@ def net_class(name: str) -> type:
     return plugin_class("network", name, net_names(), "models", "models", "Net")
 
 
-def load_net(name: str) -> torch.nn.Module:
-    """An untrained network by name, e.g. 'models4'. Raises UsageError if the class does not follow
-    the contract."""
+def load_net(name: str, layout: str | Layout = "ibug68") -> torch.nn.Module:
+    """An untrained network by name, e.g. 'models4', for the keypoints of a layout. Raises
+    UsageError if the class does not follow the contract."""
+    kind, layout = net_class(name), load_layout(layout)
+    takes_points = "points" in inspect.signature(kind).parameters
+    if not takes_points and len(layout) != len(load_layout()):
+        raise UsageError(f"models/{name}.py: its number of points cannot be set; for the "
+                         f"{len(layout)} keypoints of layout {layout.name} write "
+                         "`def __init__(self, points=68)` and use `points`")
     try:
-        net = net_class(name)()
+        net = kind(points=len(layout)) if takes_points else kind()
     except TypeError as error:
         raise UsageError(f"models/{name}.py: Net() cannot be made: {error}") from None
-    return checked_net(net, name)
+    return checked_net(net, name, layout)
 
 
-def checked_net(net: torch.nn.Module, name: str) -> torch.nn.Module:
-    """A network, after a forward pass on two black crops. Raises UsageError that says how it breaks
-    the contract."""
+def layout_of(net: torch.nn.Module) -> Layout:
+    """The layout of the keypoints that a network predicts; ibug68 where nobody has set another."""
+    return getattr(net, "layout", None) or load_layout()
+
+
+def checked_net(net: torch.nn.Module, name: str,
+                layout: str | Layout = "ibug68") -> torch.nn.Module:
+    """A network for a layout, after a forward pass on two black crops. Raises UsageError that says
+    how it breaks the contract."""
     if not isinstance(net, torch.nn.Module):
         raise UsageError(f"models/{name}.py: class Net must inherit from torch.nn.Module")
+    net.layout = load_layout(layout)  # type: ignore[assignment]
     side, was = input_size(net), net.training
     try:
         with torch.inference_mode():
@@ -69,14 +82,16 @@ def checked_net(net: torch.nn.Module, name: str) -> torch.nn.Module:
 
 
 def as_points(output: Any, net: torch.nn.Module) -> torch.Tensor:
-    """The output of a network's forward, (n, 136) -> targets (n, 68, 2). Raises UsageError for
+    """The output of a network's forward, (n, 2 k) -> targets (n, k, 2). Raises UsageError for
     another shape."""
-    if not isinstance(output, torch.Tensor) or output.ndim < 2 or output[0].numel() != 136:
+    points = len(layout_of(net))
+    if not isinstance(output, torch.Tensor) or output.ndim < 2 or output[0].numel() != 2 * points:
         found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         raise UsageError(f"{type(net).__module__.replace('.', '/')}.py: forward returns {found} "
                          "for "
-                         "images (n, 1, side, side); (n, 136) is needed, x and y of 68 points")
-    return output.reshape(-1, 68, 2)
+                         f"images (n, 1, side, side); (n, {2 * points}) is needed, x and y of "
+                         f"{points} points")
+    return output.reshape(-1, points, 2)
 
 
 def input_size(net: torch.nn.Module) -> int:
@@ -121,7 +136,7 @@ def channels_last(net: torch.nn.Module, device: str | torch.device) -> torch.nn.
 
 
 def predict_targets(net: torch.nn.Module, images: torch.Tensor | np.ndarray) -> torch.Tensor:
-    """Crops (n, 1, side, side) float32 in [0, 1] -> targets (n, 68, 2) float32 on the CPU: the
+    """Crops (n, 1, side, side) float32 in [0, 1] -> targets (n, k, 2) float32 on the CPU: the
     plain prediction."""
     with torch.inference_mode():
         net.eval()
@@ -133,7 +148,7 @@ def predict_targets(net: torch.nn.Module, images: torch.Tensor | np.ndarray) -> 
 
 def predict(net: torch.nn.Module,
             images: torch.Tensor | np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Crops (n, 1, side, side) float32 in [0, 1] -> targets (n, 68, 2) and confidence (n, 68) in
+    """Crops (n, 1, side, side) float32 in [0, 1] -> targets (n, k, 2) and confidence (n, k) in
     0…1, on the CPU."""
     with torch.inference_mode():
         net.eval()
@@ -147,20 +162,31 @@ def forward_with_confidence(net: torch.nn.Module,
                             images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The result of `predict`, as a graph that can be traced and exported.
 
-    A network without `predict` of its own is asked twice, the second time about the mirrored crop:
-    where the two predictions differ it does not know. Confidence falls to 1/e at a difference of 10
-    % of the inter-ocular distance.
+    A network without a `predict` method predicts the crop and its mirror image: the more the two
+    predictions differ, the lower the confidence. It falls to 1/e at a difference of 10 % of the
+    normalization distance of the layout. Without mirror pairs it is 1.
     """
     own: Any = getattr(net, "predict", None)
     if own:
         targets, confidence = own(images)
         return as_points(targets, net).float(), confidence.float()
-    targets = as_points(net(images), net).float()
+    targets, layout = as_points(net(images), net).float(), layout_of(net)
+    if not layout.mirror:
+        return targets, torch.ones_like(targets[..., 0])
     mirrored = as_points(net(images.flip(-1)),
-                         net).float()[:, torch.from_numpy(FLIP_INDICES).to(images.device)]
+                         net).float()[:, torch.tensor(layout.mirror, device=images.device)]
     mirrored = mirrored * torch.tensor([-1.0, 1.0], device=images.device)
-    inter_ocular = (targets[:, 36] - targets[:, 45]).norm(dim=-1)[:, None].clamp_min(1e-6)
-    return targets, torch.exp(-(targets - mirrored).norm(dim=-1) / (0.1 * inter_ocular))
+    length = normalizer(targets, layout)[:, None].clamp_min(1e-6)
+    return targets, torch.exp(-(targets - mirrored).norm(dim=-1) / (0.1 * length))
+
+
+def normalizer(targets: torch.Tensor, layout: Layout) -> torch.Tensor:
+    """`Layout.normalizer` for tensors (n, k, 2) -> (n,)."""
+    if layout.normalization is None:
+        return (targets.amax(1) - targets.amin(1)).norm(dim=-1)
+    start, end = (targets[:, list(rows)].mean(1)
+                  for rows in (layout.normalization.start, layout.normalization.end))
+    return (start - end).norm(dim=-1)
 
 
 def load_checkpoint(path: str | Path,
@@ -169,7 +195,7 @@ def load_checkpoint(path: str | Path,
     content = read_checkpoint(path)
     if content["net"] not in net_names():
         raise DataError(f"{path}: weights of network {content['net']!r}, which is not in models/")
-    net = load_net(content["net"])
+    net = load_net(content["net"], content["layout"])
     load_weights(net, content["state_dict"], path)
     return net.to(device).eval(), content
 

@@ -45,12 +45,12 @@ def table(rows: Sequence[dict]) -> Any:
 
 
 def check_parameters(namespace: dict, **kinds: type) -> None:
-    """Called by each notebook after its parameters: unknown names and wrong types are errors, not
-    silent defaults.
+    """Raise UsageError for parameters with unknown names or wrong types. Each notebook calls this
+    after the cell with its parameters.
 
-    namespace: the notebook's globals(); kinds: the type of each parameter. papermill itself only
-    warns of an unknown name and goes on with the defaults; what it injected is the cell that begins
-    with '# Parameters'.
+    namespace: the notebook's globals(); kinds: the type of each parameter. papermill only warns
+    about an unknown name and continues with the defaults. It injects the given parameters as a cell
+    that begins with '# Parameters'.
     """
     injected = [cell for cell in namespace.get("In", []) if cell.startswith("# Parameters")]
     for node in ast.walk(ast.parse(injected[-1] if injected else "")):
@@ -69,7 +69,7 @@ def check_parameters(namespace: dict, **kinds: type) -> None:
 
 
 def unknown_parameter(name: str, known: Iterable[str]) -> str:
-    """The message for a parameter that does not exist, with the likeliest one that does."""
+    """The message for a parameter that does not exist, with the most similar one that does."""
     close = difflib.get_close_matches(name, known, 1)
     hint = f"did you mean {close[0]}? " if close else ""
     return f"unknown parameter {name!r}: {hint}known are {', '.join(known)}"

@@ -9,22 +9,25 @@ from matplotlib.ticker import LogLocator, NullLocator
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from facial_keypoints.drawing import BLACK, BLUE, GREEN, ORANGE, PARTS, PURPLE, RED, SKY, draw_faces
+from facial_keypoints.drawing import (
+    BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, SKY, draw_faces, part_colors,
+)
 from facial_keypoints.geometry import (
     crop_image, crop_matrix, targets_to_pixels, tight_box, to_points, to_targets,
 )
 from facial_keypoints.images import to_gray
+from facial_keypoints.layouts import Layout, Part, load_layout
 
 
 
 def colors_of(image: np.ndarray) -> dict:
-    """How imshow is to color an image: gray (h, w) or RGB, uint8 or in [0, 1]."""
+    """Arguments of imshow for an image: gray (h, w) or RGB (h, w, 3), uint8 or in [0, 1]."""
     return {"cmap": "gray" if image.ndim == 2 else None, "vmin": 0,
             "vmax": 255 if image.dtype == np.uint8 else 1}
 
 
 def image_on(axis: Axes, image: np.ndarray, title: str | None = None) -> None:
-    """An image without ticks."""
+    """Show an image on an axis, without ticks."""
     axis.imshow(image, **colors_of(image))
     axis.set_xticks([])
     axis.set_yticks([])
@@ -34,18 +37,20 @@ def image_on(axis: Axes, image: np.ndarray, title: str | None = None) -> None:
 
 def points_on(axis: Axes, points: np.ndarray | Sequence[np.ndarray], numbers: bool = False,
               size: float = 6, color: str | None = None,
-              truth: np.ndarray | Sequence[np.ndarray] | None = None) -> None:
-    """Keypoints (68, 2) or (n, 68, 2) in pixels, colored by part; with `truth` of the same shape
-    predictions in one color, errors as lines."""
-    points = np.reshape(points, (-1, 68, 2))
+              truth: np.ndarray | Sequence[np.ndarray] | None = None,
+              layout: str | Layout = "ibug68") -> None:
+    """Keypoints (k, 2) or (n, k, 2) of a layout in pixels, colored by part; with `truth` of the
+    same shape predictions in one color, errors as lines."""
+    layout = load_layout(layout)
+    points = np.reshape(points, (-1, len(layout), 2))
     if truth is not None:
         ends = np.stack([np.reshape(truth, (-1, 2)), points.reshape(-1, 2)], 1)
         axis.plot(*ends.transpose(2, 1, 0), color=RED, linewidth=0.8)
         axis.scatter(ends[:, 0, 0], ends[:, 0, 1], s=size, color=GREEN, linewidths=0)
         color = color or ORANGE
     size = 3 * size if numbers else size
-    for rows, _, part_color in PARTS.values():
-        x, y = points[:, list(rows)].reshape(-1, 2).T
+    for rows, part_color in colored_points(layout):
+        x, y = points[:, rows].reshape(-1, 2).T
         axis.scatter(x, y, s=size, color=color or part_color, linewidths=0.3, edgecolors="black")
     if numbers:
         for face in points:
@@ -54,10 +59,19 @@ def points_on(axis: Axes, points: np.ndarray | Sequence[np.ndarray], numbers: bo
                               fontsize=7, color="white")
 
 
+def colored_points(layout: Layout) -> list[tuple[list[int], str]]:
+    """Pairs (indices, color): the keypoints of each part, and those in no part."""
+    found = [(list(part.points), color)
+             for part, color in zip(layout.parts, part_colors(layout), strict=True)]
+    rest = sorted({*range(len(layout))} - {index for rows, _ in found for index in rows})
+    return [*found, (rest, PURPLE)] if rest else found
+
+
 def contact_sheet(images: Sequence[np.ndarray], points: Sequence[np.ndarray] | None = None,
                   columns: int = 5, numbers: bool = False, titles: Sequence[str] | None = None,
-                  truth: Sequence[np.ndarray] | None = None, width: float = 10) -> None:
-    """A grid of images (h, w) or (h, w, 3), each scaled to its cell, with its keypoints (68, 2) in
+                  truth: Sequence[np.ndarray] | None = None, width: float = 10,
+                  layout: str | Layout = "ibug68") -> None:
+    """A grid of images (h, w) or (h, w, 3), each scaled to its cell, with its keypoints (k, 2) in
     pixels; nothing where there are none, as on a photo without faces.
 
     truth: keypoints that `points` are compared with; a legend names both.
@@ -86,7 +100,7 @@ def contact_sheet(images: Sequence[np.ndarray], points: Sequence[np.ndarray] | N
                     + np.array(corners)[:, None])
 
         points_on(axis, on_sheet(points), numbers,
-                  truth=None if truth is None else on_sheet(truth))
+                  truth=None if truth is None else on_sheet(truth), layout=layout)
     axis.set(xlim=(0, size[0]), ylim=(size[1], 0), aspect="equal")
     axis.axis("off")
     if truth is not None:
@@ -104,42 +118,48 @@ def legend_of_errors(figure: Figure) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
 
 
-def numbered_points(shape: np.ndarray, width: float = 10) -> None:
-    """The order of the keypoints: a shape (68, 2) with numbers, and its lips enlarged next to
-    it."""
-    figure, axes = plt.subplots(1, 2, figsize=(width, 0.62 * width), layout="constrained",
-                                width_ratios=(1.5, 1))
-    lips = {"outer lips", "inner lips"}
-    for axis, chosen, fontsize in ((axes[0], PARTS.keys() - {"inner lips"}, 10),
-                                   (axes[1], lips, 12)):
-        for name, (rows, closed, color) in PARTS.items():
-            if axis is axes[1] and name not in lips:
-                continue
-            path = shape[[*rows, rows[0]] if closed else list(rows)]
-            axis.plot(*path.T, color=color, marker="o", markersize=5, markeredgecolor="black",
-                      markeredgewidth=0.4)
-            if name in chosen and not (axis is axes[0] and name in lips):
-                number_part(axis, shape, rows, name, fontsize)
+def numbered_points(shape: np.ndarray, width: float = 10,
+                    layout: str | Layout = "ibug68") -> None:
+    """The order of the keypoints: a shape (k, 2) with numbers; where the layout has lips, enlarged
+    next to it."""
+    layout = load_layout(layout)
+    lips = [part for part in layout.parts if part.name in ("outer lips", "inner lips")]
+    figure, axes = plt.subplots(1, 2 if lips else 1, figsize=(width, 0.62 * width),
+                                layout="constrained", squeeze=False,
+                                width_ratios=(1.5, 1) if lips else None)
+    colors = dict(zip((part.name for part in layout.parts), part_colors(layout), strict=True))
+    for axis, shown, fontsize in zip(axes[0], (layout.parts, lips), (10, 12), strict=False):
+        for part in shown:
+            path = shape[[*part.points, *part.points[:part.closed]]]
+            axis.plot(*path.T, color=colors[part.name], marker="o", markersize=5,
+                      markeredgecolor="black", markeredgewidth=0.4)
+            if shown is lips or part not in lips:
+                number_part(axis, shape, part, fontsize)
         axis.set_aspect("equal")
         axis.invert_yaxis()
         axis.axis("off")
         axis.margins(0.08)
-    axes[0].set_title("0 to 47", fontsize=12)
-    axes[1].set_title("48 to 67, the lips", fontsize=12, pad=16)
+    rest = colored_points(layout)[len(layout.parts):]
+    for rows, color in rest:
+        axes[0, 0].scatter(*shape[rows].T, color=color, s=25, edgecolors="black", linewidths=0.4)
+        number_part(axes[0, 0], shape, Part("", tuple(rows)), 10)
+    if lips:
+        numbers = [index for part in lips for index in part.points]
+        axes[0, 1].set_title(f"{min(numbers)} to {max(numbers)}, the lips", fontsize=12, pad=16)
     plt.show()
 
 
-def number_part(axis: Axes, shape: np.ndarray, rows: Sequence[int], name: str,
-                fontsize: float) -> None:
-    """Write the numbers of a part's points next to them, away from the part's center where there is
-    room."""
-    center = shape[list(rows)].mean(0) if name not in ("jaw",
-                                                       "nose bridge") else shape[27:48].mean(0)
+def number_part(axis: Axes, shape: np.ndarray, part: Part, fontsize: float) -> None:
+    """Write the numbers of the points of a part next to the points, on the side away from the
+    center of the part."""
+    rows, name = list(part.points), part.name
+    closed_in = name not in ("jaw", "nose bridge") and len(rows) > 1
+    center = shape[rows].mean(0) if closed_in else np.nanmean(shape, 0)
     for row in rows:
         away = (shape[row] - center) / max(np.linalg.norm(shape[row] - center), 1e-9)
-        if name in ("nose bridge", "nose"):
-            away = np.array({"nose bridge": (1.0, 0.0), "nose": (0.0, 1.1)}[name])
-        elif row in (60, 64):
+        if name in ("nose bridge", "nose base"):
+            away = np.array({"nose bridge": (1.0, 0.0), "nose base": (0.0, 1.1)}[name])
+        elif name == "inner lips" and row in (rows[0], rows[len(rows) // 2]):
             # the corners of the inner lips: the outer lips' corners are next to them
             away = -1.2 * away
         axis.annotate(str(row), shape[row], xytext=(11 * away[0], -11 * away[1]),
@@ -148,7 +168,7 @@ def number_part(axis: Axes, shape: np.ndarray, rows: Sequence[int], name: str,
 
 
 def histograms(columns: dict[str, np.ndarray]) -> None:
-    """Side by side, one histogram for each name: values."""
+    """Show histograms of {name: values (n,)} next to each other."""
     figure, axes = plt.subplots(1, len(columns), figsize=(10, 2.6), layout="constrained",
                                 squeeze=False)
     for axis, (name, values) in zip(axes.flat, columns.items(), strict=True):
@@ -168,8 +188,8 @@ def curves(history: list[dict], baseline: float | None = None,
            stages: Sequence[tuple[int, str]] = ()) -> None:
     """Loss and validation NME over the epochs of one training run (rows of curves.csv).
 
-    baseline: NME in % of the mean shape. stages: pairs (epoch, name) of the augmentation from that
-    epoch on.
+    baseline: NME of the mean shape, in %. stages: pairs (epoch, name); after that epoch, the
+    augmentation `name` is used.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3), layout="constrained")
     epochs = [row["epoch"] for row in history]
@@ -195,8 +215,8 @@ def curves(history: list[dict], baseline: float | None = None,
 
 
 def curves_together(histories: dict[str, list[dict]]) -> None:
-    """Training loss and validation NME of several runs {name: rows of curves.csv}: the gap between
-    them is overfitting."""
+    """Training loss and validation NME of several runs {name: rows of curves.csv}. A run
+    overfits if its loss decreases further, but its NME does not."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 3), layout="constrained")
     for (name, rows), color in zip(histories.items(), (BLUE, ORANGE, GREEN, PURPLE), strict=False):
         epochs = [int(row["epoch"]) for row in rows]
@@ -211,7 +231,7 @@ def curves_together(histories: dict[str, list[dict]]) -> None:
 
 
 def error_curves(errors: dict[str, np.ndarray], limit: float = 20) -> None:
-    """Cumulative error curves: {name: NME (n,)} on one axis."""
+    """Cumulative error curves of {name: NME (n,) in %} on one axis; limit: largest NME shown."""
     figure, axis = plt.subplots(figsize=(7, 3.6), layout="constrained")
     for (name, nme), color in zip(errors.items(),
                                   (BLUE, ORANGE, GREEN, PURPLE, SKY, RED, BLACK) * 3, strict=False):
@@ -224,12 +244,14 @@ def error_curves(errors: dict[str, np.ndarray], limit: float = 20) -> None:
     plt.show()
 
 
-def errors_on_face(shape: np.ndarray, errors: np.ndarray) -> None:
-    """Mean error of each point (68,) as discs on a shape (68, 2), next to bars of the regions."""
+def errors_on_face(shape: np.ndarray, errors: np.ndarray,
+                   layout: str | Layout = "ibug68") -> None:
+    """Mean error of each point (k,) as discs on a shape (k, 2), next to bars of the parts."""
+    layout = load_layout(layout)
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained",
                                          width_ratios=(1, 1.3))
-    for rows, closed, _ in PARTS.values():
-        path = shape[[*rows, rows[0]] if closed else list(rows)]
+    for part in layout.parts:
+        path = shape[[*part.points, *part.points[:part.closed]]]
         left.plot(*path.T, color="lightgray", zorder=0)
     discs = left.scatter(*shape.T, c=errors, s=30 * np.maximum(errors, 0.5), cmap="cividis_r",
                          edgecolors="black",
@@ -237,10 +259,9 @@ def errors_on_face(shape: np.ndarray, errors: np.ndarray) -> None:
     left.set_aspect("equal")
     left.invert_yaxis()
     left.axis("off")
-    figure.colorbar(discs, ax=left, label="mean error in % of the inter-ocular distance",
-                    shrink=0.8)
-    names = list(PARTS)
-    right.barh(names, [errors[list(PARTS[n][0])].mean() for n in names], color=BLUE)
+    figure.colorbar(discs, ax=left, label="mean error in %", shrink=0.8)
+    groups = {part.name: part.points for part in layout.parts} or {"all": tuple(range(len(layout)))}
+    right.barh(list(groups), [errors[list(rows)].mean() for rows in groups.values()], color=BLUE)
     right.invert_yaxis()
     right.set_xlabel("mean error in %")
     tidy(right)
@@ -248,7 +269,8 @@ def errors_on_face(shape: np.ndarray, errors: np.ndarray) -> None:
 
 
 def error_against(columns: dict[str, np.ndarray], errors: np.ndarray, bins: int = 5) -> None:
-    """Median NME in `bins` equally full groups of each {name: values}."""
+    """Median and quartiles of the NME (n,) in `bins` groups of equal size, by {name: values
+    (n,)}."""
     figure, axes = plt.subplots(1, len(columns), figsize=(10, 2.8), sharey=True,
                                 layout="constrained", squeeze=False)
     for axis, (name, values) in zip(axes.flat, columns.items(), strict=True):
@@ -264,8 +286,8 @@ def error_against(columns: dict[str, np.ndarray], errors: np.ndarray, bins: int 
 
 def calibration(confidence: np.ndarray, errors: np.ndarray, right: float = 10,
                 bins: int = 10) -> None:
-    """Confidence (m,) of points against the share of them within `right` %, and against their
-    errors (m,) in %."""
+    """Reliability diagram: the share of points with an error of at most `right` % by confidence
+    (m,), and the errors (m,) in % by confidence."""
     figure, (left, middle) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
     edges = np.quantile(confidence, np.linspace(0, 1, bins + 1))
     group = np.clip(np.searchsorted(edges, confidence, side="right") - 1, 0, bins - 1)
@@ -278,7 +300,8 @@ def calibration(confidence: np.ndarray, errors: np.ndarray, right: float = 10,
              ylim=(0, 1.02))
     left.legend(frameon=False)
     low, half, high = np.array([np.percentile(errors[rows], [25, 50, 75]) for rows in groups]).T
-    middle.fill_between(x, low, high, color=SKY, alpha=0.4, linewidth=0, label="middle half")
+    middle.fill_between(x, low, high, color=SKY, alpha=0.4, linewidth=0,
+                        label="interquartile range")
     middle.plot(x, half, color=BLUE, marker="o", label="median")
     middle.set(xlabel="confidence", ylabel="error of a point in %", ylim=(0, None))
     middle.legend(frameon=False)
@@ -289,8 +312,8 @@ def calibration(confidence: np.ndarray, errors: np.ndarray, right: float = 10,
 
 def accuracy_against_time(points: dict[str, Sequence[float]], title: str = "",
                           unit: str = "NME in %") -> Figure:
-    """Networks as points {name: (milliseconds, error, low, high)}: further down and to the left is
-    better."""
+    """Networks {name: (milliseconds per face, error, low, high)} as points with error bars; points
+    further down and to the left are better."""
     figure, axis = plt.subplots(figsize=(7, 3.8), layout="constrained")
     times, errors = np.array([point[:2] for point in points.values()], dtype=float).T
     for (name, (time, error, low, high)), color in zip(points.items(),
@@ -298,14 +321,14 @@ def accuracy_against_time(points: dict[str, Sequence[float]], title: str = "",
                                                         strict=False):
         axis.errorbar(time, error, [[error - low], [high - error]], fmt="o", color=color, capsize=3)
         right_of = times[(times > time) & (abs(errors - error) < 0.1 * np.ptp(errors))]
-        # to the next point: a name goes to the left of a near one, below another
+        # if the next point to the right is near, the name goes to the left of the point or below
         room = right_of.min(initial=np.inf) / time
         align, right, up = (
             ("right", -7, 4) if room < 1.15 else ("left", 7, -12) if room < 1.25 else ("left", 7, 4)
         )
         axis.annotate(name, (time, error), xytext=(right, up), textcoords="offset points",
                       horizontalalignment=align)
-    axis.set(xscale="log", xlabel="ms a face, one thread", ylabel=unit, title=title)
+    axis.set(xscale="log", xlabel="ms per face, one thread", ylabel=unit, title=title)
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.xaxis.set_minor_locator(NullLocator())
@@ -315,7 +338,7 @@ def accuracy_against_time(points: dict[str, Sequence[float]], title: str = "",
 
 
 def bars(rows: dict[str, Sequence[float]], xlabel: str) -> Figure:
-    """Horizontal bars {name: (value, low, high)} with their intervals, zero marked."""
+    """Horizontal bars of {name: (value, low, high)} with intervals low to high; a line marks 0."""
     figure, axis = plt.subplots(figsize=(8, 0.32 * len(rows) + 0.9), layout="constrained")
     for place, (value, low, high) in enumerate(rows.values()):
         axis.barh(place, value, color=BLUE if low > 0 else RED if high < 0 else "lightgray",
@@ -330,8 +353,8 @@ def bars(rows: dict[str, Sequence[float]], xlabel: str) -> Figure:
 
 def gray_tiles(tiles: Sequence[np.ndarray], columns: int = 8, title: str | None = None,
                width: float = 10, symmetric: bool = False) -> None:
-    """A sheet of small gray pictures (h, w): kernels, feature maps; those that are larger than the
-    smallest are cropped. symmetric=True puts 0 at mid-gray."""
+    """A grid of small gray images (h, w), for example kernels or feature maps, each scaled to its
+    own range. All are cropped to the smallest size. symmetric=True shows 0 as mid-gray."""
     common = tuple(slice(min(sizes)) for sizes in zip(*(tile.shape for tile in tiles), strict=True))
     stack = np.stack([tile[common] for tile in tiles]).astype(np.float32)
     count, height, breadth = stack.shape
@@ -354,8 +377,8 @@ def gray_tiles(tiles: Sequence[np.ndarray], columns: int = 8, title: str | None 
 
 def heat_on(images: Sequence[np.ndarray], heats: Sequence[np.ndarray], points: Sequence[np.ndarray],
             titles: Sequence[str] | None = None, width: float = 10) -> None:
-    """Gray pictures (h, w) with a heat (h, w) over each and one point (2,) marked: what a
-    prediction depends on."""
+    """Gray images (h, w) with a heat map (h, w) over each and a marked point (2,) in pixels, to
+    show what a prediction depends on."""
     figure, axes = plt.subplots(1, len(images), figsize=(width, width / len(images) + 0.4),
                                 layout="constrained", squeeze=False)
     for axis, image, heat, point, title in zip(axes.flat, images, heats, points,
@@ -369,8 +392,11 @@ def heat_on(images: Sequence[np.ndarray], heats: Sequence[np.ndarray], points: S
 
 def label_shift(length: np.ndarray, offset: np.ndarray, fit: Sequence[float],
                 added: Sequence[float] | None = None, pixels: float = 12) -> None:
-    """Offsets (n,) of labels against inter-ocular distances (n,), the line `fit` = (px, share), and
-    the one that was added."""
+    """Offsets (n,) of labels against inter-ocular distances (n,), both in pixels, with lines.
+
+    fit, added: (px, share of the inter-ocular distance) of the measured and of the added shift.
+    Bars show means of eight groups ± two standard errors.
+    """
     figure, axis = plt.subplots(figsize=(8, 3.4), layout="constrained")
     axis.scatter(length, offset, s=4, color="lightgray", label="one face")
     for group in np.array_split(np.argsort(length), 8):
@@ -392,7 +418,7 @@ def label_shift(length: np.ndarray, offset: np.ndarray, fit: Sequence[float],
 
 
 def periodograms(pitch: np.ndarray, strengths: dict[str, np.ndarray]) -> None:
-    """How strongly numbers lie on lattices of these pitches: {name: strength (m,)}."""
+    """Strength {name: (m,)} of quantization grids with these cell sizes `pitch` (m,) in pixels."""
     figure, axis = plt.subplots(figsize=(8, 2.8), layout="constrained")
     for (name, strength), color in zip(strengths.items(), (SKY, ORANGE, GREEN), strict=False):
         axis.plot(pitch, strength, color=color, label=name)
@@ -402,11 +428,12 @@ def periodograms(pitch: np.ndarray, strengths: dict[str, np.ndarray]) -> None:
     plt.show()
 
 
-def crop_pipeline(image: np.ndarray, points: np.ndarray, side: int) -> None:
-    """From an image (h, w, 3) and keypoints (68, 2) to the input of a network: the tight box and
-    the square around it, the crop, the gray tensor, and the targets."""
+def crop_pipeline(image: np.ndarray, points: np.ndarray, side: int,
+                  layout: str | Layout = "ibug68") -> None:
+    """From an image (h, w, 3) and keypoints (k, 2) to the input of a network: the tight box and the
+    square around it, the crop, the gray tensor, and the targets."""
     box = tight_box(points)
-    matrix = crop_matrix(box, side)
+    matrix = crop_matrix(box, side, scale=load_layout(layout).crop_scale)
     crop = crop_image(image, matrix, side)
     corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1], [-1, -1]], np.float32)
     square = to_points(corners, matrix, side)
@@ -419,7 +446,7 @@ def crop_pipeline(image: np.ndarray, points: np.ndarray, side: int) -> None:
     targets = to_targets(points, matrix, side)
     for axis, shown in ((axes[0], points), (axes[1], targets_to_pixels(targets, side)),
                         (axes[3], targets)):
-        points_on(axis, shown, size=4)
+        points_on(axis, shown, size=4, layout=layout)
     axes[3].set(title="4. targets", xlim=(-1, 1), ylim=(1, -1), aspect="equal",
                 xticks=(-1, 0, 1), yticks=(-1, 0, 1))
     axes[3].title.set_fontsize(10)
@@ -427,8 +454,8 @@ def crop_pipeline(image: np.ndarray, points: np.ndarray, side: int) -> None:
 
 
 def network_stages(stages: Sequence[tuple[str, Sequence[int]]]) -> None:
-    """A drawing of a network: its stages (name, shape) from left to right, each as high as its maps
-    and as wide as its channels, on a logarithmic scale."""
+    """A drawing of a network: its stages (name, shape) from left to right. The height of a stage is
+    the height of its maps, the width its number of channels, both on a logarithmic scale."""
     figure, axis = plt.subplots(figsize=(12, 2.8), layout="constrained")
     left = 0.0
     for number, (name, shape) in enumerate(stages):
@@ -452,8 +479,8 @@ def network_stages(stages: Sequence[tuple[str, Sequence[int]]]) -> None:
 
 def bin_distributions(image: np.ndarray, chances: np.ndarray, bins: np.ndarray,
                       point: np.ndarray) -> None:
-    """The two distributions (2, n) of one point over `bins` (n,) in targets, along the edges of the
-    crop (side, side), with the point (2,) in targets at their means."""
+    """The two distributions (2, n) of one keypoint over `bins` (n,), along the edges of the crop
+    (side, side) in [0, 1]. point (2,): their means. bins and point are in targets, -1…1."""
     figure, axes = plt.subplots(2, 2, figsize=(5, 5), layout="constrained", width_ratios=(3, 1),
                                 height_ratios=(1, 3))
     axes[0, 1].axis("off")
@@ -469,7 +496,7 @@ def bin_distributions(image: np.ndarray, chances: np.ndarray, bins: np.ndarray,
 
 
 def paths(points: dict[str, np.ndarray], rate: float) -> None:
-    """Where one point (t, 2) in pixels is over time, {name: positions}; rate: frames a second."""
+    """The x of one point over time: {name: positions (t, 2) in pixels}; rate: frames per second."""
     figure, axis = plt.subplots(figsize=(8, 2.8), layout="constrained")
     for (name, place), color in zip(points.items(), (SKY, RED, GREEN), strict=False):
         axis.plot(np.arange(len(place)) / rate, place[:, 0], color=color, label=name)

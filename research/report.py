@@ -56,14 +56,15 @@ PAGE = """<!doctype html>
 {% endfor %}</div>
 {% if own %}<h2>The network that notebook 2 trained</h2>{{ table(own) }}{% endif %}
 <h2>The weights that come with the repository</h2>
-<p>Scored on the official test frames; NME in % of the distance between the outer eye corners.</p>
+<p>Scored on the test frames of the named split of the official data set;
+NME in % of the distance between the outer eye corners.</p>
 {{ table(published) }}
 </html>
 """
 
 
 def shown(name: str, value: str) -> str:
-    """A number of the table as it is read."""
+    """The text of a table cell: a number is rounded."""
     try:
         number = float(value)
     except ValueError:
@@ -76,7 +77,7 @@ def shown(name: str, value: str) -> str:
 
 
 def read_rows(path: str | Path | None) -> list[dict]:
-    """Rows of a CSV, none where there is no such file."""
+    """Rows of a CSV file as dictionaries; [] if there is no such file."""
     if not path or not Path(path).exists():
         return []
     with open(path, newline="") as file:
@@ -85,10 +86,10 @@ def read_rows(path: str | Path | None) -> list[dict]:
 
 def write(out: Path, seconds: dict[Path, float], parameters: dict,
           row_path: str | Path | None = None) -> Path:
-    """Write OUT/index.html for executed notebooks {path: seconds}, whose pages lie next to them ->
-    its path.
+    """Write OUT/index.html for executed notebooks {path: seconds}, whose HTML pages are next to
+    them. Returns its path.
 
-    row_path: the row of results that notebook 2 left.
+    row_path: the CSV file with the results of notebook 2.
     """
     import jinja2
 

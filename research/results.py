@@ -30,7 +30,7 @@ RESULT_COLUMNS = ("weights", "net", "data", "split", "labels", "n", *NUMBERS, *R
 
 
 def current_commit() -> str:
-    """The commit that is checked out, or '' outside a repository and where there is no git."""
+    """The short hash of the commit that is checked out; '' outside a repository or without git."""
     with contextlib.suppress(FileNotFoundError):
         return subprocess.run(["git", "-C", str(HOME), "rev-parse", "--short", "HEAD"],
                               capture_output=True,
@@ -40,13 +40,14 @@ def current_commit() -> str:
 
 def result_row(weights: str | Path, net: torch.nn.Module, content: dict, frames: Frames,
                metrics: dict, milliseconds: float | None = None) -> dict:
-    """One row of the table of results as a dictionary of COLUMNS; `milliseconds` a face are
-    measured if not given."""
+    """One row of the table of results, a dictionary with the keys RESULT_COLUMNS. `milliseconds`
+    per face are measured if not given."""
     numbers = {k: round(metrics.get(k, float("nan")), 3) for k in NUMBERS}
     return {
         "weights": weights, "net": content["net"], "data": frames.data, "split": frames.split,
         "labels": frames.labels,
-        "n": metrics["n"], **numbers, **{k: round(v, 3) for k, v in metrics["regions"].items()},
+        "n": metrics["n"], **numbers,
+        **{k: round(v, 3) for k, v in metrics["regions"].items() if k in REGIONS},
         "parameters": parameter_count(net),
         "ms_per_face": round(float(milliseconds or milliseconds_per_face(net)[0]), 2),
         "epochs": content["params"].get("epochs", ""),
@@ -61,11 +62,11 @@ def results_csv(rows: Sequence[dict], header: bool = True) -> str:
 
 
 def append_result(row: dict, folder: str | Path) -> None:
-    """Write the row of a run to FOLDER/row.csv, and add it to results.csv next to that folder
+    """Write the row of a run to FOLDER/row.csv, and append it to results.csv next to that folder
     (runs/results.csv).
 
-    Parallel runs may do so at once. A table of an earlier version, with other columns, is renamed
-    to results.old.csv.
+    Parallel runs can call this at the same time. A table of an earlier version, with other columns,
+    is renamed to results.old.csv.
     """
     path = Path(folder).parent / "results.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,8 +104,8 @@ def markdown_table(rows: Sequence[dict]) -> str:
 
 
 def summary_table(rows: Sequence[dict]) -> str:
-    """Rows -> a short Markdown table, a line a network: published labels, both splits, the best
-    first."""
+    """Rows -> a short Markdown table with one line per network, the lowest NME first: published
+    labels, both splits."""
     of = {(r["net"], r["split"]): r for r in rows if r["labels"] == "published"}
     nets = sorted({net for net, _ in of},
                   key=lambda net: min(float(of[net, s]["nme"]) for s in SPLITS if (net, s) in of))
@@ -123,7 +124,8 @@ def summary_table(rows: Sequence[dict]) -> str:
 
 
 def put_tables(path: str | Path, **tables: str) -> None:
-    """Put Markdown tables between a page's markers <!-- NAME: … --> and <!-- /NAME -->."""
+    """Replace the Markdown tables between the markers <!-- NAME: … --> and <!-- /NAME --> of a
+    page."""
     path = Path(path)
     text = path.read_text()
     for name, table in tables.items():

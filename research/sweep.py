@@ -24,8 +24,8 @@ HOME = Path(__file__).resolve().parents[1]
 METRICS = ("nme", "nme_low", "nme_high", "fr8", "auc8", "parameters", "ms_per_face",
            "training_minutes")
 MOST = 10_000  # runs of one grid
-PAPERMILL = """# papermill, which ends with the process that began it: its kernel follows,
-# and the run is free to be done again
+PAPERMILL = """# run papermill, and end it when the parent process ends: its kernel ends
+# with it, and the run can be started again
 import os, runpy, threading, time
 parent = os.getppid()
 def follow():
@@ -61,12 +61,12 @@ def read_grid(path: str | Path) -> dict[str, list]:
 
 
 def combinations(grid: dict[str, list]) -> dict[str, dict]:
-    """{name: values} -> {title: {name: value}}: every combination, its title made of what
-    differs."""
+    """{name: values} -> {title: {name: value}} for every combination; a title contains the
+    parameters that have several values."""
     many, count = [name for name,
                    values in grid.items() if len(values) > 1], math.prod(map(len, grid.values()))
     if count > MOST:
-        raise UsageError(f"a grid of {count:,} runs; at most {MOST:,} are done by one call")
+        raise UsageError(f"a grid of {count:,} runs; at most {MOST:,} are allowed")
     runs = {}
     for values in itertools.product(*grid.values()):
         chosen = dict(zip(grid, values, strict=True))
@@ -77,8 +77,8 @@ def combinations(grid: dict[str, list]) -> dict[str, dict]:
 
 
 def title_of(chosen: dict) -> str:
-    """The name of a run's folder: no longer than file systems take, nothing in it that they do
-    not."""
+    """The name of a run's folder: without path separators and unprintable characters; a long name
+    is shortened and gets a hash."""
     title = ",".join(f"{name}={value}" for name, value in chosen.items()) or "one"
     legible = "".join(c if c.isprintable() and c not in "/\\" else "_" for c in title)
     digest = hashlib.sha256(title.encode("utf-8", "surrogateescape")).hexdigest()[:8]
@@ -86,7 +86,7 @@ def title_of(chosen: dict) -> str:
 
 
 def finished(folder: Path, parameters: dict) -> bool:
-    """True if a run with these very parameters ended well here."""
+    """True if a run with exactly these parameters has succeeded in this folder."""
     try:
         return json.loads((folder / "done.json").read_text()) == parameters
     except (OSError, ValueError):
@@ -94,7 +94,7 @@ def finished(folder: Path, parameters: dict) -> bool:
 
 
 def as_yaml(parameters: dict) -> str:
-    """Parameters as papermill's `-y` takes them and gives them on unchanged."""
+    """Parameters as YAML text for papermill's option `-y`, which keeps their types."""
     import yaml
 
     return yaml.safe_dump(parameters, allow_unicode=True)
@@ -107,7 +107,8 @@ class Processes:
         self.lock, self.running, self.stopped = threading.Lock(), set(), False
 
     def run(self, words: Sequence[str], **options: Any) -> tuple[int, str]:
-        """As subprocess.run with captured text. Raises CancelledError after `stop`."""
+        """Run a command -> exit code, standard error as text. Raises CancelledError after
+        `stop`."""
         with self.lock:
             if self.stopped:
                 raise CancelledError
@@ -124,8 +125,8 @@ class Processes:
         return process.returncode, errors
 
     def wait_for(self, process: subprocess.Popen) -> str:
-        """The error output of a process when it ends. Raises CancelledError after `stop`, also
-        where a kernel that it left behind still holds its pipes."""
+        """Wait for a process -> its standard error as text. Raises CancelledError after `stop`,
+        even if a kernel that the process started still keeps its pipes open."""
         while True:
             try:
                 return process.communicate(timeout=1)[1]
@@ -142,7 +143,7 @@ class Processes:
 
 
 def end_with_children(process: subprocess.Popen) -> None:
-    """Kill a process and all that it started: a kernel has a session of its own."""
+    """Kill a process and all its children; a kernel is in another session than its parent."""
     import psutil  # comes with ipykernel
 
     with contextlib.suppress(psutil.NoSuchProcess):
@@ -154,13 +155,13 @@ def end_with_children(process: subprocess.Popen) -> None:
 
 def run_one(notebook: Path, folder: Path, parameters: dict, threads: int,
             processes: Processes | None = None) -> str:
-    """Run a notebook by papermill in a process of its own -> '' or what went wrong, in one line."""
+    """Run a notebook with papermill in a separate process -> '' or an error message of one line."""
     folder = Path(folder)
     if finished(folder, parameters):
         return ""
     folder.mkdir(parents=True, exist_ok=True)
     given = {**parameters, "folder": str(folder / "run"), "resume": True}
-    # a lost worker's run may go on
+    # a name per process: the run of a lost worker may still write its own notebook
     part, target = folder / f".notebook-{os.getpid()}.ipynb", folder / "notebook.ipynb"
     try:
         code, errors = (processes or Processes()).run(
@@ -172,14 +173,15 @@ def run_one(notebook: Path, folder: Path, parameters: dict, threads: int,
             os.replace(part, target)
     if code:
         lines = [line for line in errors.strip().splitlines() if line.strip()]
-        return lines[-1] if lines else f"papermill ended with {code}"
+        return lines[-1] if lines else f"papermill ended with exit code {code}"
     atomic_write(folder / "done.json", json.dumps(parameters))
     return ""
 
 
 def here(notebook: Path, runs: dict[str, dict], out: Path, workers: int,
          threads: int) -> Iterator[tuple]:
-    """Run combinations on this machine, some at once: (title, '' or what went wrong) as they end.
+    """Run combinations on this machine, `workers` at a time. Yields (title, '' or error message) in
+    the order in which they end.
 
     When the caller stops (Ctrl-C), the running notebooks are ended and the waiting ones are not
     started.
@@ -207,8 +209,8 @@ def run_titled(work: tuple, notebook: Path, out: Path, threads: int) -> str:
 
 def run_all(notebook: Path, runs: dict[str, dict], out: Path, workers: int, threads: int,
             bar: bool = True, scheduler: str | None = None) -> list[dict]:
-    """Run all combinations, here or on a Dask cluster -> rows of OUT/table.csv, which grows with
-    them, in their order."""
+    """Run all combinations, here or on a Dask cluster -> rows of OUT/table.csv, in the order of
+    `runs`. The table is written again after each run."""
     rows: dict[str, dict] = {}
     ended: Any
     if scheduler:
@@ -233,8 +235,8 @@ def run_all(notebook: Path, runs: dict[str, dict], out: Path, workers: int, thre
 
 
 def row_of(title: str, parameters: dict, problem: str, out: Path) -> dict:
-    """A run's row of the table: its parameters, what went wrong or '', and the metrics of what
-    ended well."""
+    """The row of a run in the table: its parameters, the error message or '', and its metrics if it
+    succeeded."""
     row = {"run": title, **parameters, "failed": problem}
     path = out / title / "run" / "row.csv"
     if not problem and path.exists():

@@ -24,12 +24,16 @@ from research.appearance_model import (
 )
 
 VERSION = 1  # of the synthetic set; part of the name in the cache
-VIDEOS, FRAMES = 2, 4  # per person; the last frame of each video is its test frame
+VIDEOS, FRAMES = 2, 4  # videos per person, frames per video; the last frame is the test frame
 
 
 def draw_layout(model: dict, rng: np.random.Generator) -> np.ndarray:
-    """Log width, log height / width, log scale / width, center, roll, light: a draw from the
-    measured distribution."""
+    """A random layout (8,) from the measured distribution.
+
+    log(width), log(height / width), log(scale / width), center as shares of width and height,
+    rotation counter-clockwise in degrees, mean and log standard deviation of the luminance. width,
+    height: of the frame in pixels; scale: pixels of the frame per pixel of the mean-shape frame.
+    """
     scores = np.linalg.cholesky(model["layout_correlation"]
                                 + 1e-6 * np.eye(8)) @ rng.standard_normal(8)
     p = [NormalDist().cdf(float(s)) for s in scores]
@@ -39,8 +43,8 @@ def draw_layout(model: dict, rng: np.random.Generator) -> np.ndarray:
 
 
 def clutter(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
-    """What stands behind people: soft shapes, edges, clouds of light -> float32 RGB offsets
-    (height, width, 3)."""
+    """A random background of blurred shapes and smooth noise -> float32 RGB offsets (height, width,
+    3)."""
     image = np.zeros((height, width, 3), np.float32)
     for _ in range(rng.integers(2, 10)):
         color = (rng.normal(0, 32) + rng.normal(0, 8, 3)).tolist()
@@ -59,8 +63,8 @@ def clutter(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
 
 
 def face_texture(model: dict, coefficients: np.ndarray, light: np.ndarray) -> np.ndarray:
-    """Coefficients and light (mean, log spread of luminance) -> float32 RGB (SIDE, SIDE, 3), about
-    0…255."""
+    """Coefficients and light (mean, log standard deviation of luminance) -> float32 RGB (SIDE,
+    SIDE, 3), about 0…255."""
     values = (
         model["texture_mean"]
         + (coefficients[SHAPE_MODES:] * model["texture_scale"]) @ model["texture_modes"]
@@ -76,8 +80,8 @@ def face_texture(model: dict, coefficients: np.ndarray, light: np.ndarray) -> np
 
 @cache
 def masks() -> np.ndarray:
-    """(SIDE, SIDE, 2) float32: 1 on head and neck, falling off around them; and 1 inside, falling
-    to 0 at the border."""
+    """Weights (SIDE, SIDE, 2), float32 in 0…1. The first is 1 on head and neck and decreases around
+    them; the second is 1 inside the frame and decreases to 0 at its border."""
     y, x = np.mgrid[0:SIDE, 0:SIDE] / (SIDE - 1)
     r = np.hypot((x - 0.5) / 0.36, np.where(y < 0.52, (y - 0.52) / 0.42, (y - 0.52) / 0.60))
     edge = np.minimum(np.minimum(x, 1 - x), np.minimum(y, 1 - y))
@@ -88,12 +92,13 @@ def masks() -> np.ndarray:
 def place_face(image: np.ndarray, model: dict, coefficients: np.ndarray, light: np.ndarray,
                scale: float, angle: float, center: np.ndarray, rng: np.random.Generator,
                scene: np.ndarray | None = None) -> np.ndarray:
-    """Paint one synthetic face into a float32 RGB image (changed in place) -> its keypoints (68, 2)
-    in pixels, exact.
+    """Paint one synthetic face into a float32 RGB image, in place -> its exact keypoints (68, 2) in
+    pixels.
 
-    With `scene` (offsets as of `clutter`) the whole picture is painted: what lies around the head
-    goes on, blurred, to the picture's edges, and `scene` is added behind the head. Without it only
-    the head is painted.
+    scale: pixels of the image per pixel of the mean-shape frame; angle: rotation counter-clockwise
+    in degrees; center: (x, y) in pixels. With `scene` (offsets from `clutter`), the whole image is
+    painted: the surroundings of the head are blurred and extended to the image border, and `scene`
+    is added behind the head. Without `scene`, only the head is painted.
     """
     shape = model["mean"] + (
         (coefficients[:SHAPE_MODES] * model["shape_scale"]) @ model["shape_modes"]
@@ -131,11 +136,10 @@ def place_face(image: np.ndarray, model: dict, coefficients: np.ndarray, light: 
 
 
 def inverse_warp(model: dict, control: np.ndarray, width: int, height: int) -> np.ndarray:
-    """For each pixel of a picture (height, width): where the mean-shape frame has it -> float32
-    (height, width, 2).
+    """The position of each pixel of an image in the mean-shape frame -> float32 (height, width, 2).
 
-    Piecewise affine over the triangles of the control points (68 + 16, 2); far outside the frame
-    where none covers it.
+    The map is piecewise affine over the triangles of the control points (68 + 16, 2). Pixels
+    outside all triangles get a position far outside the frame.
     """
     flat = np.concatenate([model["mean"], model["ring"]])
     which = np.full((height, width), -1, np.int32)
@@ -153,7 +157,7 @@ def inverse_warp(model: dict, control: np.ndarray, width: int, height: int) -> n
 
 
 def camera(image: np.ndarray, rng: np.random.Generator, blur: float = 0.5) -> np.ndarray:
-    """Sensor and codec: a little blur and grain -> uint8 RGB."""
+    """Add random blur and sensor noise -> uint8 RGB. blur: scale of the random sigma in pixels."""
     sigma = abs(rng.normal(0, blur))
     if sigma > 0.3:
         image = cv2.GaussianBlur(image, (0, 0), sigma)
@@ -208,7 +212,8 @@ def draw_scene(seed: int = 0, faces: int = 6, width: int = 960,
 
 
 def draw_sheet(people: int = 100, columns: int = 10, side: int = 120, seed: int = 0) -> np.ndarray:
-    """One frame each of many people, cut square -> uint8 RGB, `columns` of them in a row."""
+    """One square frame of each person, `side` pixels wide -> uint8 RGB, `columns` frames per
+    row."""
     tiles = []
     for person in range(people):
         _, _, image, _ = next(draw_person(seed, person))
@@ -222,8 +227,8 @@ def draw_sheet(people: int = 100, columns: int = 10, side: int = 120, seed: int 
 
 def draw_archive(path: str | Path, people: int | range = 150, seed: int = 0,
                  bar: bool = True) -> None:
-    """Draw a data set into a zip of the official layout, atomically. people: how many, or
-    a range of them."""
+    """Draw a data set into a zip with the official layout, atomically. people: the number of
+    people, or a range of their numbers."""
     people = range(people) if isinstance(people, int) else people
     model = load_model()
     rows, buffer = {"training": [], "test": []}, io.BytesIO()
@@ -242,17 +247,17 @@ def draw_archive(path: str | Path, people: int | range = 150, seed: int = 0,
 
 
 def draw_shards(folder: str | Path, people: int, seed: int = 0, size: int = 250) -> None:
-    """The same people in archives of `size` of them each, drawn on all cores; those that are there
-    already stay."""
+    """Draw the same people into archives of `size` people each, on all cores. Existing archives are
+    kept."""
     ranges = [range(start, min(start + size, people)) for start in range(0, people, size)]
     parts = {Path(folder) / f"drawn-{seed}-{part.start:06d}-{part.stop:06d}.zip": part
              for part in ranges}
     others = {path.name for path in Path(folder).glob("*.zip")} - {path.name for path in parts}
     if others:
-        raise DataError(f"{folder}: {min(others)} is of another set; draw into a folder of its own")
+        raise DataError(f"{folder}: {min(others)} belongs to another set; use another folder")
     todo = {path: part for path, part in parts.items() if not path.exists()}
     before = {name: value for name, value in os.environ.items() if name == "OMP_NUM_THREADS"}
-    # processes read it when they begin; threads of each would take the others' cores
+    # each process reads it when it starts; with more threads, processes would share cores
     os.environ["OMP_NUM_THREADS"] = "1"
     try:
         with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
@@ -267,15 +272,15 @@ def draw_shards(folder: str | Path, people: int, seed: int = 0, size: int = 250)
 
 
 def sample_archive(people: int = 150, seed: int = 0) -> Path:
-    """The path of the synthetic data set in the user's cache, drawn there the first time (some 20
-    s)."""
+    """The path of the synthetic data set in the user's cache folder, or in data/ if that cannot be
+    written to. The first call draws it (about 20 s)."""
     name = f"sample-v{VERSION}-{people}-{seed}.zip"
-    with contextlib.suppress(RuntimeError):  # nobody's home: there are such accounts in containers
+    with contextlib.suppress(RuntimeError):  # no home folder, as in some containers
         path = Path(os.environ.get("XDG_CACHE_HOME")
                     or Path.home() / ".cache") / "facial-keypoints" / name
-        if zipfile.is_zipfile(path):  # not so where the cache was damaged: it is drawn again
+        if zipfile.is_zipfile(path):  # False for a damaged file: it is drawn again
             return path
-        # a home that cannot be written to: keep it next to the code
+        # DataError: the cache cannot be written to, so data/ is used below
         with contextlib.suppress(DataError):
             atomic_write(path.with_suffix(".try"), "")
             path.with_suffix(".try").unlink(missing_ok=True)  # another run may try at the same time
@@ -297,7 +302,7 @@ def main() -> None:
     command.add_argument("--out", type=Path, required=True,
                          help="a zip; or a folder, for archives of 250 people each")
     command = commands.add_parser("sheet",
-                                  help="draw one frame each of many people into a PNG, to look at")
+                                  help="draw one frame of each of many people into a PNG")
     command.add_argument("--people", type=bounded_number(int, 1), default=100,
                          help="(default: %(default)s)")
     command.add_argument("--seed", type=SEED, default=0, help="(default: %(default)s)")

@@ -7,7 +7,8 @@ import numpy as np
 import research.passive_threads  # noqa: F401 - before PyTorch
 import torch
 
-from facial_keypoints.geometry import FLIP_INDICES, crop_image, crop_matrix, tight_box
+from facial_keypoints.geometry import crop_image, crop_matrix, tight_box
+from facial_keypoints.layouts import Layout, load_layout
 from research.corruptions import CORRUPTIONS
 
 
@@ -73,21 +74,23 @@ class RandomCrop:
 
 
 class FaceCrop:
-    """The square crop around the keypoints' tight box, as in use; with jitter for training, in one
-    affine warp.
+    """The square crop around the keypoints' tight box, as at inference; with jitter for training,
+    in one affine warp.
 
     zoom: standard deviation of the log scale; place: standard deviation of the shift, as a share of
     the crop side; angle: standard deviation of the rotation, in degrees; mirror: mirror half of the
     samples and renumber their keypoints; wild: share of samples with jitter drawn uniformly from ±3
     standard deviations, to simulate rotated heads and inaccurate boxes; empty: share of negative
-    crops (background or a small part of the face), with NaN keypoints. Adds 'matrix' (2, 3), which
-    `to_points` inverts.
+    crops (background or a small part of the face), with NaN keypoints. layout: of the keypoints;
+    without mirror pairs nothing is mirrored. Adds 'matrix' (2, 3), which `to_points` inverts.
     """
 
     def __init__(self, side: int, zoom: float = 0.0, place: float = 0.0, angle: float = 0.0,
-                 mirror: bool = False, wild: float = 0.0, empty: float = 0.0):
-        self.side, self.zoom, self.place, self.angle, self.mirror = side, zoom, place, angle, mirror
-        self.wild, self.empty = wild, empty
+                 mirror: bool = False, wild: float = 0.0, empty: float = 0.0,
+                 layout: str | Layout = "ibug68"):
+        self.layout = load_layout(layout)
+        self.side, self.zoom, self.place, self.angle = side, zoom, place, angle
+        self.mirror, self.wild, self.empty = mirror and bool(self.layout.mirror), wild, empty
 
     def __call__(self, sample: dict, rng: np.random.Generator | None = None) -> dict:
         rng = rng or np.random.default_rng()
@@ -101,10 +104,11 @@ class FaceCrop:
                 negative_box(box, sample["image"].shape, rng),
                 np.full_like(points, np.nan),
             )
-        matrix = crop_matrix(box, self.side, np.exp(zoom), angle, place, mirror)
+        matrix = crop_matrix(box, self.side, np.exp(zoom), angle, place, mirror,
+                             self.layout.crop_scale)
         image = crop_image(sample["image"], matrix, self.side)
         points = (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
-        points = points[FLIP_INDICES] if mirror else points
+        points = points[self.layout.flip_indices] if mirror else points
         return {**sample, "image": image, "keypoints": points, "matrix": matrix.astype(np.float32)}
 
 
@@ -214,8 +218,9 @@ AUGMENTATIONS = {"fine": (0.25, 0.5, 0.5, 0.0), "gentle": (0.5, 0.5, 0.5, 0.0),
                  "hard": (1.0, 1.0, 1.0, 0.25)}
 
 
-def training_transform(side: int, augment: str = "hard", empty: float = 0.0) -> Compose:
-    """Face crop with jitter, augmentation, gray tensor (1, side, side) and targets (68, 2).
+def training_transform(side: int, augment: str = "hard", empty: float = 0.0,
+                       layout: str | Layout = "ibug68") -> Compose:
+    """Face crop with jitter, augmentation, gray tensor (1, side, side) and targets (k, 2).
 
     augment: 'plain' is the standard augmentation; 'gentle' has half of its crop jitter, rotation
     and image changes; 'fine' is 'gentle' with a quarter of the crop jitter of 'plain'; 'hard' adds
@@ -224,10 +229,10 @@ def training_transform(side: int, augment: str = "hard", empty: float = 0.0) -> 
     """
     miss, tilt, strength, hard = AUGMENTATIONS[augment]
     crop = FaceCrop(side, zoom=0.12 * miss, place=0.06 * miss, angle=18 * tilt, mirror=True,
-                    wild=hard, empty=empty)
+                    wild=hard, empty=empty, layout=layout)
     return Compose([crop, Augment(strength, hard), Normalize(), ToTensor()])
 
 
-def evaluation_transform(side: int) -> Compose:
+def evaluation_transform(side: int, layout: str | Layout = "ibug68") -> Compose:
     """The same crop without jitter or augmentation."""
-    return Compose([FaceCrop(side), Normalize(), ToTensor()])
+    return Compose([FaceCrop(side, layout=layout), Normalize(), ToTensor()])

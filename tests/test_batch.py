@@ -88,7 +88,7 @@ def test_files_that_are_no_grid_are_named(text, said, tmp_path):
 def test_a_grid_runs_resumes_and_reports_what_failed(grid):
     """Two seeds, and a network that does not exist; each call does only what is not done."""
     done = grid.resumed
-    assert done.returncode == 1 and "2 of 4 runs ended well" in done.stdout, (
+    assert done.returncode == 1 and "2 of 4 runs succeeded" in done.stdout, (
         done.stdout + done.stderr
     )
     assert "failed: net=models77,seed=0" in done.stderr and "no network 'models77'" in done.stderr

@@ -126,7 +126,7 @@ def test_predictions_that_are_not_finite_name_the_file():
 
 def test_a_model_of_shifted_labels_is_corrected(tiny):
     points = tiny.points[:3]
-    model = Model(SHIPPED, 128, None, "onnx", (0.5, 0.02))
+    model = Model(SHIPPED, 128, None, "onnx", shift=(0.5, 0.02))
     length = inter_ocular(points)[:, None]
     np.testing.assert_allclose(model.correct(points)[..., 1], points[..., 1] - 0.5 - 0.02 * length,
                                atol=1e-4)

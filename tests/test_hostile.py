@@ -50,6 +50,7 @@ def edited(tmp_path):
     it."""
     def edit(change):
         content = read_checkpoint(find_weights("models5"))
+        content["layout"] = content["layout"].to_dict()
         change(content)
         torch.save(content, tmp_path / "edited.pt")
         return tmp_path / "edited.pt"
@@ -139,9 +140,9 @@ def test_outputs_never_replace_inputs(command, tmp_path, tiny_zip, tiny):
     before = own.read_bytes()
     assert "one of the inputs" in one_line_error(command("pipeline.py", tmp_path / "a.jpg", "--net",
                                                          own, "--csv", own), 2)
-    with pytest.raises(UsageError, match="written over"):
+    with pytest.raises(UsageError, match="overwritten"):
         train(TrainingConfig("models5", epochs=1, init=str(own)), tiny, None, tmp_path)
-    assert "written over" in one_line_error(command("models.py", "export", own, "--onnx", own), 2)
+    assert "overwritten" in one_line_error(command("models.py", "export", own, "--onnx", own), 2)
     assert own.read_bytes() == before
 
 

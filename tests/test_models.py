@@ -16,13 +16,15 @@ from research import networks
 
 from facial_keypoints.assets import DEFAULT_NET
 from facial_keypoints.errors import DataError, UsageError
-from facial_keypoints.geometry import FLIP_INDICES
+from facial_keypoints.layouts import load_layout
 from research.checkpoints import save_checkpoint
 from research.inspection import describe, feature_maps, saliency
 from research.networks import (
     SAVED_MODELS, best_device, find_weights, input_size, load_checkpoint, load_net, net_class,
     net_names, parameter_count, predict, predict_targets, say_once,
 )
+
+FLIP_INDICES = load_layout().flip_indices
 
 DATA = {"data": "sample", "kind": "sample", "split": "person", "labels": "published",
         "frames": ["training/A_00.jpg"]}

@@ -95,7 +95,7 @@ def test_a_lost_process_is_reported_and_resumed(tiny_zip, tmp_path):
                               text=True).stdout.split()
     os.kill(int(children[-1]), signal.SIGKILL)
     _, err = process.communicate(timeout=120)
-    assert process.returncode != 0 and "go on with --resume" in err, err[-3000:]
+    assert process.returncode != 0 and "continue with --resume" in err, err[-3000:]
     before = len(nme(tmp_path / "run"))
     assert 0 < before < 12
     process = launched(tiny_zip, tmp_path / "run", 12, "--resume")

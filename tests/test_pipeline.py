@@ -255,7 +255,7 @@ def test_users_mistakes_are_one_clear_line(command, folder, arguments, code, sai
 def test_a_drawing_never_goes_over_its_photo(command, folder):
     before = (folder / "a.jpg").read_bytes()
     for arguments in ((folder, "--draw", folder), (folder / "a.jpg", "--csv", folder / "a.jpg")):
-        assert "written over" in one_line_error(command("pipeline.py", *arguments), 2)
+        assert "overwritten" in one_line_error(command("pipeline.py", *arguments), 2)
     assert (folder / "a.jpg").read_bytes() == before
 
 

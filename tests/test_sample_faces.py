@@ -6,7 +6,7 @@ import pytest
 
 from evaluate import predict_frames
 from facial_keypoints.errors import DataError
-from facial_keypoints.geometry import FLIP_INDICES
+from facial_keypoints.layouts import load_layout
 from facial_keypoints.images import read_image
 from research import synthetic_faces
 from research.appearance_model import MODEL, SIDE, align, components, load_model, mean_shape
@@ -14,6 +14,8 @@ from research.datasets import load_frames
 from research.metrics import point_errors
 from research.networks import find_weights, load_checkpoint
 from research.synthetic_faces import FRAMES, VIDEOS, draw_person, draw_scene, sample_archive
+
+FLIP_INDICES = load_layout().flip_indices
 
 
 def test_a_seed_gives_the_same_faces_and_another_seed_others():
@@ -84,7 +86,7 @@ def test_a_home_that_cannot_be_written_to_is_no_obstacle(tmp_path, monkeypatch):
 
 
 def test_a_missing_model_is_reported(tmp_path):
-    with pytest.raises(DataError, match="makes it anew"):
+    with pytest.raises(DataError, match="restore it by git checkout"):
         load_model(tmp_path / "none.npz")
 
 

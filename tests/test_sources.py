@@ -244,14 +244,23 @@ def test_annotations_beside_images_are_all_test_rows(layout):
     assert not frames.has_sides and load_folder(layout).has_sides
 
 
-def test_a_table_of_another_number_of_points_is_refused():
-    for points in (15, 67, 69, 98):
+def test_a_table_may_have_any_number_of_points_and_empty_cells():
+    for points in (1, 15, 67, 98):
         head = ",".join(["name", *map(str, range(2 * points))])
         line = ",".join(["a.jpg", *map(str, range(2 * points))])
-        with pytest.raises(DataError,
-                           match=r"t\.csv: "
-                           + (f"{points} points a row" if points > 68 else "column")):
-            read_table(f"{head}\n{line}\n".encode(), "t.csv")
+        missing = ",".join(["b.jpg", "", "", *map(str, range(2 * points - 2))])
+        _, found = read_table(f"{head}\n{line}\n{missing}\n".encode(), "t.csv")
+        np.testing.assert_array_equal(found[0], np.arange(2 * points).reshape(points, 2))
+        assert np.isnan(found[1, 0]).all() and np.isfinite(found[1, 1:]).all()
+
+
+@pytest.mark.parametrize("head, line, said", [
+    ("0,1,2", "1,2,3", "column 3 missing"), ("0,1,3", "1,2,3", "column 2 missing"),
+    ("x,y", "1,2", "column 0 missing"), ("0,1", "1,", "line 2 .*column 1: ''"),
+    ("0,1", "1,two", "line 2 .*'two' is not a number")])
+def test_tables_with_half_points_are_refused(head, line, said):
+    with pytest.raises(DataError, match=rf"t\.csv: .*{said}"):
+        read_table(f"name,{head}\na.jpg,{line}\n".encode(), "t.csv")
 
 
 def test_photos_not_named_after_people_are_each_their_own(layout):

@@ -8,14 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facial_keypoints.errors import DataError
+from facial_keypoints.layouts import load_layout
 from facial_keypoints.geometry import (
-    FLIP_INDICES, crop_image, crop_matrix, tight_box, to_points, to_targets,
+    crop_image, crop_matrix, tight_box, to_points, to_targets,
 )
 from research.corruptions import CORRUPTIONS
 from research.transforms import (
     Augment, Compose, FaceCrop, Normalize, RandomCrop, Rescale, ToTensor, data_transform,
     training_transform,
 )
+
+FLIP_INDICES = load_layout().flip_indices
 
 
 def blob_image(points, height, width, sigma=2.0):

@@ -8,13 +8,16 @@ import pytest
 from facial_keypoints.detector import KeypointDetector
 from facial_keypoints.drawing import draw_axes
 from facial_keypoints.effects import align_face, blur_face, wear_glasses
-from facial_keypoints.geometry import FLIP_INDICES, affine_residual, mean_head
+from facial_keypoints.layouts import load_layout
+from facial_keypoints.geometry import affine_residual, mean_head
 from facial_keypoints.pose import (
     angles_of, eye_openness, head_pose, mouth_openness, rotation_of, sight_rotation,
 )
 from research.head_model import factorize, leveled, upright
 from research.synthetic_faces import draw_scene
 from detector_architectures import haar
+
+FLIP_INDICES = load_layout().flip_indices
 
 
 def project(shape, rotation, distance, focal, size=(480, 640), center=(0.0, 0.0)):

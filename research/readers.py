@@ -1,0 +1,414 @@
+"""Labels in the formats of other data sets and label tools: WFLW, COFW, Kaggle, COCO, imglab, Label
+Studio."""
+
+import csv
+import io
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import cv2
+import numpy as np
+
+from facial_keypoints.errors import DataError, import_optional
+from facial_keypoints.files import MAX_COORDINATE, PARSE_ERRORS, short_message
+from facial_keypoints.formats import MAX_POINTS
+from facial_keypoints.images import IMAGE_ENDINGS
+from facial_keypoints.layouts import Layout, layout_from, load_layout
+
+LABEL_ENDINGS = (".json", ".xml", ".csv", ".mat", ".txt")
+MAX_PICTURES = 100_000  # in a table of pixels
+# of Kaggle's training.csv, in its order; kaggle15 has the same points in the same order
+KAGGLE_COLUMNS = [f"{name}_{axis}" for name in (
+    "left_eye_center", "right_eye_center", "left_eye_inner_corner", "left_eye_outer_corner",
+    "right_eye_inner_corner", "right_eye_outer_corner", "left_eyebrow_inner_end",
+    "left_eyebrow_outer_end", "right_eyebrow_inner_end", "right_eyebrow_outer_end", "nose_tip",
+    "mouth_left_corner", "mouth_right_corner", "mouth_center_top_lip",
+    "mouth_center_bottom_lip") for axis in "xy"]
+KAGGLE_SIDE = 96  # pixels
+
+
+class PixelStore:
+    """Images that a data set keeps as numbers in its tables, by name; each is read as a PNG."""
+
+    def __init__(self, path: str | Path, images: dict[str, np.ndarray]):
+        self.path, self.images = Path(path), images
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one image."""
+        return cv2.imencode(".png", self.images[name])[1].tobytes()
+
+
+@dataclass
+class Annotations:
+    """Labeled faces as a reader finds them, in parallel lists.
+
+    names: 'training/NAME' or 'test/NAME', each once; paths: of the images in the store; points: (k,
+    2) in pixels, nan for missing points; people: who it is, or a name of the image where that is
+    not known; layout: of the points, where the format says it; store: where the images are, if not
+    where the labels are.
+    """
+
+    kind: str
+    names: list[str] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
+    points: list[np.ndarray] = field(default_factory=list)
+    people: list[str] = field(default_factory=list)
+    layout: Layout | None = None
+    store: Any = None
+
+    def add(self, name: str, path: str, points: np.ndarray, person: str) -> None:
+        self.names.append(name)
+        self.paths.append(path)
+        self.points.append(points)
+        self.people.append(person)
+
+
+class ImageFinder:
+    """Finds the images that label files name: by their whole path, next to the label file, or by
+    their file name anywhere in the set."""
+
+    def __init__(self, where: str, inside: Sequence[str]):
+        self.where, self.faces = where, Counter()
+        self.images = {name for name in inside if name.lower().endswith(IMAGE_ENDINGS)}
+        self.by_name: dict[str, list[str]] = {}
+        for name in sorted(self.images):
+            self.by_name.setdefault(PurePosixPath(name).name, []).append(name)
+
+    def find(self, given: Any, labels: str) -> str:
+        """The path of an image in the set. Raises DataError where it is missing or not unique."""
+        if not isinstance(given, str) or not given:
+            raise DataError(f"{self.where}: {labels}: the name of an image is missing")
+        text = given.replace("\\", "/").split("?")[0]
+        beside = (PurePosixPath(labels).parent / text).as_posix()
+        for path in (text, beside):
+            if path in self.images:
+                return path
+        found = self.by_name.get(PurePosixPath(text).name, [])
+        # tools put numbers before the names of uploaded images
+        found = found or self.by_name.get(PurePosixPath(text).name.partition("-")[2], [])
+        close = [path for path in found if path.endswith(text)] or found
+        if len(close) != 1:
+            what = "is missing" if not close else f"may be any of {len(close)} files"
+            raise DataError(f"{self.where}: {labels}: the image {given[:200]} {what}")
+        return close[0]
+
+    def face_name(self, side: str, path: str) -> str:
+        """A name for the next face of an image: its path, then PATH#2, …"""
+        self.faces[side, path] += 1
+        number = self.faces[side, path]
+        return f"{side}/{path}" + (f"#{number}" if number > 1 else "")
+
+
+def side_of(name: str) -> str:
+    """'training' for a label file with 'train' in its name, else 'test'."""
+    return "training" if re.search("train", PurePosixPath(name).name, re.I) else "test"
+
+
+def checked(points: Any, where: str) -> np.ndarray:
+    """Points as float64, nan where missing. Raises DataError for numbers that are not finite or too
+    large."""
+    points = np.asarray(points, np.float64)
+    if not (np.abs(points[~np.isnan(points)]) <= MAX_COORDINATE).all():
+        raise DataError(f"{where}: a coordinate that is a million pixels away, or not a number")
+    return points
+
+
+def read_annotations(store: Any, inside: Sequence[str]) -> Annotations | None:
+    """The labels of a data set in one of these formats, recognized by its files; None if it is in
+    none of them. Raises DataError that names the file and what is wrong."""
+    for recognize, read in READERS:
+        if files := [name for name in inside if recognize(PurePosixPath(name).name)
+                     and "__MACOSX" not in name]:
+            found = read(store, inside, files)
+            if found is not None:
+                if not found.names:
+                    raise DataError(f"{store.path}: {files[0]}: no labeled faces in it")
+                return found
+    return None
+
+
+def read_wflw(store: Any, inside: Sequence[str], files: Sequence[str]) -> Annotations:
+    """WFLW: a line per face with 98 points, 4 numbers of a box, 6 attributes, and the image."""
+    found = Annotations("wflw", layout=load_layout("wflw98"))
+    finder = ImageFinder(str(store.path), inside)
+    for file in files:
+        text = store.read(file).decode("utf-8", "replace")
+        for number, line in enumerate(text.splitlines(), 1):
+            words = line.split()
+            if not words:
+                continue
+            where = f"{store.path}: {file}: line {number}"
+            try:
+                points = np.array([float(word) for word in words[:196]])
+            except ValueError as error:
+                raise DataError(f"{where}: {error}") from None
+            if len(words) < 197:
+                raise DataError(f"{where}: {len(words)} words; 196 numbers of 98 points and the "
+                                "name of an image are needed")
+            # names of images may hold spaces; box and attributes stand before them
+            name = " ".join(words[206:] or words[196:])
+            path = finder.find(name, file)
+            found.add(finder.face_name(side_of(file), path), path,
+                      checked(points.reshape(98, 2), where), f"{side_of(file)}/{path}")
+    return found
+
+
+def read_cofw(store: Any, inside: Sequence[str], files: Sequence[str]) -> Annotations:
+    """COFW color: MATLAB files of version 7.3 with images and 29 points; occluded points are
+    labeled as well."""
+    h5py = import_optional("h5py", "reading .mat files of COFW")
+    found, images = Annotations("cofw", layout=load_layout("cofw29")), {}
+    for file in files:
+        where = f"{store.path}: {file}"
+        try:
+            with h5py.File(io.BytesIO(store.read(file)), "r") as content:
+                tables = [(name[-2:], content[name]) for name in ("phisTr", "phisT")
+                          if name in content]
+                if not tables:
+                    raise DataError(f"{where}: no table phisTr or phisT; is it COFW color?")
+                which = "Tr" if "phisTr" in content else "T"
+                numbers = np.array(content[f"phis{which}"], np.float64).T
+                pixels = [np.array(content[reference])
+                          for reference in content[f"Is{which}"][()].ravel()]
+        except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(
+                f"{where}: not a MATLAB file of COFW ({short_message(error)})") from None
+        if numbers.shape != (len(pixels), 87):
+            raise DataError(f"{where}: {len(pixels)} images and a table {numbers.shape}; 87 "
+                            "columns are needed: x, y and occlusion of 29 points")
+        side = "training" if which == "Tr" else "test"
+        for index, (row, image) in enumerate(zip(numbers, pixels, strict=True)):
+            path = f"{PurePosixPath(file).stem}/{index:04d}.png"
+            # MATLAB's order: columns first, and counts from 1
+            image = image.T if image.ndim == 2 else image.transpose(2, 1, 0)[..., ::-1]
+            images[path] = np.ascontiguousarray(image.astype(np.uint8))
+            points = np.stack([row[:29], row[29:58]], -1) - 1
+            found.add(f"{side}/{path}", path, checked(points, f"{where}: face {index}"),
+                      f"{side}/{path}")
+    found.store = PixelStore(store.path, images)
+    return found
+
+
+def read_kaggle(store: Any, inside: Sequence[str], files: Sequence[str]) -> Annotations | None:
+    """Kaggle Facial Keypoints Detection: training.csv with 30 columns and the pixels of images of
+    96×96; empty cells are missing points. None for other tables of this name."""
+    csv.field_size_limit(1_000_000)
+    found, images = Annotations("kaggle", layout=load_layout("kaggle15")), {}
+    for file in files:
+        where = f"{store.path}: {file}"
+        try:
+            rows = csv.DictReader(io.StringIO(store.read(file).decode("utf-8-sig", "replace")))
+            if not {*KAGGLE_COLUMNS, "Image"} <= {*(rows.fieldnames or [])}:
+                return None
+            for number, row in enumerate(rows):
+                if number >= MAX_PICTURES:
+                    raise DataError(f"{where}: more than {MAX_PICTURES:,} rows")
+                line = f"{where}: row {number + 1}"
+                points = np.array([float(row[name] or "nan") for name in KAGGLE_COLUMNS])
+                pixels = np.array((row["Image"] or "").split(), np.float64)
+                if len(pixels) != KAGGLE_SIDE**2:
+                    raise DataError(f"{line}: {len(pixels)} pixels in column Image, expected "
+                                    f"{KAGGLE_SIDE}×{KAGGLE_SIDE}")
+                path = f"{PurePosixPath(file).stem}/{number:05d}.png"
+                images[path] = pixels.clip(0, 255).astype(np.uint8).reshape(KAGGLE_SIDE, -1)
+                points = points.reshape(-1, 2)
+                points[np.isnan(points).any(1)] = np.nan
+                found.add(f"training/{path}", path, checked(points, line), path)
+        except (csv.Error, TypeError, ValueError) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"{where}: row {number + 1}: {short_message(error)}") from None
+    found.store = PixelStore(store.path, images)
+    return found
+
+
+def read_json_labels(store: Any, inside: Sequence[str], files: Sequence[str]) -> Annotations | None:
+    """COCO keypoints, COCO-WholeBody faces, or tasks of Label Studio; None if the files hold
+    neither."""
+    found, finder = Annotations("coco"), ImageFinder(str(store.path), inside)
+    for file in sorted(files):
+        where = f"{store.path}: {file}"
+        try:
+            content = json.loads(store.read(file))
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{where}: not JSON ({short_message(error)})") from None
+        try:
+            if isinstance(content, dict) and {"images", "annotations"} <= content.keys():
+                read_coco_file(content, found, finder, file, where)
+            elif isinstance(content, list) and content and "data" in content[0]:
+                read_label_studio(content, found, finder, file, where)
+        except PARSE_ERRORS as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"{where}: not COCO keypoints or Label Studio tasks "
+                            f"({short_message(error)})") from None
+    return found if found.names else None
+
+
+def read_coco_file(content: dict, found: Annotations, finder: ImageFinder, file: str,
+                   where: str) -> None:
+    """The faces of a COCO file: keypoints of any number, or `face_kpts` of COCO-WholeBody. Points
+    with visibility 0 are missing."""
+    images = {image["id"]: image["file_name"] for image in content["images"]}
+    layouts = {category.get("id"): coco_layout(category, where)
+               for category in content.get("categories", []) if category.get("keypoints")}
+    for row in content["annotations"]:
+        whole_body = "face_kpts" in row
+        values = row.get("face_kpts") if whole_body else row.get("keypoints")
+        if not values or (whole_body and not row.get("face_valid", True)):
+            continue
+        if not isinstance(values, list) or len(values) > 3 * MAX_POINTS or len(values) % 3:
+            raise DataError(f"{where}: annotation {str(row.get('id'))[:20]}: keypoints must be "
+                            "triples x, y, visibility")
+        numbers = checked(np.array(values, np.float64).reshape(-1, 3),
+                          f"{where}: annotation {str(row.get('id'))[:20]}")
+        points = numbers[:, :2]
+        points[numbers[:, 2] == 0] = np.nan
+        if np.isnan(points).all():
+            continue
+        layout = load_layout() if whole_body and len(points) == 68 else layouts.get(
+            row.get("category_id"))
+        if found.layout is None:
+            found.layout = layout
+        if row["image_id"] not in images:
+            raise DataError(f"{where}: annotation {str(row.get('id'))[:20]} is of image "
+                            f"{str(row['image_id'])[:40]}, which is not in the list of images")
+        path = finder.find(images[row["image_id"]], file)
+        side = side_of(file)
+        found.add(finder.face_name(side, path), path, points, f"{side}/{path}")
+
+
+def coco_layout(category: dict, where: str) -> Layout | None:
+    """The layout that a COCO category describes by its names; a known one where all names are the
+    same. None where the names are only numbers."""
+    names = [str(name) for name in category["keypoints"]]
+    for known in map(load_layout, ("ibug68", "wflw98", "lapa106", "cofw29", "aflw19", "kaggle15",
+                                   "five")):
+        if tuple(names) == known.keypoints:
+            return known
+    if all(name.isdecimal() for name in names):
+        return None
+    values: dict[str, Any] = {"name": str(category.get("name") or "face")[:100],
+                              "keypoints": names}
+    pairs = [[a - 1, b - 1] for a, b in category.get("skeleton") or []]
+    values["parts"] = [{"name": f"line {number}", "points": list(line), "region": "all"}
+                       for number, line in enumerate(chains(pairs), 1)]
+    return layout_from(values, where)
+
+
+def chains(pairs: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Pairs of points that lines connect -> as few longer lines as follow from their order."""
+    lines: list[list[int]] = []
+    for a, b in pairs:
+        if lines and lines[-1][-1] == a:
+            lines[-1].append(b)
+        else:
+            lines.append([a, b])
+    return lines
+
+
+def read_label_studio(tasks: list, found: Annotations, finder: ImageFinder, file: str,
+                      where: str) -> None:
+    """Tasks of Label Studio as its JSON export has them: the newest annotation of each, else its
+    prediction. The names of keypoints come from the labels; a face has each name once."""
+    faces: list[tuple] = []
+    names: list[str] = []
+    for number, task in enumerate(tasks):
+        chosen = [one for one in task.get("annotations") or [] if not one.get("was_cancelled")]
+        chosen = chosen or task.get("predictions") or []
+        if not chosen:
+            continue
+        image = next(value for value in task["data"].values()
+                     if isinstance(value, str) and value.split("?")[0].lower().endswith(
+                         IMAGE_ENDINGS))
+        path, labels = finder.find(image, file), dict[str, dict]()
+        for row in chosen[-1].get("result", []):
+            if row.get("type") != "keypointlabels":
+                continue
+            size = np.array([row["original_width"], row["original_height"]], np.float64)
+            label = str(row["value"]["keypointlabels"][0])
+            face = str(row.get("parentID") or row.get("meta", {}).get("face", ""))
+            # percentages from edge to edge -> pixel centers
+            labels.setdefault(face, {})[label] = (
+                np.array([row["value"]["x"], row["value"]["y"]], np.float64) / 100 * size - 0.5)
+            names += [label] if label not in names else []
+        faces += [(path, labeled, f"{where}: task {number + 1}") for labeled in labels.values()]
+    if not faces:
+        return
+    known = next((layout for layout in map(load_layout, ("ibug68", "wflw98", "lapa106", "cofw29",
+                                                         "aflw19", "kaggle15", "five"))
+                  if {*names} <= {*layout.keypoints} and len(names) > len(layout) / 2), None)
+    names = list(known.keypoints) if known else sorted(names, key=natural)
+    found.kind, found.layout = "label studio", known or layout_from(
+        {"name": "label studio", "keypoints": names}, where)
+    for path, labeled, task in faces:
+        points = np.full((len(names), 2), np.nan)
+        for label, point in labeled.items():
+            points[names.index(label)] = point
+        found.add(finder.face_name(side_of(file), path), path, checked(points, task),
+                  f"{side_of(file)}/{path}")
+
+
+def natural(name: str) -> list:
+    """A key that sorts numbers in names by their value."""
+    return [(0, int(word), "") if word.isdecimal() else (1, 0, word)
+            for word in re.findall(r"\d+|\D+", name)]
+
+
+def read_imglab(store: Any, inside: Sequence[str], files: Sequence[str]) -> Annotations | None:
+    """XML files of dlib and its tool imglab: boxes with named parts; parts that a box lacks are
+    missing points. None if the files are other XML."""
+    boxes, finder = [], ImageFinder(str(store.path), inside)
+    for file in sorted(files):
+        where = f"{store.path}: {file}"
+        data = store.read(file)
+        if b"<!ENTITY" in data:
+            raise DataError(f"{where}: XML with entities, which is not read")
+        try:
+            root = ElementTree.fromstring(data)
+        except (ElementTree.ParseError, ValueError, LookupError) as error:
+            raise DataError(f"{where}: not XML ({short_message(error)})") from None
+        if root.tag != "dataset":
+            continue
+        for image in root.iter("image"):
+            for box in image.iter("box"):
+                parts = {part.get("name", ""): part for part in box.iter("part")}
+                if parts and box.get("ignore") != "1":
+                    boxes.append((file, image.get("file"), parts, where))
+    if not boxes:
+        return None
+    names = sorted({name for *_, parts, _ in boxes for name in parts}, key=natural)
+    if len(names) > MAX_POINTS:
+        raise DataError(f"{store.path}: {len(names)} names of parts, at most {MAX_POINTS} are read")
+    found = Annotations("imglab")
+    if not all(name.isdecimal() for name in names):
+        found.layout = coco_layout({"name": "imglab", "keypoints": names}, str(store.path))
+    for file, image, parts, where in boxes:
+        points = np.full((len(names), 2), np.nan)
+        for name, part in parts.items():
+            try:
+                points[names.index(name)] = float(part.get("x", "")), float(part.get("y", ""))
+            except ValueError:
+                raise DataError(f"{where}: {image}: part {name[:40]!r} has no numbers x and y"
+                                ) from None
+        path = finder.find(image, file)
+        found.add(finder.face_name(side_of(file), path), path,
+                  checked(points, f"{where}: {image}"), f"{side_of(file)}/{path}")
+    return found
+
+
+READERS: list[tuple[Callable, Callable]] = [
+    (lambda name: re.fullmatch(r"list_98pt.*\.txt", name), read_wflw),
+    (lambda name: re.fullmatch(r"COFW.*\.mat", name, re.I), read_cofw),
+    (lambda name: name == "training.csv", read_kaggle),
+    (lambda name: name.lower().endswith(".json"), read_json_labels),
+    (lambda name: name.lower().endswith(".xml"), read_imglab),
+]
