@@ -131,7 +131,7 @@ class CocoWriter:
     images at the end.
 
     keypoints are x, y, v for each point: pixels of the photo, 0-based centers; v is 2 where the
-    network is sure of the point (confidence at least 0.5), else 1. The category has the names of
+    network is sure of the point (confidence at least 0.5), else 1, and 0 for missing points. The category has the names of
     the keypoints and the skeleton, pairs that count from 1.
     """
 
@@ -152,14 +152,15 @@ class CocoWriter:
                 if face.point_confidence is None
                 else 1 + (np.asarray(face.point_confidence) >= 0.5)
             )
+            labeled = np.isfinite(face.points).all(1)  # others have no position yet
+            points = rounded(np.where(labeled[:, None], face.points, 0))
             row = {"id": self.count + 1, "image_id": len(self.images), "category_id": 1,
-                   "iscrowd": 0, "num_keypoints": len(face.points),
+                   "iscrowd": 0, "num_keypoints": int(labeled.sum()),
                    "bbox": rounded(face.box), "area": round(float(face.box[2] * face.box[3]), 2),
                    "segmentation": [rounded(box_polygon(face.box))],
                    "score": round(float(face.confidence), 4),
-                   "keypoints": [v for point,
-                                 s in zip(rounded(face.points), sure.tolist(), strict=True)
-                                 for v in (*point, s)]}
+                   "keypoints": [v for point, s in zip(points, (sure * labeled).tolist(),
+                                                       strict=True) for v in (*point, s)]}
             if face.identity is not None:
                 row["track_id"] = face.identity
             text = (", " if self.count else "") + json.dumps(row)

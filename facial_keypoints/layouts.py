@@ -278,8 +278,8 @@ class LayoutReader:
 
     def layout(self) -> Layout:
         scale = self.values.get("crop_scale", 1.25)
-        if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 1 <= scale <= 5:
-            raise self.error("crop_scale must be a number from 1 to 5")
+        if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0.5 <= scale <= 5:
+            raise self.error("crop_scale must be a number from 0.5 to 5")
         source = self.values.get("source", "")
         if not isinstance(source, str) or len(source) > 2000:
             raise self.error("source must be a text")

@@ -1,9 +1,19 @@
 """Label audit: shift, quantization grid, lower bounds of the NME."""
 
-import numpy as np
+import argparse
+import sys
 
-from facial_keypoints.geometry import inter_ocular
+import numpy as np
+from tqdm import tqdm
+
+from facial_keypoints.assets import DEFAULT_NET
+from facial_keypoints.detector import Face, KeypointDetector
+from facial_keypoints.errors import UsageError, bounded_number, nonempty_path, run_command
+from facial_keypoints.geometry import inter_ocular, tight_box
+from facial_keypoints.model import Model, load_model, needs_pytorch
+from research.datasets import load_frames
 from research.frames import Frames
+from research.label_files import LabeledPhoto, write_label_files
 from research.metrics import face_errors, point_errors
 
 
@@ -92,3 +102,56 @@ def trusted(frames: Frames, offset: np.ndarray, predictions: np.ndarray,
     errors = face_errors(point_errors(predictions + offset.mean(0), frames.points, "layout",
                                       frames.layout))
     return errors <= max(limit, np.median(errors))
+
+
+def doubtful_faces(frames: Frames, model: Model) -> list[tuple[float, int, Face]]:
+    """The labels of frames, the most doubtful first: (error of the model in % of the normalization
+    distance, row, the labeled Face). The model predicts in crops around its own predictions, as at
+    inference. Raises UsageError if it predicts another layout."""
+    if model.layout.keypoints != frames.layout.keypoints:
+        raise UsageError(f"{model.path} predicts layout {model.layout.name}, but the labels of "
+                         f"{frames.data} are {frames.layout.name}")
+    detector, found = KeypointDetector(model, detector=None, min_confidence=0), []
+    boxes, complete = frames.boxes(), frames.complete()
+    for row in tqdm(range(len(frames)), unit="face", disable=not sys.stderr.isatty()):
+        predicted = detector.predict_boxes(frames.image(row), boxes[row])[0]
+        errors = point_errors(predicted.points[None], frames.points[row][None], "layout",
+                              frames.layout)
+        face = Face(tight_box(complete[row]), frames.points[row], predicted.confidence,
+                    layout=frames.layout)
+        found.append((float(face_errors(errors)[0]), row, face))
+    return sorted(found, key=lambda one: -one[0])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="Order the labels of a data set by doubt: how far the predictions of a network "
+                    "are from them. Use a network that was not trained on these labels, or on "
+                    "others of the same kind; `benchmarks/label_audit.py` trains two on halves.")
+    parser.add_argument("data", help="a folder, zip or file of labels, sample, or official")
+    parser.add_argument("--net", default=DEFAULT_NET,
+                        help="a network, a checkpoint or an .onnx file (default: %(default)s)")
+    parser.add_argument("--layout", help="of the data's keypoints, a name or a .toml file")
+    parser.add_argument("--most", type=bounded_number(int, 1), default=20, metavar="N",
+                        help="write the N most doubtful faces (default: %(default)s)")
+    parser.add_argument("--out", type=nonempty_path, required=True, metavar="FOLDER",
+                        help="where coco.json, label_studio.json and imglab.xml are written")
+    options = parser.parse_args()
+    if needs_pytorch(options.net):
+        import research.export  # noqa: F401 - enables loading of checkpoints
+    model = load_model(options.net)
+    frames = load_frames(options.data, layout=options.layout)
+    found = doubtful_faces(frames, model)[:options.most]
+    photos: dict[str, LabeledPhoto] = {}
+    for error, row, face in found:
+        path = str(frames.paths[row])
+        if path not in photos:
+            photos[path] = LabeledPhoto(path, frames.image(row).shape[:2], [])
+        photos[path].faces.append(face)
+        print(f"{error:6.1f} %  {frames.names[row]}")
+    paths = write_label_files(options.out, list(photos.values()), frames.layout)
+    print(f"{len(found)} of {len(frames)} faces; written: {', '.join(map(str, paths))}")
+
+
+if __name__ == "__main__":
+    run_command(main)

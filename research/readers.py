@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 
 import cv2
 import numpy as np
@@ -84,7 +85,7 @@ class ImageFinder:
         """The path of an image in the set. Raises DataError where it is missing or not unique."""
         if not isinstance(given, str) or not given:
             raise DataError(f"{self.where}: {labels}: the name of an image is missing")
-        text = given.replace("\\", "/").split("?")[0]
+        text = image_reference(given)
         beside = (PurePosixPath(labels).parent / text).as_posix()
         for path in (text, beside):
             if path in self.images:
@@ -103,6 +104,13 @@ class ImageFinder:
         self.faces[side, path] += 1
         number = self.faces[side, path]
         return f"{side}/{path}" + (f"#{number}" if number > 1 else "")
+
+
+def image_reference(text: str) -> str:
+    """The path of an image in what a label tool writes: a path, or an address such as
+    /data/local-files/?d=photos/a.jpg."""
+    local = re.search(r"[?&]d=([^&]+)", text)
+    return unquote(local[1] if local else text.split("?")[0]).replace("\\", "/")
 
 
 def side_of(name: str) -> str:
@@ -326,9 +334,8 @@ def read_label_studio(tasks: list, found: Annotations, finder: ImageFinder, file
         chosen = chosen or task.get("predictions") or []
         if not chosen:
             continue
-        image = next(value for value in task["data"].values()
-                     if isinstance(value, str) and value.split("?")[0].lower().endswith(
-                         IMAGE_ENDINGS))
+        image = next((value for value in task["data"].values() if isinstance(value, str)
+                      and image_reference(value).lower().endswith(IMAGE_ENDINGS)), None)
         path, labels = finder.find(image, file), dict[str, dict]()
         for row in chosen[-1].get("result", []):
             if row.get("type") != "keypointlabels":

@@ -25,7 +25,8 @@ def test_csv_has_the_promised_columns_and_survives_awkward_names():
     name = 'a "b", c\n.jpg'
     header = ",".join(csv_columns()) + "\n"
     row = next(csv.DictReader(io.StringIO(header + csv_line(name, FACE))))
-    assert list(row) == csv_columns() == ["name", "left", "top", "width", "height", "confidence"] + [
+    assert list(row) == csv_columns() == [
+        "name", "left", "top", "width", "height", "confidence"] + [
         f"{axis}{i}" for i in range(68) for axis in "xy"] + ["identity"]
     assert row["identity"] == "" and csv_line(name, replace(FACE, identity=3)).endswith(",3\n")
     assert row["name"] == name and float(row["confidence"]) == pytest.approx(0.8125)
@@ -101,7 +102,8 @@ def test_files_without_predictions_are_named(text, tmp_path):
 
 def test_pts_round_trip_and_faults():
     np.testing.assert_allclose(read_pts(pts_text(FACE.points)), FACE.points, atol=1e-4)
-    for text, said in (("", "0 points"), ("{ 1 2 3 }", "1.5 points"), ("{ a b }", "could not convert"),
+    for text, said in (("", "0 points"), ("{ 1 2 3 }", "1.5 points"),
+                       ("{ a b }", "could not convert"),
                        ("{" + " 1e39" * 136 + "}", "not finite"),
                        (pts_text(FACE.points).replace("\n}", " nan nan\n}"), "not finite"),
                        (pts_text(FACE.points).replace("\n}", " 1 1\n}"), "69 points")):

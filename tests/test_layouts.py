@@ -85,7 +85,7 @@ def test_every_keypoint_is_in_one_part_at_least(name):
     ({"parts": [{"name": "p", "points": [0], "open": True}]}, "unknown key 'open'"),
     ({"normalization": {"name": "n", "start": [0]}}, "name, start and end"),
     ({"normalization": {"name": "n", "start": [0], "end": [0]}}, "same keypoints"),
-    ({"crop_scale": 9}, "from 1 to 5"), ({"shape": [[0, 0]]}, "3 pairs"),
+    ({"crop_scale": 9}, "from 0.5 to 5"), ({"shape": [[0, 0]]}, "3 pairs"),
     ({"shape": [[0, 0], [1, 1], [float("nan"), 0]]}, "3 pairs"), ({"colour": 1}, "'colour'"),
     ({"names": {"5": "x"}}, "'5' is no index")])
 def test_a_wrong_layout_is_named_with_what_is_wrong(change, said):

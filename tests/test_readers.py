@@ -1,0 +1,267 @@
+"""Labels in the formats of other data sets and label tools are read as their tools write them, and
+bad ones are named."""
+
+import json
+import zipfile
+
+import cv2
+import numpy as np
+import pytest
+
+from facial_keypoints.errors import DataError
+from facial_keypoints.layouts import load_layout
+from research import label_audit, prelabel
+from research.datasets import load_frames, split_frames
+from research.frames import complete_points, load_folder
+from research.readers import KAGGLE_COLUMNS
+
+
+@pytest.fixture
+def photos(tmp_path, tiny):
+    """A folder of four photos with the 68 points of their faces in pixels: (folder, names, points
+    (4, 68, 2))."""
+    names = [f"img {i}.png" for i in range(4)]
+    (tmp_path / "images").mkdir()
+    for i, name in enumerate(names):
+        cv2.imwrite(str(tmp_path / "images" / name), tiny.image(8 * i)[..., ::-1])
+    return tmp_path, names, tiny.points[[0, 8, 16, 24]].astype(np.float64)
+
+
+def check(frames, points, layout, tolerance=1e-3):
+    assert frames.layout == load_layout(layout) and len(frames) == len(points)
+    np.testing.assert_allclose(frames.points, points, atol=tolerance, equal_nan=True)
+    assert frames.image(0).ndim == 3 and len(set(frames.people)) == len(points)
+
+
+def test_wflw_lists(photos):
+    folder, names, points = photos
+    points = np.random.default_rng(0).uniform(10, 90, (4, 98, 2)).round(3)
+    (folder / "WFLW_annotations").mkdir()
+    for kind, rows in (("train", (0, 1, 2)), ("test", (3,))):
+        lines = [" ".join([*(f"{v}" for v in points[i].ravel()), "1 2 3 4", "0 0 0 0 0 1",
+                           names[i]]) for i in rows]
+        path = folder / "WFLW_annotations" / f"list_98pt_rect_attr_train_test_{kind}.txt"
+        path.with_name(f"list_98pt_rect_attr_{kind}.txt").write_text("\n".join(lines) + "\n")
+    frames = load_folder(folder)
+    order = [*frames.sides].index("test")
+    assert [*frames.sides].count("training") == 3
+    check(frames, np.insert(points[:3], order, points[3], axis=0), "wflw98")
+    bad = folder / "WFLW_annotations" / "list_98pt_rect_attr_test.txt"
+    bad.write_text("1 2 3 img 0.png\n")
+    with pytest.raises(DataError, match=r"_test\.txt: line 1: "):
+        load_folder(folder)
+
+
+def test_cofw_matrices(photos):
+    h5py = pytest.importorskip("h5py", reason="optional: h5py reads .mat files of COFW")
+    folder, _, _ = photos
+    rng = np.random.default_rng(0)
+    points, image = rng.uniform(1, 60, (2, 29, 2)), rng.integers(0, 255, (2, 70, 80, 3), np.uint8)
+    with h5py.File(folder / "COFW_train_color.mat", "w") as file:
+        table = np.concatenate([points[..., 0], points[..., 1], np.zeros((2, 29))], 1)
+        file["phisTr"] = table.T
+        cells = file.create_dataset("IsTr", (1, 2), h5py.ref_dtype)
+        for i in range(2):
+            file[f"image{i}"] = image[i].transpose(2, 1, 0)  # MATLAB's order
+            cells[0, i] = file[f"image{i}"].ref
+    frames = load_folder(folder)
+    check(frames, points - 1, "cofw29")
+    assert frames.image(0).shape == (70, 80, 3) and frames.kind == "cofw"
+    (folder / "COFW_train_color.mat").write_bytes(b"MATLAB 5.0")
+    with pytest.raises(DataError, match="not a MATLAB file of COFW"):
+        load_folder(folder)
+
+
+def test_kaggle_tables_have_missing_points(tmp_path):
+    rng = np.random.default_rng(0)
+    pixels, points = rng.integers(0, 255, (3, 96, 96)), rng.uniform(5, 90, (3, 15, 2)).round(4)
+    points[1, 2:10] = np.nan
+    lines = [",".join([*KAGGLE_COLUMNS, "Image"])]
+    for face, image in zip(points, pixels, strict=True):
+        cells = ["" if np.isnan(v) else f"{v}" for v in face.ravel()]
+        lines.append(",".join([*cells, " ".join(map(str, image.ravel()))]))
+    (tmp_path / "training.csv").write_text("\n".join(lines) + "\n")
+    for path in (tmp_path, tmp_path / "training.csv"):
+        frames = load_folder(path)
+        check(frames, points, "kaggle15")
+        np.testing.assert_array_equal(frames.image(1)[..., 0], pixels[1])
+        assert set(frames.digests()) and frames.boxes().shape == (3, 4)
+    (tmp_path / "training.csv").write_text("\n".join([*lines[:2], lines[2][:-9]]) + "\n")
+    with pytest.raises(DataError, match=r"row 2: \d+ pixels"):
+        load_folder(tmp_path)
+
+
+def coco(names, points, categories, visible=2, **more):
+    return {"images": [{"id": 10 + i, "file_name": f"images/{name}"}
+                       for i, name in enumerate(names)],
+            "categories": categories,
+            "annotations": [{"id": i, "image_id": 10 + i, "category_id": 7,
+                             "keypoints": [v for x, y in face for v in
+                                           ((0, 0, 0) if np.isnan(x) else (x, y, visible))], **more}
+                            for i, face in enumerate(points.tolist())]}
+
+
+def test_coco_keypoints_of_any_number_with_visibility(photos):
+    folder, names, _ = photos
+    points = np.random.default_rng(0).uniform(5, 60, (4, 3, 2)).round(2)
+    points[2, 1] = np.nan
+    category = {"id": 7, "name": "cat face", "keypoints": ["left ear", "right ear", "nose"],
+                "skeleton": [[1, 3], [3, 2]]}
+    (folder / "person_keypoints_default.json").write_text(
+        json.dumps(coco(names, points, [category])))
+    frames = load_folder(folder)
+    assert frames.layout.keypoints == ("left ear", "right ear", "nose")
+    assert frames.layout.skeleton() == [(0, 2), (2, 1)]
+    np.testing.assert_allclose(frames.points, points, atol=1e-3)
+    with zipfile.ZipFile(folder / "all.zip", "w") as archive:
+        for path in folder.rglob("*"):
+            if path.suffix in (".png", ".json"):
+                archive.write(path, path.relative_to(folder))
+    np.testing.assert_array_equal(load_folder(folder / "all.zip").points, frames.points)
+
+
+def test_coco_wholebody_faces(photos):
+    folder, names, points = photos
+    content = coco(names, np.zeros((4, 17, 2)), [{"id": 7, "name": "person", "keypoints": ["x"]}])
+    for row, face in zip(content["annotations"], points, strict=True):
+        row |= {"face_valid": True, "face_kpts": [v for x, y in face.tolist() for v in (x, y, 1)]}
+    content["annotations"][3]["face_valid"] = False
+    (folder / "coco_wholebody_val.json").write_text(json.dumps(content))
+    check(load_folder(folder), points[:3], "ibug68", 0.01)
+
+
+def test_imglab_boxes_with_parts(photos):
+    folder, names, points = photos
+    rows = []
+    for name, face in zip(names, points.round(1), strict=True):
+        parts = "".join(f"<part name='{i:02d}' x='{x}' y='{y}'/>" for i, (x, y) in enumerate(face)
+                        if not (name == names[1] and i == 5))
+        rows.append(f"<image file='images/{name}'><box top='1' left='1' width='9' height='9'>{parts}"
+                    "</box><box top='0' left='0' width='3' height='3' ignore='1'/></image>")
+    path = folder / "training_with_face_landmarks.xml"
+    path.write_text(f"<dataset><images>{''.join(rows)}</images></dataset>")
+    expected = points.round(1)
+    expected[1, 5] = np.nan
+    check(load_folder(folder), expected, "ibug68", 0.01)
+    path.write_text("<!DOCTYPE d [<!ENTITY a 'b'>]><dataset/>")
+    with pytest.raises(DataError, match="entities"):
+        load_folder(folder)
+
+
+def test_pts_files_may_have_any_number_of_points(photos):
+    folder, names, _ = photos
+    for i, name in enumerate(names):
+        (folder / "images" / name).with_suffix(".pts").write_text(
+            f"version: 1\nn_points: 2\n{{\n{i + 1} 5\n{i + 9} 7\n}}\n")
+    frames = load_folder(folder)
+    assert frames.points.shape == (4, 2, 2) and frames.layout.name == "unnamed2"
+    (folder / "images" / names[0]).with_suffix(".pts").write_text("{ 1 2 3 4 5 6 }")
+    with pytest.raises(DataError, match="another number of points"):
+        load_folder(folder)
+
+
+@pytest.mark.parametrize("text, said", [
+    ("[1", "not JSON"), ('{"images": 5, "annotations": []}', "not COCO"), ("{}", "no training_"),
+    ('{"images": [], "annotations": [{"image_id": 1, "keypoints": [1, 2, 2]}]}', "of image 1"),
+    ('{"images": [{"id": 1, "file_name": "gone.png"}], "annotations": '
+     '[{"image_id": 1, "keypoints": [1, 2, 2]}]}', "gone.png is missing"),
+    ('{"images": [], "annotations": [{"keypoints": [1, 2]}]}', "triples"),
+    ('{"images": [], "annotations": [{"keypoints": [1e9, 2, 2]}]}', "million"),
+    ('[{"data": {"image": "img 0.png"}, "annotations": [{"result": [{"type": "keypointlabels"}]}]}]',
+     "not COCO keypoints or Label Studio")])
+def test_bad_json_is_named_with_what_is_wrong(photos, text, said):
+    folder = photos[0]
+    (folder / "labels.json").write_text(text)
+    with pytest.raises(DataError, match=rf"{said}"):
+        load_folder(folder)
+
+
+def test_a_layout_file_belongs_to_its_data(photos):
+    folder, names, points = photos
+    head = ",".join(["", *map(str, range(4))])
+    (folder / "annotations.csv").write_text("\n".join(
+        [head, *(",".join([name, *map(str, face[[36, 45]].ravel())])
+                 for name, face in zip(names, points, strict=True))]) + "\n")
+    assert load_folder(folder).layout.name == "unnamed2"
+    (folder / "layout.toml").write_text('name = "two"\nkeypoints = ["a", "b"]\n')
+    assert load_folder(folder).layout.keypoints == ("a", "b")
+    with pytest.raises(DataError, match="2 points per face, but layout ibug68 has 68"):
+        load_folder(folder, layout="ibug68")
+
+
+def test_missing_points_are_estimated_from_the_others(tiny):
+    points = tiny.points.copy()
+    points[::2, 60:] = np.nan
+    found = complete_points(points, tiny.layout)
+    length = tiny.lengths()[:, None]
+    away = np.linalg.norm(found - tiny.points, axis=-1) / length
+    assert (away[1::2] == 0).all() and away[::2, 60:].max() < 0.5 and away[::2, 60:].mean() < 0.1
+
+
+# ---------------------------------------------------------------- label tools and back
+
+def run(main, monkeypatch, *arguments):
+    monkeypatch.setattr("sys.argv", ["command", *map(str, arguments)])
+    return main()
+
+
+@pytest.mark.parametrize("file", ["coco.json", "label_studio.json", "imglab.xml"])
+def test_predictions_for_label_tools_come_back_as_data(file, photos, monkeypatch, tmp_path_factory):
+    folder, names, _ = photos
+    (folder / "images" / "broken.png").write_text("no picture")
+    out = tmp_path_factory.mktemp("out")
+    assert run(prelabel.main, monkeypatch, folder / "images", "--out", out) == 1
+    (folder / "images" / "broken.png").unlink()
+    frames = load_frames(str(_beside(folder / "images", out / file)))
+    assert frames.layout == load_layout() and 3 <= len(frames) <= 4
+    content = json.loads((out / "coco.json").read_text())
+    first = content["annotations"]
+    expected = np.array([row["keypoints"] for row in first]).reshape(-1, 68, 3)[..., :2]
+    np.testing.assert_allclose(frames.points, expected, atol=0.02)
+    confidence = [min([row["score"] for row in first if row["image_id"] == image["id"]] or [-1])
+                  for image in content["images"]]
+    assert confidence == sorted(confidence), "the least confident first"
+
+
+def _beside(folder, file):
+    """A label file in a copy next to the photos."""
+    target = folder / file.name
+    target.write_bytes(file.read_bytes())
+    return target
+
+
+def test_the_most_doubtful_labels_are_written_first(tiny_zip, monkeypatch, tmp_path, capsys):
+    frames = split_frames(load_frames(str(tiny_zip)), "person", "test")
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    points = frames.points.copy()
+    points[5] += 12  # one wrong label
+    lines = [",".join(["", *map(str, range(136))])]
+    for i in range(len(frames)):
+        cv2.imwrite(str(tmp_path / "data" / "images" / f"{i}.png"), frames.image(i)[..., ::-1])
+        lines.append(",".join([f"{i}.png", *map(str, points[i].ravel())]))
+    (tmp_path / "data" / "annotations.csv").write_text("\n".join(lines) + "\n")
+    run(label_audit.main, monkeypatch, tmp_path / "data", "--most", 3, "--out", tmp_path / "out")
+    assert capsys.readouterr().out.splitlines()[0].endswith("test/5.png")
+    content = json.loads((tmp_path / "out" / "coco.json").read_text())
+    assert [image["file_name"] for image in content["images"]][0] == "images/5.png"
+    assert len(content["annotations"]) == 3
+
+
+def test_corrected_tasks_of_label_studio_are_read(photos):
+    """As its JSON export has them: the annotation counts, not the prediction; a point that was
+    deleted is missing."""
+    folder, names, _ = photos
+    def result(shift, labels):
+        return [{"type": "keypointlabels", "original_width": 100, "original_height": 50,
+                 "value": {"x": 10 + shift, "y": 20.0 + 2 * i, "keypointlabels": [label]}}
+                for i, label in enumerate(labels)]
+    tasks = [{"id": 1, "data": {"img": f"/data/upload/1/8b3c-{names[0]}"},
+              "annotations": [{"result": result(0, ["tip", "left", "right"])}],
+              "predictions": [{"result": result(40, ["tip"])}]},
+             {"id": 2, "data": {"img": names[1]}, "annotations": [
+                 {"was_cancelled": True, "result": []}, {"result": result(5, ["tip", "right"])}]}]
+    (folder / "export.json").write_text(json.dumps(tasks))
+    frames = load_folder(folder)
+    assert frames.layout.keypoints == ("left", "right", "tip") and frames.kind == "label studio"
+    np.testing.assert_allclose(frames.points[0], [[9.5, 10.5], [9.5, 11.5], [9.5, 9.5]], atol=1e-4)
+    assert np.isnan(frames.points[1, 0]).all() and frames.points[1, 2, 0] == pytest.approx(14.5)
