@@ -131,8 +131,8 @@ class CocoWriter:
     images at the end.
 
     keypoints are x, y, v for each point: pixels of the photo, 0-based centers; v is 2 where the
-    network is sure of the point (confidence at least 0.5), else 1, and 0 for missing points. The category has the names of
-    the keypoints and the skeleton, pairs that count from 1.
+    network is sure of the point (confidence at least 0.5), else 1, and 0 for missing points. The
+    category has the names of the keypoints and the skeleton, pairs that count from 1.
     """
 
     def __init__(self, file: BinaryIO, layout: str | Layout = "ibug68"):

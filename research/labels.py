@@ -2,7 +2,9 @@
 
 import numpy as np
 
+from facial_keypoints.errors import UsageError
 from facial_keypoints.geometry import proportional_shift, vertical_shift
+from facial_keypoints.layouts import load_layout
 from research.frames import Frames
 
 # The official labels sit to the right of and below the features: by 0.48 px and 1.88 % of the
@@ -41,4 +43,9 @@ def match_label_convention(frames: Frames, points: np.ndarray, trained: dict) ->
     learned is removed; `trained`: the `data` of its checkpoint.
     """
     wanted = frames.kind == "official" and frames.labels == "published"
+    if not wanted and not any(learned_shift(trained)):
+        return points
+    if frames.layout != load_layout():
+        raise UsageError("the shift of the official labels is known for the keypoints of ibug68 "
+                         f"only, not for {frames.layout.name}; use corrected labels")
     return points + wanted * label_shift(points) - predicted_label_shift(points, trained)

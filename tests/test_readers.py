@@ -136,8 +136,8 @@ def test_imglab_boxes_with_parts(photos):
     for name, face in zip(names, points.round(1), strict=True):
         parts = "".join(f"<part name='{i:02d}' x='{x}' y='{y}'/>" for i, (x, y) in enumerate(face)
                         if not (name == names[1] and i == 5))
-        rows.append(f"<image file='images/{name}'><box top='1' left='1' width='9' height='9'>{parts}"
-                    "</box><box top='0' left='0' width='3' height='3' ignore='1'/></image>")
+        rows.append(f"<image file='images/{name}'><box top='1' left='1' width='9' height='9'>"
+                    f"{parts}</box><box top='0' left='0' width='3' height='3' ignore='1'/></image>")
     path = folder / "training_with_face_landmarks.xml"
     path.write_text(f"<dataset><images>{''.join(rows)}</images></dataset>")
     expected = points.round(1)
@@ -167,8 +167,8 @@ def test_pts_files_may_have_any_number_of_points(photos):
      '[{"image_id": 1, "keypoints": [1, 2, 2]}]}', "gone.png is missing"),
     ('{"images": [], "annotations": [{"keypoints": [1, 2]}]}', "triples"),
     ('{"images": [], "annotations": [{"keypoints": [1e9, 2, 2]}]}', "million"),
-    ('[{"data": {"image": "img 0.png"}, "annotations": [{"result": [{"type": "keypointlabels"}]}]}]',
-     "not COCO keypoints or Label Studio")])
+    ('[{"data": {"image": "img 0.png"}, "annotations": '
+     '[{"result": [{"type": "keypointlabels"}]}]}]', "not COCO keypoints or Label Studio")])
 def test_bad_json_is_named_with_what_is_wrong(photos, text, said):
     folder = photos[0]
     (folder / "labels.json").write_text(text)
@@ -243,7 +243,7 @@ def test_the_most_doubtful_labels_are_written_first(tiny_zip, monkeypatch, tmp_p
     run(label_audit.main, monkeypatch, tmp_path / "data", "--most", 3, "--out", tmp_path / "out")
     assert capsys.readouterr().out.splitlines()[0].endswith("test/5.png")
     content = json.loads((tmp_path / "out" / "coco.json").read_text())
-    assert [image["file_name"] for image in content["images"]][0] == "images/5.png"
+    assert content["images"][0]["file_name"] == "images/5.png"
     assert len(content["annotations"]) == 3
 
 
