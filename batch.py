@@ -21,6 +21,7 @@ NOTEBOOKS = (
     "2. Define the Network Architecture.ipynb",
     "3. Facial Keypoint Detection, Complete Pipeline.ipynb",
 )
+OWN_KEYPOINTS = "4. Your Own Keypoints.ipynb"  # not part of `make run`
 FIXED = {"folder", "resume"}  # parameters of notebook 2 that a grid sets itself
 PLACES = {"photo", "data", "net", "folder"}  # parameters that may be paths
 # Hide messages of kernels: a warning about local TCP, and an error when they are stopped. Errors of
@@ -160,7 +161,8 @@ def main() -> int:
     options = parser.parse_args()
 
     if options.refresh:
-        for notebook in [*notebooks, *(HOME / "notebooks" / "solutions" / n for n in NOTEBOOKS)]:
+        others = [OWN_KEYPOINTS, *(f"solutions/{name}" for name in NOTEBOOKS)]
+        for notebook in [*notebooks, *(HOME / "notebooks" / name for name in others)]:
             refresh(notebook)
         return 0
     lists = {name[5:]: words for name,

@@ -599,6 +599,9 @@ def main() -> None:
                         help="by torch.compile: faster on GPUs, needs a compiler")
     parser.add_argument("--final", action="store_true",
                         help="train on the validation frames too, keep the last epoch")
+    parser.add_argument("--all", action="store_true",
+                        help="train on all frames of the data, test frames too, and keep the last "
+                             "epoch: for small sets of your own, scored on other data")
     parser.add_argument("--threads", type=bounded_number(int, 1),
                         help="of the processor (default: all cores)")
     parser.add_argument("--resume", action="store_true",
@@ -616,11 +619,13 @@ def main() -> None:
         teacher=options.teacher or "")
     net_class(options.net)
     frames = load_frames(options.data, options.labels, options.layout)
-    training = split_frames(frames, options.split, "all-training" if options.final else "training")
-    validation = None if options.final else split_frames(frames, options.split, "validation")
-    kind = "".join(f"-{word}" for word,
-                   on in (("published", options.labels == "published"), ("final", options.final),
-                                               (f"seed{options.seed}", options.seed)) if on)
+    part = "all" if options.all else "all-training" if options.final else "training"
+    training = split_frames(frames, options.split, part)
+    validation = (None if options.final or options.all
+                  else split_frames(frames, options.split, "validation"))
+    words = (("published", options.labels == "published"), ("final", options.final),
+             ("all", options.all), (f"seed{options.seed}", options.seed))
+    kind = "".join(f"-{word}" for word, on in words if on)
     base = f"runs/{options.net}-{Path(options.data).stem}-{options.split}{kind}"
     folder = Path(options.out
                   or (newest_folder if options.resume or options.overwrite else new_folder)(base))

@@ -3,7 +3,9 @@ the least confident first."""
 
 import argparse
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
@@ -28,6 +30,28 @@ def in_layout(face: Face, layout: Layout) -> Face:
                    box=tight_box(points) if np.isfinite(points).any() else face.box)
 
 
+def prelabel(photos: Iterable[tuple[str, Path]], detector: KeypointDetector,
+             layout: str | Layout | None = None,
+             bar: bool = False) -> tuple[list[LabeledPhoto], list[str]]:
+    """Faces of photos (name, path) in a layout, the network's by default -> the photos in the order
+    in which they need a person most, and a message for each that could not be read.
+
+    Photos without a face come first, then those with the least confident face.
+    """
+    layout = load_layout(layout or detector.model.layout)
+    done, failures = [], []
+    for name, path in tqdm(list(photos), unit="photo", disable=not bar):
+        try:
+            image = read_image(path)
+            faces = [in_layout(face, layout) for face in detector(image)]
+        except DataError as error:
+            failures.append(str(error))
+            continue
+        done.append(LabeledPhoto(name, image.shape[:2], faces))
+    done.sort(key=lambda photo: min((face.confidence for face in photo.faces), default=-1))
+    return done, failures
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("photos", nargs="+", type=nonempty_path, metavar="PHOTO|FOLDER")
@@ -47,20 +71,9 @@ def main() -> int:
         import research.export  # noqa: F401 - enables loading of checkpoints
     detector = KeypointDetector(options.net, options.detector, "cpu", options.min_confidence)
     layout = load_layout(options.layout or detector.model.layout)
-    done, failures = [], []
-    for name, path in tqdm(list_photos(options.photos), unit="photo",
-                           disable=not sys.stderr.isatty()):
-        try:
-            image = read_image(path)
-            faces = [in_layout(face, layout) for face in detector(image)]
-        except DataError as error:
-            failures.append(str(error))
-            continue
-        done.append(LabeledPhoto(name, image.shape[:2], faces))
+    done, failures = prelabel(list_photos(options.photos), detector, layout, sys.stderr.isatty())
     if not done:
         raise DataError("no photo could be read: " + failures[0])
-    # photos without a face need most work, then those with the least confident face
-    done.sort(key=lambda photo: min((face.confidence for face in photo.faces), default=-1))
     paths = write_label_files(options.out, done, layout)
     without = sum(not photo.faces for photo in done)
     print(f"{sum(len(photo.faces) for photo in done)} faces in {len(done)} photos, of which "

@@ -27,7 +27,7 @@ def transfer_weights(net: torch.nn.Module, content: dict, path: str | Path) -> l
     old, new = content["layout"], layout_of(net)
     if old.keypoints == new.keypoints:
         load_weights(net, content["state_dict"], path)
-        return [f"{path}: all weights are taken over"]
+        return [f"{Path(path).name}: all weights are taken over"]
     sources = nearest_points(old, new)
     state, mapped = {}, []
     for name, own in net.state_dict().items():
@@ -43,8 +43,8 @@ def transfer_weights(net: torch.nn.Module, content: dict, path: str | Path) -> l
     load_weights(net, state, path)
     same = sum(old.keypoints[source] == name for source, name
                in zip(sources.tolist(), new.keypoints, strict=True))
-    return [f"{path}: {len(state) - len(mapped)} of {len(state)} tensors are taken over from "
-            f"layout {old.name}, {len(mapped)} are made for the {len(new)} keypoints of "
+    return [f"{Path(path).name}: {len(state) - len(mapped)} of {len(state)} tensors are taken "
+            f"over from layout {old.name}, {len(mapped)} are made for the {len(new)} keypoints of "
             f"{new.name}: "
             f"{same} from the keypoint of the same name, {len(new) - same} from the nearest "
             f"({', '.join(mapped)})"]

@@ -15,6 +15,7 @@ from batch import run_notebook
 from facial_keypoints.errors import DataError
 
 NOTEBOOKS = [HOME / "notebooks" / name for name in batch.NOTEBOOKS]
+OWN_KEYPOINTS = HOME / "notebooks" / batch.OWN_KEYPOINTS
 SOLUTIONS = [HOME / "notebooks" / "solutions" / name for name in batch.NOTEBOOKS]
 
 
@@ -47,7 +48,7 @@ def test_papermill_runs_on_the_official_data(notebook, official_path, tmp_path, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("notebook", [*NOTEBOOKS, *SOLUTIONS], ids=title)
+@pytest.mark.parametrize("notebook", [*NOTEBOOKS, OWN_KEYPOINTS, *SOLUTIONS], ids=title)
 def test_outputs_are_what_the_cells_print(notebook, tmp_path):
     """Strict nbval, in a copy: notebook 2 writes below runs/. Numbers with a unit depend on the
     processor; the sanitizer takes them out, and the cells check their bounds."""
@@ -68,7 +69,7 @@ def words_in(text):
     return len(re.findall(r"[\w'’%-]+", re.sub(r"`[^`]*`", "x", text)))
 
 
-@pytest.mark.parametrize("notebook", [*NOTEBOOKS, *SOLUTIONS], ids=title)
+@pytest.mark.parametrize("notebook", [*NOTEBOOKS, OWN_KEYPOINTS, *SOLUTIONS], ids=title)
 def test_cells_are_short_and_have_outputs(notebook):
     content = nbformat.read(notebook, 4)
     texts = [cell.source for cell in content.cells if cell.cell_type == "markdown"]
@@ -96,7 +97,7 @@ def test_notebooks_have_the_agreed_parts(notebook):
 
 
 def test_notebooks_together_stay_small():
-    assert sum(path.stat().st_size for path in [*NOTEBOOKS, *SOLUTIONS]) < 6 * 10**6
+    assert sum(path.stat().st_size for path in [*NOTEBOOKS, OWN_KEYPOINTS, *SOLUTIONS]) < 6 * 10**6
 
 
 FAKE_PIP = """
@@ -109,7 +110,8 @@ def test_the_first_cell_installs_the_project_on_colab(tmp_path):
     """In a bare folder, with google.colab and pip faked and the address led to this repository;
     twice, as after a restart. All notebooks begin with the same cell."""
     first = {next(cell.source for cell in nbformat.read(notebook, 4).cells
-                  if cell.cell_type == "code") for notebook in [*NOTEBOOKS, *SOLUTIONS]}
+                  if cell.cell_type == "code")
+             for notebook in [*NOTEBOOKS, OWN_KEYPOINTS, *SOLUTIONS]}
     assert len(first) == 1
     cells = list(first)
     assert len(cells[0].splitlines()) <= 6
