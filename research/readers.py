@@ -86,8 +86,8 @@ class ImageFinder:
         if not isinstance(given, str) or not given:
             raise DataError(f"{self.where}: {labels}: the name of an image is missing")
         text = image_reference(given)
-        beside = (PurePosixPath(labels).parent / text).as_posix()
-        for path in (text, beside):
+        neighbor = (PurePosixPath(labels).parent / text).as_posix()
+        for path in (text, neighbor):
             if path in self.images:
                 return path
         found = self.by_name.get(PurePosixPath(text).name, [])
