@@ -12,7 +12,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from facial_keypoints.errors import DataError, UsageError, bounded_number, run_command
+from facial_keypoints.errors import (
+    DataError, UsageError, bounded_number, printable, run_command,
+)
 from research.notebook import unknown_parameter
 
 HOME = Path(__file__).resolve().parent
@@ -251,7 +253,7 @@ def run_grid(notebook: Path, known: dict[str, dict], given: dict, lists: dict[st
               f"({float(row['nme_low']):.2f}–{float(row['nme_high']):.2f})")
     failed = {row["run"]: row["failed"] for row in rows if row["failed"]}
     for title, reason in failed.items():
-        print(f"failed: {title}: {reason}", file=sys.stderr)
+        print(f"failed: {printable(f'{title}: {reason}')}", file=sys.stderr)
     print(f"{len(runs) - len(failed)} of {len(runs)} runs succeeded; the table: "
           f"{out / 'table.csv'}")
     return 1 if failed else 0

@@ -29,7 +29,9 @@ from facial_keypoints.assets import DEFAULT_NET
 from facial_keypoints.errors import SEED, DataError, UsageError, bounded_number, run_command
 from facial_keypoints.files import atomic_write, csv_text, refuse_overwriting
 from facial_keypoints.layouts import Layout, load_layout
-from research.checkpoints import load_weights, read_checkpoint, save_checkpoint, to_builtins
+from research.checkpoints import (
+    load_weights, read_checkpoint, save_checkpoint, to_builtins, verify_archive,
+)
 from research.datasets import LABELS, SPLITS, load_frames, person_digit, split_frames
 from research.distributed import (
     SingleProcess, LossModule, PeerFailureHandler, TimedLoader, print_rank_zero, process_group,
@@ -502,6 +504,7 @@ def save_training_state(folder: Path, parts: dict, history: list[dict], best: di
 def load_training_state(path: Path, parts: dict, params: dict,
                         data: dict) -> tuple[list[dict], dict]:
     """Put an interrupted run's state back; raises UsageError if it was another run's."""
+    verify_archive(path)
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         before, states = {**saved["params"],

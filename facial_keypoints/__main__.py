@@ -11,7 +11,9 @@ from pathlib import Path
 from facial_keypoints.assets import (
     DEFAULT_DETECTOR, DEFAULT_NET, MIN_CONFIDENCE, RUNTIMES, STYLES, detector_names,
 )
-from facial_keypoints.errors import bounded_number, nonempty_path, run_command
+from facial_keypoints.errors import (
+    UsageError, bounded_number, nonempty_path, printable, run_command,
+)
 
 
 def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -132,6 +134,8 @@ def main(arguments: Sequence[str] | None = None, checkpoints: str | None = None)
     if options.pts:
         refuse_photo_folder(options.pts, jobs)
     to_standard_output = "-" in targets.values() or options.camera is not None
+    if "-" in targets.values() and sys.stdout is None:
+        raise UsageError("standard output is closed: give the name of a file in place of '-'")
     with contextlib.ExitStack() as stack:
         writers: list = []
         for kind, target in targets.items():
@@ -152,7 +156,7 @@ def main(arguments: Sequence[str] | None = None, checkpoints: str | None = None)
         names = "".join(f"{name}\n" for name in predictor.without_faces)
         atomic_write(options.without_faces, names.encode("utf-8", "surrogateescape"))
     for message in predictor.failures:
-        print(f"failed: {message}", file=sys.stderr)
+        print(f"failed: {printable(message)}", file=sys.stderr)
     return 1 if predictor.failures else 0
 
 

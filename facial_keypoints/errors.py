@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -42,6 +43,16 @@ def import_optional(module: str, why: str, package: str | None = None) -> Module
         raise UsageError(
             f"{why} requires a package: pip install {package or module}"
         ) from None
+
+
+# of C0 and C1 (escape sequences, line breaks), and the marks that turn the direction of text
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: object) -> str:
+    """A message or a name with control characters as escapes such as \\x1b, so that the name of a
+    file can neither move the cursor of a terminal nor look like another line."""
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
 
 
 def nonempty_path(text: str) -> str:
@@ -96,7 +107,7 @@ def run_command(main: Callable) -> NoReturn:
         if sys.stdout:
             sys.stdout.flush()
     except (DataError, UsageError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         code = 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
@@ -107,7 +118,10 @@ def run_command(main: Callable) -> NoReturn:
             sys.stdout.redirect_to_devnull()
         code = 0
     except OSError as error:  # a name too long, a folder that may not be read, a full disk
-        print(f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}",
-              file=sys.stderr)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {printable(f'{where}{error.strerror or error}')}", file=sys.stderr)
+        code = 1
+    except MemoryError:
+        print("error: not enough memory; give smaller or fewer files", file=sys.stderr)
         code = 1
     sys.exit(code)

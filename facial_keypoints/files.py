@@ -33,8 +33,9 @@ def atomic_open(path: str | os.PathLike) -> Iterator[BinaryIO]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror})") from None
+    except (OSError, RecursionError) as error:  # the second: thousands of folders in one another
+        reason = getattr(error, "strerror", None) or "the path is too deep"
+        raise DataError(f"{path}: cannot be written ({reason})") from None
     try:
         with os.fdopen(handle, "wb") as file:
             yield file

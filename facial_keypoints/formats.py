@@ -25,6 +25,7 @@ from facial_keypoints.pose import has_pose, head_pose
 
 BOX_COLUMNS = ["name", "left", "top", "width", "height"]
 MAX_POINTS = 2000  # per face in a file; more are a mistake
+MAX_COLUMNS = 5000  # of a table of boxes: each row takes the room of all of them
 
 
 def csv_columns(points: int = 68) -> list[str]:
@@ -262,7 +263,13 @@ def read_boxes(path: str | os.PathLike) -> list[tuple[str, np.ndarray]]:
     (4,) float32)."""
     try:
         reader = csv.DictReader(io.StringIO(read_text(path)))
-        heads, table = reader.fieldnames or [], list(reader)
+        heads = list(reader.fieldnames or [])
+        if len(heads) > MAX_COLUMNS:
+            raise DataError(f"{path}: {len(heads):,} columns, at most {MAX_COLUMNS:,} are read")
+        if len(heads) != len(set(heads)):
+            twice = next(name for name in heads if heads.count(name) > 1)
+            raise DataError(f"{path}: column {twice} is in it twice")
+        table = list(reader)
     except csv.Error as error:
         raise DataError(f"{path}: not a table of comma-separated values ({error})") from None
     missing = [c for c in BOX_COLUMNS if c not in heads]
@@ -271,6 +278,9 @@ def read_boxes(path: str | os.PathLike) -> list[tuple[str, np.ndarray]]:
                         "name,left,top,width,height")
     rows = []
     for line, row in enumerate(table, start=2):
+        if None in row:
+            raise DataError(f"{path}: line {line}: more cells than columns; are commas used as "
+                            "decimal points?")
         try:
             box = np.array([float(row[c]) for c in BOX_COLUMNS[1:]], np.float32)
         except (TypeError, ValueError):

@@ -109,15 +109,7 @@ def as_image(photo: Any) -> np.ndarray:
     if isinstance(photo, (str, os.PathLike, bytes)):
         return read_image(photo)
     if hasattr(photo, "convert"):  # PIL
-        from PIL import ImageOps
-
-        if photo.mode.startswith(("I", "F")):  # more than 8 bits: PIL would clip values at 255
-            values = np.asarray(photo)
-            if photo.mode == "F" or values.min() < 0 or values.max() > 65535:
-                raise DataError(f"a PIL image of mode {photo.mode} has no defined white "
-                                "level; give 8 or 16 bits")
-            return as_image((values // 256).astype(np.uint8))
-        return np.asarray(ImageOps.exif_transpose(photo).convert("RGB"))
+        return _from_pillow(photo)
     image = np.asarray(photo)
     if image.dtype != np.uint8:
         raise DataError(f"a photo must be uint8 with 0…255 as decoded, not {image.dtype}")
@@ -128,6 +120,26 @@ def as_image(photo: Any) -> np.ndarray:
     if image.ndim != 3 or image.shape[2] not in (3, 4) or not image.size:
         raise DataError(f"a photo must be (height, width[, 3 or 4]), not {image.shape}")
     return np.ascontiguousarray(image[..., :3])
+
+
+def _from_pillow(photo):
+    """A PIL image, which decodes its file only now -> uint8 RGB (h, w, 3)."""
+    from PIL import ImageOps
+
+    try:
+        if photo.mode.startswith(("I", "F")):  # more than 8 bits: PIL would clip values at 255
+            values = np.asarray(photo)
+            if photo.mode == "F" or values.min() < 0 or values.max() > 65535:
+                raise DataError(f"a PIL image of mode {photo.mode} has no defined white "
+                                "level; give 8 or 16 bits")
+            return as_image((values // 256).astype(np.uint8))
+        return np.asarray(ImageOps.exif_transpose(photo).convert("RGB"))
+    except (OSError, SyntaxError, ValueError, EOFError) as error:  # of damaged files
+        if isinstance(error, DataError):
+            raise
+        name = getattr(photo, "filename", "") or "a PIL image"
+        raise DataError(f"{name}: damaged, Pillow cannot decode it "
+                        f"({' '.join(str(error).split())[:200]})") from None
 
 
 def to_gray(image: np.ndarray) -> np.ndarray:

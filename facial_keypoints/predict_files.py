@@ -15,7 +15,7 @@ from tqdm import tqdm
 from facial_keypoints.detector import PHOTOS_AT_ONCE, KeypointDetector
 from facial_keypoints.drawing import draw_faces
 from facial_keypoints.effects import DRAW_STYLES
-from facial_keypoints.errors import DataError, UsageError
+from facial_keypoints.errors import DataError, UsageError, printable
 from facial_keypoints.files import atomic_open, safe_relative_path
 from facial_keypoints.formats import read_boxes
 from facial_keypoints.images import IMAGE_ENDINGS, UNREADABLE_ENDINGS, files_below, read_image
@@ -42,8 +42,8 @@ def list_photos(places: Iterable) -> list[tuple[str, Path]]:
             unreadable = [p for p in inside if p.suffix.lower() in UNREADABLE_ENDINGS]
             for ending, count in sorted(Counter(p.suffix.lower() for p in unreadable).items()):
                 first = next(p for p in unreadable if p.suffix.lower() == ending)
-                print(f"skipped: {count} {ending} file{'s' * (count > 1)} ({first}); convert to "
-                      "JPEG or PNG", file=sys.stderr)
+                print(f"skipped: {count} {ending} file{'s' * (count > 1)} ({printable(first)}); "
+                      "convert to JPEG or PNG", file=sys.stderr)
             photos += [(p.relative_to(place).as_posix(), p) for p in inside if p not in unreadable]
         else:
             photos.append((place.name, place))
@@ -81,7 +81,8 @@ def list_jobs(places: Iterable, boxes: str | os.PathLike | None = None) -> list[
             work.append(Job(name, paths.get(name), [box]))
     without = paths.keys() - {job.name for job in work}
     if without:
-        print(f"{len(without)} of {len(paths)} photos have no row in {boxes}, {min(without)} among "
+        print(f"{len(without)} of {len(paths)} photos have no row in {printable(boxes)}, "
+              f"{printable(min(without))} among "
               "them: no faces there", file=sys.stderr)
     return work
 
@@ -220,8 +221,8 @@ class FilePredictor:
         self.count(job.name, len(accepted), rejected)
         if self.verbose:
             rejections = self.rejections(rejected) if not accepted else ""
-            tqdm.write(f"{job.name}: {len(accepted)} face{'s' * (len(accepted) != 1)}{rejections}",
-                       file=self.log)
+            faces = f"{len(accepted)} face{'s' * (len(accepted) != 1)}"
+            tqdm.write(f"{printable(job.name)}: {faces}{rejections}", file=self.log)
 
     def write(self, name: str, image: np.ndarray, faces: list) -> None:
         """Write the faces of one image to all writers."""
@@ -259,8 +260,8 @@ class FilePredictor:
 
             seen = track_video(tracker, clip, each, bar=sys.stderr.isatty())
         rejections = self.rejections(tracker.rejected) if not seen else ""
-        print(f"{name}: {tracker.frames} frames, {tracker.count} people, {seen} faces{rejections}",
-              file=self.log)
+        print(f"{printable(name)}: {tracker.frames} frames, {tracker.count} people, "
+              f"{seen} faces{rejections}", file=self.log)
         self.count(name, seen, tracker.rejected)
         if clip.cut:
             raise DataError(f"{place}: only {clip.count} of {clip.length} frames could be read; "
@@ -285,7 +286,8 @@ def report_without_faces(without_faces: dict[str, list], detector: KeypointDetec
         if len(names) > MANY
         else ""
     )
-    print(f"no face in {len(names)} of them: {', '.join(names[:MANY])}{more}", file=stream)
+    print(f"no face in {len(names)} of them: {', '.join(map(printable, names[:MANY]))}{more}",
+          file=stream)
     rejected = [face for faces in without_faces.values() for face in faces]
     if rejected:
         print(f"in these photos: {describe_rejected(rejected, detector)}", file=stream)

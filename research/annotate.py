@@ -27,7 +27,7 @@ from facial_keypoints.assets import (
 )
 from facial_keypoints.detector import KeypointDetector
 from facial_keypoints.errors import (
-    DataError, UsageError, bounded_number, import_optional, nonempty_path, run_command,
+    DataError, UsageError, bounded_number, import_optional, nonempty_path, printable, run_command,
 )
 from facial_keypoints.files import atomic_write, read_text, short_message
 from facial_keypoints.images import IMAGE_ENDINGS, MAX_BYTES, files_below, read_image
@@ -386,7 +386,8 @@ def annotate(options: argparse.Namespace, arguments: tuple, settings: dict, poin
             bar.set_postfix(faces=faces, bad=len(bad), refresh=False)
     print(f"{faces} faces found in {len(todo)} photos, into {options.out}")
     for name, reason in bad.items():
-        print(f"failed: {reason if name in reason else f'{name}: {reason}'}", file=sys.stderr)
+        message = reason if name in reason else f"{name}: {reason}"
+        print(f"failed: {printable(message)}", file=sys.stderr)
     if bad:
         print(f"{len(bad)} photos could not be annotated; the next call tries them again",
               file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,20 @@ def save_checkpoint(path: str | Path, net: str, state_dict: dict, params: dict, 
     atomic_write(path, buffer.getvalue())
 
 
+def verify_archive(path: str | Path) -> None:
+    """Compare the checksums in a file of `torch.save` with its content: PyTorch does not, and would
+    read flipped bits as other weights. Raises DataError that names the damaged part."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except Exception as error:  # a damaged archive can raise any exception
+        raise DataError(f"{path}: not a checkpoint of this project, or damaged "
+                        f"({short_message(error)}); train.py writes checkpoints") from None
+    if damaged:
+        raise DataError(f"{path}: damaged, the checksum of {damaged} does not match; copy the file "
+                        "again, or train again")
+
+
 def read_checkpoint(path: str | Path) -> dict:
     """A checkpoint as a dictionary: net, state_dict, params, metrics, data, layout (a Layout;
     ibug68 for files without one, from earlier versions). Raises DataError with the file's name."""
@@ -59,6 +74,7 @@ def read_checkpoint(path: str | Path) -> dict:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     if head.startswith(b"version https://git-lfs"):
         raise DataError(f"{path}: a Git LFS pointer, not weights; run `git lfs pull`")
+    verify_archive(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:

@@ -64,7 +64,7 @@ def convert_frames(frames: Frames, layout: str | Layout) -> Frames:
 
 def person_digit(person: str) -> int:
     """0…9 from the sha256 of a name; it determines the part of the `person` split."""
-    return int(hashlib.sha256(person.encode()).hexdigest(), 16) % 10
+    return int(hashlib.sha256(person.encode("utf-8", "surrogateescape")).hexdigest(), 16) % 10
 
 
 def split_frames(frames: Frames, split: str = "person", part: str = "training") -> Frames:

@@ -25,8 +25,11 @@ WHY = "training on several processes"  # needs accelerate
 def process_group(device: str = "auto") -> "SingleProcess":
     """The processes that train together: one process, or those that `accelerate launch` or a
     notebook (`launch`) started."""
-    return MultiProcess(device) if int(os.environ.get("WORLD_SIZE",
-                                                      1)) > 1 else SingleProcess(device)
+    world = os.environ.get("WORLD_SIZE") or "1"
+    if not world.isdecimal():
+        raise UsageError(f"the environment variable WORLD_SIZE is {world[:40]!r}, not a number; "
+                         "unset it, or use accelerate launch")
+    return MultiProcess(device) if int(world) > 1 else SingleProcess(device)
 
 
 def print_rank_zero(*words: object) -> None:

@@ -1,6 +1,7 @@
 """Annotated frames: folders and archives in the official layout or with .pts files, the official
 set; other formats are read by `readers`."""
 
+import csv
 import hashlib
 import io
 import os
@@ -49,7 +50,11 @@ class Store:
         if not self.path.exists():
             raise DataError(f"{path}: no such folder or zip")
         self.is_zip = self.path.is_file()
-        if self.is_zip and not zipfile.is_zipfile(self.path):
+        try:
+            readable = not self.is_zip or zipfile.is_zipfile(self.path)
+        except BROKEN_ZIP:  # an archive that says it lies on several disks
+            readable = False
+        if not readable:
             raise DataError(f"{path}: neither a folder nor a whole zip archive; fetch it, or let "
                             "it be made, again")
 
@@ -57,7 +62,7 @@ class Store:
         if self.pid != os.getpid():
             try:
                 archive = zipfile.ZipFile(self.path)
-            except (OSError, ValueError, *BROKEN_ZIP) as error:
+            except (OSError, ValueError, NotImplementedError, *BROKEN_ZIP) as error:
                 raise DataError(f"{self.path}: a damaged zip archive ({str(error)[:200]}); fetch "
                                 "it again") from None
             if len(archive.infolist()) > MAX_FILES:
@@ -66,6 +71,8 @@ class Store:
             if max(map(len, archive.namelist()), default=0) > MAX_NAME:
                 raise DataError(f"{self.path}: a path in it of more than {MAX_NAME} characters; "
                                 "pack it with shorter ones")
+            if len(twice := doubled(np.array(archive.namelist(), dtype=object))):
+                raise DataError(f"{self.path}: {twice[0]} is in it twice; pack it again")
             self.zip, self.pid = archive, os.getpid()
         return self.zip
 
@@ -88,7 +95,9 @@ class Store:
             )
         except KeyError:
             raise DataError(f"{self.path}: {name} is not in the archive") from None
-        except (OSError, NotImplementedError, RuntimeError, *BROKEN_ZIP) as error:
+        except (OSError, ValueError, NotImplementedError, RuntimeError, *BROKEN_ZIP) as error:
+            if isinstance(error, DataError):
+                raise
             raise DataError(f"{self.path}: {name} cannot be read ({str(error)[:200]})") from None
 
     def _unpacked(self, member):
@@ -242,6 +251,24 @@ def mean_of_shapes(points: np.ndarray) -> np.ndarray:
     return shape
 
 
+def refuse_wrong_rows(text: bytes, where: str) -> None:
+    """Raise DataError for a table with too many columns, a column twice, or a row with more cells
+    than columns: pandas would take much memory, or read the numbers as other points."""
+    lines = text.split(b"\n")
+    if lines[0].count(b",") > 2 * MAX_POINTS:
+        raise DataError(f"{where}: {lines[0].count(b','):,} columns, at most {2 * MAX_POINTS:,} of "
+                        "points are read")
+    heads = next(csv.reader([lines[0].decode("utf-8-sig", "replace")]), [])
+    if twice := [name for name in heads[1:] if heads.count(name) > 1]:
+        raise DataError(f"{where}: column {twice[0]} is in it twice")
+    if len(heads) > 1:
+        numbered_columns(heads[1:], where)
+    for number, line in enumerate(lines[1:], 2):
+        if line.count(b",") >= len(heads) and b'"' not in line:
+            raise DataError(f"{where}: line {number}: {line.count(b',') + 1} cells for "
+                            f"{len(heads)} columns; are commas used as decimal points?")
+
+
 def numbered_columns(columns: Sequence[str], where: str) -> list[str]:
     """The columns 0, 1, … of a table. Raises DataError where one is missing."""
     numbers = {name for name in columns if name.isdecimal() and len(name) < 6}
@@ -262,6 +289,7 @@ def read_table(text: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
     if len(text) > MAX_TABLE:
         raise DataError(f"{where}: {len(text):,} bytes, at most {MAX_TABLE:,} are read; make "
                         "several archives of the set")
+    refuse_wrong_rows(text, where)
     try:
         table = pd.read_csv(io.BytesIO(text), dtype=str, keep_default_na=False)
     except (ValueError, UnicodeDecodeError) as error:

@@ -12,7 +12,9 @@ from tqdm import tqdm
 
 from facial_keypoints.assets import DEFAULT_DETECTOR, DEFAULT_NET, MIN_CONFIDENCE, detector_names
 from facial_keypoints.detector import Face, KeypointDetector
-from facial_keypoints.errors import DataError, bounded_number, nonempty_path, run_command
+from facial_keypoints.errors import (
+    DataError, bounded_number, nonempty_path, printable, run_command,
+)
 from facial_keypoints.geometry import tight_box
 from facial_keypoints.images import read_image
 from facial_keypoints.layouts import Layout, convert_points, load_layout
@@ -79,7 +81,7 @@ def main() -> int:
     print(f"{sum(len(photo.faces) for photo in done)} faces in {len(done)} photos, of which "
           f"{without} without a face come first; written: {', '.join(map(str, paths))}")
     for message in failures:
-        print(f"failed: {message}", file=sys.stderr)
+        print(f"failed: {printable(message)}", file=sys.stderr)
     return 1 if failures else 0
 
 

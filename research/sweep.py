@@ -18,7 +18,9 @@ from typing import Any
 from tqdm import tqdm
 
 from facial_keypoints.errors import DataError, UsageError
-from facial_keypoints.files import atomic_open, atomic_write, csv_text, read_text
+from facial_keypoints.files import (
+    PARSE_ERRORS, atomic_open, atomic_write, csv_text, read_text, short_message,
+)
 
 HOME = Path(__file__).resolve().parents[1]
 METRICS = ("nme", "nme_low", "nme_high", "fr8", "auc8", "parameters", "ms_per_face",
@@ -45,9 +47,10 @@ def read_grid(path: str | Path) -> dict[str, list]:
     text = read_text(path)
     try:
         content = yaml.safe_load(text)
-    except (ValueError, OverflowError, RecursionError, yaml.YAMLError) as error:
+    # with tags such as !!int "" PyYAML's own constructors fail
+    except (*PARSE_ERRORS, IndexError, AttributeError, yaml.YAMLError) as error:
         raise DataError(
-            f"{path}: cannot be read as YAML ({str(error).splitlines()[0][:200]})"
+            f"{path}: cannot be read as YAML ({short_message(error)})"
         ) from None
     if not isinstance(content, dict) or not content:
         raise DataError(f"{path}: a grid is a list of `name: value` or `name: [value, value]`")

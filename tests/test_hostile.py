@@ -5,6 +5,7 @@ import io
 import os
 import subprocess
 import sys
+import warnings
 import zipfile
 
 import numpy as np
@@ -25,8 +26,9 @@ from facial_keypoints.formats import (
 from facial_keypoints.images import read_image
 from facial_keypoints.video import VideoReader, VideoWriter
 from research.annotate import annotate_chunk, list_names
-from research.checkpoints import read_checkpoint
+from research.checkpoints import read_checkpoint, save_checkpoint
 from research.datasets import load_frames, split_frames
+from research.distributed import process_group
 from research.frames import load_folder, read_table
 from research.metrics import point_errors
 from research.networks import find_weights, load_checkpoint
@@ -304,3 +306,103 @@ def test_a_damaged_cache_is_made_again(tmp_path, monkeypatch):
     path.parent.mkdir()
     path.write_bytes(b"PK\x03\x04 and no more")
     assert sample_archive(people=2) == path and len(load_frames(str(path))) == 16
+
+
+# ---------------------------------------------------------------- second round
+
+def test_a_flipped_bit_in_weights_is_found(tmp_path):
+    """PyTorch itself reads such files with changed weights."""
+    content = read_checkpoint(find_weights("models4"))
+    whole = tmp_path / "whole.pt"
+    save_checkpoint(whole, "models4", content["state_dict"], {}, {}, content["data"])
+    data, rng = whole.read_bytes(), np.random.default_rng(0)
+    read_checkpoint(whole)
+    changed = 0
+    for place in rng.integers(2000, len(data) - 20_000, 25):
+        flipped = bytearray(data)
+        flipped[place] ^= 1 << int(rng.integers(8))
+        (tmp_path / "flipped.pt").write_bytes(flipped)
+        try:
+            found = read_checkpoint(tmp_path / "flipped.pt")["state_dict"]
+        except DataError as error:
+            changed += "flipped.pt" in str(error)
+            continue
+        # between the parts of the archive there is padding
+        assert all(torch.equal(found[key], content["state_dict"][key].float().to(found[key].dtype))
+                   for key in found)
+    assert changed > 20
+
+
+def test_control_characters_do_not_reach_the_terminal(command, tmp_path):
+    name = "\x1b]0;title\x07\nfailed: forged\r\x9b2J\u202e.jpg"
+    (tmp_path / name).write_text("no picture")
+    write_photo(tmp_path / "good\x1b[31m.png", 3)
+    done = command("pipeline.py", tmp_path, "--csv", tmp_path / "out.csv")
+    printed = done.stdout + done.stderr
+    assert done.returncode == 1 and not any(ord(c) < 32 and c != "\n" for c in printed)
+    assert not {"\x7f", "\x9b", "\u202e"} & {*printed} and "\\x1b" in printed
+    assert not any(line.startswith("failed: forged") for line in printed.splitlines())
+    assert "good\x1b[31m.png" in (tmp_path / "out.csv").read_text(), "files keep the true name"
+
+
+@pytest.mark.parametrize("text, said", [
+    ("name,left,top,width,height\na.jpg,1,5,2,5,30,5,40,5\n", "line 2: more cells than columns"),
+    ("name,left,top,width,height,left\na.jpg,1,2,30,40,5\n", "column left is in it twice"),
+    ("name,left,top,width,height," + ",".join(map(str, range(10**5))) + "\na,1,2,3,4\n",
+     "columns, at most")])
+def test_boxes_that_could_be_read_in_two_ways_are_refused(text, said, tmp_path):
+    (tmp_path / "boxes.csv").write_text(text)
+    with pytest.raises(DataError, match=f"boxes.csv: .*{said}"):
+        read_boxes(tmp_path / "boxes.csv")
+
+
+@pytest.mark.parametrize("head, line, said", [
+    ("0,1,2,3", "1,5,2,5,3,5,4,5", "line 2: 9 cells for 5 columns"),
+    ("0,1,1", "1,2,3", "column 1 is in it twice"),
+    (",".join(map(str, range(10**5))), "1", "columns, at most")])
+def test_tables_that_could_be_read_in_two_ways_are_refused(head, line, said):
+    with pytest.raises(DataError, match=f"t.csv: .*{said}"):
+        read_table(f"name,{head}\na.jpg,{line}\n".encode(), "t.csv")
+
+
+def test_archives_with_an_entry_twice_or_of_the_future_are_refused(tmp_path):
+    path = tmp_path / "v.zip"
+    with zipfile.ZipFile(path, "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        archive.writestr("a.pts", "b")
+        archive.writestr("a.pts", "c")
+    with pytest.raises(DataError, match="a.pts is in it twice"):
+        load_folder(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a", "b")
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\1\2") + 6] = 255  # the version that is needed to extract it
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"v\.zip: a damaged zip archive"):
+        load_folder(path)
+
+
+def test_a_damaged_pillow_image_is_a_data_error(hopper):
+    image = Image.open(io.BytesIO(hopper[0].read_bytes()[:3000]))
+    with pytest.raises(DataError, match="Pillow cannot decode it"):
+        KeypointDetector(detector=None).predict_boxes(image, [[0, 0, 50, 50]])
+
+
+def test_paths_of_a_thousand_folders_are_one_line(command, tmp_path):
+    write_photo(tmp_path / "photo.png", 3)
+    done = command("pipeline.py", tmp_path / "photo.png", "--csv", tmp_path / ("x/" * 2000 + "y"))
+    assert "cannot be written" in one_line_error(done, 1)
+
+
+@pytest.mark.parametrize("text", ['lr: !!int ""', "lr: !!bool x", "lr: !!timestamp x",
+                                  'lr: !!float ""'])
+def test_yaml_tags_that_fail_are_named(text, tmp_path):
+    (tmp_path / "grid.yaml").write_text(text)
+    with pytest.raises(DataError, match="grid.yaml: cannot be read as YAML"):
+        read_grid(tmp_path / "grid.yaml")
+
+
+def test_a_world_size_that_is_no_number_is_named(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "x")
+    with pytest.raises(UsageError, match="WORLD_SIZE"):
+        process_group("cpu")
