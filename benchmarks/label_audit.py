@@ -10,7 +10,6 @@ import numpy as np
 
 from facial_keypoints.errors import UsageError, bounded_number, nonempty_path, run_command
 from facial_keypoints.files import atomic_open
-from facial_keypoints.geometry import inter_ocular
 from research.datasets import load_frames, split_frames
 from research.label_audit import fit_shift, lower_bounds, quantization_grid, trusted
 from research.labels import SHIFT_INTER_OCULAR, SHIFT_PIXELS
@@ -43,12 +42,12 @@ def main():
     everything = load_frames(options.data, "published")
     frames = split_frames(everything, "official", "all-training")
     if options.shift:
-        unit = inter_ocular(frames.points)[:, None, None]
+        unit = frames.lengths()[:, None, None]
         frames.points = frames.points + (options.shift[0]
                                          + options.shift[1] * unit).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
         offset, predictions = measure_shift(frames, options.epochs, folder, bar=sys.stderr.isatty())
-    length = inter_ocular(frames.points)
+    length = frames.lengths()
     known = trusted(frames, offset, predictions)
     (constant, share), spread = fit_shift(offset[known, 0], length[known])
     print(f"{frames.data}: {len(frames)} training frames, two halves of the people, "
@@ -63,7 +62,7 @@ def main():
         print(f"  faces of {length[group].min():5.1f} to {length[group].max():5.1f} px: {x:+.2f} "
               f"px in x, {y:+.2f} in y "
               "(mirroring does not reveal a shift in y: the networks learn it)")
-    cells = quantization_grid(frames.points)
+    cells = quantization_grid(frames.complete(), frames.layout)
     pitch = np.median(cells[:, 0])
     print(f"grid: pitch {pitch:.2f} % of the inter-ocular distance "
           f"(median {np.median(cells[:, 0] * length) / 100:.2f} px), "
@@ -72,7 +71,7 @@ def main():
     print(
         "lower bound of the NME: "
         + ", ".join(f"{name} {value:.2f} %" for name,
-                    value in lower_bounds(frames.points, pitch).items())
+                    value in lower_bounds(frames.complete(), pitch, layout=frames.layout).items())
     )
     predictions = predictions + offset.mean(0)
     errors = face_errors(point_errors(predictions, frames.points, "layout", frames.layout))
@@ -97,7 +96,7 @@ def gallery(frames, predictions, rows, errors, path):
     figure, axes = plt.subplots(4, 5, figsize=(15, 12), layout="constrained")
     for axis, row in zip(axes.flat, rows, strict=False):
         image_on(axis, frames.image(row), f"{frames.names[row]} {errors[row]:.0f} %")
-        points_on(axis, predictions[row], truth=frames.points[row])
+        points_on(axis, predictions[row], truth=frames.points[row], layout=frames.layout)
     with atomic_open(path) as file:
         figure.savefig(file, format=Path(path).suffix[1:].lower())
     print(f"drawn: {path}")

@@ -9,7 +9,8 @@ from tqdm import tqdm
 from facial_keypoints.assets import DEFAULT_NET
 from facial_keypoints.detector import Face, KeypointDetector
 from facial_keypoints.errors import UsageError, bounded_number, nonempty_path, run_command
-from facial_keypoints.geometry import inter_ocular, tight_box
+from facial_keypoints.geometry import tight_box
+from facial_keypoints.layouts import Layout, load_layout
 from facial_keypoints.model import Model, load_model, needs_pytorch
 from research.datasets import load_frames
 from research.frames import Frames
@@ -64,10 +65,10 @@ def grid_pitch(values: np.ndarray, lowest: float = 1.5, highest: float = 9.0,
     return float(pitch[peak]), float(strength[peak])
 
 
-def quantization_grid(points: np.ndarray) -> np.ndarray:
+def quantization_grid(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndarray:
     """Rows (n, 2) for keypoints (n, 68, 2) in pixels: pitch of each face's grid in % of the
     inter-ocular distance, and its strength. The axis, x or y, with the stronger grid is used."""
-    rows, length = [], inter_ocular(points)
+    rows, length = [], load_layout(layout).normalizer(points)
     for face, unit in zip(points, length, strict=True):
         best = max((grid_pitch(face[:, axis], max(1.5, 0.03 * unit), max(3.0, 0.09 * unit))
                     for axis in (0, 1)),
@@ -76,23 +77,30 @@ def quantization_grid(points: np.ndarray) -> np.ndarray:
     return np.array(rows)
 
 
-def quantize(points: np.ndarray, pitch_share: float, rng: np.random.Generator) -> np.ndarray:
+def quantize(points: np.ndarray, pitch_share: float, rng: np.random.Generator,
+             layout: str | Layout = "ibug68") -> np.ndarray:
     """Round points (n, 68, 2) to a randomly placed grid per face, like the arg-max of a heat map.
     The cell size is `pitch_share` % of the inter-ocular distance."""
-    cell = pitch_share / 100 * inter_ocular(points)[:, None, None]
+    cell = pitch_share / 100 * load_layout(layout).normalizer(points)[:, None, None]
     start = rng.uniform(0, 1, (len(points), 1, 2)) * cell
     return np.round((points - start) / cell) * cell + start
 
 
-def lower_bounds(points: np.ndarray, pitch_share: float, seed: int = 0) -> dict[str, float]:
+def mean_error(points: np.ndarray, truth: np.ndarray, layout: str | Layout) -> float:
+    """NME in % of points (n, k, 2) over the labeled points of all faces."""
+    return float(face_errors(point_errors(points, truth, "layout", layout)).mean())
+
+
+def lower_bounds(points: np.ndarray, pitch_share: float, seed: int = 0,
+                 layout: str | Layout = "ibug68") -> dict[str, float]:
     """NME in % of a perfect network on labels rounded to pixels, to cells, or to both."""
     rng = np.random.default_rng(seed)
-    cell = pitch_share / 100 * inter_ocular(points)[:, None, None]
+    cell = pitch_share / 100 * load_layout(layout).normalizer(points)[:, None, None]
     truth = points + rng.uniform(-0.5, 0.5, points.shape) * np.maximum(cell, 1)
-    cells = quantize(truth, pitch_share, rng)
-    return {"pixels": point_errors(np.round(truth), truth).mean(),
-            "cells": point_errors(cells, truth).mean(),
-            "both": point_errors(np.round(cells), truth).mean()}
+    cells = quantize(truth, pitch_share, rng, layout)
+    return {"pixels": mean_error(np.round(truth), truth, layout),
+            "cells": mean_error(cells, truth, layout),
+            "both": mean_error(np.round(cells), truth, layout)}
 
 
 def trusted(frames: Frames, offset: np.ndarray, predictions: np.ndarray,

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import cv2
 import nbformat
 import pytest
 from conftest import HOME, copy_of_the_repository
@@ -42,6 +43,29 @@ def test_papermill_finds_the_project_from_any_folder(python, tmp_path):
 def test_papermill_runs_on_the_official_data(notebook, official_path, tmp_path, monkeypatch):
     monkeypatch.setenv("FACIAL_KEYPOINTS_DATA", str(official_path))
     given = {"data": "official", **SMALL[notebook.name[0]]}
+    if notebook.name[0] == "2":
+        given["folder"] = str(tmp_path / "run")
+    run_notebook(notebook, tmp_path, given, bar=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("notebook", NOTEBOOKS[:2], ids=title)
+def test_notebooks_take_photos_with_other_keypoints(notebook, tiny, tmp_path):
+    """Four points with names of one's own, of which some are missing, and a layout file."""
+    data = tmp_path / "data"
+    (data / "images").mkdir(parents=True)
+    lines = [",".join(["", *map(str, range(8))])]
+    for row in range(len(tiny)):
+        name = tiny.names[row].split("/")[1]
+        cv2.imwrite(str(data / "images" / name), tiny.image(row)[..., ::-1])
+        cells = list(map(str, tiny.points[row][[36, 45, 48, 54]].ravel()))
+        cells[6:] = ["", ""] if row % 9 == 0 else cells[6:]
+        lines.append(",".join([name, *cells]))
+    (data / "annotations.csv").write_text("\n".join(lines) + "\n")
+    (data / "layout.toml").write_text(
+        'name = "mine"\nkeypoints = ["a", "b", "c", "d"]\nmirror = [[0, 1], [2, 3]]\n'
+        'crop_scale = 2.0\n[[parts]]\nname = "mouth"\npoints = [2, 3]\n')
+    given = {"data": str(data), **SMALL[notebook.name[0]]}
     if notebook.name[0] == "2":
         given["folder"] = str(tmp_path / "run")
     run_notebook(notebook, tmp_path, given, bar=False)
