@@ -254,11 +254,14 @@ def mean_of_shapes(points: np.ndarray) -> np.ndarray:
 def refuse_wrong_rows(text: bytes, where: str) -> None:
     """Raise DataError for a table with too many columns, a column twice, or a row with more cells
     than columns: pandas would take much memory, or read the numbers as other points."""
-    lines = text.split(b"\n")
+    lines = re.split(rb"\r\n|\n|\r", text)
     if lines[0].count(b",") > 2 * MAX_POINTS:
         raise DataError(f"{where}: {lines[0].count(b','):,} columns, at most {2 * MAX_POINTS:,} of "
                         "points are read")
-    heads = next(csv.reader([lines[0].decode("utf-8-sig", "replace")]), [])
+    try:
+        heads = next(csv.reader([lines[0].decode("utf-8-sig", "replace")]), [])
+    except csv.Error as error:
+        raise DataError(f"{where}: its first line is not comma-separated ({error})") from None
     if twice := [name for name in heads[1:] if heads.count(name) > 1]:
         raise DataError(f"{where}: column {twice[0]} is in it twice")
     if len(heads) > 1:
@@ -296,6 +299,8 @@ def read_table(text: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
         raise DataError(f"{where}: not a table of comma-separated values "
                         f"({' '.join(str(error).split())[:200]})") from None
     wanted = numbered_columns(table.columns[1:], where)
+    if not len(table):
+        raise DataError(f"{where}: no rows")
     if table.iloc[:, 0].str.len().max() > MAX_NAME:
         raise DataError(f"{where}: a name of more than {MAX_NAME} characters")
     names = table.iloc[:, 0].to_numpy(dtype=str)
@@ -313,10 +318,7 @@ def read_table(text: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
                         + ("a million pixels away" if far else "not a number"))
     if len(twice := doubled(names)):
         raise DataError(f"{where}: {twice[0]} occurs twice")
-    points = numbers.reshape(len(names), -1, 2)
-    if not len(points):
-        raise DataError(f"{where}: no rows")
-    return names, points
+    return names, numbers.reshape(len(names), -1, 2)
 
 
 def choose_layout(given: Layout | None, points: int, where: str | Path) -> Layout:

@@ -233,7 +233,8 @@ def read_kaggle(store: Any, inside: Sequence[str], files: Sequence[str]) -> Anno
         except (csv.Error, TypeError, ValueError) as error:
             if isinstance(error, DataError):
                 raise
-            raise DataError(f"{where}: row {number + 1}: {short_message(error)}") from None
+            raise DataError(f"{where}: row {len(found.names) + 1}: {short_message(error)}"
+                            ) from None
     found.store = PixelStore(store.path, images)
     return found
 

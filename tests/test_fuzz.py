@@ -18,10 +18,12 @@ from PIL import Image
 
 from batch import parameters_of, parse
 from facial_keypoints import images
+from facial_keypoints.assets import LAYOUTS
 from facial_keypoints.detectors import detector_names, load_detector
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.formats import pts_text, read_boxes, read_coco, read_json, read_pts
 from facial_keypoints.images import read_image
+from facial_keypoints.layouts import read_layout
 from facial_keypoints.onnx_file import FORMAT, digest, metadata_entry, read_model_file
 from facial_keypoints.video import VideoReader
 from research import download as download_module
@@ -31,6 +33,7 @@ from research.download import download
 from research.frames import load_folder, read_table
 from research.networks import find_weights, load_checkpoint, net_class, net_names
 from research.notebook import check_parameters
+from research.readers import KAGGLE_COLUMNS
 from research.sweep import read_grid
 from train import load_training_state
 from test_sources import POINTS, csv_of, picture
@@ -114,6 +117,13 @@ FACE = ('{"name": "a.jpg", "box": [1, 2, 3, 4], "confidence": 0.5, "points": '
 COCO = ('{"categories": [], "images": [{"id": 1, "file_name": "a.jpg"}], "annotations": '
         '[{"image_id": 1, "bbox": [1, 2, 3, 4],'
         ' "keypoints": ' + str([1.0, 2.0, 2] * 68) + "}]}").encode()
+STUDIO = (b'[{"data": {"image": "a.jpg"}, "annotations": [{"result": [{"type": "keypointlabels", '
+          b'"original_width": 9, "original_height": 9, "value": {"x": 1, "y": 2, "keypointlabels": '
+          b'["tip"]}}]}]}]')
+IMGLAB = (b"<dataset><images><image file='a.jpg'><box><part name='0' x='1' y='2'/><part name='1' "
+          b"x='3' y='4'/></box></image></images></dataset>")
+KAGGLE = (",".join([*KAGGLE_COLUMNS, "Image"]) + "\n" + ",".join(map(str, range(30))) + ","
+          + " ".join(["7"] * 96**2) + "\n").encode()
 READERS = {  # name: (ending, files to corrupt, what reads a path)
     "image": (".jpg",
               [encoded("JPEG"), encoded("JPEG", "CMYK"), encoded("PNG"), encoded("PNG", "P"),
@@ -130,6 +140,12 @@ READERS = {  # name: (ending, files to corrupt, what reads a path)
               read_boxes),
     "json": (".json", [FACE * 2], read_json),
     "coco": (".json", [COCO], read_coco),
+    "layout": (".toml", [(LAYOUTS / "five.toml").read_bytes(), (LAYOUTS / "mediapipe478.toml"
+                                                                ).read_bytes()], read_layout),
+    "labels": (".json", [COCO, STUDIO], load_folder),
+    "imglab": (".xml", [IMGLAB], load_folder),
+    "kaggle": (".csv", [KAGGLE], lambda path: load_folder(path.rename(
+        path.with_name("training.csv")))),
     "archive": (".zip", [archive()], every_image),
     "checkpoint": (".pt", [checkpoint()], load_checkpoint),
     "exported model": (".onnx", [exported()], read_model_file),
@@ -191,7 +207,11 @@ def test_corrupted_files_are_read_or_refused(reader, monkeypatch, tmp_path):
                 result.dtype == np.uint8 and result.ndim == 3 and result.shape[2] == 3
             )
         if reader in ("table", "pts") and result is not None:
-            assert np.isfinite(result[1] if reader == "table" else result).all()
+            points = result[1] if reader == "table" else result
+            missing = np.isnan(points).any(-1)  # empty cells: both coordinates of a point
+            assert (np.isnan(points).all(-1) == missing).all() and (reader == "table"
+                                                                    or not missing.any())
+            assert (np.abs(points[~missing]) <= 1e6).all()
     try_it()
 
 
