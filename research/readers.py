@@ -18,11 +18,12 @@ import numpy as np
 
 from facial_keypoints.errors import DataError, import_optional
 from facial_keypoints.files import MAX_COORDINATE, PARSE_ERRORS, short_message
-from facial_keypoints.formats import MAX_POINTS
 from facial_keypoints.images import IMAGE_ENDINGS
-from facial_keypoints.layouts import Layout, layout_from, load_layout
+from facial_keypoints.layouts import MAX_POINTS, Layout, layout_from, load_layout
 
 LABEL_ENDINGS = (".json", ".xml", ".csv", ".mat", ".txt")
+# whose keypoints all have names; a set with the same names is of that layout
+NAMED_LAYOUTS = ("ibug68", "wflw98", "lapa106", "cofw29", "aflw19", "kaggle15", "five")
 MAX_PICTURES = 100_000  # in a table of pixels
 # of Kaggle's training.csv, in its order; kaggle15 has the same points in the same order
 KAGGLE_COLUMNS = [f"{name}_{axis}" for name in (
@@ -208,7 +209,6 @@ def read_cofw(store: Any, inside: Sequence[str], files: Sequence[str]) -> Annota
 def read_kaggle(store: Any, inside: Sequence[str], files: Sequence[str]) -> Annotations | None:
     """Kaggle Facial Keypoints Detection: training.csv with 30 columns and the pixels of images of
     96×96; empty cells are missing points. None for other tables of this name."""
-    csv.field_size_limit(1_000_000)
     found, images = Annotations("kaggle", layout=load_layout("kaggle15")), {}
     for file in files:
         where = f"{store.path}: {file}"
@@ -299,8 +299,7 @@ def coco_layout(category: dict, where: str) -> Layout | None:
     """The layout that a COCO category describes by its names; a known one where all names are the
     same. None where the names are only numbers."""
     names = [str(name) for name in category["keypoints"]]
-    for known in map(load_layout, ("ibug68", "wflw98", "lapa106", "cofw29", "aflw19", "kaggle15",
-                                   "five")):
+    for known in map(load_layout, NAMED_LAYOUTS):
         if tuple(names) == known.keypoints:
             return known
     if all(name.isdecimal() for name in names):
@@ -351,8 +350,7 @@ def read_label_studio(tasks: list, found: Annotations, finder: ImageFinder, file
         faces += [(path, labeled, f"{where}: task {number + 1}") for labeled in labels.values()]
     if not faces:
         return
-    known = next((layout for layout in map(load_layout, ("ibug68", "wflw98", "lapa106", "cofw29",
-                                                         "aflw19", "kaggle15", "five"))
+    known = next((layout for layout in map(load_layout, NAMED_LAYOUTS)
                   if {*names} <= {*layout.keypoints} and len(names) > len(layout) / 2), None)
     names = list(known.keypoints) if known else sorted(names, key=natural)
     found.kind, found.layout = "label studio", known or layout_from(
