@@ -181,6 +181,23 @@ def write_photo(path, seed):
     cv2.imwrite(str(path), draw_scene(seed, faces=1, width=200, height=200)[0][..., ::-1])
 
 
+def write_labeled_photos(folder, frames, points=None, layout=""):
+    """Frames as a data set of a user's own: images/ and annotations.csv with `points` (n, k, 2),
+    theirs by default, where nan is an empty cell; layout: the text of layout.toml."""
+    import cv2
+
+    points = frames.points if points is None else points
+    (folder / "images").mkdir(parents=True)
+    lines = [",".join(["", *map(str, range(points[0].size))])]
+    for row, face in enumerate(points):
+        name = frames.names[row].split("/")[1]
+        cv2.imwrite(str(folder / "images" / name), frames.image(row)[..., ::-1])
+        lines.append(",".join([name, *("" if v != v else str(v) for v in face.ravel())]))
+    (folder / "annotations.csv").write_text("\n".join(lines) + "\n")
+    if layout:
+        (folder / "layout.toml").write_text(layout)
+
+
 def one_line_error(process, code):
     """Assert that a command ended with `code` and one clear line, not a traceback -> that line."""
     assert process.returncode == code, process.stdout + process.stderr

@@ -6,10 +6,10 @@ import re
 import subprocess
 import sys
 
-import cv2
 import nbformat
+import numpy as np
 import pytest
-from conftest import HOME, copy_of_the_repository
+from conftest import HOME, copy_of_the_repository, write_labeled_photos
 
 import batch
 from batch import run_notebook
@@ -52,17 +52,11 @@ def test_papermill_runs_on_the_official_data(notebook, official_path, tmp_path, 
 @pytest.mark.parametrize("notebook", NOTEBOOKS[:2], ids=title)
 def test_notebooks_take_photos_with_other_keypoints(notebook, tiny, tmp_path):
     """Four points with names of one's own, of which some are missing, and a layout file."""
+    points = tiny.points[:, [36, 45, 48, 54]]
+    points[::9, 3] = np.nan
     data = tmp_path / "data"
-    (data / "images").mkdir(parents=True)
-    lines = [",".join(["", *map(str, range(8))])]
-    for row in range(len(tiny)):
-        name = tiny.names[row].split("/")[1]
-        cv2.imwrite(str(data / "images" / name), tiny.image(row)[..., ::-1])
-        cells = list(map(str, tiny.points[row][[36, 45, 48, 54]].ravel()))
-        cells[6:] = ["", ""] if row % 9 == 0 else cells[6:]
-        lines.append(",".join([name, *cells]))
-    (data / "annotations.csv").write_text("\n".join(lines) + "\n")
-    (data / "layout.toml").write_text(
+    write_labeled_photos(
+        data, tiny, points,
         'name = "mine"\nkeypoints = ["a", "b", "c", "d"]\nmirror = [[0, 1], [2, 3]]\n'
         'crop_scale = 2.0\n[[parts]]\nname = "mouth"\npoints = [2, 3]\n')
     given = {"data": str(data), **SMALL[notebook.name[0]]}

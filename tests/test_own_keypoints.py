@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from conftest import write_labeled_photos
 
 import train as training_module
 from evaluate import predict_frames, score
@@ -161,17 +162,9 @@ def test_a_layout_must_fit_its_data(command, tiny_zip, tmp_path):
 
 def test_a_data_set_of_ones_own_goes_through_the_commands(command, tiny, tmp_path):
     """The official layout with 5 points and a layout file, --init, evaluate.py, export, use."""
-    import cv2
-
-    frames, folder = convert_frames(tiny, "five"), tmp_path / "data"
-    (folder / "images").mkdir(parents=True)
-    lines = [",".join(["", *map(str, range(10))])]
-    for i in range(0, 64, 2):
-        name = frames.names[i].split("/")[1]
-        cv2.imwrite(str(folder / "images" / name), frames.image(i)[..., ::-1])
-        lines.append(",".join([name, *map(str, frames.points[i].ravel())]))
-    (folder / "annotations.csv").write_text("\n".join(lines) + "\n")
-    (folder / "layout.toml").write_text(
+    folder = tmp_path / "data"
+    write_labeled_photos(
+        folder, convert_frames(tiny, "five").select(np.arange(0, 64, 2)), layout=
         'name = "my five"\nkeypoints = ["a", "b", "c", "d", "e"]\nmirror = [[0, 1], [3, 4]]\n'
         'crop_scale = 2.5\n[normalization]\nname = "eyes"\nstart = [0]\nend = [1]\n'
         '[[parts]]\nname = "eyes"\npoints = [0, 1]\n')

@@ -7,6 +7,7 @@ import zipfile
 import cv2
 import numpy as np
 import pytest
+from conftest import write_labeled_photos
 
 from facial_keypoints.errors import DataError
 from facial_keypoints.layouts import load_layout
@@ -232,18 +233,14 @@ def _beside(folder, file):
 
 def test_the_most_doubtful_labels_are_written_first(tiny_zip, monkeypatch, tmp_path, capsys):
     frames = split_frames(load_frames(str(tiny_zip)), "person", "test")
-    (tmp_path / "data" / "images").mkdir(parents=True)
     points = frames.points.copy()
     points[5] += 12  # one wrong label
-    lines = [",".join(["", *map(str, range(136))])]
-    for i in range(len(frames)):
-        cv2.imwrite(str(tmp_path / "data" / "images" / f"{i}.png"), frames.image(i)[..., ::-1])
-        lines.append(",".join([f"{i}.png", *map(str, points[i].ravel())]))
-    (tmp_path / "data" / "annotations.csv").write_text("\n".join(lines) + "\n")
+    wrong = frames.names[5].split("/")[1]
+    write_labeled_photos(tmp_path / "data", frames, points)
     run(label_audit.main, monkeypatch, tmp_path / "data", "--most", 3, "--out", tmp_path / "out")
-    assert capsys.readouterr().out.splitlines()[0].endswith("test/5.png")
+    assert capsys.readouterr().out.splitlines()[0].endswith(f"test/{wrong}")
     content = json.loads((tmp_path / "out" / "coco.json").read_text())
-    assert content["images"][0]["file_name"] == "images/5.png"
+    assert content["images"][0]["file_name"] == f"images/{wrong}"
     assert len(content["annotations"]) == 3
 
 

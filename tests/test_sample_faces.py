@@ -6,10 +6,11 @@ import pytest
 
 from evaluate import predict_frames
 from facial_keypoints.errors import DataError
+from facial_keypoints.geometry import align_shapes
 from facial_keypoints.layouts import load_layout
 from facial_keypoints.images import read_image
 from research import synthetic_faces
-from research.appearance_model import MODEL, SIDE, align, components, load_model, mean_shape
+from research.appearance_model import MODEL, SIDE, components, load_model, mean_shape
 from research.datasets import load_frames
 from research.metrics import point_errors
 from research.networks import find_weights, load_checkpoint
@@ -103,7 +104,7 @@ def test_procrustes_takes_out_place_scale_and_turn():
     angle = 0.4
     turned = 3 * shape @ np.array([[np.cos(angle), -np.sin(angle)],
                                    [np.sin(angle), np.cos(angle)]]) + [5, -7]
-    linear, offset = align(turned[None], shape)
+    linear, offset = align_shapes(turned[None], shape)
     np.testing.assert_allclose(turned @ linear[0] + offset[0], shape, atol=1e-9)
 
 
