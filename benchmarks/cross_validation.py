@@ -41,7 +41,7 @@ def main():
                         help="(default: %(default)s)")
     parser.add_argument("--folds", type=bounded_number(int, 2), default=5,
                         help="(default: %(default)s)")
-    parser.add_argument("--points", metavar="FIRST-LAST",
+    parser.add_argument("--points", nargs=2, type=bounded_number(int, 0), metavar=("FIRST", "LAST"),
                         help="print the error of this range of keypoints as well")
     parser.add_argument("--seed", type=SEED, default=0, help="(default: %(default)s)")
     options = parser.parse_args()
@@ -69,7 +69,7 @@ def main():
     print(f"all folds: NME {nme.mean():.2f} % ({low:.2f} to {high:.2f}), % of "
           f"{normalizer_name('layout', frames.layout)}")
     if options.points:
-        first, last = (int(word) for word in options.points.split("-"))
+        first, last = options.points
         some = face_errors(errors[:, first:last + 1])
         print(f"keypoints {first} to {last}: {some.mean():.2f} %")
 

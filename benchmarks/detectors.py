@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.confidence import logistic_regression
 from facial_keypoints.detectors import detector_names, load_detector, to_tight
 from facial_keypoints.errors import run_command
-from facial_keypoints.geometry import overlap, tight_box
+from facial_keypoints.geometry import overlap, relative_box, tight_box
 from research.datasets import SPLITS, SPLIT_PARTS, load_frames, split_frames
 
 
@@ -35,8 +35,7 @@ def fit(predictions, truth):
         center = box[:2] + box[2:] / 2
         hits = [b for b in boxes if ((b[:2] < center) & (center < b[:2] + b[2:])).all()]
         if len(hits) == 1:
-            b = hits[0]
-            rows.append([*((center - b[:2] - b[2:] / 2) / b[2:]), *(box[2:] / b[2:])])
+            rows.append(relative_box(hits[0], box))
     return np.array(rows)
 
 

@@ -1,6 +1,7 @@
 """Where the files that come with the library lie, and the names of its defaults; imports nothing
 heavy."""
 
+from functools import cache
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -30,6 +31,7 @@ def detector_names() -> list[str]:
     return sorted(file.stem for file in DETECTORS.glob("[a-z]*.py"))
 
 
-def layout_names() -> list[str]:
+@cache  # these files come with the library and stay; asked for in hot loops
+def layout_names() -> tuple[str, ...]:
     """The keypoint layouts that come with the library: names of the files in layouts/."""
-    return sorted(file.stem for file in LAYOUTS.glob("*.toml"))
+    return tuple(sorted(file.stem for file in LAYOUTS.glob("*.toml")))

@@ -143,9 +143,7 @@ class KeypointDetector:
         for angle in (0, -30, 30, -55, 55) if self.tilted else (0,):
             matrix, size = rotated_copy(image.shape[:2], angle)
             copy = image if angle == 0 else cv2.warpAffine(image, matrix, size)
-            boxes = to_tight(detector.detect(copy)[0], fit)
-            if self.model.fit != (0, 0, 1, 1):
-                boxes = to_tight(boxes, self.model.fit)
+            boxes = to_tight(to_tight(detector.detect(copy)[0], fit), self.model.fit)
             # back, by a rotation's inverse
             middles = (boxes[:, :2] + boxes[:, 2:] / 2 - matrix[:, 2]) @ matrix[:, :2]
             boxes[:, :2] = middles - boxes[:, 2:] / 2

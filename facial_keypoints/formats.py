@@ -20,11 +20,10 @@ from facial_keypoints.files import (
     MAX_COORDINATE, PARSE_ERRORS, atomic_write, finite_array, read_text, safe_relative_path,
     short_message,
 )
-from facial_keypoints.layouts import Layout, load_layout
+from facial_keypoints.layouts import MAX_POINTS, Layout, load_layout
 from facial_keypoints.pose import has_pose, head_pose
 
 BOX_COLUMNS = ["name", "left", "top", "width", "height"]
-MAX_POINTS = 2000  # per face in a file; more are a mistake
 MAX_COLUMNS = 5000  # of a table of boxes: each row takes the room of all of them
 
 
@@ -113,11 +112,11 @@ class CsvWriter:
 
 
 class JsonWriter(CsvWriter):
-    """JSON lines in an open binary file; pose: with the head pose of each face, where the layout
-    has what it needs."""
+    """JSON lines in an open binary file, with the head pose of each face where the layout has what
+    it needs."""
 
-    def __init__(self, file: BinaryIO, layout: str | Layout = "ibug68", pose: bool = True):
-        self.file, self.pose = file, pose and has_pose(layout)
+    def __init__(self, file: BinaryIO, layout: str | Layout = "ibug68"):
+        self.file, self.pose = file, has_pose(layout)
 
     def write(self, name: str, size: Sequence[int], faces: Sequence) -> None:
         if self.pose:

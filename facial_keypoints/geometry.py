@@ -8,9 +8,10 @@ import numpy as np
 
 from facial_keypoints.assets import SAVED_MODELS
 from facial_keypoints.errors import DataError
-from facial_keypoints.layouts import Layout, conversion_matrix, convert_points, load_layout
+from facial_keypoints.layouts import (
+    CROP_SCALE, Layout, conversion_matrix, convert_points, load_layout,
+)
 
-CROP_SCALE = 1.25  # side of the square crop / longer side of the tight box, of most layouts
 MIN_HEAD_POINTS = 5  # number that a layout must share with the mean head, for the head pose
 MIN_SHAPE_POINTS = 20  # for the shape score: fewer fit a head too easily
 
@@ -241,6 +242,20 @@ def box_fit(layout: str | Layout) -> tuple[float, ...]:
     if load_layout(layout) == load_layout() or len(rows) < MIN_HEAD_POINTS:
         return (0.0, 0.0, 1.0, 1.0)
     return relative_box(tight_box(mean_head()[:, :2]), tight_box(mean_head(layout)[rows, :2]))
+
+
+def align_shapes(shapes: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Similarity transforms that map shapes (n, k, 2) to `mean` (k, 2) with least squared error.
+
+    Returns linear (n, 2, 2) and offset (n, 2): a mapped shape is shape @ linear + offset.
+    """
+    center, origin = shapes.mean(1), mean.mean(0)
+    x, y = shapes - center[:, None], mean - origin
+    square = (x ** 2).sum((1, 2))
+    cos = (x * y).sum((1, 2)) / square
+    sin = (x[..., 0] * y[..., 1] - x[..., 1] * y[..., 0]).sum(1) / square
+    linear = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], 1)
+    return linear, origin - np.einsum("ni,nij->nj", center, linear)
 
 
 def relative_box(box: np.ndarray, other: np.ndarray) -> tuple[float, ...]:

@@ -13,10 +13,12 @@ import numpy as np
 
 from facial_keypoints.assets import DEFAULT_LAYOUT, LAYOUTS, layout_names
 from facial_keypoints.errors import DataError, UsageError
+from facial_keypoints.files import MAX_COORDINATE
+from facial_keypoints.images import read_bytes
 
 MAX_POINTS = 2000  # per face; more are a mistake
 MAX_TEXT = 200  # characters of a name
-MAX_COORDINATE = 1e6
+CROP_SCALE = 1.25  # side of the square crop / longer side of the tight box, of most layouts
 MAX_BYTES = 1_000_000  # of a file
 NUMBERED = re.compile(r".* \d+$|\d+$")  # a name that is only a position along its part
 
@@ -62,7 +64,7 @@ class Layout:
     parts: tuple[Part, ...] = ()
     mirror: tuple[int, ...] = ()
     normalization: Normalization | None = None
-    crop_scale: float = 1.25
+    crop_scale: float = CROP_SCALE
     shape: tuple[tuple[float, float], ...] = ()
     source: str = ""
 
@@ -277,7 +279,7 @@ class LayoutReader:
         return tuple((float(x), float(y)) for x, y in shape)
 
     def layout(self) -> Layout:
-        scale = self.values.get("crop_scale", 1.25)
+        scale = self.values.get("crop_scale", CROP_SCALE)
         if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0.5 <= scale <= 5:
             raise self.error("crop_scale must be a number from 0.5 to 5")
         source = self.values.get("source", "")
@@ -298,13 +300,7 @@ def layout_from(values: Any, where: str | os.PathLike) -> Layout:
 
 def read_layout(path: str | os.PathLike, data: bytes | None = None) -> Layout:
     """A layout from a TOML file, or from its bytes. Raises DataError."""
-    if data is None:
-        try:
-            with open(path, "rb") as file:
-                data = file.read(MAX_BYTES + 1)
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise DataError(f"{path}: cannot be read ({reason})") from None
+    data = read_bytes(path) if data is None else data
     if len(data) > MAX_BYTES:
         raise DataError(f"{path}: more than {MAX_BYTES:,} bytes, too large for a layout")
     try:

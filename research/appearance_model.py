@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from facial_keypoints.assets import SAVED_MODELS
 from facial_keypoints.errors import DataError
 from facial_keypoints.files import atomic_write
+from facial_keypoints.geometry import align_shapes
 from facial_keypoints.layouts import load_layout
 from research.frames import Frames
 
@@ -26,20 +27,6 @@ SHAPE_MODES, TEXTURE_MODES = 30, 190
 
 
 
-def align(shapes: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Similarity transforms that map shapes (n, k, 2) to `mean` (k, 2) with least squared error.
-
-    Returns linear (n, 2, 2) and offset (n, 2): a mapped shape is shape @ linear + offset.
-    """
-    center, origin = shapes.mean(1), mean.mean(0)
-    x, y = shapes - center[:, None], mean - origin
-    square = (x ** 2).sum((1, 2))
-    cos = (x * y).sum((1, 2)) / square
-    sin = (x[..., 0] * y[..., 1] - x[..., 1] * y[..., 0]).sum(1) / square
-    linear = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], 1)
-    return linear, origin - np.einsum("ni,nij->nj", center, linear)
-
-
 def mean_shape(shapes: np.ndarray) -> np.ndarray:
     """Generalized Procrustes analysis of shapes (n, 68, 2) -> mean (68, 2) in pixels of the
     mean-shape frame.
@@ -48,7 +35,7 @@ def mean_shape(shapes: np.ndarray) -> np.ndarray:
     """
     mean = shapes[0] - shapes[0].mean(0)
     for _ in range(10):
-        linear, offset = align(shapes, mean)
+        linear, offset = align_shapes(shapes, mean)
         mean = (shapes @ linear + offset[:, None]).mean(0)
         eyes = mean[42:48].mean(0) - mean[36:42].mean(0)  # upright, with fixed size and position
         cos, sin = eyes / np.linalg.norm(eyes)
@@ -120,7 +107,7 @@ def build(frames: Frames, bar: bool = True) -> tuple[dict, np.ndarray, np.ndarra
     light = np.zeros((len(rows), 2))
     # the background gets a smaller weight below, so that the modes describe faces
     face = hull_mask(mean)
-    linear, offset = align(shapes, mean)
+    linear, offset = align_shapes(shapes, mean)
     for i, row in enumerate(tqdm(rows, desc="warping to the mean shape", unit="frame",
                                  disable=not bar)):
         image = frames.image(row)
@@ -144,7 +131,7 @@ def build(frames: Frames, bar: bool = True) -> tuple[dict, np.ndarray, np.ndarra
     people = np.concatenate([frames.people[rows], [p + "*" for p in frames.people[rows]]])
     videos = np.concatenate([frames.videos[rows], [v + "*" for v in frames.videos[rows]]])
     both = np.concatenate([shapes, mirrored])
-    linear, offset = align(both, mean)
+    linear, offset = align_shapes(both, mean)
     aligned = (both @ linear + offset[:, None] - mean).reshape(len(both), -1)
 
     texture_mean = textures.mean(0)

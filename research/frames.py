@@ -20,10 +20,12 @@ from tqdm.auto import tqdm
 
 from facial_keypoints.errors import DataError
 from facial_keypoints.files import MAX_COORDINATE
-from facial_keypoints.formats import MAX_POINTS, read_pts
-from facial_keypoints.geometry import tight_box
+from facial_keypoints.formats import read_pts
+from facial_keypoints.geometry import align_shapes, tight_box
 from facial_keypoints.images import IMAGE_ENDINGS, MAX_BYTES, read_bytes, read_image
-from facial_keypoints.layouts import Layout, load_layout, read_layout, unnamed_layout
+from facial_keypoints.layouts import (
+    MAX_POINTS, Layout, load_layout, read_layout, unnamed_layout,
+)
 from research.download import download
 from research.readers import LABEL_ENDINGS, Annotations, read_annotations
 
@@ -212,16 +214,13 @@ def complete_points(points: np.ndarray, layout: Layout) -> np.ndarray:
     missing = np.isnan(points).any(-1)
     if not missing.any():
         return points
-    shape = (np.array(layout.shape) if layout.shape else mean_of_shapes(points)) @ [1, 1j]
-    result, known = points.astype(np.float64) @ [1, 1j], ~missing & ~np.isnan(shape)
-    for face, rows in zip(result, known, strict=True):
-        if rows.sum() < 2:
-            continue
-        model, center = shape - shape[rows].mean(), face[rows].mean()
-        turn = (model[rows].conj() @ (face[rows] - center)) / np.square(np.abs(model[rows])).sum()
-        rest = np.isnan(face)
-        face[rest] = model[rest] * turn + center
-    return np.stack([result.real, result.imag], -1).astype(np.float32)
+    shape = np.array(layout.shape) if layout.shape else mean_of_shapes(points)
+    result, known = points.astype(np.float64), ~missing & ~np.isnan(shape).any(1)
+    for face, rows, rest in zip(result, known, missing, strict=True):
+        if rest.any() and rows.sum() >= 2:
+            linear, offset = align_shapes(shape[rows][None], face[rows])
+            face[rest] = shape[rest] @ linear[0] + offset[0]
+    return result.astype(np.float32)
 
 
 def mean_of_shapes(points: np.ndarray) -> np.ndarray:
@@ -238,22 +237,22 @@ def mean_of_shapes(points: np.ndarray) -> np.ndarray:
     if known.all() or known.sum() < 2:
         return shape
     # points that the most complete faces lack: from all faces that have them
-    flat, sums, counts = shape @ [1, 1j], np.zeros(len(shape), complex), np.zeros(len(shape))
-    for face, rows in zip(points.astype(np.float64) @ [1, 1j], labeled, strict=True):
+    sums, counts = np.zeros_like(shape), np.zeros(len(shape))
+    for face, rows in zip(points.astype(np.float64), labeled, strict=True):
         both = rows & known
-        if both.sum() >= 2:
-            model, other = flat[both] - flat[both].mean(), face - face[both].mean()
-            turn = (other[both].conj() @ model) / np.square(np.abs(other[both])).sum().clip(1e-12)
-            sums[rows] += other[rows] * turn + flat[both].mean()
+        if both.sum() >= 2 and np.ptp(face[both], axis=0).any():
+            linear, offset = align_shapes(face[both][None], shape[both])
+            sums[rows] += face[rows] @ linear[0] + offset[0]
             counts += rows
     more = ~known & (counts > 0)
-    shape[more] = np.stack([sums.real, sums.imag], -1)[more] / counts[more, None]
+    shape[more] = sums[more] / counts[more, None]
     return shape
 
 
-def refuse_wrong_rows(text: bytes, where: str) -> None:
-    """Raise DataError for a table with too many columns, a column twice, or a row with more cells
-    than columns: pandas would take much memory, or read the numbers as other points."""
+def point_columns(text: bytes, where: str) -> list[str]:
+    """The columns 0, 1, … of a table, before it is read. Raises DataError where one is missing or
+    there twice, and for too many columns or a row with more cells than columns: pandas would take
+    much memory, or read the numbers as other points."""
     lines = re.split(rb"\r\n|\n|\r", text)
     if lines[0].count(b",") > 2 * MAX_POINTS:
         raise DataError(f"{where}: {lines[0].count(b','):,} columns, at most {2 * MAX_POINTS:,} of "
@@ -262,14 +261,16 @@ def refuse_wrong_rows(text: bytes, where: str) -> None:
         heads = next(csv.reader([lines[0].decode("utf-8-sig", "replace")]), [])
     except csv.Error as error:
         raise DataError(f"{where}: its first line is not comma-separated ({error})") from None
-    if twice := [name for name in heads[1:] if heads.count(name) > 1]:
+    if not heads:
+        raise DataError(f"{where}: not a table of comma-separated values (no columns)")
+    if len(twice := doubled(np.array(heads[1:], dtype=object))):
         raise DataError(f"{where}: column {twice[0]} is in it twice")
-    if len(heads) > 1:
-        numbered_columns(heads[1:], where)
+    wanted = numbered_columns(heads[1:], where)
     for number, line in enumerate(lines[1:], 2):
         if line.count(b",") >= len(heads) and b'"' not in line:
             raise DataError(f"{where}: line {number}: {line.count(b',') + 1} cells for "
                             f"{len(heads)} columns; are commas used as decimal points?")
+    return wanted
 
 
 def numbered_columns(columns: Sequence[str], where: str) -> list[str]:
@@ -292,13 +293,12 @@ def read_table(text: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
     if len(text) > MAX_TABLE:
         raise DataError(f"{where}: {len(text):,} bytes, at most {MAX_TABLE:,} are read; make "
                         "several archives of the set")
-    refuse_wrong_rows(text, where)
+    wanted = point_columns(text, where)
     try:
         table = pd.read_csv(io.BytesIO(text), dtype=str, keep_default_na=False)
     except (ValueError, UnicodeDecodeError) as error:
         raise DataError(f"{where}: not a table of comma-separated values "
                         f"({' '.join(str(error).split())[:200]})") from None
-    wanted = numbered_columns(table.columns[1:], where)
     if not len(table):
         raise DataError(f"{where}: no rows")
     if table.iloc[:, 0].str.len().max() > MAX_NAME:
