@@ -53,6 +53,7 @@ class Detector:
 
     file = "haarcascade_frontalface_default.xml"
     fit = (0.0, 0.145, 0.865, 0.832)
+    share = SHARE
     # logistic curve of the stage weight: where half of the boxes are faces, and the scale
     evidence = (0.03, 1.24)
 
@@ -78,7 +79,7 @@ class Detector:
         portrait = self.portraits and max(gray.shape) <= PORTRAIT
         ratio = min(WINDOW * self.fit[2] / max(SMALLEST,
                                                (PORTRAIT_SHARE if portrait
-                                                else SHARE) * max(gray.shape)), 1.0)
+                                                else self.share) * max(gray.shape)), 1.0)
         if ratio < 1:
             size = [max(round(n * ratio), 1) for n in gray.shape[::-1]]
             gray = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)

@@ -24,7 +24,7 @@ class Detector(haar.Detector):
         boxes, weights = np.concatenate([boxes, mirrored]), np.concatenate([weights, more])
         if not len(boxes):
             return boxes, weights
-        above = weights - weights.min()  # NMSBoxes accepts no negative scores
+        above = weights - weights.min() + 1  # NMSBoxes drops scores that are not above 0
         # a face found from both sides is one face
         kept = cv2.dnn.NMSBoxes(boxes.tolist(), above.tolist(), 0, 0.3)
         return boxes[kept], weights[kept]

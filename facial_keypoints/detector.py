@@ -24,7 +24,12 @@ from facial_keypoints.pose import Pose
 DUPLICATE_OVERLAP = 0.57
 # of a list: so many are in memory, and their crops go through the network together
 PHOTOS_AT_ONCE = 16
-MIN_REFINE_CONFIDENCE = 0.1  # below it nothing is gained by looking again
+MIN_REFINE_CONFIDENCE = 0.1  # below it nothing is gained by a refinement step
+# A refinement step that lowers the confidence of a face by more than this is undone: the crop has
+# left the face. Smaller falls say nothing; to undo them as well makes the points less accurate.
+MAX_REFINE_LOSS = 0.02
+# a refinement step is made where box or roll differ by more than this from those of the points
+BOX_TOLERANCE, ROLL_TOLERANCE = 0.03, 10.0  # share of the longer side; degrees
 
 
 @dataclass(eq=False)  # compare by identity: == on arrays gives an array, not True or False
@@ -180,20 +185,22 @@ class KeypointDetector:
         return [faces[end - count:end] for end, count in zip(ends, counts, strict=True)]
 
     def _refine(self, grays, boxes, angles):
-        """Keypoints (n, k, 2) and confidence (n, k) of one face each in n images, in crops that
-        fit the prediction before."""
+        """Keypoints (n, k, 2) and confidence (n, k) of one face each in n images: predicted again
+        in crops that fit the prediction before, unless that lowers the confidence."""
         points, confidence = self.predict_crops(grays, boxes, angles)
         for _ in range(self.refinement_steps - 1):
             better, level = level_boxes(points, self.model.layout)
-            again = boxes_differ(boxes, better) | (np.abs(angles - level) > 10)
+            again = boxes_differ(boxes, better, BOX_TOLERANCE)
+            again |= np.abs(angles - level) > ROLL_TOLERANCE
             again &= confidence.mean(1) > MIN_REFINE_CONFIDENCE
-            if not again.any():
+            rows = np.flatnonzero(again)
+            if not len(rows):
                 break
-            boxes[again], angles[again] = better[again], level[again]
-            chosen = [grays[index] for index in np.flatnonzero(again)]
-            points[again], confidence[again] = self.predict_crops(
-                chosen, boxes[again], angles[again]
-            )
+            boxes[rows], angles[rows] = better[rows], level[rows]
+            later, sure = self.predict_crops([grays[row] for row in rows], boxes[rows],
+                                             angles[rows])
+            kept = sure.mean(1) >= confidence[rows].mean(1) - MAX_REFINE_LOSS
+            points[rows[kept]], confidence[rows[kept]] = later[kept], sure[kept]
         return self.model.correct(points), confidence
 
     def predict_crops(self, grays: list[np.ndarray], boxes: np.ndarray,

@@ -7,7 +7,7 @@ import numpy as np
 
 from facial_keypoints.drawing import draw_axes
 from facial_keypoints.errors import UsageError
-from facial_keypoints.geometry import as_ibug68, box_fit, tight_box
+from facial_keypoints.geometry import OUTER_EYE_CORNERS, as_ibug68, box_fit, tight_box
 from facial_keypoints.layouts import Layout, convert_points, load_layout
 from facial_keypoints.pose import has_pose, head_pose
 
@@ -46,10 +46,12 @@ def align_face(image: np.ndarray, points: np.ndarray, side: int = 160,
     return face, (np.asarray(points) @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
 
 
+GLASSES_CORNERS = ((80, 70), (320, 70))  # of the outer corners of the eyes, in pixels
+
+
 @cache
 def glasses_image() -> np.ndarray:
-    """Sunglasses as RGBA (160, 400, 4) uint8, the outer corners of the eyes at (80, 70) and (320,
-    70)."""
+    """Sunglasses as RGBA (160, 400, 4) uint8, the outer eye corners at GLASSES_CORNERS."""
     picture = np.zeros((160, 400, 4), np.uint8)
     for center in (118, 282):
         cv2.ellipse(picture, (center, 76), (70, 52), 0, 0, 360, (25, 25, 28, 255), -1, cv2.LINE_AA)
@@ -65,10 +67,11 @@ def glasses_image() -> np.ndarray:
 def wear_glasses(image: np.ndarray, points: np.ndarray, layout: str | Layout = "ibug68") -> None:
     """Put half-transparent sunglasses on a face of a uint8 RGB image, in place, with the scale and
     roll of the face. Raises UsageError for layouts without outer eye corners."""
-    corners = need(as_ibug68(points, layout)[[36, 45]], "outer eye corners", layout)
-    along = (corners[1] - corners[0]) / 240
+    corners = need(as_ibug68(points, layout)[[*OUTER_EYE_CORNERS]], "outer eye corners", layout)
+    start, end = GLASSES_CORNERS
+    along = (corners[1] - corners[0]) / (end[0] - start[0])
     linear = np.array([[along[0], -along[1]], [along[1], along[0]]])
-    matrix = np.column_stack([linear, corners[0] - linear @ (80, 70)])
+    matrix = np.column_stack([linear, corners[0] - linear @ start])
     picture = glasses_image().astype(np.float32) / 255
     picture[..., :3] *= picture[..., 3:]  # premultiplied: no dark or bright seam
     worn = cv2.warpAffine(picture, matrix, image.shape[1::-1], flags=cv2.INTER_LINEAR)
@@ -82,7 +85,8 @@ def refuse_style(style: str, layout: Layout) -> None:
         raise UsageError(f"style pose: layout {layout.name} has too few of the keypoints of ibug68 "
                          "for the pose of the head")
     if style == "glasses":
-        need(as_ibug68(np.zeros((len(layout), 2)), layout)[[36, 45]], "outer eye corners", layout)
+        need(as_ibug68(np.zeros((len(layout), 2)), layout)[[*OUTER_EYE_CORNERS]],
+             "outer eye corners", layout)
 
 
 def face_box(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndarray:

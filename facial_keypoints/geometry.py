@@ -12,6 +12,7 @@ from facial_keypoints.layouts import (
     CROP_SCALE, Layout, conversion_matrix, convert_points, load_layout,
 )
 
+OUTER_EYE_CORNERS = (36, 45)  # of ibug68
 MIN_HEAD_POINTS = 5  # number that a layout must share with the mean head, for the head pose
 MIN_SHAPE_POINTS = 20  # for the shape score: fewer fit a head too easily
 
@@ -33,9 +34,9 @@ def overlap(a: np.ndarray, b: np.ndarray, of_smaller: bool = False) -> np.ndarra
 
 
 def inter_ocular(points: np.ndarray) -> np.ndarray:
-    """Keypoints (…, 68, 2) -> distance (…) between the outer eye corners, 36 and 45, in the same
-    units."""
-    return np.linalg.norm(points[..., 36, :] - points[..., 45, :], axis=-1)
+    """Keypoints (…, 68, 2) -> distance (…) between the outer eye corners, in the same units."""
+    left, right = OUTER_EYE_CORNERS
+    return np.linalg.norm(points[..., left, :] - points[..., right, :], axis=-1)
 
 
 def proportional_shift(points: np.ndarray, pixels: float, share: float) -> np.ndarray:
@@ -277,7 +278,7 @@ def rotated_copy(size: tuple[int, int], angle: float) -> tuple[np.ndarray, list[
                                                       (height - 1) / 2)]), new.astype(int).tolist()
 
 
-def boxes_differ(boxes: np.ndarray, better: np.ndarray, allowed: float = 0.03) -> np.ndarray:
+def boxes_differ(boxes: np.ndarray, better: np.ndarray, allowed: float) -> np.ndarray:
     """Mask (n,) of the boxes (n, 4) that differ from better ones (n, 4): in center by more than
     `allowed` of the longer side, or in log size by more than 1.5 × `allowed`."""
     side, better_side = boxes[:, 2:].max(1), better[:, 2:].max(1)

@@ -5,9 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from facial_keypoints.detector import Face
-from facial_keypoints.geometry import boxes_differ, overlap, tight_box
+from facial_keypoints.detector import BOX_TOLERANCE, ROLL_TOLERANCE, Face
+from facial_keypoints.geometry import boxes_differ, level_boxes, overlap, tight_box
 from facial_keypoints.layouts import Layout, load_layout
+
+DOUBLED_OVERLAP = 0.5  # IoU with an older track above which a track is a second one of that face
+SAME_OVERLAP = 0.2  # IoU with a track above which a detection belongs to it
 
 
 class OneEuroFilter:
@@ -73,16 +76,32 @@ class Track:
     face: Face
     filter: OneEuroFilter = field(init=False)
     missed: int = 0
-    # box of the crop in the next frame; updated only when the points have moved away from it, so
-    # that crop and prediction do not drift together
-    box: np.ndarray | None = None
+    # box and roll of the crop in the next frame; they change only when the points have moved away
+    # from them, so that crop and prediction do not drift together
+    box: np.ndarray = field(init=False)
+    angle: float = field(init=False)
 
     def __post_init__(self):
         self.start_anew()
+        self.box, self.angle = level_box(self.face)
+
+    def follow(self, face: Face) -> None:
+        """Take the face of a new frame. The crop of the next frame is that of a refinement step,
+        so that a face that rests or moves slowly needs no second prediction."""
+        self.face, (box, angle) = face, level_box(face)
+        if (boxes_differ(self.box[None], box[None], BOX_TOLERANCE)[0]
+                or abs(self.angle - angle) > ROLL_TOLERANCE):
+            self.box, self.angle = box, angle
 
     def start_anew(self) -> None:
         """Forget the smoothing."""
         self.filter = OneEuroFilter(layout=self.face.layout)
+
+
+def level_box(face: Face) -> tuple[np.ndarray, float]:
+    """The box (4,) that is tight once the face is rotated upright, and its roll in degrees."""
+    boxes, angles = level_boxes(face.points[None], face.layout)
+    return boxes[0], float(angles[0])
 
 
 class Tracker:
@@ -102,13 +121,11 @@ class Tracker:
 
     def __call__(self, frame: np.ndarray, seconds: float) -> list[Face]:
         seen = [track for track in self.tracks if not track.missed]
-        faces = self.detector.predict_boxes(frame,
-                                            np.array([track.box for track in seen])) if seen else []
+        faces = self.detector.predict_boxes(frame, [track.box for track in seen],
+                                            [track.angle for track in seen]) if seen else []
         for track, face in zip(seen, faces, strict=True):
             if face.confidence >= self.detector.min_confidence and not self.doubled(face, track):
-                track.face, tight = face, tight_box(face.points)
-                if boxes_differ(track.box[None], tight[None], 0.1)[0]:
-                    track.box = tight
+                track.follow(face)
             else:
                 track.missed = 1
         for track in self.tracks:
@@ -124,11 +141,11 @@ class Tracker:
         return [track.face for track in self.tracks if track.missed]
 
     def doubled(self, face: Face, track: Track) -> bool:
-        """True if the face overlaps the face of an older track (IoU above 0.5)."""
+        """True if the face overlaps the face of an older track."""
         older = [other for other in self.tracks if other.identity < track.identity
                  and not other.missed]
         boxes = np.array([tight_box(other.face.points) for other in older])
-        return len(older) > 0 and overlap(boxes, tight_box(face.points)).max() > 0.5
+        return len(older) > 0 and overlap(boxes, tight_box(face.points)).max() > DOUBLED_OVERLAP
 
     def search(self, frame: np.ndarray) -> None:
         """Run the detector. A face that overlaps a track (active or missed) is assigned to it; any
@@ -139,14 +156,15 @@ class Tracker:
         for face in faces:
             boxes = np.array([tight_box(track.face.points) for track in self.tracks])
             shares = overlap(boxes, tight_box(face.points)) if len(boxes) else np.zeros(1)
-            if shares.max() > 0.2:
+            if shares.max() > SAME_OVERLAP:
                 track = self.tracks[int(shares.argmax())]
                 if track.missed:
-                    track.face, track.box, track.missed = face, face.box, 0
+                    track.missed = 0
+                    track.follow(face)
                     track.start_anew()
             else:
                 self.count += 1
-                self.tracks.append(Track(self.count, face, box=face.box))
+                self.tracks.append(Track(self.count, face))
 
     def smoothed_face(self, track: Track, seconds: float) -> Face:
         """The face with smoothed points."""

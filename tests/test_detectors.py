@@ -140,6 +140,22 @@ def test_profile_boxes_are_mirrored_back(monkeypatch):
     assert sorted(boxes.tolist()) == [[5, 6, 20, 30], [95, 6, 20, 30]]
 
 
+def test_a_profile_that_is_found_once_is_a_box(monkeypatch):
+    class OneSide:
+        def __init__(self):
+            self.calls = 0
+
+        def detectMultiScale3(self, gray, *arguments, **options):
+            self.calls += 1
+            found = self.calls == 1  # not in the mirrored image
+            return np.array([[5, 6, 20, 30]])[:found], None, np.array([-1.0])[:found]
+
+    one_side = OneSide()
+    monkeypatch.setattr(haar, "load_cascade", lambda file: one_side)
+    boxes, weights = load_detector("haar_profile").search(np.zeros((80, 120), np.uint8), 1.1)
+    assert boxes.tolist() == [[5, 6, 20, 30]] and weights.tolist() == [-1.0]
+
+
 def test_an_opencv_without_cascades_is_reported_with_its_cure(monkeypatch):
     monkeypatch.setattr(haar, "_cascades", threading.local())  # nothing is loaded yet
     monkeypatch.delattr(cv2, "CascadeClassifier")

@@ -125,6 +125,24 @@ def test_given_boxes_are_predicted_in_their_order(detector, tiny):
             for f in detector.predict_boxes(frames.image(0), boxes)] == boxes.tolist()
 
 
+@pytest.mark.parametrize("confidence, kept", [(0.95, True), (0.89, True), (0.6, False)])
+def test_a_refinement_step_that_loses_the_face_is_undone(confidence, kept, hopper, hopper_face,
+                                                         monkeypatch):
+    detector = KeypointDetector()
+    monkeypatch.setattr(detector, "refinement_steps", 2)
+    first, second = hopper_face.points, hopper_face.points + 7
+    predictions = iter([(first, 0.9), (second, confidence)])
+
+    def predict_crops(grays, boxes, angles):
+        points, sure = next(predictions)
+        return points[None].copy(), np.full((1, 68), sure, np.float32)
+
+    monkeypatch.setattr(detector, "predict_crops", predict_crops)
+    away = hopper_face.box + (30, 0, 0, 0)
+    points = detector.predict_boxes(hopper[0], away[None])[0].points
+    np.testing.assert_allclose(points, second if kept else first, atol=1e-3)
+
+
 def test_drawing_leaves_the_photo_and_marks_the_points(hopper, hopper_face):
     before = hopper[1].copy()
     drawn = draw_faces(hopper[1], [hopper_face])
