@@ -1,4 +1,4 @@
-# make run · make test · make train NET=… DATA=… · make fuzz · make results · make clean
+# make run · make test · make train NET=… DATA=… · make web · make fuzz · make results · make clean
 # The first call creates a virtual environment in .venv and installs requirements.txt.
 
 PYTHON ?= python3
@@ -10,12 +10,13 @@ JOBS   ?= auto
 BIN    := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-browser fuzz train results clean
+.PHONY: help run test test-browser web fuzz train results clean
 
 help:
 	@echo "make run                              the three notebooks, end to end, into runs/latest"
 	@echo "make test                             all tests, the notebooks' outputs among them"
-	@echo "make test-browser                     all cells of the notebooks in a real JupyterLab; needs Chromium"
+	@echo "make test-browser                     the web page, and the notebooks in a real JupyterLab; needs Chromium and npm"
+	@echo "make web                              build the web page into runs/web (ARGS=--serve: and serve it); needs npm"
 	@echo "make train NET=models5 DATA=official  train a network (SPLIT=person or official, ARGS='--epochs 20 …')"
 	@echo "make fuzz                             thousands of corrupted files for each reader; killed runs"
 	@echo "make results                          score saved_models/ on the official data, rewrite the tables"
@@ -37,9 +38,12 @@ test: .venv/done
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --ignore=tests/browser -n $(JOBS) --dist worksteal $(ARGS)
 
 test-browser: .venv/done
-	@echo "running the notebooks in JupyterLab, in Chromium: some five minutes"
+	@echo "running the web page, and the notebooks in JupyterLab, in Chromium: some six minutes"
 	@$(BIN)/python -c "import playwright" 2>/dev/null || $(BIN)/python -m pip install --quiet playwright
 	@$(BIN)/python -m pytest tests/browser $(ARGS)
+
+web: .venv/done
+	@$(BIN)/python -m research.web_page $(ARGS)
 
 fuzz: .venv/done
 	@echo "reading thousands of corrupted files"

@@ -143,3 +143,29 @@ def uploaded_files(value: Any) -> list[tuple[str, bytes]]:
     if isinstance(value, dict):
         return [(name, bytes(file["content"])) for name, file in value.items()]
     return [(file["name"], bytes(file["content"])) for file in value]
+
+
+def live_camera(height: int = 900) -> None:
+    """Show the web page in the cell: keypoints of a photo or of the camera, computed in the
+    browser. Where no browser shows the cell (papermill, nbval), do nothing.
+
+    The first call builds the page, which needs npm; without npm, one line says so.
+    """
+    if not has_front_end():
+        return
+    from IPython.display import IFrame, display
+
+    from research import web_page
+
+    try:
+        port = web_page.serve_once()
+    except DataError as error:
+        print(error)
+        return
+    if "google.colab" in sys.modules:
+        from google.colab import output
+
+        output.serve_kernel_port_as_iframe(port, height=str(height))
+        return
+    print(f"The page is at http://localhost:{port}/ too, while this notebook runs.")
+    display(IFrame(f"http://localhost:{port}/", "100%", height, extras=['allow="camera"']))

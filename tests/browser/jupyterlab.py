@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -23,12 +22,6 @@ FINISHED = """() => {
     return prompts.length > 5 && (prompts.every(text => /\\[\\d+\\]/.test(text))
         || document.querySelector('[data-mime-type="application/vnd.jupyter.error"]') !== null);
 }"""
-
-
-def find_browser():
-    """The path of an installed Chromium or Chrome, or None."""
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
 
 
 @contextlib.contextmanager

@@ -1,22 +1,11 @@
 """All cells of the three notebooks in a real JupyterLab: run, menus used, a photo uploaded, no
 error anywhere."""
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from conftest import copy_of_the_repository
-
-playwright = pytest.importorskip("playwright.sync_api", reason="needs a browser: make test-browser")
-from jupyterlab import Notebook, find_browser, server
+from jupyterlab import Notebook, server
 
 from batch import NOTEBOOKS
-
-if find_browser() is None:
-    pytest.skip("needs Chromium: install it, then make test-browser", allow_module_level=True)
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +16,10 @@ def address(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def browser():
-    flags = ["--no-sandbox", "--disable-background-networking", "--disable-component-update",
-             "--disable-sync"]
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=find_browser(), args=flags)
-        yield browser
-        browser.close()
+def browser(launch):
+    browser = launch()
+    yield browser
+    browser.close()
 
 
 @pytest.fixture
@@ -100,4 +86,6 @@ def test_notebook_3_runs_menus_and_uploads(address, page, hopper, tmp_path):
     chooser.value.set_files([hopper[0], tmp_path / "notes.png"])
     upload.locator(".jp-OutputArea img").first.wait_for(timeout=60_000)
     upload.get_by_text("notes.png: not a picture in a known format").wait_for(timeout=60_000)
+    live = notebook.cell_with("live_camera()").frame_locator("iframe")
+    live.get_by_text("Ready.").wait_for(timeout=60_000)
     assert notebook.errors() == []

@@ -1,0 +1,331 @@
+"""The web page: build the folder to publish from `web/`, the exported models and the constants of
+the library; serve it."""
+
+import argparse
+import contextlib
+import functools
+import hashlib
+import http.server
+import inspect
+import itertools
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import threading
+import tomllib
+import xml.etree.ElementTree
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnxruntime
+
+import facial_keypoints
+from detector_architectures import haar, haar_profile
+from facial_keypoints import (
+    detector, drawing, effects, geometry, images, layouts, pose, tracking,
+)
+from facial_keypoints.assets import DEFAULT_NET, MIN_CONFIDENCE, SAVED_MODELS, layout_names
+from facial_keypoints.errors import DataError, UsageError, run_command
+from facial_keypoints.onnx_file import FORMAT, KEY, METADATA_FIELD
+from research.synthetic_faces import draw_scene
+
+HOME = Path(__file__).resolve().parents[1]
+SOURCES = HOME / "web"
+FOLDER = HOME / "runs" / "web"  # the built page
+PACKAGES = HOME / "data" / "npm"  # what npm brought
+MODELS = (DEFAULT_NET, "models6")
+# synthetic scenes: file, faces, size, seed
+EXAMPLES = (("one.jpg", 1, (512, 512), 11), ("four.jpg", 4, (900, 600), 5),
+            ("eight.jpg", 8, (1200, 800), 23))
+# A camera is searched for faces of at least this share of the longer side of the frame, to be fast
+CAMERA_SHARE = 1 / 10
+# Photos with more pixels are refused: browsers cannot hold them in a canvas
+MAX_PIXELS = 100_000_000
+RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+TYPES = {".mjs": "text/javascript", ".js": "text/javascript", ".wasm": "application/wasm",
+         ".json": "application/json", ".onnx": "application/octet-stream"}
+# npm packages: version and sha256 of the archive
+NPM = {
+    "onnxruntime-web": ("1.30.0",
+                        "d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71"),
+    "typescript": ("5.9.3",
+                        "10e108c9cf7d5f2879053dff18515fb405abf2ccef63eaaf017d9c571687a1d3"),
+    "axe-core": ("4.11.0",
+                        "39bed7d72308f6d620789c169d699bfd7e8da80f65b545821a6b2215c3e83107"),
+}
+
+
+def npm_package(name: str) -> Path:
+    """The folder of an npm package of a fixed version, downloaded by `npm pack` if it is not there
+    yet. Raises DataError if npm is missing, or if the archive is not the one whose hash is in
+    `NPM`."""
+    version, expected = NPM[name]
+    target = PACKAGES / f"{name}-{version}"
+    if target.is_dir():
+        return target
+    if shutil.which("npm") is None:
+        raise DataError(f"npm is needed for {name} {version}: install Node.js "
+                        "(apt install npm, brew install node)")
+    PACKAGES.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=PACKAGES) as scratch:
+        done = subprocess.run(["npm", "pack", f"{name}@{version}", "--silent"], cwd=scratch,
+                              capture_output=True, text=True, shell=sys.platform == "win32")
+        archives = list(Path(scratch).glob("*.tgz"))
+        if done.returncode or not archives:
+            raise DataError(f"npm pack {name}@{version} failed: "
+                            f"{(done.stderr or done.stdout).strip()[-300:]}")
+        found = hashlib.sha256(archives[0].read_bytes()).hexdigest()
+        if found != expected:
+            raise DataError(f"{name} {version}: the archive that npm brought has the sha256 "
+                            f"{found}, not {expected}")
+        with tarfile.open(archives[0]) as archive:
+            archive.extractall(scratch, filter="data")
+        with contextlib.suppress(OSError):  # another process was faster
+            (Path(scratch) / "package").rename(target)
+    return target
+
+
+def cascade_values(file: str) -> dict:
+    """A cascade of OpenCV as plain numbers, see `web/cascade.js`. Raises DataError."""
+    haar.read_cascade(file)  # says what to do where OpenCV has none
+    root = xml.etree.ElementTree.parse(Path(cv2.data.haarcascades) / file).getroot()
+
+    def words(element, path):
+        return (element.findtext(path) or "").split()
+
+    rects = []
+    for feature in root.findall("./cascade/features/_"):
+        if words(feature, "tilted") not in ([], ["0"]):
+            raise DataError(f"{file}: tilted features, which web/cascade.js does not compute")
+        rows = [words(rect, ".") for rect in feature.findall("rects/_")]
+        rects.append([*map(float, itertools.chain(*rows)), *[0.0] * 5 * (3 - len(rows))])
+    stages, stumps, order = [], [], []
+    for stage in root.findall("./cascade/stages/_"):
+        weak = stage.findall("weakClassifiers/_")
+        # OpenCV lowers each threshold by this much, in float32
+        threshold, = map(np.float32, words(stage, "stageThreshold"))
+        stages += [len(weak), float(threshold - np.float32(1e-5))]
+        for stump in weak:
+            _, _, index, limit = words(stump, "internalNodes")
+            order.append(int(index))
+            stumps += [float(np.float32(text)) for text in [limit, *words(stump, "leafValues")]]
+    return {"window": int(*words(root, "./cascade/width")), "stages": stages, "stumps": stumps,
+            "rects": [number for index in order for number in rects[index]]}
+
+
+def search_values(search: haar.Detector) -> dict:
+    """The settings of a Haar detector, see `Search` in `web/cascade.js`."""
+    portrait = {"side": haar.PORTRAIT, "share": haar.PORTRAIT_SHARE,
+                "scaleFactor": haar.PORTRAIT_FACTOR} if search.portraits else None
+    return {"cascade": search.file.removesuffix(".xml"), "window": haar.WINDOW,
+            "scaleFactor": search.scale_factor, "minNeighbors": search.min_neighbors,
+            "fit": search.fit, "mirrored": isinstance(search, haar_profile.Detector),
+            "smallest": haar.SMALLEST, "share": search.share, "portrait": portrait}
+
+
+def searches(first: Any) -> list[dict]:
+    """The settings of a detector and of its fallbacks, in order."""
+    found = []
+    while first is not None:
+        found.append(search_values(first))
+        first = first.fallback
+        if isinstance(first, str):
+            first = {"haar_profile": haar_profile.Detector}[first]()
+    return found
+
+
+class CameraDetector(haar.Detector):
+    """The frontal cascade for cameras: large faces only, no fallback."""
+
+    share = CAMERA_SHARE
+    fallback = None
+
+
+def tracker_values() -> dict:
+    """The default settings of the tracker and of its filter."""
+    def defaults(function, *names):
+        parameters = inspect.signature(function).parameters
+        return {name: parameters[name].default for name in names}
+
+    return {**defaults(tracking.Tracker, "every", "patience"),
+            "doubled": tracking.DOUBLED_OVERLAP, "same": tracking.SAME_OVERLAP,
+            "filter": defaults(tracking.OneEuroFilter, "cutoff", "slope", "own_slope",
+                               "derivative_cutoff")}
+
+
+def settings() -> dict:
+    """Everything that the page must have in common with the library."""
+    return {
+        "version": facial_keypoints.__version__,
+        "models": [{"name": name, "file": f"{name}.onnx",
+                    "bytes": (SAVED_MODELS / f"{name}.onnx").stat().st_size} for name in MODELS],
+        "modelFile": {"key": KEY, "format": FORMAT, "metadataField": METADATA_FIELD},
+        "minConfidence": MIN_CONFIDENCE,
+        "refine": {"steps": detector.KeypointDetector.refinement_steps,
+                   "minConfidence": detector.MIN_REFINE_CONFIDENCE,
+                   "maxLoss": detector.MAX_REFINE_LOSS, "box": detector.BOX_TOLERANCE,
+                   "roll": detector.ROLL_TOLERANCE},
+        "duplicate": detector.DUPLICATE_OVERLAP,
+        "shape": {"largest": geometry.MAX_SHAPE_RESIDUAL, "points": geometry.MIN_SHAPE_POINTS},
+        "pose": {"points": geometry.MIN_HEAD_POINTS, "rigid": pose.RIGID,
+                 "distance": pose.DISTANCE},
+        "eyeCorners": geometry.OUTER_EYE_CORNERS,
+        "head": geometry.mean_head().tolist(),
+        "layouts": [layouts.load_layout(name).to_dict() for name in layout_names()],
+        "defaultLayout": layouts.DEFAULT_LAYOUT,
+        "searches": searches(haar.Detector()),
+        "camera": searches(CameraDetector()),
+        "tracker": tracker_values(),
+        "glasses": {"corners": effects.GLASSES_CORNERS},
+        "colors": {"regions": drawing.REGION_COLORS, "others": drawing.OTHER_COLORS,
+                   "axes": drawing.AXIS_COLORS},
+        "maxPixels": MAX_PIXELS, "maxBytes": images.MAX_BYTES, "maxPoints": layouts.MAX_POINTS,
+        "examples": [{"file": file, "text": f"{faces} face{'s' * (faces > 1)}"}
+                     for file, faces, _, _ in EXAMPLES],
+        "repository": repository(),
+        "onnxruntime": {"version": NPM["onnxruntime-web"][0], "bytes": (
+            npm_package("onnxruntime-web") / "dist" / RUNTIME_FILES[-1]).stat().st_size},
+    }
+
+
+def compact(values: Any) -> str:
+    """Plain values as JSON without spaces; whole numbers without decimal point."""
+    def plain(value):
+        if isinstance(value, dict):
+            return {key: plain(one) for key, one in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(one) for one in value]
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+        return value
+
+    return json.dumps(plain(values), separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
+
+def build(folder: Path = FOLDER) -> Path:
+    """Build the page into a folder, which is replaced as a whole. Raises DataError, UsageError."""
+    if folder.exists() and any(folder.iterdir()) and not (folder / "settings.json").is_file():
+        raise UsageError(f"{folder}: not empty and not a page that was built before; name another "
+                         "folder")
+    runtime = npm_package("onnxruntime-web")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as scratch:
+        page = Path(scratch) / "page"
+        shutil.copytree(SOURCES, page, ignore=shutil.ignore_patterns("*.json"))
+        (page / "onnxruntime").mkdir()
+        for name in RUNTIME_FILES:
+            shutil.copy(runtime / "dist" / name, page / "onnxruntime")
+        for name in MODELS:
+            shutil.copy(SAVED_MODELS / f"{name}.onnx", page)
+        values = settings()
+        for file in sorted({search["cascade"] for search in values["searches"]}):
+            (page / f"{file}.json").write_text(compact(cascade_values(f"{file}.xml")))
+        (page / "settings.json").write_text(compact(values), encoding="utf-8")
+        write_pictures(page)
+        write_licences(page)
+        if folder.exists():
+            shutil.rmtree(folder)
+        page.rename(folder)
+    return folder
+
+
+def write_pictures(page: Path) -> None:
+    """Write the examples, synthetic people, and the sunglasses."""
+    for file, faces, (width, height), seed in EXAMPLES:
+        scene = draw_scene(seed, faces=faces, width=width, height=height)[0]
+        cv2.imwrite(str(page / file), scene[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
+    glasses = cv2.cvtColor(effects.glasses_image(), cv2.COLOR_RGBA2BGRA)
+    cv2.imwrite(str(page / "sunglasses.png"), glasses)
+
+
+def write_licences(page: Path) -> None:
+    """Write the licences of what the page contains: they must come with it."""
+    runtime = (Path(onnxruntime.__file__).parent / "LICENSE").read_text(encoding="utf-8")
+    header = (Path(cv2.data.haarcascades) / haar.Detector.file).read_text(encoding="utf-8")
+    parts = {"Facial Keypoint Detection": (HOME / "LICENSE").read_text(encoding="utf-8"),
+             f"ONNX Runtime {NPM['onnxruntime-web'][0]} (onnxruntime/)": runtime,
+             "Haar cascades of OpenCV (haarcascade_*.json)":
+                 header[header.index("<!--") + 4:header.index("-->")]}
+    text = "\n\n".join(f"{title}\n{'=' * len(title)}\n\n{text.strip()}"
+                       for title, text in parts.items())
+    (page / "licences.txt").write_text(text + "\n", encoding="utf-8")
+
+
+def repository() -> str:
+    """The address of the repository, from pyproject.toml."""
+    with open(HOME / "pyproject.toml", "rb") as file:
+        return tomllib.load(file)["project"]["urls"]["Repository"]
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Serves the page with the right types, without a line for each request."""
+
+    protocol_version = "HTTP/1.1"  # one connection for many files
+    extensions_map = {  # noqa: RUF012 - as in its base class
+        **http.server.SimpleHTTPRequestHandler.extensions_map, **TYPES}
+
+    def end_headers(self) -> None:
+        self.send_header("Cache-Control", "no-cache")
+        super().end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+def start_server(folder: Path = FOLDER, port: int = 0) -> http.server.ThreadingHTTPServer:
+    """A server of a folder on this machine only, not running yet; port 0: a free one. Raises
+    UsageError if the port is taken."""
+    try:
+        return http.server.ThreadingHTTPServer(
+            ("127.0.0.1", port), functools.partial(Handler, directory=str(folder)))
+    except OSError as error:
+        raise UsageError(f"port {port} cannot be used ({error.strerror}); name another with "
+                         "--port") from None
+
+
+@contextlib.contextmanager
+def served(folder: Path = FOLDER, port: int = 0) -> Iterator[str]:
+    """Serve a folder from a thread -> its address."""
+    server = start_server(folder, port)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://localhost:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@functools.cache
+def serve_once() -> int:
+    """Build and serve the page until this process ends -> the port. Raises DataError."""
+    server = start_server(build())
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server.server_port
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m research.web_page", description=__doc__)
+    parser.add_argument("--out", type=Path, default=FOLDER, metavar="FOLDER",
+                        help="(default: runs/web)")
+    parser.add_argument("--serve", action="store_true", help="serve it until Ctrl-C")
+    parser.add_argument("--port", type=int, default=8000, help="(default: %(default)s)")
+    options = parser.parse_args()
+    folder = build(options.out)
+    total = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    print(f"{folder}: {total / 1e6:.1f} MB, ready to publish")
+    if options.serve:
+        server = start_server(folder, options.port)
+        print(f"http://localhost:{server.server_port}/ (Ctrl-C ends)", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
+        server.server_close()
+
+
+if __name__ == "__main__":
+    run_command(main)

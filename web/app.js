@@ -1,0 +1,451 @@
+/** The page: listens, asks the worker, shows what it found. */
+
+import {Camera} from "./camera.js";
+import {percent, drawScene} from "./drawing.js";
+import {InputError} from "./layouts.js";
+import {received, started, worker} from "./start.js";
+import {csvTable, jsonLines, pythonCode} from "./results.js";
+import {loadSettings} from "./settings.js";
+import {SceneView} from "./view.js";
+
+/**
+ * @typedef {import("./worker.js").Result} Result
+ * @typedef {import("./drawing.js").Layer} Layer
+ * @typedef {import("./drawing.js").Scene} Scene
+ * @typedef {import("./settings.js").Settings} Settings
+ */
+
+/** @type {[Layer, string, boolean][]} the layers: key, text, shown at first */
+const LAYERS = [
+  ["points", "Points", true], ["numbers", "Numbers", false], ["parts", "Part names", false], ["box", "Box", false],
+  ["confidence", "Confidence", false], ["pose", "Head pose", false], ["glasses", "Sunglasses", false],
+  ["blur", "Blur", false],
+];
+/** @type {Record<string, string>} */
+const STAGES = {
+  load: "Loading the network …", start: "Starting the network …", read: "Reading the photo …",
+  search: "Looking for faces …",
+};
+/** @type {[string, string][]} */
+const TIMES = [["read", "read, gray"], ["search", "face search"], ["network", "crops and network"], ["total", "in all"]];
+const CAMERA_REPORT = 500; // milliseconds between two updates of the texts
+const LIVE = 2000; // milliseconds over which frames a second are counted
+
+/** @template {HTMLElement} T @param {string} id @returns {T} */
+function element(id) {
+  return /** @type {T} */ (document.getElementById(id));
+}
+
+/**
+ * A new element with properties and children.
+ * @param {string} tag @param {Record<string, unknown>} values @param {...(Node | string)} children
+ * @returns {any}
+ */
+function make(tag, values, ...children) {
+  const made = Object.assign(document.createElement(tag), values);
+  made.append(...children);
+  return made;
+}
+
+class Page {
+  /** @param {Settings} settings @param {import("./remote.js").Remote} worker */
+  constructor(settings, worker) {
+    this.settings = settings;
+    this.worker = worker;
+    this.view = new SceneView(element("view"));
+    this.camera = new Camera((bitmap, seconds) => this.onFrame(bitmap, seconds), (error) => this.stopCamera(error));
+    /** @type {Set<Layer>} */
+    this.layers = new Set(LAYERS.filter(([, , shown]) => shown).map(([layer]) => layer));
+    /** @type {ImageBitmap | null} */
+    this.glasses = null;
+    /** @type {{blob: Blob, name: string} | null} */
+    this.photo = null;
+    /** @type {Result | null} */
+    this.result = null;
+    /** @type {any} layout of the network that is loaded */
+    this.layout = null;
+    this.net = ""; // name of the network that is loaded
+    /** @type {Map<string, string | File>} what the worker loads for each name */
+    this.networks = new Map(settings.models.map(({name}) => [name, name]));
+    this.photos = this.loads = 0; // only the answer to the last request is shown
+    this.isLive = false;
+    /** @type {number[]} when the last frames came, in milliseconds */
+    this.frames = [];
+    this.reported = 0;
+  }
+
+  start() {
+    this.makeControls();
+    this.listen();
+    this.showFaces();
+    this.load(this.settings.models[0].name);
+  }
+
+  makeControls() {
+    for (const [layer, text, shown] of LAYERS) {
+      /** @type {HTMLInputElement} */
+      const box = make("input", {type: "checkbox", id: `layer-${layer}`, checked: shown});
+      box.addEventListener("change", () => this.setLayer(layer, box.checked));
+      element("layers").append(make("label", {}, box, ` ${text}`));
+    }
+    for (const {name, bytes} of this.settings.models) this.addNetwork(name, `${name} (${(bytes / 1e6).toFixed(1)} MB)`);
+    for (const {file, text} of this.settings.examples) {
+      const button = make("button", {type: "button"}, text);
+      button.addEventListener("click", () => this.openExample(file));
+      element("examples").append(button);
+    }
+    /** @type {HTMLAnchorElement} */ (element("repository")).href = this.settings.repository;
+  }
+
+  listen() {
+    const on = (/** @type {string} */ id, /** @type {() => void} */ action) =>
+      element(id).addEventListener("click", action);
+    for (const id of ["photo", "own"]) {
+      const input = /** @type {HTMLInputElement} */ (element(id));
+      input.addEventListener("change", () => {
+        if (input.files?.length) this.open(input.files[0]);
+        input.value = ""; // the same file can be chosen again
+      });
+    }
+    on("camera", () => this.isLive ? this.stopCamera() : this.startCamera());
+    on("larger", () => this.view.zoomBy(1.5));
+    on("smaller", () => this.view.zoomBy(1 / 1.5));
+    on("whole", () => this.view.whole());
+    on("json", () => this.save("jsonl", "application/jsonl", jsonLines));
+    on("csv", () => this.save("csv", "text/csv", csvTable));
+    on("png", () => this.savePicture());
+    on("copy", () => this.copyCode());
+    const stage = element("stage");
+    document.addEventListener("dragover", (event) => {
+      event.preventDefault();
+      stage.classList.add("over");
+    });
+    document.addEventListener("dragleave", (event) => {
+      if (!event.relatedTarget) stage.classList.remove("over");
+    });
+    document.addEventListener("drop", (event) => {
+      event.preventDefault();
+      stage.classList.remove("over");
+      const [file] = event.dataTransfer?.files ?? [];
+      if (file) this.open(file);
+      else this.fail(new InputError("What was dropped is not a file. Save the picture first, then drop its file."));
+    });
+    document.addEventListener("paste", (event) => {
+      const [file] = event.clipboardData?.files ?? [];
+      if (file) this.open(file, "pasted.png");
+    });
+  }
+
+  /** A choice of a network. @param {string} name @param {string} text */
+  addNetwork(name, text) {
+    const radio = make("input", {type: "radio", name: "network", value: name});
+    radio.addEventListener("change", () => this.load(name));
+    element("networks").append(make("label", {}, radio, ` ${text}`));
+  }
+
+  /** Open a file: a network or a photo. @param {File} file @param {string} [name] */
+  open(file, name = file.name || "photo") {
+    if (!/\.onnx$/i.test(name)) {
+      this.openPhoto(file, name);
+      return;
+    }
+    if (!this.networks.has(name)) this.addNetwork(name, name);
+    this.networks.set(name, file);
+    this.load(name);
+  }
+
+  /**
+   * Load a network. The one before stays if this one fails.
+   * @param {string} name
+   */
+  async load(name) {
+    const job = ++this.loads, bar = /** @type {HTMLProgressElement} */ (element("progress"));
+    const source = this.networks.get(name);
+    bar.hidden = false;
+    try {
+      const total = this.settings.onnxruntime.bytes
+        + (this.settings.models.find((model) => model.name === name)?.bytes ?? 0);
+      let bytes = 0;
+      const report = () => {
+        if (job !== this.loads) return;
+        bar.value = (received.bytes + bytes) / total;
+        this.say(bar.value < 1 ? STAGES.load : STAGES.start);
+      };
+      received.report = report;
+      report();
+      const [{layout}] = await Promise.all([this.worker.call("load", [source instanceof File ? await source.arrayBuffer() : source],
+        {report: (come) => {
+          bytes = come;
+          report();
+        }}), started]);
+      if (job !== this.loads) return;
+      this.layout = layout;
+      this.net = name;
+      this.say("Ready.");
+      if (this.photo && !this.isLive) await this.openPhoto(this.photo.blob, this.photo.name);
+    } catch (error) {
+      if (job === this.loads) this.fail(error, name);
+    } finally {
+      if (job === this.loads) {
+        bar.hidden = true;
+        for (const radio of document.querySelectorAll("[name=network]")) {
+          const choice = /** @type {HTMLInputElement} */ (radio);
+          choice.checked = choice.value === this.net;
+        }
+        this.showCode();
+        document.body.dataset.network = this.net; // what is ready
+        performance.mark("ready");
+      }
+    }
+  }
+
+  /** @param {string} file */
+  async openExample(file) {
+    try {
+      const response = await fetch(file);
+      if (!response.ok) throw new InputError(`could not be loaded (status ${response.status}).`);
+      await this.openPhoto(await response.blob(), file);
+    } catch (error) {
+      this.fail(error, file);
+    }
+  }
+
+  /** @param {Blob} blob @param {string} name */
+  async openPhoto(blob, name) {
+    if (this.isLive) this.stopCamera();
+    const job = ++this.photos;
+    try {
+      await this.refuseLarge(blob);
+      if (!this.net) this.say("The photo waits for the network …");
+      while (!this.net && document.body.dataset.network === undefined) await new Promise((go) => setTimeout(go, 50));
+      if (job !== this.photos) return;
+      const result = await this.worker.call("photo", [blob], {
+        report: ({stage}) => { if (job === this.photos) this.say(STAGES[stage]); },
+      });
+      if (job !== this.photos) return;
+      this.photo = {blob, name};
+      this.show(result);
+      this.showCode();
+      this.describe();
+    } catch (error) {
+      if (job === this.photos) this.fail(error, name);
+    }
+  }
+
+  /** Refuse a picture that is too large before it is decoded. @param {Blob} blob */
+  async refuseLarge(blob) {
+    const {maxBytes, maxPixels} = this.settings;
+    if (!blob.size) throw new InputError("The file is empty.");
+    if (blob.size > maxBytes) {
+      throw new InputError(`${blob.size.toLocaleString("en")} bytes; at most ${maxBytes.toLocaleString("en")} are read.`);
+    }
+    const image = new Image(), address = URL.createObjectURL(blob);
+    try {
+      await new Promise((resolve) => {
+        image.onload = image.onerror = resolve; // the worker says what is wrong with a damaged file
+        image.src = address;
+      });
+      const {naturalWidth: width, naturalHeight: height} = image;
+      if (width * height > maxPixels) {
+        throw new InputError(`${width} × ${height} pixels; at most ${maxPixels.toLocaleString("en")} are read. `
+          + "Shrink the picture first.");
+      }
+    } finally {
+      URL.revokeObjectURL(address);
+    }
+  }
+
+  async startCamera() {
+    const button = /** @type {HTMLButtonElement} */ (element("camera"));
+    button.disabled = true;
+    this.photos += 1; // a photo that is still read is not shown any more
+    this.say("Waiting for the camera …");
+    try {
+      await this.worker.call("forget", []);
+      await this.camera.start();
+      this.isLive = true;
+      this.frames = [];
+      this.photo = null;
+      button.textContent = "Stop the camera";
+    } catch (error) {
+      this.camera.stop();
+      this.fail(error);
+    } finally {
+      button.disabled = false;
+      this.showCode();
+    }
+  }
+
+  /** @param {unknown} [error] why, if the visitor did not stop it */
+  stopCamera(error) {
+    this.camera.stop();
+    this.isLive = false;
+    element("camera").textContent = "Start the camera";
+    if (error) this.fail(error);
+    else this.say("The camera is off. Its last picture stays.");
+    this.showCode();
+  }
+
+  /** @param {ImageBitmap} bitmap @param {number} seconds */
+  async onFrame(bitmap, seconds) {
+    const result = await this.worker.call("frame", [bitmap, seconds], {transfer: [bitmap]});
+    if (!this.isLive) return;
+    const now = performance.now();
+    this.frames = [...this.frames.filter((time) => now - time < LIVE), now];
+    const report = now - this.reported > CAMERA_REPORT;
+    this.show(result, report);
+    if (!report) return;
+    this.reported = now;
+    const passed = (now - this.frames[0]) / 1000, rate = passed ? (this.frames.length - 1) / passed : 0;
+    this.say(`${rate.toFixed(0)} frames a second, ${count(result.faces.length, "face")}.`, true);
+    document.body.dataset.rate = rate.toFixed(1);
+  }
+
+  /** Show a result; `texts`: the lists too. @param {Result} result @param {boolean} [texts] */
+  show(result, texts = true) {
+    this.result?.bitmap.close();
+    this.result = result;
+    element("stage").classList.add("filled");
+    this.view.show(this.scene());
+    if (texts) {
+      this.showFaces();
+      this.showTimes();
+    }
+  }
+
+  /** @returns {Scene | null} */
+  scene() {
+    if (!this.result) return null;
+    const {bitmap, faces} = this.result, {width, height} = bitmap;
+    return {image: bitmap, width, height, faces, layout: this.layout, layers: this.layers, glasses: this.glasses,
+      settings: this.settings, isLive: this.isLive};
+  }
+
+  /** @param {Layer} layer @param {boolean} shown */
+  async setLayer(layer, shown) {
+    if (shown) this.layers.add(layer);
+    else this.layers.delete(layer);
+    try {
+      if (layer === "glasses" && shown && !this.glasses) {
+        this.glasses = await createImageBitmap(await (await fetch("sunglasses.png")).blob());
+      }
+    } catch {
+      this.fail(new InputError("could not be loaded. Check the connection."), "sunglasses.png");
+    }
+    this.view.show(this.scene());
+    const lacks = this.layout && ((layer === "glasses" && this.layout.eyeCorners.includes(null) && "outer eye corners")
+      || (layer === "pose" && !this.layout.rigid.length && "points of the mean head")
+      || (layer === "parts" && !this.layout.parts.length && "parts"));
+    if (shown && lacks) this.fail(new InputError(`The layout ${this.layout.name} has no ${lacks} to draw this.`));
+  }
+
+  /** Say what was found in a photo. */
+  describe() {
+    const {faces = [], rejected = [], bitmap} = this.result ?? {};
+    const also = rejected.length ? ` ${count(rejected.length, "other place")} looked like a face but had too little `
+      + `confidence (at most ${percent(rejected[0].confidence)}).` : "";
+    const cure = faces.length ? "" : " Faces that are very small, tilted or turned away are not found.";
+    this.say((faces.length ? `${count(faces.length, "face")} found.` : "No face found.") + also + cure);
+    const {width, height} = bitmap ?? {width: 0, height: 0};
+    element("view").setAttribute("aria-label",
+      `${this.photo?.name ?? "Picture"}, ${width} × ${height} pixels, ${count(faces.length, "face")}`);
+  }
+
+  showFaces() {
+    const faces = this.result?.faces ?? [], list = element("faces"), held = list.contains(document.activeElement);
+    element("none").hidden = faces.length > 0;
+    if (this.result) element("none").textContent = "No face found.";
+    const place = held ? [...list.children].findIndex((item) => item.contains(document.activeElement)) : -1;
+    list.replaceChildren(...faces.map((face, index) => {
+      const {pose, confidence, identity, box} = face;
+      const angles = pose ? ` · yaw ${degrees(pose.yaw)} pitch ${degrees(pose.pitch)} roll ${degrees(pose.roll)}` : "";
+      const button = make("button", {type: "button", title: "Zoom into this face"},
+        `${identity ?? index + 1} · ${percent(confidence)}${angles}`);
+      button.addEventListener("click", () => this.view.lookAt(box));
+      return make("li", {}, button);
+    }));
+    if (place >= 0) /** @type {HTMLElement | null} */ (list.children[place]?.firstChild ?? null)?.focus();
+    for (const id of ["json", "csv"]) /** @type {HTMLButtonElement} */ (element(id)).disabled = !faces.length;
+    /** @type {HTMLButtonElement} */ (element("png")).disabled = !this.result;
+  }
+
+  showTimes() {
+    const {times = {}} = this.result ?? {};
+    element("times").replaceChildren(...TIMES.flatMap(([stage, text]) =>
+      [make("dt", {}, text), make("dd", {}, `${(times[stage] ?? 0).toFixed(times[stage] < 10 ? 1 : 0)} ms`)]));
+  }
+
+  showCode() {
+    element("python").textContent = pythonCode({name: this.photo?.name ?? "photo.jpg", net: this.net,
+      standard: this.net === this.settings.models[0].name, camera: this.isLive, repository: this.settings.repository});
+  }
+
+  async copyCode() {
+    const code = element("python");
+    try {
+      await navigator.clipboard.writeText(code.textContent ?? "");
+      this.say("Copied.");
+    } catch {
+      getSelection()?.selectAllChildren(code);
+      this.say("Selected: press Ctrl+C to copy.");
+    }
+  }
+
+  /** @param {string} ending @param {string} type @param {typeof jsonLines} text */
+  save(ending, type, text) {
+    if (!this.result) return;
+    this.download(new Blob([text(this.photo?.name ?? "camera", this.result.faces, this.layout)], {type}), ending);
+  }
+
+  /** The picture as it is drawn, in its own size. */
+  async savePicture() {
+    const scene = this.scene(), canvas = document.createElement("canvas");
+    if (!scene) return;
+    Object.assign(canvas, {width: scene.width, height: scene.height});
+    const context = canvas.getContext("2d");
+    if (context) drawScene(context, scene, {scale: 1, left: 0, top: 0});
+    const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+    if (blob) this.download(blob, "png");
+    else this.fail(new InputError("The picture is too large for this browser to save. Save the points instead."));
+  }
+
+  /** @param {Blob} blob @param {string} ending */
+  download(blob, ending) {
+    const address = URL.createObjectURL(blob), name = (this.photo?.name ?? "camera").replace(/\.[^.]*$/, "");
+    make("a", {href: address, download: `${name}-keypoints.${ending}`}).click();
+    setTimeout(() => URL.revokeObjectURL(address), 60_000);
+  }
+
+  /** @param {string} text @param {boolean} [quiet] not read aloud, for what changes all the time */
+  say(text, quiet = false) {
+    const status = element("status");
+    status.setAttribute("aria-live", quiet ? "off" : "polite");
+    status.className = "";
+    status.textContent = text;
+  }
+
+  /** @param {unknown} error @param {string} [name] of the file that it is about */
+  fail(error, name) {
+    const {message} = /** @type {Error} */ (error);
+    this.say(name ? `${name}: ${message}` : message);
+    element("status").className = "failure";
+    if (!(error instanceof InputError)) console.error(error);
+  }
+}
+
+/** An angle as "−3°". @param {number} angle */
+function degrees(angle) {
+  return `${angle.toFixed(0).replace("-", "−").replace("−0", "0")}°`;
+}
+
+/** A number and its noun. @param {number} number @param {string} noun */
+function count(number, noun) {
+  return `${number} ${noun}${number === 1 ? "" : "s"}`;
+}
+
+if (!("old" in document.documentElement.dataset)) {
+  loadSettings().then((settings) => new Page(settings, worker).start(), (error) => {
+    element("status").textContent = error.message;
+    element("status").className = "failure";
+  });
+}

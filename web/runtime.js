@@ -1,0 +1,80 @@
+/** Models that run in ONNX Runtime: crops in, targets and confidence out. */
+
+import {InputError} from "./layouts.js";
+import {fetchResponse} from "./settings.js";
+
+/**
+ * A model that runs: crops (n, side, side) in 0…1 -> targets (n, k, 2) and confidence (n, k).
+ * @typedef {(crops: Float32Array, count: number) => Promise<Predictions>} Run
+ * @typedef {{targets: Float32Array, confidence: Float32Array}} Predictions
+ *
+ * What a model takes and gives: side of the crops, number of points.
+ * @typedef {{side: number, points: number}} Sizes
+ */
+
+const RUNTIME = "./onnxruntime/ort.wasm.min.mjs", WASM = "onnxruntime/ort-wasm-simd-threaded.wasm";
+
+/**
+ * Compile ONNX Runtime while it is loaded.
+ * @param {(bytes: number) => void} report how many bytes have come
+ */
+export async function compileRuntime(report) {
+  const response = await fetchResponse(WASM);
+  let bytes = 0;
+  const counted = /** @type {ReadableStream<Uint8Array<ArrayBuffer>>} */ (response.body).pipeThrough(new TransformStream({
+    transform(part, controller) {
+      bytes += part.length;
+      report(bytes);
+      controller.enqueue(part);
+    },
+  }));
+  return WebAssembly.compileStreaming(new Response(counted, response));
+}
+
+/**
+ * ONNX Runtime, from its compiled code. It has no option for that, but loads its code by
+ * `WebAssembly.instantiateStreaming`, which here gives what is compiled already.
+ * @param {Promise<WebAssembly.Module>} compiling
+ * @returns {Promise<any>}
+ */
+export async function startRuntime(compiling) {
+  const {fetch} = globalThis;
+  globalThis.fetch = async (address, options) =>
+    String(address).endsWith(WASM) ? new Response() : fetch(address, options);
+  WebAssembly.instantiateStreaming = async (_, imports) => {
+    const module = await compiling;
+    return {module, instance: await WebAssembly.instantiate(module, imports)};
+  };
+  const ort = await import(RUNTIME);
+  ort.env.wasm.numThreads = 1; // more need headers that static hosts do not send
+  return ort;
+}
+
+/**
+ * A model that is ready to run. Throws InputError for one that does not run.
+ * @param {any} ort
+ * @param {Uint8Array} data of the ONNX file
+ * @param {Sizes} sizes
+ * @returns {Promise<Run>}
+ */
+export async function startModel(ort, data, {side, points}) {
+  let session;
+  try {
+    // more optimization makes the start longer and the runs no shorter
+    session = await ort.InferenceSession.create(data, {graphOptimizationLevel: "basic"});
+  } catch (error) {
+    throw new InputError(`This model does not run (${String(error).slice(0, 200)}). Export it again.`);
+  }
+  return async (crops, count) => {
+    const input = new ort.Tensor("float32", crops, [count, 1, side, side]);
+    const output = await session.run({[session.inputNames[0]]: input});
+    const [targets, confidence] = session.outputNames.map((/** @type {string} */ name) => output[name]?.data);
+    if (targets?.length !== 2 * count * points || confidence?.length !== count * points) {
+      throw new InputError(`This model does not give ${points} points and their confidence. Export it again.`);
+    }
+    if (!targets.every(Number.isFinite) || !confidence.every(Number.isFinite)) {
+      throw new InputError("The predictions of this model are not finite: its weights are broken.");
+    }
+    return {targets, confidence};
+  };
+}

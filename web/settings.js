@@ -1,0 +1,84 @@
+/**
+ * The settings that the page shares with the library. `python -m research.web_page` writes them to
+ * settings.json, so that no number is typed twice.
+ */
+
+/**
+ * @typedef {object} Settings
+ * @property {string} version of the library
+ * @property {string} repository its address
+ * @property {{name: string, file: string, bytes: number}[]} models
+ * @property {{key: string, format: number, metadataField: number}} modelFile
+ * @property {{version: string, bytes: number}} onnxruntime
+ * @property {number} minConfidence of an accepted face
+ * @property {{steps: number, minConfidence: number, maxLoss: number, box: number, roll: number}} refine
+ * @property {number} duplicate
+ * @property {{largest: number, points: number}} shape
+ * @property {{points: number, rigid: number[], distance: number}} pose
+ * @property {number[]} eyeCorners
+ * @property {number[][]} head the mean head, (x, y, z) of each keypoint
+ * @property {import("./layouts.js").LayoutValues[]} layouts
+ * @property {string} defaultLayout
+ * @property {import("./cascade.js").Search[]} searches of photos, in order
+ * @property {import("./cascade.js").Search[]} camera searches of camera frames
+ * @property {import("./tracking.js").TrackerSettings} tracker
+ * @property {{corners: number[][]}} glasses
+ * @property {{regions: Record<string, string>, others: string[], axes: number[][]}} colors
+ * @property {number} maxPixels
+ * @property {number} maxBytes
+ * @property {number} maxPoints
+ * @property {{file: string, text: string}[]} examples
+ */
+
+/** @returns {Promise<Settings>} */
+export async function loadSettings() {
+  return JSON.parse(new TextDecoder().decode(await fetchBytes("settings.json")));
+}
+
+/**
+ * A file of this page. Throws an Error that says what to do.
+ * @param {string} file
+ */
+export async function fetchResponse(file) {
+  let response;
+  try {
+    response = await fetch(new URL(file, import.meta.url));
+  } catch {
+    throw notLoaded(file, "no connection");
+  }
+  if (!response.ok || !response.body) throw notLoaded(file, `status ${response.status}`);
+  return response;
+}
+
+/** @param {string} file @param {string} why */
+function notLoaded(file, why) {
+  return new Error(`${file} could not be loaded (${why}). Check the connection, then load the page again.`);
+}
+
+/**
+ * The bytes of a file of this page, with a report of how many have come. Throws an Error that says what to do.
+ * @param {string} file
+ * @param {(bytes: number) => void} [report]
+ * @returns {Promise<Uint8Array<ArrayBuffer>>}
+ */
+export async function fetchBytes(file, report = () => {}) {
+  const response = await fetchResponse(file);
+  const chunks = [], reader = /** @type {ReadableStream<Uint8Array<ArrayBuffer>>} */ (response.body).getReader();
+  let size = 0;
+  try {
+    for (let part = await reader.read(); !part.done; part = await reader.read()) {
+      chunks.push(part.value);
+      size += part.value.length;
+      report(size);
+    }
+  } catch {
+    throw notLoaded(file, "the connection broke");
+  }
+  const bytes = new Uint8Array(size);
+  let at = 0;
+  for (const chunk of chunks) {
+    bytes.set(chunk, at);
+    at += chunk.length;
+  }
+  return bytes;
+}
