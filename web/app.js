@@ -399,14 +399,17 @@ class Page {
 
   /** The picture as it is drawn, in its own size. */
   async savePicture() {
-    const scene = this.scene(), canvas = document.createElement("canvas");
+    const scene = this.scene();
     if (!scene) return;
-    Object.assign(canvas, {width: scene.width, height: scene.height});
-    const context = canvas.getContext("2d");
-    if (context) drawScene(context, scene, {scale: 1, left: 0, top: 0});
-    const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
-    if (blob) this.download(blob, "png");
-    else this.fail(new InputError("The picture is too large for this browser to save. Save the points instead."));
+    try {
+      const canvas = new OffscreenCanvas(scene.width, scene.height);
+      const context = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext("2d"));
+      drawScene(context, scene, {scale: 1, left: 0, top: 0});
+      const drawn = canvas.transferToImageBitmap(); // encoded in the worker, since a page waits until it is idle
+      this.download(await this.worker.call("encode", [drawn], {transfer: [drawn]}), "png");
+    } catch {
+      this.fail(new InputError("The picture is too large for this browser to save. Save the points instead."));
+    }
   }
 
   /** @param {Blob} blob @param {string} ending */

@@ -9,7 +9,7 @@ import {tightBox} from "./geometry.js";
  * @typedef {import("./keypoints.js").Face} Face
  * @typedef {import("./layouts.js").Layout} Layout
  * @typedef {import("./settings.js").Settings} Settings
- * @typedef {CanvasRenderingContext2D} Context
+ * @typedef {CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D} Context
  *
  * From pixels of the picture to pixels of the canvas: place × scale + (left, top).
  * @typedef {{scale: number, left: number, top: number}} View
@@ -124,14 +124,23 @@ function drawNumbers(context, {points}, {at, size, radius}) {
   }
 }
 
-/** @param {Context} context @param {Scene["layout"]} layout @param {Face} face @param {Pen} pen */
+/**
+ * The names of the parts: above closed parts, above the middle point of others; moved down where two overlap.
+ * @param {Context} context @param {Scene["layout"]} layout @param {Face} face @param {Pen} pen
+ */
 function drawNames(context, layout, {points}, {at, size}) {
-  const height = Math.min(Math.max(size / 22, 9), 22);
-  for (const part of layout.parts) {
-    const count = part.points.length;
-    const x = part.points.reduce((sum, row) => sum + points[2 * row], 0) / count;
-    const y = part.points.reduce((sum, row) => sum + points[2 * row + 1], 0) / count;
-    writeText(context, part.name, ...at(x, y), height, "center");
+  const height = Math.min(Math.max(size / 26, 9), 20);
+  /** @type {number[][]} */
+  const written = [];
+  for (const {name, points: rows, closed} of layout.parts) {
+    const places = rows.map((row) => at(points[2 * row], points[2 * row + 1]));
+    const [x, low] = closed
+      ? [places.reduce((sum, place) => sum + place[0], 0) / places.length, Math.min(...places.map((place) => place[1]))]
+      : places[places.length >> 1];
+    let y = low - 0.9 * height;
+    while (written.some(([left, top]) => Math.abs(left - x) < 4 * height && Math.abs(top - y) < height)) y += height;
+    written.push([x, y]);
+    writeText(context, name, x, y, height, "center");
   }
 }
 
@@ -220,10 +229,7 @@ function faceBox(points, [x, y, width, height]) {
   return [sides.map(([low]) => low), sides.map(([, high]) => high)];
 }
 
-/** @param {number} width @param {number} height @returns {Context} */
+/** @param {number} width @param {number} height */
 function scratch(width, height) {
-  const canvas = document.createElement("canvas");
-  canvas.width = width;
-  canvas.height = height;
-  return /** @type {Context} */ (canvas.getContext("2d"));
+  return /** @type {OffscreenCanvasRenderingContext2D} */ (new OffscreenCanvas(width, height).getContext("2d"));
 }

@@ -170,6 +170,13 @@ function withPose(faces, {all, detector: {model: {metadata: {layout}}}}) {
   return faces.map((face) => ({...face, pose: headPose(face.points, layout, all)}));
 }
 
+/** A picture as a PNG file. @param {unknown} _ @param {ImageBitmap} bitmap */
+function encode(_, bitmap) {
+  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+  canvas.getContext("bitmaprenderer")?.transferFromImageBitmap(bitmap);
+  return canvas.convertToBlob({type: "image/png"});
+}
+
 /** One call after the other. @template {any[]} T @template R @param {(...values: T) => Promise<R>} method */
 function inTurn(method) {
   return (/** @type {T} */ ...values) => {
@@ -184,5 +191,6 @@ serve({
   load,
   photo: inTurn(photo),
   frame: inTurn(frame),
+  encode,
   forget: () => { tracker = detector && new Tracker(detector); },
 });
