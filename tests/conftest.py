@@ -220,3 +220,17 @@ def copy_of_the_repository(folder):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(HOME / name, folder / name)
     return folder
+
+
+@pytest.fixture(scope="session")
+def launch():
+    """A function that starts Chromium with more flags."""
+    playwright = pytest.importorskip("playwright.sync_api",
+                                     reason="needs Playwright: make test-browser")
+    from benchmarks.web_page import BROWSER_FLAGS, find_browser
+
+    if find_browser() is None:
+        pytest.skip("needs Chromium: install it, then make test-browser")
+    with playwright.sync_playwright() as started:
+        yield lambda *flags: started.chromium.launch(executable_path=find_browser(),
+                                                     args=[*BROWSER_FLAGS, *flags])
