@@ -12,6 +12,7 @@ class Detector(haar.Detector):
     file = "haarcascade_profileface.xml"
     fit = (0.0, 0.144, 0.753, 0.721)
     evidence = (-2.14, 0.98)
+    same_overlap = 0.3  # IoU above which boxes from both sides are one face
     fallback = None
 
     def __init__(self, scale_factor: float = 1.1, min_neighbors: int = 1):
@@ -25,6 +26,5 @@ class Detector(haar.Detector):
         if not len(boxes):
             return boxes, weights
         above = weights - weights.min() + 1  # NMSBoxes drops scores that are not above 0
-        # a face found from both sides is one face
-        kept = cv2.dnn.NMSBoxes(boxes.tolist(), above.tolist(), 0, 0.3)
+        kept = cv2.dnn.NMSBoxes(boxes.tolist(), above.tolist(), 0, self.same_overlap)
         return boxes[kept], weights[kept]

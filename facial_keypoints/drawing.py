@@ -10,13 +10,15 @@ from facial_keypoints.layouts import Layout, load_layout
 from facial_keypoints.pose import Pose
 
 AXIS_COLORS = ((213, 94, 0), (0, 158, 115), (0, 114, 178))  # of the axes x, y, z
+NOSE_TIP = 30  # of ibug68: where the axes start
+AXIS_LENGTH = 0.9  # in inter-ocular distances
 
 
 def draw_axes(image: np.ndarray, pose: Pose, thickness: int | None = None) -> None:
     """Draw x (orange), y (green), z (blue, towards the viewer) of a head at its nose, into a uint8
     RGB image."""
-    start = mean_head()[30]
-    ends = np.stack([start, *(start + 0.9 * np.diag([1.0, 1.0, -1.0]))])
+    start = mean_head()[NOSE_TIP]
+    ends = np.stack([start, *(start + AXIS_LENGTH * np.diag([1.0, 1.0, -1.0]))])
     pixels = cv2.projectPoints(ends, cv2.Rodrigues(pose.rotation)[0], pose.translation, pose.camera,
                                None)[0][:, 0]
     if not np.abs(pixels).max() < 1e5:

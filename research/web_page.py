@@ -125,7 +125,7 @@ def search_values(search: haar.Detector) -> dict:
                 "scaleFactor": haar.PORTRAIT_FACTOR} if search.portraits else None
     return {"cascade": search.file.removesuffix(".xml"), "window": haar.WINDOW,
             "scaleFactor": search.scale_factor, "minNeighbors": search.min_neighbors,
-            "fit": search.fit, "mirrored": isinstance(search, haar_profile.Detector),
+            "fit": search.fit, "mirrored": getattr(search, "same_overlap", None),
             "smallest": haar.SMALLEST, "share": search.share, "portrait": portrait}
 
 
@@ -174,7 +174,8 @@ def settings() -> dict:
         "duplicate": detector.DUPLICATE_OVERLAP,
         "shape": {"largest": geometry.MAX_SHAPE_RESIDUAL, "points": geometry.MIN_SHAPE_POINTS},
         "pose": {"points": geometry.MIN_HEAD_POINTS, "rigid": pose.RIGID,
-                 "distance": pose.DISTANCE},
+                 "distance": pose.DISTANCE, "start": drawing.NOSE_TIP,
+                 "length": drawing.AXIS_LENGTH},
         "eyeCorners": geometry.OUTER_EYE_CORNERS,
         "head": geometry.mean_head().tolist(),
         "layouts": [layouts.load_layout(name).to_dict() for name in layout_names()],

@@ -24,7 +24,7 @@ import {resizeArea, roundEven} from "./geometry.js";
  * @property {number} scaleFactor ratio of two window sizes
  * @property {number} minNeighbors boxes that must agree, less one
  * @property {number[]} fit from a box to the tight box of the keypoints, see `toTight`
- * @property {boolean} mirrored also search the mirror image
+ * @property {number | null} mirrored also search the mirror image; boxes with more overlap are one face
  * @property {number} smallest side of the smallest tight box in pixels
  * @property {number} share the same as a share of the longer side of the photo
  * @property {{side: number, share: number, scaleFactor: number} | null} portrait
@@ -409,12 +409,12 @@ export async function findBoxes(gray, search, passes) {
     return groupBoxes(boxes, weights, search.minNeighbors);
   };
   let found = await once(copy);
-  if (search.mirrored) {
+  if (search.mirrored !== null) {
     const other = await once(mirror(copy));
     found = dropOverlaps({
       boxes: [...found.boxes, ...other.boxes.map(([x, y, w, h]) => [copy.width - x - w, y, w, h])],
       weights: [...found.weights, ...other.weights],
-    }, 0.3);
+    }, search.mirrored);
   }
   return found.boxes.map(([x, y, w, h]) => [(x - border) / ratio, (y - border) / ratio, w / ratio, h / ratio]);
 }

@@ -12,8 +12,6 @@
  * @typedef {import("./settings.js").Settings} Settings
  */
 
-const NOSE_TIP = 30; // of the 68 points
-const AXIS_LENGTH = 0.9; // in inter-ocular distances
 const STEPS = 20;
 
 /**
@@ -40,9 +38,9 @@ export function headPose(points, layout, settings) {
   const turned = transposed(sight).map((row) => [0, 1, 2].map((column) =>
     row.reduce((sum, value, k) => sum + value * rotation[k][column], 0)));
   const degrees = 180 / Math.PI;
-  const nose = settings.head[NOSE_TIP];
+  const nose = settings.head[settings.pose.start], length = settings.pose.length;
   const axes = [nose, ...[0, 1, 2].map((axis) => nose.map((value, i) =>
-    value + (i === axis ? (axis === 2 ? -AXIS_LENGTH : AXIS_LENGTH) : 0)))].map((point) => {
+    value + (i === axis ? (axis === 2 ? -length : length) : 0)))].map((point) => {
     const [x, y, z] = rotation.map((row, i) => dot(row, point) + translation[i]);
     return [focal * x / z + middle[0], focal * y / z + middle[1]];
   });

@@ -14,7 +14,7 @@
  * @property {{steps: number, minConfidence: number, maxLoss: number, box: number, roll: number}} refine
  * @property {number} duplicate
  * @property {{largest: number, points: number}} shape
- * @property {{points: number, rigid: number[], distance: number}} pose
+ * @property {{points: number, rigid: number[], distance: number, start: number, length: number}} pose
  * @property {number[]} eyeCorners
  * @property {number[][]} head the mean head, (x, y, z) of each keypoint
  * @property {import("./layouts.js").LayoutValues[]} layouts

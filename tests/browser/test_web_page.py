@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from firefox import Firefox, find_firefox
 from PIL import Image
 
 from detector_architectures import haar, haar_profile
@@ -435,3 +436,26 @@ def test_it_fits_the_width(page, photos, width, tmp_path):
     canvas = json.loads(page.evaluate("JSON.stringify(document.getElementById('view')"
                                       ".getBoundingClientRect())"))
     assert canvas["width"] > 0.55 * width and canvas["bottom"] < 844
+
+
+@pytest.mark.skipif(find_firefox() is None, reason="needs Firefox")
+def test_firefox_gives_the_same(address, photos, tmp_path):
+    browser = Firefox(tmp_path)
+    try:
+        browser.goto(address)
+        browser.wait_for("document.body.dataset.network")
+        browser.choose_file("#photo", photos[1])
+        browser.wait_for("document.getElementById('status').textContent.includes('found')")
+        browser.evaluate("""(() => {
+            const create = URL.createObjectURL;
+            URL.createObjectURL = (blob) => {
+                blob.text().then((text) => { window.saved = text; });
+                return create(blob);
+            };
+            document.getElementById("json").click();
+        })()""")
+        browser.wait_for("window.saved")
+        (tmp_path / "faces.jsonl").write_text(browser.evaluate("window.saved"))
+    finally:
+        browser.close()
+    assert furthest(read_json(tmp_path / "faces.jsonl"), find_keypoints(photos[1])) < ALLOWED
