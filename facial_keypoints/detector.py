@@ -22,6 +22,8 @@ from facial_keypoints.pose import Pose
 
 # two faces are duplicates if more than this share of the smaller box is inside the other box
 DUPLICATE_OVERLAP = 0.57
+# IoU above which two boxes, or the boxes of two sets of points, are of one face in a clip
+SAME_OVERLAP = 0.2
 # of a list: so many are in memory, and their crops go through the network together
 PHOTOS_AT_ONCE = 16
 MIN_REFINE_CONFIDENCE = 0.1  # below it nothing is gained by a refinement step
@@ -96,32 +98,37 @@ class KeypointDetector:
     def __call__(self, photo: Any) -> list[Face]:
         return self.detect(photo)[0]
 
-    def detect(self, photo: Any) -> tuple[list[Face], list[Face]]:
+    def detect(self, photo: Any, known: Any = ()) -> tuple[list[Face], list[Face]]:
         """Accepted faces (largest first) and rejected faces (highest confidence first).
 
         A rejected face is a box of the face detector with a confidence below `min_confidence`.
-        Duplicates are in neither list. The `box` of a rejected face is the detector's box.
+        Duplicates are in neither list. The `box` of a rejected face is the detector's box. known
+        (n, 4): tight boxes of faces that are known already; they are left out, and where there are
+        any, the detector's fallback is not used.
         """
-        return self.detect_batch([photo])[0]
+        return self.detect_batch([photo], [known])[0]
 
-    def detect_batch(self, photos: Sequence) -> list[tuple[list[Face], list[Face]]]:
+    def detect_batch(self, photos: Sequence,
+                     known: Sequence | None = None) -> list[tuple[list[Face], list[Face]]]:
         """As `detect`, for a list of photos at once -> a list of pairs (accepted, rejected).
 
         The crops of all photos go through the network together, which is faster on GPUs and with
-        several threads. All photos are in memory at once.
+        several threads. All photos are in memory at once. known: one array of boxes per photo.
         """
         images = [as_image(photo) for photo in photos]
         found: list[tuple[list[Face], list[Face]]] = [([], []) for _ in images]
+        known = [np.asarray(boxes, np.float32).reshape(-1, 4)
+                 for boxes in known or [()] * len(images)]
         todo, detector = list(range(len(images))), self.detector
         while detector and todo:
-            boxes = [self.search(images[index], detector) for index in todo]
+            boxes = [self.search(images[index], detector, known[index]) for index in todo]
             candidates = self._predict([images[index] for index in todo],
                                        *map(list, zip(*boxes, strict=True)))
             for index, faces in zip(todo, candidates, strict=True):
                 accepted, rejected = found[index]
                 accepted += self.filter_faces(faces)
                 rejected += [face for face in faces if face.confidence < self.min_confidence]
-            todo = [index for index in todo if not found[index][0]]
+            todo = [index for index in todo if not found[index][0] and not len(known[index])]
             detector = getattr(detector, "fallback", None)
             detector = load_detector(detector) if isinstance(detector, str) else detector
         return [(sorted(accepted, key=lambda face: -face.box[2] * face.box[3]),
@@ -140,9 +147,10 @@ class KeypointDetector:
                 kept.append(face)
         return kept
 
-    def search(self, image: np.ndarray, detector: Any) -> tuple[np.ndarray, ...]:
-        """Tight boxes (n, 4) of what a detector finds, and the roll of each (n,) in
-        degrees."""
+    def search(self, image: np.ndarray, detector: Any,
+               known: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Tight boxes (n, 4) of what a detector finds, without those of known faces (m, 4), and the
+        roll of each (n,) in degrees."""
         # boxes of a detector without one are tight already
         found, fit = [], getattr(detector, "fit", (0, 0, 1, 1))
         for angle in (0, -30, 30, -55, 55) if self.tilted else (0,):
@@ -152,6 +160,8 @@ class KeypointDetector:
             # back, by a rotation's inverse
             middles = (boxes[:, :2] + boxes[:, 2:] / 2 - matrix[:, 2]) @ matrix[:, :2]
             boxes[:, :2] = middles - boxes[:, 2:] / 2
+            for box in known:
+                boxes = boxes[overlap(boxes, box) <= SAME_OVERLAP]
             found.append((boxes, np.full(len(boxes), float(angle))))
         return tuple(np.concatenate(column) for column in zip(*found, strict=True))
 

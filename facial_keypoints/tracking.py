@@ -5,12 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from facial_keypoints.detector import BOX_TOLERANCE, ROLL_TOLERANCE, Face
+from facial_keypoints.detector import BOX_TOLERANCE, ROLL_TOLERANCE, SAME_OVERLAP, Face
 from facial_keypoints.geometry import boxes_differ, level_boxes, overlap, tight_box
 from facial_keypoints.layouts import Layout, load_layout
 
 DOUBLED_OVERLAP = 0.5  # IoU with an older track above which a track is a second one of that face
-SAME_OVERLAP = 0.2  # IoU with a track above which a detection belongs to it
 
 
 class OneEuroFilter:
@@ -148,10 +147,11 @@ class Tracker:
         return len(older) > 0 and overlap(boxes, tight_box(face.points)).max() > DOUBLED_OVERLAP
 
     def search(self, frame: np.ndarray) -> None:
-        """Run the detector. A face that overlaps a track (active or missed) is assigned to it; any
-        other face starts a new track."""
+        """Run the detector, for faces without an active track. A face that overlaps a missed track
+        is assigned to it; any other face starts a new track."""
         self.searches += 1
-        faces, rejected = self.detector.detect(frame)
+        known = [tight_box(track.face.points) for track in self.tracks if not track.missed]
+        faces, rejected = self.detector.detect(frame, known)
         self.rejected += rejected[:1]
         for face in faces:
             boxes = np.array([tight_box(track.face.points) for track in self.tracks])

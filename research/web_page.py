@@ -154,7 +154,7 @@ def tracker_values() -> dict:
         return {name: parameters[name].default for name in names}
 
     return {**defaults(tracking.Tracker, "every", "patience"),
-            "doubled": tracking.DOUBLED_OVERLAP, "same": tracking.SAME_OVERLAP,
+            "doubled": tracking.DOUBLED_OVERLAP, "same": detector.SAME_OVERLAP,
             "filter": defaults(tracking.OneEuroFilter, "cutoff", "slope", "own_slope",
                                "derivative_cutoff")}
 

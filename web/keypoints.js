@@ -54,20 +54,22 @@ export class KeypointDetector {
    * tried in order until one gives an accepted face.
    * @param {Gray} gray
    * @param {Search[]} searches
+   * @param {number[][]} known tight boxes of faces that are left out
    */
-  async detect(gray, searches) {
+  async detect(gray, searches, known = []) {
     this.times = {search: 0, network: 0};
     /** @type {{accepted: Face[], rejected: Face[]}} */
     const found = {accepted: [], rejected: []};
     for (const search of searches) {
       const start = performance.now(), {fit} = this.model.metadata;
       const boxes = (await findBoxes(gray, search, this.passes))
-        .map((box) => toTight(toTight(box, search.fit), fit));
+        .map((box) => toTight(toTight(box, search.fit), fit))
+        .filter((box) => known.every((other) => overlap(box, other) <= this.settings.tracker.same));
       this.times.search += performance.now() - start;
       const faces = await this.predictBoxes(gray, boxes);
       found.accepted = this.filterFaces(faces);
       found.rejected.push(...faces.filter((face) => face.confidence < this.settings.minConfidence));
-      if (found.accepted.length) break;
+      if (found.accepted.length || known.length) break;
     }
     found.accepted.sort((a, b) => b.box[2] * b.box[3] - a.box[2] * a.box[3]);
     found.rejected.sort((a, b) => b.confidence - a.confidence);

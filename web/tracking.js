@@ -132,10 +132,15 @@ export class Tracker {
       && overlap(tightBox(other.face.points), box) > this.settings.doubled);
   }
 
-  /** Search the whole frame: a face that overlaps a track is assigned to it. @param {Gray} gray */
+  /**
+   * Search the whole frame for faces without an active track: one that overlaps a missed track is assigned
+   * to it.
+   * @param {Gray} gray
+   */
   async search(gray) {
-    const network = this.detector.times.network;
-    const {accepted} = await this.detector.detect(gray, this.detector.settings.camera);
+    const {network} = this.detector.times;
+    const known = this.tracks.flatMap(({missed, face}) => missed ? [] : [tightBox(face.points)]);
+    const {accepted} = await this.detector.detect(gray, this.detector.settings.camera, known);
     this.detector.times.network += network;
     for (const face of accepted) {
       const box = tightBox(face.points);
