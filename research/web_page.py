@@ -112,7 +112,10 @@ def cascade_values(file: str) -> dict:
         threshold, = map(np.float32, words(stage, "stageThreshold"))
         stages += [len(weak), float(threshold - np.float32(1e-5))]
         for stump in weak:
-            _, _, index, limit = words(stump, "internalNodes")
+            nodes = words(stump, "internalNodes")
+            if len(nodes) != 4:
+                raise DataError(f"{file}: trees, which web/cascade.js does not evaluate")
+            _, _, index, limit = nodes
             order.append(int(index))
             stumps += [float(np.float32(text)) for text in [limit, *words(stump, "leafValues")]]
     return {"window": int(*words(root, "./cascade/width")), "stages": stages, "stumps": stumps,
