@@ -7,4 +7,4 @@ from facial_keypoints.__main__ import main
 from facial_keypoints.errors import run_command
 
 if __name__ == "__main__":
-    run_command(partial(main, checkpoints="models"))
+    run_command(partial(main, checkpoints="models"), quiet=True)

@@ -34,6 +34,9 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
                         help="name,left,top,width,height: tight boxes instead of a detector")
     parser.add_argument("--csv", type=nonempty_path, metavar="OUT",
                         help="one row per face; '-' for standard output")
+    parser.add_argument("--spreadsheet", action="store_true",
+                        help="in the CSV, put an apostrophe before names that a spreadsheet would "
+                             "take for a formula (= + - @)")
     parser.add_argument("--json", type=nonempty_path, metavar="OUT",
                         help="one JSON object per line and face, with its pose; '-' for standard "
                              "output")
@@ -110,7 +113,7 @@ def main(arguments: Sequence[str] | None = None, checkpoints: str | None = None)
     from facial_keypoints.detector import KeypointDetector
     from facial_keypoints.effects import refuse_style
     from facial_keypoints.files import atomic_open, atomic_write, refuse_overwriting
-    from facial_keypoints.formats import WRITERS, PtsWriter
+    from facial_keypoints.formats import WRITERS, PtsWriter, SpreadsheetWriter
     from facial_keypoints.model import needs_pytorch
     from facial_keypoints.predict_files import (
         FilePredictor, drawing_path, list_jobs, refuse_photo_folder,
@@ -122,7 +125,8 @@ def main(arguments: Sequence[str] | None = None, checkpoints: str | None = None)
                                 options.min_confidence, options.runtime, options.threads,
                                 options.tilted)
     refuse_style(options.style, detector.model.layout)
-    jobs = list_jobs(options.photos, options.boxes) if options.photos else []
+    unlisted: list[str] = []
+    jobs = list_jobs(options.photos, options.boxes, unlisted) if options.photos else []
     paths = [job.path for job in jobs if job.path]
     several = len(set(paths)) > 1
     drawings = {job.path: drawing_path(options.draw, job.name, several)
@@ -141,7 +145,9 @@ def main(arguments: Sequence[str] | None = None, checkpoints: str | None = None)
         for kind, target in targets.items():
             file = (sys.stdout.buffer if target == "-"
                     else stack.enter_context(atomic_open(target)))
-            writers.append(WRITERS[kind](file, detector.model.layout))
+            writer = (SpreadsheetWriter if kind == "csv" and options.spreadsheet
+                      else WRITERS[kind])
+            writers.append(writer(file, detector.model.layout))
         if options.pts:
             writers.append(PtsWriter(options.pts))
         predictor = FilePredictor(detector, writers, drawings, options.style,
@@ -155,14 +161,15 @@ def main(arguments: Sequence[str] | None = None, checkpoints: str | None = None)
     if options.without_faces:
         names = "".join(f"{name}\n" for name in predictor.without_faces)
         atomic_write(options.without_faces, names.encode("utf-8", "surrogateescape"))
-    for message in predictor.failures:
+    failures = [*unlisted, *predictor.failures]
+    for message in failures:
         print(f"failed: {printable(message)}", file=sys.stderr)
-    return 1 if predictor.failures else 0
+    return 1 if failures else 0
 
 
 def run() -> None:
     """The entry point `facial-keypoints`."""
-    run_command(main)
+    run_command(main, quiet=True)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import argparse
 import importlib
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -93,12 +94,56 @@ class PipeSafeStream:
         os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
 
 
+class Terminated(KeyboardInterrupt):
+    """A signal that ends the process has come. It unwinds as Ctrl-C does, so that temporary files
+    are removed; `number`: of the signal."""
+
+    def __init__(self, number: int):
+        super().__init__()
+        self.number = number
+
+
+def end_by_signals() -> None:
+    """Let SIGTERM, SIGHUP and SIGQUIT raise Terminated in this process, not in its children.
+    Signals that are ignored (nohup) or handled already stay so."""
+    owner = os.getpid()
+
+    def handle(number, _):
+        if os.getpid() == owner:
+            raise Terminated(number)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    for name in ("SIGTERM", "SIGHUP", "SIGQUIT"):
+        number = getattr(signal, name, None)  # Windows has only some
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, handle)
+
+
+def silence_libraries() -> None:
+    """Discard what libraries of C and C++ print to standard error, such as libpng, libjpeg and
+    OpenCV about a damaged image: the command says it in one line. FACIAL_KEYPOINTS_VERBOSE=1 keeps
+    their lines."""
+    stream = sys.stderr
+    if os.environ.get("FACIAL_KEYPOINTS_VERBOSE") or stream is None or stream.fileno() != 2:
+        return
+    kept = os.dup(2)
+    sys.stderr = open(kept, "w", buffering=1, encoding=stream.encoding,  # noqa: SIM115 - to the end
+                      errors="backslashreplace")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+
+
 SEED = bounded_number(int, 0, 2**32 - 1)
 
 
-def run_command(main: Callable) -> NoReturn:
+def run_command(main: Callable, quiet: bool = False) -> NoReturn:
     """Call `main()` and exit with its exit code. An error that a user can correct is reported in
-    one line."""
+    one line. quiet: with `silence_libraries`."""
+    if quiet:
+        silence_libraries()
+    end_by_signals()
     sys.stdout, sys.stderr = (
         stream and PipeSafeStream(stream) for stream in (sys.stdout, sys.stderr)
     )  # None where it is closed
@@ -109,9 +154,9 @@ def run_command(main: Callable) -> NoReturn:
     except (DataError, UsageError) as error:
         print(f"error: {printable(error)}", file=sys.stderr)
         code = 2 if isinstance(error, UsageError) else 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("stopped", file=sys.stderr)
-        code = 130
+        code = 128 + (stop.number if isinstance(stop, Terminated) else signal.SIGINT)
     except BrokenPipeError:
         # the reader has closed the pipe (`--csv - | head`): this is not an error
         if isinstance(sys.stdout, PipeSafeStream):

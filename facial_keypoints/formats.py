@@ -111,6 +111,15 @@ class CsvWriter:
         """Nothing more to write."""
 
 
+class SpreadsheetWriter(CsvWriter):
+    """The CSV of predictions for spreadsheets: a name that they would take for a formula begins
+    with an apostrophe."""
+
+    def write(self, name: str, size: Sequence[int], faces: Sequence) -> None:
+        super().write(f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name,
+                      size, faces)
+
+
 class JsonWriter(CsvWriter):
     """JSON lines in an open binary file, with the head pose of each face where the layout has what
     it needs."""

@@ -49,7 +49,9 @@ def read_image(source: str | os.PathLike | bytes) -> np.ndarray:
                         "bits")
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError from None
         image = None
     if image is None:
         large = header.width * header.height > 1 << 30 or max(header.width, header.height) > 1 << 20
@@ -87,15 +89,18 @@ def size_of(path: str | os.PathLike) -> int:
     return about.st_size
 
 
-def files_below(folder: str | os.PathLike[str],
-                endings: tuple[str, ...] = IMAGE_ENDINGS) -> Iterator[str]:
-    """Paths of the files with these extensions in a folder and its subfolders, sorted. Raises
-    DataError if a folder cannot be listed.
+def files_below(folder: str | os.PathLike[str], endings: tuple[str, ...] = IMAGE_ENDINGS,
+                unlisted: list[str] | None = None) -> Iterator[str]:
+    """Paths of the files with these extensions in a folder and its subfolders, sorted. A folder
+    that cannot be listed raises DataError, or its message is appended to `unlisted`.
 
     Broken links and pipes are included, so that reading them reports an error.
     """
     def refuse(error):
-        raise DataError(f"{error.filename}: cannot be listed ({error.strerror})")
+        message = f"{error.filename}: cannot be listed ({error.strerror})"
+        if unlisted is None:
+            raise DataError(message)
+        unlisted.append(message)
 
     for inside, folders, files in os.walk(os.fspath(folder), onerror=refuse):
         folders.sort()

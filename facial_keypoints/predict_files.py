@@ -26,19 +26,19 @@ MANY = 20  # with this many photos or more, print a summary instead of one line 
 BATCH_BYTES = 100_000_000  # size of the decoded photos of a batch
 
 
-def list_photos(places: Iterable) -> list[tuple[str, Path]]:
+def list_photos(places: Iterable, unlisted: list[str] | None = None) -> list[tuple[str, Path]]:
     """Files and folders -> list of (name, path). The name is the file name, or the path relative to
     the given folder.
 
     If two photos would have the same name, their full given paths are used as names. Files of a
-    folder in unsupported image formats are skipped and reported on standard error, by format.
+    folder in unsupported image formats are skipped and reported on standard error, by format. A
+    folder that cannot be listed raises DataError, or its message is appended to `unlisted`.
     """
     photos = []
     for place in map(Path, places):
         if place.is_dir():
-            inside = sorted(map(Path,
-                                files_below(place,
-                                            (*IMAGE_ENDINGS, *UNREADABLE_ENDINGS, *VIDEO_ENDINGS))))
+            endings = (*IMAGE_ENDINGS, *UNREADABLE_ENDINGS, *VIDEO_ENDINGS)
+            inside = sorted(map(Path, files_below(place, endings, unlisted)))
             unreadable = [p for p in inside if p.suffix.lower() in UNREADABLE_ENDINGS]
             for ending, count in sorted(Counter(p.suffix.lower() for p in unreadable).items()):
                 first = next(p for p in unreadable if p.suffix.lower() == ending)
@@ -48,6 +48,8 @@ def list_photos(places: Iterable) -> list[tuple[str, Path]]:
         else:
             photos.append((place.name, place))
     if not photos:
+        if unlisted:
+            raise DataError(unlisted[0])
         raise DataError(f"no photos in {', '.join(map(str, places))} (looked for "
                         f"{', '.join(IMAGE_ENDINGS)})")
     once: dict[str, tuple[str, Path]] = {}
@@ -67,10 +69,11 @@ class Job(NamedTuple):
     boxes: list | None = None
 
 
-def list_jobs(places: Iterable, boxes: str | os.PathLike | None = None) -> list[Job]:
+def list_jobs(places: Iterable, boxes: str | os.PathLike | None = None,
+              unlisted: list[str] | None = None) -> list[Job]:
     """Files and folders -> one job per photo or clip. With a table of boxes: one job for each group
-    of adjacent rows with the same photo name."""
-    photos = list_photos(places)
+    of adjacent rows with the same photo name. unlisted: see `list_photos`."""
+    photos = list_photos(places, unlisted)
     if boxes is None:
         return [Job(name, path) for name, path in photos]
     paths, work = dict(photos), list[Job]()
@@ -184,13 +187,15 @@ class FilePredictor:
             self.failures.append(str(error))
         except cv2.error as error:
             self.failures.append(f"{job.path}: OpenCV: {error}")
+        except MemoryError:
+            self.failures.append(f"{job.path}: not enough memory; make it smaller")
         return None
 
     def predict_batch(self, batch: list[tuple[Job, np.ndarray]]) -> None:
         """Detect the faces of a batch of photos, finish the photos, and empty the batch."""
         try:
             found: list = self.detector.detect_batch([image for _, image in batch])
-        except (DataError, cv2.error):  # one photo is the cause: predict each alone
+        except (DataError, cv2.error, MemoryError):  # one photo is the cause: predict each alone
             found = [None] * len(batch)
         for (job, image), faces in zip(batch, found, strict=True):
             self.attempt(job, self.finish_photo, job, image, faces)
