@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import functools
+import importlib
 import importlib.util
 import os
 import sys
@@ -34,6 +35,7 @@ class Model:
     def __init__(self, path: Path, side: int, predict: Predict, runtime: str,
                  layout: str | Layout = "ibug68", shift: tuple[float, float] = (0.0, 0.0),
                  fit: Sequence[float] | None = None):
+        self.source: tuple | None = None  # what `load_model` was called with
         self.path, self.side, self.predict, self.runtime = path, side, predict, runtime
         self.layout, self.shift = load_layout(layout), shift
         self.fit = tuple(fit or box_fit(self.layout))
@@ -44,6 +46,13 @@ class Model:
             raise DataError(f"{self.path}: predictions that are not finite; the weights are "
                             "broken, train them again")
         return targets, confidence
+
+    def __reduce__(self) -> tuple:
+        """Loaded anew in another process (spawn)."""
+        if self.source is None:
+            raise TypeError("only a model from load_model can go to another process")
+        module = Checkpoints.load.__module__ if Checkpoints.load is not None else None
+        return _load_again, (module, *self.source)
 
     def correct(self, points: np.ndarray) -> np.ndarray:
         """Points (n, k, 2) in pixels without the shift of the labels that the model learned."""
@@ -121,7 +130,19 @@ def load_model(net: str | os.PathLike = DEFAULT_NET, runtime: str = "auto", devi
     runtime: openvino, onnx or torch, 'auto' for the fastest installed; threads: for one call, 0 for
     as many as the runtime chooses. Raises UsageError or DataError.
     """
-    path = find_model(net, runtime, device)
+    model = _load(find_model(net, runtime, device), net, runtime, device, threads)
+    model.source = (net, runtime, device, threads)
+    return model
+
+
+def _load_again(module, *source):
+    """A model in a process that has not imported the `module` that loads checkpoints."""
+    if module is not None:
+        importlib.import_module(module)
+    return load_model(*source)
+
+
+def _load(path, net, runtime, device, threads):
     if Checkpoints.load is not None and needs_pytorch(net, runtime, device):
         return Checkpoints.load(path, runtime, device, threads)
     data, values = read_model_file(path)

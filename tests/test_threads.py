@@ -1,9 +1,10 @@
 """One detector for many threads, and threads that leave the processor to others."""
 
+import multiprocessing
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -56,6 +57,50 @@ def test_detectors_may_be_made_in_several_threads_at_once(runtime, photos):
         found = list(pool.map(lambda _: KeypointDetector(runtime=runtime)(photos[1]), range(4)))
     for faces in found:
         assert_same(faces, expected)
+
+
+def points_of(detector, photo):
+    return [face.points for face in detector(photo)]
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_detector_goes_to_a_process_that_is_spawned(runtime, photos):
+    if runtime not in installed_runtimes():
+        pytest.skip(f"optional: pip install {' '.join(RUNTIMES[runtime])}")
+    detector = KeypointDetector(runtime=runtime)
+    expected = points_of(detector, photos[2])  # used before, so that its threads run
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        found = pool.submit(points_of, detector, photos[2]).result(timeout=120)
+    assert len(found) == len(expected) > 0
+    for points, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(points, other, atol=1e-3)
+
+
+FORKED = """
+import os, signal, sys
+import numpy as np
+import models
+from facial_keypoints.detector import KeypointDetector
+from research.synthetic_faces import draw_scene
+
+detector, scene = KeypointDetector(runtime=sys.argv[1]), draw_scene(4, faces=3)[0]
+expected = [face.points for face in detector(scene)]
+child = os.fork()
+if not child:
+    signal.alarm(60)
+    found = [face.points for face in detector(scene)]
+    os._exit(len(found) != len(expected) or not np.allclose(found, expected, atol=1e-3))
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_detector_works_in_a_forked_process(runtime):
+    if runtime not in installed_runtimes():
+        pytest.skip(f"optional: pip install {' '.join(RUNTIMES[runtime])}")
+    done = subprocess.run([sys.executable, "-c", FORKED, runtime], cwd=HOME, timeout=120)
+    assert done.returncode == 0
 
 
 def test_trackers_in_several_threads_may_share_a_detector(photos):
