@@ -102,7 +102,7 @@ def read_model_file(path: Path) -> tuple[bytes, dict]:
     """The bytes and the metadata of an exported model, with its Layout. Raises DataError if it is
     damaged or was not exported by this project."""
     data = read_bytes(path)
-    cure = "export it again: python models.py export CHECKPOINT FILE.onnx"
+    cure = "export it again: python models.py export CHECKPOINT --onnx FILE.onnx"
     try:
         values = read_metadata(data)
         if values and values["format"] != FORMAT:

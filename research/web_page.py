@@ -214,7 +214,8 @@ def compact(values: Any) -> str:
 
 def build(folder: Path = FOLDER) -> Path:
     """Build the page into a folder, which is replaced as a whole. Raises DataError, UsageError."""
-    if folder.exists() and any(folder.iterdir()) and not (folder / "settings.json").is_file():
+    ours = all((folder / name).exists() for name in ("index.html", "licences.txt", "onnxruntime"))
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not ours):
         raise UsageError(f"{folder}: not empty and not a page that was built before; name another "
                          "folder")
     runtime = npm_package("onnxruntime-web")
@@ -282,12 +283,19 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         """Nothing."""
 
 
-def start_server(folder: Path = FOLDER, port: int = 0) -> http.server.ThreadingHTTPServer:
+class Server(http.server.ThreadingHTTPServer):
+    """Says nothing of visitors that leave in the middle of a file."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+def start_server(folder: Path = FOLDER, port: int = 0) -> Server:
     """A server of a folder on this machine only, not running yet; port 0: a free one. Raises
     UsageError if the port is taken."""
     try:
-        return http.server.ThreadingHTTPServer(
-            ("127.0.0.1", port), functools.partial(Handler, directory=str(folder)))
+        return Server(("127.0.0.1", port), functools.partial(Handler, directory=str(folder)))
     except OSError as error:
         raise UsageError(f"port {port} cannot be used ({error.strerror}); name another with "
                          "--port") from None

@@ -58,16 +58,18 @@ class Page {
     this.layers = new Set(LAYERS.filter(([, , shown]) => shown).map(([layer]) => layer));
     /** @type {ImageBitmap | null} */
     this.glasses = null;
-    /** @type {{blob: Blob, name: string} | null} */
+    /** @type {{blob: Blob, name: string} | null} the photo that is shown */
     this.photo = null;
+    /** @type {{blob: Blob, name: string} | null} the last photo that was asked for */
+    this.wanted = null;
     /** @type {Result | null} */
     this.result = null;
-    /** @type {any} layout of the network that is loaded */
-    this.layout = null;
     this.net = ""; // name of the network that is loaded
     /** @type {Map<string, string | File>} what the worker loads for each name */
     this.networks = new Map(settings.models.map(({name}) => [name, name]));
     this.photos = this.loads = 0; // only the answer to the last request is shown
+    /** @type {Promise<void>} the last load */
+    this.loading = Promise.resolve();
     this.isLive = false;
     /** @type {number[]} when the last frames came, in milliseconds */
     this.frames = [];
@@ -149,64 +151,77 @@ class Page {
       this.openPhoto(file, name);
       return;
     }
-    if (!this.networks.has(name)) this.addNetwork(name, name);
-    this.networks.set(name, file);
-    this.load(name);
+    this.load(name, file);
   }
 
   /**
    * Load a network. The one before stays if this one fails.
    * @param {string} name
+   * @param {string | File} [source] what the worker loads
    */
-  async load(name) {
+  load(name, source = this.networks.get(name)) {
+    this.loading = this.loadNext(name, source);
+  }
+
+  /** @param {string} name @param {string | File | undefined} source */
+  async loadNext(name, source) {
     const job = ++this.loads, bar = /** @type {HTMLProgressElement} */ (element("progress"));
-    const source = this.networks.get(name);
-    bar.hidden = false;
-    try {
-      const total = this.settings.onnxruntime.bytes
-        + (this.settings.models.find((model) => model.name === name)?.bytes ?? 0);
-      let bytes = 0;
-      const report = () => {
-        if (job !== this.loads) return;
-        bar.value = (received.bytes + bytes) / total;
-        this.say(bar.value < 1 ? STAGES.load : STAGES.start);
-      };
-      received.report = report;
-      report();
-      const [{layout}] = await Promise.all([this.worker.call("load", [source instanceof File ? await source.arrayBuffer() : source],
-        {report: (come) => {
-          bytes = come;
-          report();
-        }}), started]);
+    const listed = this.settings.models.find((model) => model.name === name)?.bytes ?? 0;
+    let bytes = 0;
+    received.report = () => {
       if (job !== this.loads) return;
-      this.layout = layout;
+      bar.value = (received.bytes + bytes) / (this.settings.onnxruntime.bytes + listed);
+      this.say(bar.value < 1 ? STAGES.load : STAGES.start);
+    };
+    const {report} = received;
+    bar.hidden = false;
+    report();
+    try {
+      await Promise.all([started, this.worker.call("load", [source], {report: (come) => {
+        bytes = come;
+        report();
+      }})]);
       this.net = name;
-      this.say("Ready.");
-      if (this.photo && !this.isLive) await this.openPhoto(this.photo.blob, this.photo.name);
+      if (source instanceof File) {
+        if (!this.networks.has(name)) this.addNetwork(name, name);
+        this.networks.set(name, source);
+      }
+      if (job === this.loads) this.say("Ready.");
     } catch (error) {
       if (job === this.loads) this.fail(error, name);
-    } finally {
-      if (job === this.loads) {
-        bar.hidden = true;
-        for (const radio of document.querySelectorAll("[name=network]")) {
-          const choice = /** @type {HTMLInputElement} */ (radio);
-          choice.checked = choice.value === this.net;
-        }
-        this.showCode();
-        document.body.dataset.network = this.net; // what is ready
-        performance.mark("ready");
-      }
     }
+    for (const radio of document.querySelectorAll("[name=network]")) {
+      const choice = /** @type {HTMLInputElement} */ (radio);
+      if (job === this.loads) choice.checked = choice.value === this.net;
+    }
+    if (job === this.loads) bar.hidden = true;
+    document.body.dataset.network = this.net; // what is ready
+    performance.mark("ready");
+    this.showCode();
+    if (job === this.loads && this.net === name && this.wanted && !this.isLive) {
+      this.openPhoto(this.wanted.blob, this.wanted.name); // predicted anew
+    }
+  }
+
+  /** Wait for the network that is loaded. Throws InputError where there is none. */
+  async ready() {
+    for (let loading = null; loading !== this.loading;) {
+      loading = this.loading;
+      await loading;
+    }
+    if (!this.net) throw new InputError("No network is loaded. Choose one, or load the page again.");
   }
 
   /** @param {string} file */
   async openExample(file) {
+    const job = ++this.photos;
     try {
       const response = await fetch(file);
       if (!response.ok) throw new InputError(`could not be loaded (status ${response.status}).`);
-      await this.openPhoto(await response.blob(), file);
+      const blob = await response.blob();
+      if (job === this.photos) await this.openPhoto(blob, file);
     } catch (error) {
-      this.fail(error, file);
+      if (job === this.photos) this.fail(error, file);
     }
   }
 
@@ -214,21 +229,27 @@ class Page {
   async openPhoto(blob, name) {
     if (this.isLive) this.stopCamera();
     const job = ++this.photos;
+    this.wanted = {blob, name};
     try {
       await this.refuseLarge(blob);
       if (!this.net) this.say("The photo waits for the network …");
-      while (!this.net && document.body.dataset.network === undefined) await new Promise((go) => setTimeout(go, 50));
+      await this.ready();
       if (job !== this.photos) return;
       const result = await this.worker.call("photo", [blob], {
         report: ({stage}) => { if (job === this.photos) this.say(STAGES[stage]); },
       });
-      if (job !== this.photos) return;
-      this.photo = {blob, name};
+      if (job !== this.photos) {
+        result.bitmap.close();
+        return;
+      }
+      this.photo = this.wanted;
       this.show(result);
       this.showCode();
       this.describe();
     } catch (error) {
-      if (job === this.photos) this.fail(error, name);
+      if (job !== this.photos) return;
+      this.wanted = this.photo;
+      this.fail(error, name);
     }
   }
 
@@ -258,15 +279,18 @@ class Page {
   async startCamera() {
     const button = /** @type {HTMLButtonElement} */ (element("camera"));
     button.disabled = true;
-    this.photos += 1; // a photo that is still read is not shown any more
     this.say("Waiting for the camera …");
     try {
+      await this.ready();
       await this.worker.call("forget", []);
       await this.camera.start();
+      this.photos += 1; // a photo that is still read is not shown any more
+      this.photo = this.wanted = null;
       this.isLive = true;
       this.frames = [];
-      this.photo = null;
       button.textContent = "Stop the camera";
+      element("view").setAttribute("aria-label", "Picture of the camera");
+      this.say("The camera is on.");
     } catch (error) {
       this.camera.stop();
       this.fail(error);
@@ -281,24 +305,33 @@ class Page {
     this.camera.stop();
     this.isLive = false;
     element("camera").textContent = "Start the camera";
+    element("view").setAttribute("aria-label",
+      `Last picture of the camera, ${count(this.result?.faces.length ?? 0, "face")}`);
     if (error) this.fail(error);
     else this.say("The camera is off. Its last picture stays.");
+    this.view.show(this.scene());
+    this.showFaces();
+    this.showTimes();
     this.showCode();
   }
 
   /** @param {ImageBitmap} bitmap @param {number} seconds */
   async onFrame(bitmap, seconds) {
     const result = await this.worker.call("frame", [bitmap, seconds], {transfer: [bitmap]});
-    if (!this.isLive) return;
-    const now = performance.now();
+    if (!this.isLive) {
+      result.bitmap.close();
+      return;
+    }
+    const now = performance.now(), report = now - this.reported > CAMERA_REPORT;
     this.frames = [...this.frames.filter((time) => now - time < LIVE), now];
-    const report = now - this.reported > CAMERA_REPORT;
     this.show(result, report);
-    if (!report) return;
-    this.reported = now;
-    const passed = (now - this.frames[0]) / 1000, rate = passed ? (this.frames.length - 1) / passed : 0;
-    this.say(`${rate.toFixed(0)} frames a second, ${count(result.faces.length, "face")}.`, true);
-    document.body.dataset.rate = rate.toFixed(1);
+    if (report) this.reported = now;
+  }
+
+  /** Frames of the camera in a second. */
+  rate() {
+    const passed = (performance.now() - this.frames[0]) / 1000;
+    return this.isLive && passed ? (this.frames.length - 1) / passed : 0;
   }
 
   /** Show a result; `texts`: the lists too. @param {Result} result @param {boolean} [texts] */
@@ -316,8 +349,8 @@ class Page {
   /** @returns {Scene | null} */
   scene() {
     if (!this.result) return null;
-    const {bitmap, faces} = this.result, {width, height} = bitmap;
-    return {image: bitmap, width, height, faces, layout: this.layout, layers: this.layers, glasses: this.glasses,
+    const {bitmap, faces, layout} = this.result, {width, height} = bitmap;
+    return {image: bitmap, width, height, faces, layout, layers: this.layers, glasses: this.glasses,
       settings: this.settings, isLive: this.isLive};
   }
 
@@ -333,10 +366,11 @@ class Page {
       this.fail(new InputError("could not be loaded. Check the connection."), "sunglasses.png");
     }
     this.view.show(this.scene());
-    const lacks = this.layout && ((layer === "glasses" && this.layout.eyeCorners.includes(null) && "outer eye corners")
-      || (layer === "pose" && !this.layout.rigid.length && "points of the mean head")
-      || (layer === "parts" && !this.layout.parts.length && "parts"));
-    if (shown && lacks) this.fail(new InputError(`The layout ${this.layout.name} has no ${lacks} to draw this.`));
+    const layout = this.result?.layout;
+    const lacks = layout && ((layer === "glasses" && layout.eyeCorners.includes(null) && "outer eye corners")
+      || (layer === "pose" && !layout.rigid.length && "points of the mean head")
+      || (layer === "parts" && !layout.parts.length && "parts"));
+    if (shown && lacks) this.fail(new InputError(`The layout ${layout.name} has no ${lacks} to draw this.`));
   }
 
   /** Say what was found in a photo. */
@@ -352,32 +386,39 @@ class Page {
   }
 
   showFaces() {
-    const faces = this.result?.faces ?? [], list = element("faces"), held = list.contains(document.activeElement);
+    const faces = this.result?.faces ?? [], list = element("faces");
     element("none").hidden = faces.length > 0;
     if (this.result) element("none").textContent = "No face found.";
-    const place = held ? [...list.children].findIndex((item) => item.contains(document.activeElement)) : -1;
-    list.replaceChildren(...faces.map((face, index) => {
-      const {pose, confidence, identity, box} = face;
+    faces.forEach(({pose, confidence, identity}, index) => { // buttons stay, so that focus and clicks do
+      if (!list.children[index]) {
+        const button = make("button", {type: "button", title: "Zoom into this face"});
+        button.addEventListener("click", () => this.view.lookAt(this.result?.faces[index]?.box ?? [0, 0, 1, 1]));
+        list.append(make("li", {}, button));
+      }
       const angles = pose ? ` · yaw ${degrees(pose.yaw)} pitch ${degrees(pose.pitch)} roll ${degrees(pose.roll)}` : "";
-      const button = make("button", {type: "button", title: "Zoom into this face"},
-        `${identity ?? index + 1} · ${percent(confidence)}${angles}`);
-      button.addEventListener("click", () => this.view.lookAt(box));
-      return make("li", {}, button);
-    }));
-    if (place >= 0) /** @type {HTMLElement | null} */ (list.children[place]?.firstChild ?? null)?.focus();
+      const text = `${identity ?? index + 1} · ${percent(confidence)}${angles}`, button = list.children[index].children[0];
+      if (button.textContent !== text) button.textContent = text;
+    });
+    while (list.children.length > faces.length) {
+      const last = /** @type {Element} */ (list.lastElementChild);
+      if (last.contains(document.activeElement)) element("view").focus();
+      last.remove();
+    }
     for (const id of ["json", "csv"]) /** @type {HTMLButtonElement} */ (element(id)).disabled = !faces.length;
     /** @type {HTMLButtonElement} */ (element("png")).disabled = !this.result;
   }
 
   showTimes() {
-    const {times = {}} = this.result ?? {};
-    element("times").replaceChildren(...TIMES.flatMap(([stage, text]) =>
-      [make("dt", {}, text), make("dd", {}, `${(times[stage] ?? 0).toFixed(times[stage] < 10 ? 1 : 0)} ms`)]));
+    const {times = {}} = this.result ?? {}, rate = this.rate();
+    const lines = TIMES.map(([stage, text]) => [text, `${(times[stage] ?? 0).toFixed(times[stage] < 10 ? 1 : 0)} ms`]);
+    if (rate) lines.push(["frames a second", rate.toFixed(1)]);
+    element("times").replaceChildren(...lines.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
+    document.body.dataset.rate = rate.toFixed(1);
   }
 
   showCode() {
     element("python").textContent = pythonCode({name: this.photo?.name ?? "photo.jpg", net: this.net,
-      standard: this.net === this.settings.models[0].name, camera: this.isLive, repository: this.settings.repository});
+      standard: !this.net || this.net === this.settings.models[0].name, camera: this.isLive, repository: this.settings.repository});
   }
 
   async copyCode() {
@@ -394,7 +435,8 @@ class Page {
   /** @param {string} ending @param {string} type @param {typeof jsonLines} text */
   save(ending, type, text) {
     if (!this.result) return;
-    this.download(new Blob([text(this.photo?.name ?? "camera", this.result.faces, this.layout)], {type}), ending);
+    const {faces, layout} = this.result;
+    this.download(new Blob([text(this.photo?.name ?? "camera", faces, layout)], {type}), ending);
   }
 
   /** The picture as it is drawn, in its own size. */
@@ -419,10 +461,9 @@ class Page {
     setTimeout(() => URL.revokeObjectURL(address), 60_000);
   }
 
-  /** @param {string} text @param {boolean} [quiet] not read aloud, for what changes all the time */
-  say(text, quiet = false) {
+  /** @param {string} text */
+  say(text) {
     const status = element("status");
-    status.setAttribute("aria-live", quiet ? "off" : "polite");
     status.className = "";
     status.textContent = text;
   }

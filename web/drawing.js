@@ -21,7 +21,7 @@ import {tightBox} from "./geometry.js";
  * @property {number} width
  * @property {number} height
  * @property {Face[]} faces
- * @property {Omit<Layout, "interOcular" | "normalizer">} layout
+ * @property {import("./worker.js").PlainLayout} layout
  * @property {Set<Layer>} layers
  * @property {ImageBitmap | null} glasses
  * @property {Settings} settings
@@ -30,6 +30,7 @@ import {tightBox} from "./geometry.js";
 
 const HALO = "#000c", WHITE = "#fff", SURE = 0.5;
 const BLUR_CELLS = 6; // across a face
+const BLUR_SIDE = 512; // pixels
 
 /** Draw a picture with its faces. @param {Context} context @param {Scene} scene @param {View} view */
 export function drawScene(context, scene, view) {
@@ -200,7 +201,9 @@ function blurFace(context, {image, width, height, layout}, {points}, view) {
     Math.max(Math.round((bottom - top) / size * BLUR_CELLS), 1));
   cells.imageSmoothingQuality = "high";
   cells.drawImage(image, left, top, right - left, bottom - top, 0, 0, cells.canvas.width, cells.canvas.height);
-  const {scale} = view, coarse = scratch(Math.max(Math.ceil((right - left) * scale), 1),
+  // large views need no more pixels: the cells are coarse
+  const scale = Math.min(view.scale, BLUR_SIDE / Math.max(right - left, bottom - top));
+  const coarse = scratch(Math.max(Math.ceil((right - left) * scale), 1),
     Math.max(Math.ceil((bottom - top) * scale), 1));
   coarse.imageSmoothingQuality = "high";
   coarse.drawImage(cells.canvas, 0, 0, coarse.canvas.width, coarse.canvas.height);
@@ -215,7 +218,9 @@ function blurFace(context, {image, width, height, layout}, {points}, view) {
   coarse.globalCompositeOperation = "destination-in";
   coarse.fillStyle = mask;
   coarse.fillRect(-100, -100, 200, 200);
-  context.drawImage(coarse.canvas, left * scale + view.left, top * scale + view.top);
+  const larger = view.scale / scale;
+  context.drawImage(coarse.canvas, left * view.scale + view.left, top * view.scale + view.top,
+    coarse.canvas.width * larger, coarse.canvas.height * larger);
 }
 
 /** Low and high corner of about the tight box of the 68 points. @param {ArrayLike<number>} points @param {number[]} fit */

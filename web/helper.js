@@ -6,8 +6,9 @@ import {startModel, startRuntime} from "./runtime.js";
 
 /** @type {Promise<any> | null} */
 let runtime = null;
-/** @type {import("./runtime.js").Run | null} */
-let run = null;
+/** @type {import("./runtime.js").Started | null} */
+let model = null;
+let number = 0; // of the model
 
 serve({
   /** @param {unknown} _ @param {string} name */
@@ -18,14 +19,17 @@ serve({
 
   /**
    * @param {unknown} _ @param {WebAssembly.Module} compiled @param {Uint8Array} data
-   * @param {import("./runtime.js").Sizes} sizes
+   * @param {import("./runtime.js").Sizes} sizes @param {number} given number of the model
    */
-  model: async (_, compiled, data, sizes) => {
+  model: async (_, compiled, data, sizes, given) => {
     runtime ??= startRuntime(Promise.resolve(compiled));
-    run = await startModel(await runtime, data, sizes);
-    await run(new Float32Array(sizes.side ** 2), 1); // the first run takes longer
+    const started = await startModel(await runtime, data, sizes);
+    await started.run(new Float32Array(sizes.side ** 2), 1); // the first run takes longer
+    model?.release();
+    model = started;
+    number = given;
   },
 
-  /** @param {unknown} _ @param {Float32Array} crops @param {number} count */
-  run: (_, crops, count) => run?.(crops, count),
+  /** Nothing where another model was loaded. @param {unknown} _ @param {number} asked @param {Float32Array} crops @param {number} count */
+  run: (_, asked, crops, count) => model && asked === number ? model.run(crops, count) : null,
 });

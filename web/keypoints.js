@@ -23,10 +23,11 @@ import {
  * @property {import("./pose.js").Pose | null} [pose]
  * @property {number} [identity] of a face that is tracked, from 1
  *
- * A model that runs: crops (n, side, side) in 0…1 -> targets (n, k, 2) and confidence (n, k).
+ * A model that runs, see `runtime.js`.
  * @typedef {object} Model
  * @property {import("./model_file.js").Metadata} metadata
- * @property {(crops: Float32Array, count: number) => Promise<{targets: Float32Array, confidence: Float32Array}>} run
+ * @property {import("./runtime.js").Run} run
+ * @property {() => void} release gives its memory back
  *
  * Milliseconds that each stage took.
  * @typedef {Record<string, number>} Times

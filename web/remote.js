@@ -19,9 +19,15 @@ export class Remote {
     this.waiting = new Map();
     this.count = 0;
     worker.addEventListener("message", ({data}) => this.receive(data));
+    /** @type {Error | null} why the worker does not run */
+    this.failure = null;
+    this.isHeard = false;
     worker.addEventListener("error", (event) => {
-      for (const {reject} of this.waiting.values()) reject(new Error(event.message || "the worker did not start"));
+      const error = new Error(`The page cannot start a worker (${event.message || "it did not load"}). `
+        + "Load the page again, or use a current browser.");
+      for (const {reject} of this.waiting.values()) reject(error);
       this.waiting.clear();
+      if (!this.isHeard) this.failure = error;
     });
   }
 
@@ -32,6 +38,7 @@ export class Remote {
    * @returns {Promise<any>}
    */
   call(method, values, {transfer = [], report = () => {}} = {}) {
+    if (this.failure) return Promise.reject(this.failure);
     const id = ++this.count;
     return new Promise((resolve, reject) => {
       this.waiting.set(id, {resolve, reject, report});
@@ -41,6 +48,7 @@ export class Remote {
 
   /** @param {Reply} reply */
   receive({id, result, error, input, progress}) {
+    this.isHeard = true;
     const waiting = this.waiting.get(id);
     if (!waiting) return;
     if (progress !== undefined) {

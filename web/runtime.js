@@ -1,12 +1,15 @@
 /** Models that run in ONNX Runtime: crops in, targets and confidence out. */
 
 import {InputError} from "./layouts.js";
-import {fetchResponse} from "./settings.js";
+import {fetchResponse, notLoaded} from "./settings.js";
 
 /**
  * A model that runs: crops (n, side, side) in 0…1 -> targets (n, k, 2) and confidence (n, k).
  * @typedef {(crops: Float32Array, count: number) => Promise<Predictions>} Run
  * @typedef {{targets: Float32Array, confidence: Float32Array}} Predictions
+ *
+ * A model that was started, and how its memory is given back.
+ * @typedef {{run: Run, release: () => void}} Started
  *
  * What a model takes and gives: side of the crops, number of points.
  * @typedef {{side: number, points: number}} Sizes
@@ -28,7 +31,15 @@ export async function compileRuntime(report) {
       controller.enqueue(part);
     },
   }));
-  return WebAssembly.compileStreaming(new Response(counted, response));
+  try {
+    const answer = new Response(counted, response);
+    if (response.headers.get("Content-Type")?.startsWith("application/wasm")) {
+      return await WebAssembly.compileStreaming(answer);
+    }
+    return await WebAssembly.compile(await answer.arrayBuffer()); // a server that does not know the type
+  } catch (error) {
+    throw notLoaded(WASM, String(error).slice(0, 100));
+  }
 }
 
 /**
@@ -45,7 +56,7 @@ export async function startRuntime(compiling) {
     const module = await compiling;
     return {module, instance: await WebAssembly.instantiate(module, imports)};
   };
-  const ort = await import(RUNTIME);
+  const ort = await import(RUNTIME).catch(() => { throw notLoaded(RUNTIME, "no connection"); });
   ort.env.wasm.numThreads = 1; // more need headers that static hosts do not send
   return ort;
 }
@@ -55,7 +66,7 @@ export async function startRuntime(compiling) {
  * @param {any} ort
  * @param {Uint8Array} data of the ONNX file
  * @param {Sizes} sizes
- * @returns {Promise<Run>}
+ * @returns {Promise<Started>}
  */
 export async function startModel(ort, data, {side, points}) {
   let session;
@@ -65,7 +76,8 @@ export async function startModel(ort, data, {side, points}) {
   } catch (error) {
     throw new InputError(`This model does not run (${String(error).slice(0, 200)}). Export it again.`);
   }
-  return async (crops, count) => {
+  /** @type {Run} */
+  const run = async (crops, count) => {
     const input = new ort.Tensor("float32", crops, [count, 1, side, side]);
     const output = await session.run({[session.inputNames[0]]: input});
     const [targets, confidence] = session.outputNames.map((/** @type {string} */ name) => output[name]?.data);
@@ -77,4 +89,5 @@ export async function startModel(ort, data, {side, points}) {
     }
     return {targets, confidence};
   };
+  return {run, release: () => { session.release().catch(() => {}); }};
 }

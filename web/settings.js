@@ -50,8 +50,8 @@ export async function fetchResponse(file) {
   return response;
 }
 
-/** @param {string} file @param {string} why */
-function notLoaded(file, why) {
+/** The error for a file that did not come. @param {string} file @param {string} why */
+export function notLoaded(file, why) {
   return new Error(`${file} could not be loaded (${why}). Check the connection, then load the page again.`);
 }
 

@@ -25,6 +25,10 @@ import {Tracker} from "./tracking.js";
  * @property {Face[]} faces
  * @property {Face[]} rejected
  * @property {Record<string, number>} times
+ * @property {PlainLayout} layout of the points
+ *
+ * A layout without its functions, as it goes to the page.
+ * @typedef {Omit<import("./layouts.js").Layout, "interOcular" | "normalizer">} PlainLayout
  */
 
 const MOST_HELPERS = 3;
@@ -43,8 +47,8 @@ const helpers = startHelpers();
 let detector = null;
 /** @type {Tracker | null} */
 let tracker = null;
-/** @type {Promise<unknown>} the last of the calls that wait for each other */
-let turn = Promise.resolve();
+let models = 0; // number of the model that is in use
+const loads = queue(), pictures = queue();
 
 /** Other workers, for the cores that this one leaves idle. */
 function startHelpers() {
@@ -58,51 +62,83 @@ function startHelpers() {
 }
 
 /**
- * Load a model: the name of one of the page, or the bytes of an .onnx file. Replaces the one before, or
- * leaves it as it is if this one fails.
+ * A function that lets a method wait until the calls before it are done.
+ */
+function queue() {
+  /** @type {Promise<unknown>} */
+  let last = Promise.resolve();
+  return (/** @type {(...values: any[]) => unknown} */ method) => (/** @type {any[]} */ ...values) => {
+    const result = last.then(() => method(...values));
+    last = result.catch(() => {});
+    return result;
+  };
+}
+
+/**
+ * Load a model: the name of one of the page, or an .onnx file. Replaces the one before, or leaves it as it is
+ * if this one fails.
  * @param {(bytes: number) => void} tell how many bytes of it have come
- * @param {string | ArrayBuffer} source
+ * @param {string | Blob} source
  */
 async function load(tell, source) {
-  const start = performance.now(), all = await settings;
+  const all = await settings;
   const listed = all.models.find(({name}) => name === source);
   const bringing = listed ? fetchBytes(listed.file, tell)
-    : Promise.resolve(new Uint8Array(/** @type {ArrayBuffer} */ (source)));
+    : /** @type {Blob} */ (source).arrayBuffer().then((buffer) => new Uint8Array(buffer));
   const first = all.searches[0].cascade;
   for (const helper of helpers) helper.call("load", [first]).catch(() => {}); // it tries again
   const [data] = await Promise.all([bringing, loadCascade(first)]);
   const metadata = await readModelFile(data, all);
   const ort = await runtime, sizes = {side: metadata.side, points: metadata.layout.keypoints.length};
   const copy = data.slice();
-  const run = await startModel(ort, data, sizes);
+  const {run, release} = await startModel(ort, data, sizes);
   const firstRun = () => run(new Float32Array(metadata.side ** 2), 1); // it takes longer than others
+  if (!listed) {
+    await firstRun().catch((error) => { // it checks the model
+      release();
+      throw error;
+    });
+  }
+  await use({metadata, run: shared(run, copy, sizes, ++models), release});
   if (listed) setTimeout(() => firstRun().catch(() => {}));
-  else await firstRun(); // checks the model
-  const model = {metadata, run: shared(run, copy, sizes)};
-  detector = new KeypointDetector(all, model, passes);
+  return {layout: plain(metadata.layout)};
+}
+
+/** Replace the model, between two pictures. */
+const use = pictures(async (/** @type {Model} */ model) => {
+  detector?.model.release();
+  detector = new KeypointDetector(await settings, model, passes);
   tracker = new Tracker(detector);
-  return {layout: {...metadata.layout, interOcular: undefined, normalizer: undefined},
-    milliseconds: performance.now() - start};
+});
+
+/** @param {import("./layouts.js").Layout} layout @returns {PlainLayout} */
+function plain({interOcular: _, normalizer: __, ...values}) {
+  return values;
 }
 
 /**
  * The helper shares the work of large batches once it has the model too.
  * @param {import("./runtime.js").Run} run
  * @param {Uint8Array} data @param {import("./runtime.js").Sizes} sizes
+ * @param {number} model its number
  * @returns {import("./runtime.js").Run}
  */
-function shared(run, data, sizes) {
+function shared(run, data, sizes, model) {
   const [helper] = helpers;
   let isReady = false;
   if (helper) {
-    const start = async () => helper.call("model", [await compiled, data, sizes]);
-    setTimeout(() => start().then(() => { isReady = true; }, () => {}), HELPER_DELAY);
+    const start = async () => {
+      if (model === models) await helper.call("model", [await compiled, data, sizes, model]);
+      isReady = true;
+    };
+    setTimeout(() => start().catch(() => {}), HELPER_DELAY);
   }
   return async (crops, count) => {
     const half = count >> 1, cut = (count - half) * sizes.side ** 2;
     if (!isReady || !half) return run(crops, count);
-    const [other, own] = await Promise.all([helper.call("run", [crops.slice(cut), half]),
-      run(crops.subarray(0, cut), count - half)]);
+    const asked = helper.call("run", [model, crops.slice(cut), half]).catch(() => null);
+    const own = await run(crops.slice(0, cut), count - half);
+    const other = await asked ?? await run(crops.slice(cut), half); // it failed, or has another model by now
     return {targets: joined(own.targets, other.targets), confidence: joined(own.confidence, other.confidence)};
   };
 }
@@ -120,7 +156,8 @@ async function passes(name, image, smallest, scaleFactor) {
   const cascade = await loadCascade(name);
   const shares = shareScales(pyramid(image, cascade.window, smallest, scaleFactor), helpers.length + 1);
   const others = helpers.map((helper, index) => shares[index + 1].length
-    ? helper.call("passes", [name, image, shares[index + 1]]) : {boxes: [], weights: []});
+    ? helper.call("passes", [name, image, shares[index + 1]]).catch(() => cascade.passes(image, shares[index + 1]))
+    : {boxes: [], weights: []});
   const found = [cascade.passes(image, shares[0]), ...await Promise.all(others)];
   return {boxes: found.flatMap(({boxes}) => boxes), weights: found.flatMap(({weights}) => weights)};
 }
@@ -131,15 +168,14 @@ async function passes(name, image, smallest, scaleFactor) {
  * @param {Blob} blob
  */
 async function photo(tell, blob) {
-  const {searches, ...ready} = await whenReady();
+  const {all, detector} = await whenReady();
   const start = performance.now();
   tell({stage: "read"});
-  const bitmap = await decodePhoto(blob), gray = grayOf(bitmap);
-  const read = performance.now() - start;
-  tell({stage: "search"});
-  const {accepted, rejected} = await ready.detector.detect(gray, searches);
-  const times = {read, ...ready.detector.times, total: performance.now() - start};
-  return transferred({bitmap, faces: withPose(accepted, ready), rejected, times}, [bitmap]);
+  return within(await decodePhoto(blob), start, async (gray) => {
+    tell({stage: "search"});
+    const {accepted, rejected} = await detector.detect(gray, all.searches);
+    return {faces: accepted, rejected};
+  });
 }
 
 /**
@@ -148,26 +184,39 @@ async function photo(tell, blob) {
  * @param {ImageBitmap} bitmap
  * @param {number} seconds
  */
-async function frame(_, bitmap, seconds) {
-  const ready = await whenReady();
-  const start = performance.now(), gray = grayOf(bitmap), read = performance.now() - start;
-  const faces = await ready.tracker.next(gray, seconds);
-  const times = {read, ...ready.detector.times, total: performance.now() - start};
-  return transferred({bitmap, faces: withPose(faces, ready), rejected: [], times}, [bitmap]);
+function frame(_, bitmap, seconds) {
+  return within(bitmap, performance.now(), async (gray) => {
+    const {tracker} = await whenReady();
+    return {faces: await tracker.next(gray, seconds), rejected: []};
+  });
+}
+
+/**
+ * The result for a picture, which goes back with it, or is closed if something fails.
+ * @param {ImageBitmap} bitmap
+ * @param {number} start in milliseconds
+ * @param {(gray: Gray) => Promise<{faces: Face[], rejected: Face[]}>} find
+ */
+async function within(bitmap, start, find) {
+  try {
+    const gray = grayOf(bitmap), read = performance.now() - start;
+    const {faces, rejected} = await find(gray);
+    const {all, detector} = await whenReady(), {layout} = detector.model.metadata;
+    return transferred({
+      bitmap, rejected, layout: plain(layout),
+      faces: faces.map((face) => ({...face, pose: headPose(face.points, layout, all)})),
+      times: {read, ...detector.times, total: performance.now() - start},
+    }, [bitmap]);
+  } catch (error) {
+    bitmap.close();
+    throw error;
+  }
 }
 
 async function whenReady() {
   const all = await settings;
-  if (!detector || !tracker) throw new Error("The model is not loaded yet.");
-  return {all, searches: all.searches, detector, tracker};
-}
-
-/**
- * @param {Face[]} faces
- * @param {{all: import("./settings.js").Settings, detector: KeypointDetector}} ready
- */
-function withPose(faces, {all, detector: {model: {metadata: {layout}}}}) {
-  return faces.map((face) => ({...face, pose: headPose(face.points, layout, all)}));
+  if (!detector || !tracker) throw new Error("The network is not loaded yet.");
+  return {all, detector, tracker};
 }
 
 /** A picture as a PNG file. @param {unknown} _ @param {ImageBitmap} bitmap */
@@ -177,20 +226,11 @@ function encode(_, bitmap) {
   return canvas.convertToBlob({type: "image/png"});
 }
 
-/** One call after the other. @template {any[]} T @template R @param {(...values: T) => Promise<R>} method */
-function inTurn(method) {
-  return (/** @type {T} */ ...values) => {
-    const result = turn.then(() => method(...values));
-    turn = result.catch(() => {});
-    return result;
-  };
-}
-
 serve({
   runtime: (_, module) => receive(module),
-  load,
-  photo: inTurn(photo),
-  frame: inTurn(frame),
+  load: loads(load),
+  photo: pictures(photo),
+  frame: pictures(frame),
   encode,
-  forget: () => { tracker = detector && new Tracker(detector); },
+  forget: pictures(() => { tracker = detector && new Tracker(detector); }),
 });

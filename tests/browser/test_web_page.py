@@ -5,6 +5,7 @@ import base64
 import contextlib
 import json
 import re
+import shutil
 import subprocess
 import time
 import zlib
@@ -33,9 +34,13 @@ ALLOWED = 0.1  # mean distance of the points from those of Python, % of the inte
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    folder = web_page.build(tmp_path_factory.mktemp("page") / "web")
-    with web_page.served(folder) as address:
+def built(tmp_path_factory):
+    return web_page.build(tmp_path_factory.mktemp("page") / "web")
+
+
+@pytest.fixture(scope="module")
+def address(built):
+    with web_page.served(built) as address:
         yield address
 
 
@@ -243,15 +248,18 @@ def test_the_camera_is_followed(browser, address):
 
 def follow_the_camera(page):
     page.click("#camera")
-    page.wait_for_selector("body[data-rate]")
+    status(page, "The camera is on")
+    page.wait_for_selector("body[data-rate]:not([data-rate='0.0'])")
     time.sleep(2)
-    assert "1 face" in status(page, "frames a second")
     assert float(page.get_attribute("body", "data-rate")) > 3
     assert page.locator("#faces button").inner_text().startswith("1 ·")
     assert "VideoCapture" in page.inner_text("#python")
     compile(page.inner_text("#python"), "page", "exec")
+    page.check("input[value=models6]")  # another network meanwhile
+    page.wait_for_selector("body[data-network=models6]")
     page.click("#camera")
     status(page, "The camera is off")
+    assert page.is_enabled("#json")
     assert page.evaluate("document.getElementById('stage').className").startswith("filled")
 
 
@@ -398,6 +406,58 @@ def test_a_photo_is_dropped_or_pasted(page, photos):
             document.dispatchEvent(new make(kind, {[transfer]: data, bubbles: true}));
         }""", [base64.b64encode(photos[2].read_bytes()).decode(), kind, transfer])
         status(page, "faces? found")
+
+
+def delayed(page, pattern, seconds):
+    """Answer requests later."""
+    def answer(route):
+        time.sleep(seconds)
+        route.continue_()
+
+    page.route(pattern, answer)
+
+
+def test_the_last_choice_of_a_network_counts(new_page, photos, tmp_path):
+    """models6 comes late, models5 is chosen meanwhile, and a photo is opened."""
+    page = new_page
+    delayed(page, "**/models6.onnx", 1)
+    page.check("input[value=models6]")
+    page.check("input[value=models5]")
+    give(page, photos[0], "^1 face found")
+    page.wait_for_selector("body[data-network=models5]")
+    assert page.is_checked("input[value=models5]")
+    give(page, photos[0], "^1 face found")
+    rows = read_json(saved(page, "#json", tmp_path))
+    assert furthest(rows, find_keypoints(photos[0])) < ALLOWED
+
+
+def test_the_page_works_without_its_helper(browser, built, photos, tmp_path):
+    folder = shutil.copytree(built, tmp_path / "web", ignore=shutil.ignore_patterns("helper.js"))
+    page = browser.new_page()
+    with web_page.served(folder) as address:
+        page.goto(address)
+        page.wait_for_selector("body[data-network=models5]")
+        give(page, photos[1], "found")
+        rows = read_json(saved(page, "#json", tmp_path))
+    assert furthest(rows, find_keypoints(photos[1])) < ALLOWED
+    page.close()
+
+
+def test_a_blurred_face_stays_blurred_when_it_is_large(page, photos):
+    give(page, photos[0], "^1 face found")
+    page.check("#layer-blur")
+    page.uncheck("#layer-points")
+    page.click("#faces button")
+    for _ in range(12):
+        page.click("#larger")
+    page.wait_for_timeout(400)
+    shot = cv2.imdecode(np.frombuffer(page.locator("#view").screenshot(), np.uint8), 0)
+    (top, low), (left, right) = ((size // 3, 2 * size // 3) for size in shot.shape)
+    middle = shot[top:low, left:right]
+    assert np.abs(np.diff(middle.astype(int), axis=1)).max() < 12  # no edge is left
+    page.uncheck("#layer-blur")
+    page.check("#layer-points")
+    page.click("#whole")
 
 
 def test_an_old_browser_is_told(browser, address):
