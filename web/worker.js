@@ -1,6 +1,5 @@
 /**
- * The worker of the page: decodes photos, finds faces, predicts keypoints. Nothing that is in it waits for
- * the page, and the page never waits for it.
+ * The worker of the page: decodes photos, finds faces, predicts keypoints, so that the page stays responsive.
  */
 
 import {pyramid, shareScales} from "./cascade.js";
