@@ -40,7 +40,7 @@ test: .venv/done
 test-browser: .venv/done
 	@echo "running the web page, and the notebooks in JupyterLab, in Chromium: some six minutes"
 	@$(BIN)/python -c "import playwright, websocket" 2>/dev/null || $(BIN)/python -m pip install --quiet playwright websocket-client
-	@$(BIN)/python -m pytest tests/browser $(ARGS)
+	@$(BIN)/python -m pytest tests/browser -n 2 --dist loadfile $(ARGS)
 
 web: .venv/done
 	@$(BIN)/python -m research.web_page $(ARGS)

@@ -30,7 +30,8 @@ def commands_of(text):
 
 
 COMMANDS = [command for text in (TEXT, *DOCS) for command in commands_of(text)
-            if not command.endswith("--help")]
+            if not command.endswith("--help")
+            and "web_page.py" not in command]  # needs a browser and npm: tests/browser
 SMALLER = (  # the same, in seconds; and names for what stands for one
     (r"--epochs \d+", "--epochs 1"), (r"epochs=\d+", "epochs=1 audit_epochs=1"),
     (r"(-p net \w+)", r"\1 -p epochs 1 -p data official"), (" …", ""), (" --threads 1 2", ""),

@@ -67,7 +67,7 @@ class Page {
     this.net = ""; // name of the network that is loaded
     /** @type {Map<string, string | File>} what the worker loads for each name */
     this.networks = new Map(settings.models.map(({name}) => [name, name]));
-    this.photos = this.loads = 0; // only the answer to the last request is shown
+    this.photos = this.loads = 0; // only the reply to the last request is shown
     /** @type {Promise<void>} the last load */
     this.loading = Promise.resolve();
     this.isLive = false;

@@ -62,7 +62,7 @@ export class Remote {
 }
 
 /**
- * Answer calls in this worker. A method gets a function that reports progress, then its values; a result of
+ * Reply to calls in this worker. A method gets a function that reports progress, then its values; a result of
  * the form `transferred(result, objects)` moves the objects.
  * @param {Record<string, (report: (progress: unknown) => void, ...values: any[]) => unknown>} methods
  */

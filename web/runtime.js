@@ -32,11 +32,11 @@ export async function compileRuntime(report) {
     },
   }));
   try {
-    const answer = new Response(counted, response);
+    const reply = new Response(counted, response);
     if (response.headers.get("Content-Type")?.startsWith("application/wasm")) {
-      return await WebAssembly.compileStreaming(answer);
+      return await WebAssembly.compileStreaming(reply);
     }
-    return await WebAssembly.compile(await answer.arrayBuffer()); // a server that does not know the type
+    return await WebAssembly.compile(await reply.arrayBuffer()); // a server that does not know the type
   } catch (error) {
     throw notLoaded(WASM, String(error).slice(0, 100));
   }

@@ -410,12 +410,12 @@ def test_a_photo_is_dropped_or_pasted(page, photos):
 
 
 def delayed(page, pattern, seconds):
-    """Answer requests later."""
-    def answer(route):
+    """Reply to requests later."""
+    def reply(route):
         time.sleep(seconds)
         route.continue_()
 
-    page.route(pattern, answer)
+    page.route(pattern, reply)
 
 
 def test_the_last_choice_of_a_network_counts(new_page, photos, tmp_path):
