@@ -91,7 +91,14 @@ class PipeSafeStream:
 
     def redirect_to_devnull(self) -> None:
         """Discard all further output."""
-        os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+        discard(self.stream.fileno())
+
+
+def discard(descriptor: int) -> None:
+    """Discard all that is written to a file descriptor from now on."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 class Terminated(KeyboardInterrupt):
@@ -130,9 +137,7 @@ def silence_libraries() -> None:
     kept = os.dup(2)
     sys.stderr = open(kept, "w", buffering=1, encoding=stream.encoding,  # noqa: SIM115 - to the end
                       errors="backslashreplace")
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
+    discard(2)
 
 
 SEED = bounded_number(int, 0, 2**32 - 1)

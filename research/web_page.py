@@ -25,12 +25,12 @@ import cv2
 import numpy as np
 import onnxruntime
 
-import facial_keypoints
-from detector_architectures import haar, haar_profile
+from detector_architectures import haar
 from facial_keypoints import (
     detector, drawing, effects, geometry, images, layouts, pose, tracking,
 )
 from facial_keypoints.assets import DEFAULT_NET, MIN_CONFIDENCE, SAVED_MODELS, layout_names
+from facial_keypoints.detectors import load_detector
 from facial_keypoints.errors import DataError, UsageError, run_command
 from facial_keypoints.onnx_file import FORMAT, KEY, METADATA_FIELD
 from research.synthetic_faces import draw_scene
@@ -138,8 +138,7 @@ def searches(first: Any) -> list[dict]:
     while first is not None:
         found.append(search_values(first))
         first = first.fallback
-        if isinstance(first, str):
-            first = {"haar_profile": haar_profile.Detector}[first]()
+        first = load_detector(first) if isinstance(first, str) else first
     return found
 
 
@@ -157,7 +156,7 @@ def tracker_values() -> dict:
         return {name: parameters[name].default for name in names}
 
     return {**defaults(tracking.Tracker, "every", "patience"),
-            "doubled": tracking.DOUBLED_OVERLAP, "same": detector.SAME_OVERLAP,
+            "doubled": tracking.DOUBLED_OVERLAP,
             "filter": defaults(tracking.OneEuroFilter, "cutoff", "slope", "own_slope",
                                "derivative_cutoff")}
 
@@ -165,7 +164,6 @@ def tracker_values() -> dict:
 def settings() -> dict:
     """Everything that the page must have in common with the library."""
     return {
-        "version": facial_keypoints.__version__,
         "models": [{"name": name, "file": f"{name}.onnx",
                     "bytes": (SAVED_MODELS / f"{name}.onnx").stat().st_size} for name in MODELS],
         "modelFile": {"key": KEY, "format": FORMAT, "metadataField": METADATA_FIELD},
@@ -174,7 +172,7 @@ def settings() -> dict:
                    "minConfidence": detector.MIN_REFINE_CONFIDENCE,
                    "maxLoss": detector.MAX_REFINE_LOSS, "box": detector.BOX_TOLERANCE,
                    "roll": detector.ROLL_TOLERANCE},
-        "duplicate": detector.DUPLICATE_OVERLAP,
+        "duplicate": detector.DUPLICATE_OVERLAP, "same": detector.SAME_OVERLAP,
         "shape": {"largest": geometry.MAX_SHAPE_RESIDUAL, "points": geometry.MIN_SHAPE_POINTS},
         "pose": {"points": geometry.MIN_HEAD_POINTS, "rigid": pose.RIGID,
                  "distance": pose.DISTANCE, "start": drawing.NOSE_TIP,
@@ -193,8 +191,8 @@ def settings() -> dict:
         "examples": [{"file": file, "text": f"{faces} face{'s' * (faces > 1)}"}
                      for file, faces, _, _ in EXAMPLES],
         "repository": repository(),
-        "onnxruntime": {"version": NPM["onnxruntime-web"][0], "bytes": (
-            npm_package("onnxruntime-web") / "dist" / RUNTIME_FILES[-1]).stat().st_size},
+        "onnxruntime": {"bytes": (npm_package("onnxruntime-web") / "dist"
+                                  / RUNTIME_FILES[-1]).stat().st_size},
     }
 
 
@@ -222,7 +220,7 @@ def build(folder: Path = FOLDER) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as scratch:
         page = Path(scratch) / "page"
-        shutil.copytree(SOURCES, page, ignore=shutil.ignore_patterns("*.json"))
+        shutil.copytree(SOURCES, page)
         (page / "onnxruntime").mkdir()
         for name in RUNTIME_FILES:
             shutil.copy(runtime / "dist" / name, page / "onnxruntime")
@@ -301,11 +299,17 @@ def start_server(folder: Path = FOLDER, port: int = 0) -> Server:
                          "--port") from None
 
 
-@contextlib.contextmanager
-def served(folder: Path = FOLDER, port: int = 0) -> Iterator[str]:
-    """Serve a folder from a thread -> its address."""
-    server = start_server(folder, port)
+def serve_in_thread(folder: Path) -> Server:
+    """A server of a folder that runs in a thread."""
+    server = start_server(folder)
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+@contextlib.contextmanager
+def served(folder: Path = FOLDER) -> Iterator[str]:
+    """Serve a folder -> its address."""
+    server = serve_in_thread(folder)
     try:
         yield f"http://localhost:{server.server_port}/"
     finally:
@@ -316,9 +320,7 @@ def served(folder: Path = FOLDER, port: int = 0) -> Iterator[str]:
 @functools.cache
 def serve_once() -> int:
     """Build and serve the page until this process ends -> the port. Raises DataError."""
-    server = start_server(build())
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server.server_port
+    return serve_in_thread(build()).server_port
 
 
 def main() -> None:

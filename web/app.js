@@ -5,7 +5,7 @@ import {percent, drawScene} from "./drawing.js";
 import {InputError} from "./layouts.js";
 import {received, started, worker} from "./start.js";
 import {csvTable, jsonLines, pythonCode} from "./results.js";
-import {loadSettings} from "./settings.js";
+import {fetchResponse, loadSettings} from "./settings.js";
 import {SceneView} from "./view.js";
 
 /**
@@ -168,12 +168,12 @@ class Page {
     const job = ++this.loads, bar = /** @type {HTMLProgressElement} */ (element("progress"));
     const listed = this.settings.models.find((model) => model.name === name)?.bytes ?? 0;
     let bytes = 0;
-    received.report = () => {
+    const report = () => {
       if (job !== this.loads) return;
       bar.value = (received.bytes + bytes) / (this.settings.onnxruntime.bytes + listed);
       this.say(bar.value < 1 ? STAGES.load : STAGES.start);
     };
-    const {report} = received;
+    received.report = report;
     bar.hidden = false;
     report();
     try {
@@ -190,15 +190,18 @@ class Page {
     } catch (error) {
       if (job === this.loads) this.fail(error, name);
     }
-    for (const radio of document.querySelectorAll("[name=network]")) {
-      const choice = /** @type {HTMLInputElement} */ (radio);
-      if (job === this.loads) choice.checked = choice.value === this.net;
+    const isLast = job === this.loads;
+    if (isLast) {
+      bar.hidden = true;
+      for (const radio of document.querySelectorAll("[name=network]")) {
+        const choice = /** @type {HTMLInputElement} */ (radio);
+        choice.checked = choice.value === this.net;
+      }
     }
-    if (job === this.loads) bar.hidden = true;
     document.body.dataset.network = this.net; // what is ready
     performance.mark("ready");
     this.showCode();
-    if (job === this.loads && this.net === name && this.wanted && !this.isLive) {
+    if (isLast && this.net === name && this.wanted && !this.isLive) {
       this.openPhoto(this.wanted.blob, this.wanted.name); // predicted anew
     }
   }
@@ -216,12 +219,10 @@ class Page {
   async openExample(file) {
     const job = ++this.photos;
     try {
-      const response = await fetch(file);
-      if (!response.ok) throw new InputError(`could not be loaded (status ${response.status}).`);
-      const blob = await response.blob();
+      const blob = await (await fetchResponse(file)).blob();
       if (job === this.photos) await this.openPhoto(blob, file);
     } catch (error) {
-      if (job === this.photos) this.fail(error, file);
+      if (job === this.photos) this.fail(error);
     }
   }
 
@@ -360,10 +361,10 @@ class Page {
     else this.layers.delete(layer);
     try {
       if (layer === "glasses" && shown && !this.glasses) {
-        this.glasses = await createImageBitmap(await (await fetch("sunglasses.png")).blob());
+        this.glasses = await createImageBitmap(await (await fetchResponse("sunglasses.png")).blob());
       }
-    } catch {
-      this.fail(new InputError("could not be loaded. Check the connection."), "sunglasses.png");
+    } catch (error) {
+      this.fail(error);
     }
     this.view.show(this.scene());
     const layout = this.result?.layout;

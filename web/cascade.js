@@ -3,7 +3,7 @@
  * CVPR 2001; Lienhart, Maydt, ICIP 2002). Written for cascades of stumps without tilted features.
  */
 
-import {resizeArea, roundEven} from "./geometry.js";
+import {overlap, resizeArea, roundEven} from "./geometry.js";
 
 /**
  * A gray image.
@@ -333,15 +333,7 @@ function dropOverlaps({boxes, weights}, limit) {
   /** @type {number[]} */
   const kept = [];
   for (const index of order) {
-    const [left, top, width, height] = boxes[index];
-    const free = kept.every((other) => {
-      const b = boxes[other];
-      const across = Math.min(left + width, b[0] + b[2]) - Math.max(left, b[0]);
-      const down = Math.min(top + height, b[1] + b[3]) - Math.max(top, b[1]);
-      const both = Math.max(across, 0) * Math.max(down, 0);
-      return both / (width * height + b[2] * b[3] - both) <= limit;
-    });
-    if (free) kept.push(index);
+    if (kept.every((other) => overlap(boxes[index], boxes[other]) <= limit)) kept.push(index);
   }
   return {boxes: kept.map((index) => boxes[index]), weights: kept.map((index) => weights[index])};
 }

@@ -228,6 +228,17 @@ export function toPoints(targets, start, count, map, side) {
   return points;
 }
 
+/** Mean of points (x, y) or (x, y, z). @param {number[][]} points */
+export function mean(points) {
+  return points[0].map((_, axis) => points.reduce((sum, point) => sum + point[axis], 0) / points.length);
+}
+
+/** Points less their mean. @param {number[][]} points */
+export function centered(points) {
+  const middle = mean(points);
+  return points.map((point) => point.map((value, axis) => value - middle[axis]));
+}
+
 /** Mean of every point. @param {ArrayLike<number>} points @param {number[]} rows @returns {[number, number]} */
 export function center(points, rows) {
   let x = 0, y = 0;

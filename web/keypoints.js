@@ -65,7 +65,7 @@ export class KeypointDetector {
       const start = performance.now(), {fit} = this.model.metadata;
       const boxes = (await findBoxes(gray, search, this.passes))
         .map((box) => toTight(toTight(box, search.fit), fit))
-        .filter((box) => known.every((other) => overlap(box, other) <= this.settings.tracker.same));
+        .filter((box) => known.every((other) => overlap(box, other) <= this.settings.same));
       this.times.search += performance.now() - start;
       const faces = await this.predictBoxes(gray, boxes);
       found.accepted = this.filterFaces(faces);

@@ -3,7 +3,7 @@
  * for a face. The same rules as in `facial_keypoints/layouts.py` and `geometry.py`.
  */
 
-import {tightBox} from "./geometry.js";
+import {centered, tightBox} from "./geometry.js";
 
 /**
  * A layout as files and exported models hold it.
@@ -202,12 +202,6 @@ function partColors(parts, {colors: {regions, others}}) {
 function relativeBox(box, other) {
   return [(other[0] + other[2] / 2 - box[0] - box[2] / 2) / box[2],
     (other[1] + other[3] / 2 - box[1] - box[3] / 2) / box[3], other[2] / box[2], other[3] / box[3]];
-}
-
-/** @param {number[][]} points @returns {number[][]} */
-function centered(points) {
-  const mean = points[0].map((_, axis) => points.reduce((sum, point) => sum + point[axis], 0) / points.length);
-  return points.map((point) => point.map((value, axis) => value - mean[axis]));
 }
 
 /** An orthonormal basis of the columns of a matrix (Gram, Schmidt). @param {number[][]} matrix */

@@ -3,6 +3,8 @@
  * same camera and angles as `facial_keypoints/pose.py`.
  */
 
+import {centered, mean} from "./geometry.js";
+
 /**
  * Angles in degrees: yaw > 0 looks to the viewer's right, pitch > 0 down, roll > 0 tilts clockwise. `axes`:
  * pixels of the nose tip and of the ends of the axes x, y, z that start there.
@@ -27,16 +29,14 @@ export function headPose(points, layout, settings) {
   const model = layout.rigid.map((row) => /** @type {number[]} */ (layout.head[row]));
   const seen = layout.rigid.map((row) => [points[2 * row], points[2 * row + 1]]);
   const middle = mean(seen), origin = mean(model);
-  const start = weakPerspective(model.map((point) => subtract(point, origin)),
-    seen.map((point) => subtract(point, middle)));
+  const start = weakPerspective(centered(model), centered(seen));
   const focal = settings.pose.distance * start.scale;
   const offset = start.rotation.map((row) => dot(row, origin));
   let rotation = start.rotation;
   let translation = [-offset[0], -offset[1], settings.pose.distance - offset[2]];
   ({rotation, translation} = refine(model, seen, middle, focal, rotation, translation));
   const sight = sightRotation(translation);
-  const turned = transposed(sight).map((row) => [0, 1, 2].map((column) =>
-    row.reduce((sum, value, k) => sum + value * rotation[k][column], 0)));
+  const turned = product(transposed(sight), rotation);
   const degrees = 180 / Math.PI;
   const nose = settings.head[settings.pose.start], length = settings.pose.length;
   const axes = [nose, ...[0, 1, 2].map((axis) => nose.map((value, i) =>
@@ -139,16 +139,6 @@ function solve(matrix, vector) {
     }
   }
   return rows.map((row, i) => row[n] / (row[i] || 1e-12));
-}
-
-/** @param {number[][]} points */
-function mean(points) {
-  return points[0].map((_, axis) => points.reduce((sum, point) => sum + point[axis], 0) / points.length);
-}
-
-/** @param {number[]} a @param {number[]} b */
-function subtract(a, b) {
-  return a.map((value, i) => value - b[i]);
 }
 
 /** @param {number[]} a @param {number[]} b */

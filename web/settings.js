@@ -5,14 +5,14 @@
 
 /**
  * @typedef {object} Settings
- * @property {string} version of the library
  * @property {string} repository its address
  * @property {{name: string, file: string, bytes: number}[]} models
  * @property {{key: string, format: number, metadataField: number}} modelFile
- * @property {{version: string, bytes: number}} onnxruntime
+ * @property {{bytes: number}} onnxruntime
  * @property {number} minConfidence of an accepted face
  * @property {{steps: number, minConfidence: number, maxLoss: number, box: number, roll: number}} refine
- * @property {number} duplicate
+ * @property {number} duplicate share of the smaller box, above which two faces are one
+ * @property {number} same overlap above which two boxes are of one face
  * @property {{largest: number, points: number}} shape
  * @property {{points: number, rigid: number[], distance: number, start: number, length: number}} pose
  * @property {number[]} eyeCorners

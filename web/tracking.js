@@ -17,7 +17,6 @@ import {boxesDiffer, levelBox, overlap, tightBox} from "./geometry.js";
  * @property {number} every this many frames the whole frame is searched
  * @property {number} patience number of frames after which a missed face is forgotten
  * @property {number} doubled overlap above which a track is a second one of an older track's face
- * @property {number} same overlap above which a detection belongs to a track
  * @property {FilterSettings} filter
  *
  * @typedef {{identity: number, face: Face, filter: OneEuroFilter, missed: number, box: number[], angle: number}} Track
@@ -144,7 +143,7 @@ export class Tracker {
     this.detector.times.network += network;
     for (const face of accepted) {
       const box = tightBox(face.points);
-      let nearest = null, most = this.settings.same;
+      let nearest = null, most = this.detector.settings.same;
       for (const track of this.tracks) {
         const share = overlap(tightBox(track.face.points), box);
         if (share > most) [nearest, most] = [track, share];

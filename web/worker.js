@@ -26,8 +26,9 @@ import {Tracker} from "./tracking.js";
  * @property {Record<string, number>} times
  * @property {PlainLayout} layout of the points
  *
- * A layout without its functions, as it goes to the page.
- * @typedef {Omit<import("./layouts.js").Layout, "interOcular" | "normalizer">} PlainLayout
+ * What the page needs of a layout.
+ * @typedef {Pick<import("./layouts.js").Layout,
+ *   "name" | "keypoints" | "parts" | "colors" | "rigid" | "eyeCorners" | "fit">} PlainLayout
  */
 
 const MOST_HELPERS = 3;
@@ -89,7 +90,6 @@ async function load(tell, source) {
   const [data] = await Promise.all([bringing, loadCascade(first)]);
   const metadata = await readModelFile(data, all);
   const ort = await runtime, sizes = {side: metadata.side, points: metadata.layout.keypoints.length};
-  const copy = data.slice();
   const {run, release} = await startModel(ort, data, sizes);
   const firstRun = () => run(new Float32Array(metadata.side ** 2), 1); // it takes longer than others
   if (!listed) {
@@ -98,9 +98,8 @@ async function load(tell, source) {
       throw error;
     });
   }
-  await use({metadata, run: shared(run, copy, sizes, ++models), release});
+  await use({metadata, run: shared(run, data, sizes, ++models), release});
   if (listed) setTimeout(() => firstRun().catch(() => {}));
-  return {layout: plain(metadata.layout)};
 }
 
 /** Replace the model, between two pictures. */
@@ -111,8 +110,8 @@ const use = pictures(async (/** @type {Model} */ model) => {
 });
 
 /** @param {import("./layouts.js").Layout} layout @returns {PlainLayout} */
-function plain({interOcular: _, normalizer: __, ...values}) {
-  return values;
+function plain({name, keypoints, parts, colors, rigid, eyeCorners, fit}) {
+  return {name, keypoints, parts, colors, rigid, eyeCorners, fit};
 }
 
 /**
