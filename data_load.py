@@ -17,6 +17,7 @@ from facial_keypoints.geometry import (
 from facial_keypoints.images import read_image
 from research.datasets import SPLITS, SPLIT_PARTS, load_frames, shared_between_sides, split_frames
 from research.frames import Frames
+from research.head_rotation import TurnedViews
 from research.transforms import (
     Augment, Compose, FaceCrop, Normalize, RandomCrop, Rescale, ToTensor, data_transform,
     evaluation_transform,
@@ -48,11 +49,14 @@ class FacialKeypointsDataset(Dataset):
     own. row: which frame it is. `dataset[epoch * len(dataset) + index]` is frame `index` as epoch
     `epoch` sees it: randomness comes from (seed, epoch, index) alone, for any number of workers.
     schedule: pairs (epoch, transform), in order; from each epoch on that transform is used instead.
+    turned: share of the samples that are frames with their heads turned (`TurnedViews`), for gray
+    frames.
     """
 
     def __init__(self, frames: Frames, transform: Callable | None = None, gray: bool = False,
                  seed: int = 0, boxes: np.ndarray | None = None,
-                 schedule: Sequence[tuple[int, Callable]] = ()):
+                 schedule: Sequence[tuple[int, Callable]] = (), turned: float = 0.0,
+                 bar: bool = True):
         if boxes is None and np.isnan(frames.points).any():
             boxes = frames.boxes()  # the box of the points that are there would be too small
         self.frames, self.transform, self.seed = frames, transform, seed
@@ -61,6 +65,7 @@ class FacialKeypointsDataset(Dataset):
         while gray and room > 0 and len(self.images) < len(frames):
             self.images.append(self.decoded(len(self.images)))
             room -= self.images[-1].nbytes
+        self.turned, self.views = turned, TurnedViews(frames, seed, bar) if turned else None
 
     def __len__(self):
         return len(self.frames)
@@ -74,15 +79,20 @@ class FacialKeypointsDataset(Dataset):
         epoch, index = divmod(int(position), len(self))
         if epoch < 0:
             raise IndexError(position)
-        image = self.images[index] if index < len(self.images) else self.decoded(index)
-        sample = {"image": image, "keypoints": self.frames.points[index], "row": index}
-        if self.boxes is not None:
-            sample["box"] = self.boxes[index]
+        rng = np.random.default_rng((self.seed, epoch, index))
+        if self.views is not None and rng.random() < self.turned:
+            image, points, _ = self.views(index, rng)
+            sample = {"image": image, "keypoints": points, "row": index}
+        else:
+            image = self.images[index] if index < len(self.images) else self.decoded(index)
+            sample = {"image": image, "keypoints": self.frames.points[index], "row": index}
+            if self.boxes is not None:
+                sample["box"] = self.boxes[index]
         if self.transform is None:
             return sample
         transform = [self.transform,
                      *(later for start, later in self.schedule if start <= epoch)][-1]
-        return transform(sample, np.random.default_rng((self.seed, epoch, index)))
+        return transform(sample, rng)
 
     def __iter__(self):  # without it, Python's old protocol would go on into the epochs for ever
         return (self[i] for i in range(len(self)))

@@ -30,7 +30,7 @@ from facial_keypoints.errors import SEED, DataError, UsageError, bounded_number,
 from facial_keypoints.files import atomic_write, csv_text, refuse_overwriting
 from facial_keypoints.layouts import Layout, load_layout
 from research.checkpoints import (
-    load_weights, read_checkpoint, save_checkpoint, to_builtins, verify_archive,
+    is_plain, load_weights, read_checkpoint, save_checkpoint, to_builtins, verify_archive,
 )
 from research.datasets import LABELS, SPLITS, load_frames, person_digit, split_frames
 from research.distributed import (
@@ -156,9 +156,10 @@ class TrainingConfig:
     net: a file of models/; lr: the highest learning rate of the one-cycle schedule; loss: 'auto'
     (the network's own, else wing) or one of LOSSES, for networks without their own; augment: one of
     AUGMENTATIONS; schedule: pairs (share of the epochs, augmentation) that take its place from
-    there on; bfloat16: where the processor is fast at it; init: a checkpoint to start from, of the
-    same network and any layout (`research.transfer`); teacher: a checkpoint whose predictions
-    refine the labels (`refine_labels`).
+    there on; bfloat16: where the processor is fast at it; turned: share of the samples that are
+    frames with their heads turned by up to 90 degrees (`research.head_rotation`); init: a
+    checkpoint to start from, of the same network and any layout (`research.transfer`); teacher: a
+    checkpoint whose predictions refine the labels (`refine_labels`).
     """
 
     net: str = DEFAULT_NET
@@ -171,6 +172,7 @@ class TrainingConfig:
     schedule: tuple = AUGMENTATION_SCHEDULE
     seed: int = 0
     bfloat16: bool = True
+    turned: float = 0.0
     init: str = ""
     teacher: str = ""
 
@@ -181,6 +183,8 @@ class TrainingConfig:
             if not fits or not 0 < value < limit:
                 raise UsageError(f"{name} must be a number above 0 of type {kind.__name__}, not "
                                  f"{str(value)[:40]!r}")
+        if not 0 <= self.turned <= 1:
+            raise UsageError(f"turned must be a share in 0…1, not {self.turned}")
         for name, known in (("loss", ("auto", *LOSSES)), ("optimizer", OPTIMIZERS),
                             ("augment", AUGMENTATIONS)):
             if getattr(self, name) not in known:
@@ -253,8 +257,8 @@ class TrainingRun:
         self.averaged = AveragedModel(self.net, multi_avg_fn=ema_update, use_buffers=True)
         self.sampler = EpochSampler(len(training), config.seed, training.shards)
         workers = int(training.shards.any()) if workers is None else workers
-        self.loader = DataLoader(training_dataset(config, training, net), num_workers=workers,
-                                 persistent_workers=workers > 0,
+        self.loader = DataLoader(training_dataset(config, training, net, bar),
+                                 num_workers=workers, persistent_workers=workers > 0,
                                  batch_sampler=team.batches(self.sampler, config.batch_size))
         self.validation = validation and validation_loader(validation, side, config.batch_size)
         self.optimizer = OPTIMIZERS[config.optimizer](self.net.parameters(), config.lr)
@@ -375,13 +379,13 @@ def train_one_epoch(run: TrainingRun, epoch: int, folder: Path) -> tuple[float, 
 
 
 def training_dataset(config: TrainingConfig, training: Frames,
-                     net: torch.nn.Module) -> FacialKeypointsDataset:
+                     net: torch.nn.Module, bar: bool = True) -> FacialKeypointsDataset:
     """Augmented crops of the training frames, with the schedule of augmentation."""
     transform = partial(training_transform, input_size(net), empty=getattr(net, "empty", 0.0),
                         layout=layout_of(net))
     later = [(round(share * config.epochs), transform(kind)) for share, kind in config.schedule]
     return FacialKeypointsDataset(training, transform(config.augment), gray=True, seed=config.seed,
-                                  schedule=later)
+                                  schedule=later, turned=config.turned, bar=bar)
 
 
 def refuse_earlier_run(folder: str | Path) -> None:
@@ -507,9 +511,14 @@ def load_training_state(path: Path, parts: dict, params: dict,
     verify_archive(path)
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        before, states = {**saved["params"],
-                          **saved["data"]}, {name: saved["state"][name] for name in parts}
+        before = {**saved["params"], **saved["data"]}
+        states = {name: saved["state"][name] for name in parts}
         history, best = saved["history"], saved["best"]
+        if not (is_plain([before, history, best]) and isinstance(best["nme"], float)
+                and all(row.keys() <= set(CURVE_COLUMNS)
+                        and all(isinstance(value, (int, float)) for value in row.values())
+                        and {"epoch", "seconds"} <= row.keys() for row in history)):
+            raise TypeError("values of other types")
     except Exception as error:
         raise DataError(f"{path}: cannot be resumed from ({type(error).__name__}); delete it to "
                         "begin again") from None
@@ -517,6 +526,7 @@ def load_training_state(path: Path, parts: dict, params: dict,
     if params.get("loss") == "own":
         before["loss"] = "own"
     before.setdefault("schedule", before.get("finish"))  # its name in earlier versions
+    before.setdefault("turned", 0.0)  # earlier versions turned no heads
     changed = [k for k, v in to_builtins({**params, **data}).items() if before.get(k) != v]
     if changed:
         raise UsageError(f"{path} is of a run with another {', '.join(changed)}; give the same, or "
@@ -588,6 +598,9 @@ def main() -> None:
     parser.add_argument("--augment", default=TrainingConfig.augment, choices=AUGMENTATIONS,
                         help="hard: also rolled, dark, blurred, half-occluded faces (default: "
                              "%(default)s)")
+    parser.add_argument("--turned", type=bounded_number(float, 0, 1), default=0.0,
+                        help="share of the samples with heads turned by up to 90 degrees "
+                             "(default: %(default)s)")
     parser.add_argument("--device", default="auto",
                         help="auto, cpu, cuda, … (default: %(default)s)")
     parser.add_argument("--seed", type=SEED, default=0, help="(default: %(default)s)")
@@ -617,8 +630,8 @@ def main() -> None:
 
     config = TrainingConfig(
         options.net, options.epochs, options.batch_size, options.lr, options.loss,
-        options.optimizer, options.augment,
-        seed=options.seed, init=str(find_weights(options.init)) if options.init else "",
+        options.optimizer, options.augment, seed=options.seed, turned=options.turned,
+        init=str(find_weights(options.init)) if options.init else "",
         teacher=options.teacher or "")
     net_class(options.net)
     frames = load_frames(options.data, options.labels, options.layout)

@@ -29,7 +29,7 @@ def points_under(conditions, net, trained, frames):
     under all conditions."""
     confidences, errors = [], []
     for condition in conditions:
-        crops, matrices, truth = crops_under(condition, frames, input_size(net))
+        crops, matrices, truth, _ = crops_under(condition, frames, input_size(net))
         parts = [predict(net, part) for part in crops.split(64)]
         targets, confidence = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
         points = match_label_convention(frames, to_points(targets, matrices, input_size(net)),

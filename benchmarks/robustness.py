@@ -1,5 +1,5 @@
-"""NME under low light, blur, compression, low resolution, roll and occlusion, and with shifted
-boxes."""
+"""NME under low light, blur, compression, low resolution, roll and occlusion, with shifted boxes,
+and of turned heads."""
 
 import argparse
 from pathlib import Path
@@ -12,8 +12,10 @@ import torch
 from evaluate import check_leakage
 from facial_keypoints.errors import run_command
 from facial_keypoints.geometry import crop_image, crop_matrix, inter_ocular, tight_box, to_points
+from facial_keypoints.pose import head_pose
 from research.corruptions import darken, jpeg, sharpen
 from research.datasets import LABELS, SPLITS, SPLIT_PARTS, load_frames, split_frames
+from research.head_rotation import Head
 from research.labels import match_label_convention
 from research.metrics import point_errors
 from research.networks import find_weights, input_size, load_checkpoint, predict_targets
@@ -77,20 +79,34 @@ def unchanged(image, points, rng):
     return image, points
 
 
+def rendered(yaw):
+    """A condition: the head turned to a yaw in degrees, to the side to which it is turned already.
+    Its third result (68,) is False for points that the head hides."""
+    def condition(image, points, rng):
+        head = Head(image, points)
+        return head.turned(yaw * (1 if head.yaw > 0 else -1), 0)
+    return condition
+
+
 CONDITIONS = {"unchanged": unchanged, "sharp and large": sharp_and_large, "dark": dark,
               "blurred": blurred,
               "compressed": compressed, "few pixels": few_pixels,
               "rolled 45°": rolled, "half occluded": half_occluded, "boxes 15 % off": unchanged}
+# Of visible points, in % of the square root of the area of the tight box: the inter-ocular distance
+# of a profile is nearly 0.
+TURNED_HEADS = {"yaw above 20°": unchanged, "rendered, yaw 30°": rendered(30),
+                "rendered, yaw 60°": rendered(60), "rendered, yaw 90°": rendered(90)}
+ALL_CONDITIONS = CONDITIONS | TURNED_HEADS
 
 
 def crops_under(condition, frames, side, seed=0):
     """Frames under a condition -> crops (n, 1, side, side) in [0, 1], matrices (n, 2, 3), keypoints
-    (n, 68, 2) in pixels."""
-    crops, matrices, truth = [], [], []
+    (n, 68, 2) in pixels, and which of these are visible (n, 68)."""
+    crops, matrices, truth, visible = [], [], [], []
     for index in range(len(frames)):
         rng = np.random.default_rng((seed, index))
         gray = cv2.cvtColor(frames.image(index), cv2.COLOR_RGB2GRAY)
-        gray, points = CONDITIONS[condition](gray, frames.points[index], rng)
+        gray, points, *seen = ALL_CONDITIONS[condition](gray, frames.points[index], rng)
         box = tight_box(points)
         if condition.startswith("boxes"):
             turn = rng.uniform(0, 2 * np.pi)
@@ -99,19 +115,25 @@ def crops_under(condition, frames, side, seed=0):
         crops.append(crop_image(gray, matrix, side))
         matrices.append(matrix)
         truth.append(points)
+        visible.append(seen[0] if seen else np.ones(len(points), bool))
     return (
         torch.from_numpy(np.stack(crops)[:, None]).float() / 255,
         np.stack(matrices),
         np.stack(truth),
+        np.stack(visible),
     )
 
 
 def errors_under(condition, net, trained, frames):
     """NME (n,) in % of a network on frames under a condition."""
-    crops, matrices, truth = crops_under(condition, frames, input_size(net))
+    if condition == "yaw above 20°":
+        frames = frames.select([abs(head_pose(points).yaw) > 20 for points in frames.points])
+    crops, matrices, truth, visible = crops_under(condition, frames, input_size(net))
     targets = torch.cat([predict_targets(net, part) for part in crops.split(64)])
     points = to_points(targets.numpy(), matrices, input_size(net))
-    return point_errors(match_label_convention(frames, points, trained), truth).mean(1)
+    errors = point_errors(match_label_convention(frames, points, trained), truth,
+                          "box-size" if condition in TURNED_HEADS else "layout")
+    return np.nanmean(np.where(visible, errors, np.nan), 1)
 
 
 def main():
@@ -134,13 +156,13 @@ def main():
     print(f"{frames.data}, {options.split} split, {options.part}: {len(frames)} frames, labels "
           f"{frames.labels}; "
           "mean NME % (share above 10 %)")
-    print(f"{'':<16}" + "".join(f"{Path(name).stem:>18}" for name in options.checkpoints))
-    for condition in CONDITIONS:
+    print(f"{'':<20}" + "".join(f"{Path(name).stem:>18}" for name in options.checkpoints))
+    for condition in ALL_CONDITIONS:
         cells = []
         for net, content in nets:
             nme = errors_under(condition, net, content["data"], frames)
             cells.append(f"{nme.mean():9.2f} ({100 * np.mean(nme > 10):4.1f})")
-        print(f"{condition:<16}" + "".join(f"{cell:>18}" for cell in cells))
+        print(f"{condition:<20}" + "".join(f"{cell:>18}" for cell in cells))
 
 
 if __name__ == "__main__":

@@ -33,6 +33,17 @@ def to_builtins(value: Any) -> Any:
     return str(value)
 
 
+def is_plain(value: Any, depth: int = 16) -> bool:
+    """True for str, int, float, bool, None, and lists and dicts of them with str keys, nested at
+    most `depth` times: what we write next to the weights."""
+    if isinstance(value, dict):
+        return depth > 0 and all(isinstance(key, str) and is_plain(one, depth - 1)
+                                 for key, one in value.items())
+    if isinstance(value, list):
+        return depth > 0 and all(is_plain(one, depth - 1) for one in value)
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
 def save_checkpoint(path: str | Path, net: str, state_dict: dict, params: dict, metrics: dict,
                     data: dict, layout: str | Layout = "ibug68", half: bool = False,
                     **more: object) -> None:
@@ -90,6 +101,10 @@ def read_checkpoint(path: str | Path) -> dict:
     if wrong:
         raise DataError(f"{path}: not a checkpoint of this project ({', '.join(wrong)} missing); "
                         "train.py writes checkpoints")
+    odd = [k for k in ("params", "metrics", "data", "layout") if not is_plain(content.get(k))]
+    if odd:
+        raise DataError(f"{path}: not a checkpoint of this project ({odd[0]} has other values than "
+                        "text and numbers); train.py writes checkpoints")
     frames = content["data"].get("frames") or []
     if not isinstance(frames, list) or not all(isinstance(name, str) for name in frames):
         raise DataError(f"{path}: not a checkpoint of this project (its list of frames is "

@@ -32,7 +32,7 @@ def lag(points: np.ndarray, truth: np.ndarray, most: int = 6) -> float:
 
 
 REGIONS = tuple(load_layout().regions)  # of ibug68; other layouts may have others
-NORMALIZERS = ("layout", "outer-eyes", "inter-pupil", "box-diagonal")
+NORMALIZERS = ("layout", "outer-eyes", "inter-pupil", "box-diagonal", "box-size")
 
 
 def normalizer_name(normalizer: str, layout: Layout) -> str:
@@ -49,7 +49,8 @@ def normalizer_length(truth: np.ndarray, normalizer: str = "layout",
 
     layout: as the layout says, outer-eyes for ibug68; outer-eyes: between the outer eye corners,
     the inter-ocular distance of 300-W (Sagonas et al., ICCV-W 2013); inter-pupil: between the
-    centers of the eyes; box-diagonal: of the tight box. Raises UsageError for another name, and for
+    centers of the eyes; box-diagonal: of the tight box; box-size: the square root of its area, as
+    AFLW has it (Köstinger et al., ICCV-W 2011). Raises UsageError for another name, and for
     a layout without these points.
     """
     if normalizer not in NORMALIZERS:
@@ -58,6 +59,8 @@ def normalizer_length(truth: np.ndarray, normalizer: str = "layout",
     truth = complete_points(np.asarray(truth), layout)
     if normalizer == "layout":
         return layout.normalizer(truth)
+    if normalizer == "box-size":
+        return np.sqrt(tight_box(truth)[:, 2:].prod(-1))
     if normalizer == "box-diagonal":
         return np.linalg.norm(tight_box(truth)[:, 2:], axis=-1)
     ends = (as_ibug68(truth, layout)[:, [36, 45]] if normalizer == "outer-eyes"

@@ -30,9 +30,10 @@ def test_conditions_move_points_and_pixels_alike(name):
     np.testing.assert_allclose(center, new[0], atol=0.3)
 
 
-@pytest.mark.parametrize("name", robustness.CONDITIONS)
+@pytest.mark.parametrize("name", robustness.ALL_CONDITIONS)
 def test_conditions_give_crops_with_the_face_in_them(name, tiny):
-    crops, matrices, truth = robustness.crops_under(name, tiny.select(np.arange(6)), 64)
+    crops, matrices, truth, visible = robustness.crops_under(name, tiny.select(np.arange(6)), 64)
+    assert visible.all() == ("rendered" not in name) and visible.mean() > 0.5
     assert crops.shape == (6, 1, 64, 64) and 0 <= crops.min() and crops.max() <= 1
     for matrix, points in zip(matrices, truth, strict=True):
         inside = points @ matrix[:, :2].T + matrix[:, 2]

@@ -1,6 +1,7 @@
 """What strangers' files and careless hands did to the commands once, command by command, and must
 not do again."""
 
+import functools
 import io
 import os
 import subprocess
@@ -33,7 +34,7 @@ from research.frames import load_folder, read_table
 from research.metrics import point_errors
 from research.networks import find_weights, load_checkpoint
 from research.sweep import as_yaml, read_grid
-from train import TrainingConfig, train
+from train import TrainingConfig, load_training_state, train
 
 
 @pytest.fixture(scope="module")
@@ -249,6 +250,32 @@ def test_checkpoints_made_by_hand_are_reported_in_one_line(edited, tiny_zip, tmp
     bare = edited(lambda c: c.update(data={}))
     with pytest.raises(DataError, match="edited.pt.*on which split"):
         scored(bare, "x", str(tiny_zip))
+
+
+@pytest.mark.parametrize("part", ["params", "metrics", "data"])
+@pytest.mark.parametrize("value", [
+    torch.zeros(3), [torch.zeros(2)], {"deep": {"deeper": torch.ones(1)}}, {1: 2},
+    functools.reduce(lambda inner, _: [inner], range(60), 0)])
+def test_checkpoints_hold_text_and_numbers_next_to_the_weights(part, value, edited):
+    with pytest.raises(DataError, match="edited.pt: not a checkpoint of this project"):
+        read_checkpoint(edited(lambda c: c[part].update(extra=value)))
+
+
+@pytest.mark.parametrize("change", [
+    {"history": 3}, {"history": [3]}, {"history": [{"epoch": torch.ones(1), "seconds": 1.0}]},
+    {"history": [{"epoch": "one", "seconds": 1.0}]}, {"history": [{}]}, {"best": 3.0},
+    {"best": {"nme": "low"}}, {"best": {}}, {"params": []}, {"params": {"lr": torch.ones(2)}},
+    {"data": None}, {"state": []}, {"state": {"net": torch.ones(2)}}])
+def test_a_state_made_by_hand_is_not_resumed_from(change, tmp_path):
+    states = {name: torch.nn.Linear(2, 2).state_dict() for name in ("net", "averaged")}
+    whole = {"history": [{"epoch": 1, "seconds": 0.1}], "best": {"nme": 5.0, "epoch": 1},
+             "params": {"lr": 0.1, "loss": "wing"}, "data": {"frames": []}, "state": states}
+    parts = {name: torch.nn.Linear(2, 2) for name in states}
+    torch.save(whole, tmp_path / "last.pt")
+    load_training_state(tmp_path / "last.pt", parts, whole["params"], whole["data"])
+    torch.save(whole | change, tmp_path / "last.pt")
+    with pytest.raises(DataError, match="last.pt: cannot be resumed from"):
+        load_training_state(tmp_path / "last.pt", parts, whole["params"], whole["data"])
 
 
 def test_a_long_list_of_frames_takes_the_room_of_its_letters(edited, tiny_zip):
