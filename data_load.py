@@ -35,16 +35,19 @@ __all__ = [
 
 # bytes of decoded gray frames that a dataset keeps in memory; what is beyond is decoded again
 CACHE_BYTES = 300_000_000
+MAX_FRONTAL = 0.3  # `yaw_estimate` of a head that hides none of its keypoints: about 15 degrees
 SHUFFLE_ARCHIVES = 4  # archives of a sharded set that are shuffled together, and read at once
 
 
 
 class FacialKeypointsDataset(Dataset):
-    """Annotated frames as samples {'image', 'keypoints', 'row'}, put through `transform(sample,
-    rng)`.
+    """Annotated frames as samples {'image', 'keypoints', 'visible', 'row'}, put through
+    `transform(sample, rng)`.
 
     image: uint8 RGB (h, w, 3), or gray (h, w) with `gray=True`, decoded once and kept in memory as
     far as CACHE_BYTES goes. keypoints: (k, 2) float32, pixels of the frame; nan where missing.
+    visible: (k,) float32, 1 for keypoints that can be seen, 0 for those that the head hides, nan
+    where that is not known: where they are missing, and for frames of heads that are turned.
     boxes (n, 4) in pixels, if given, are what `FaceCrop` crops around instead of the keypoints'
     own. row: which frame it is. `dataset[epoch * len(dataset) + index]` is frame `index` as epoch
     `epoch` sees it: randomness comes from (seed, epoch, index) alone, for any number of workers.
@@ -61,6 +64,8 @@ class FacialKeypointsDataset(Dataset):
             boxes = frames.boxes()  # the box of the points that are there would be too small
         self.frames, self.transform, self.seed = frames, transform, seed
         self.boxes, self.schedule = boxes, schedule
+        yaw = np.nan_to_num(yaw_estimate(frames.points, frames.layout))
+        self.visible = np.where(np.abs(yaw) < MAX_FRONTAL, np.float32(1), np.float32(np.nan))
         self.gray, self.images, room = gray, [], CACHE_BYTES
         while gray and room > 0 and len(self.images) < len(frames):
             self.images.append(self.decoded(len(self.images)))
@@ -81,11 +86,14 @@ class FacialKeypointsDataset(Dataset):
             raise IndexError(position)
         rng = np.random.default_rng((self.seed, epoch, index))
         if self.views is not None and rng.random() < self.turned:
-            image, points, _ = self.views(index, rng)
-            sample = {"image": image, "keypoints": points, "row": index}
+            image, points, visible = self.views(index, rng)
+            sample = {"image": image, "keypoints": points, "visible": visible.astype(np.float32),
+                      "row": index}
         else:
             image = self.images[index] if index < len(self.images) else self.decoded(index)
-            sample = {"image": image, "keypoints": self.frames.points[index], "row": index}
+            points = self.frames.points[index]
+            sample = {"image": image, "keypoints": points,
+                      "visible": self.visible[index] + 0 * points[:, 0], "row": index}
             if self.boxes is not None:
                 sample["box"] = self.boxes[index]
         if self.transform is None:

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import csv
+import inspect
 import io
 import itertools
 import json
@@ -83,11 +84,14 @@ CURVE_COLUMNS = ("epoch", "lr", "training_loss", "validation_loss", "validation_
                  "waited")
 
 
-def loss_of(net: torch.nn.Module, images: torch.Tensor, targets: torch.Tensor,
-            loss: str) -> torch.Tensor:
-    """The loss of a batch: the network's own for 'own', else `loss` on its predictions."""
+def loss_of(net: torch.nn.Module, images: torch.Tensor, targets: torch.Tensor, loss: str,
+            visible: torch.Tensor | None = None) -> torch.Tensor:
+    """The loss of a batch: the network's own for 'own', else `loss` on its predictions. visible (n,
+    k): for networks whose own loss takes it."""
     if loss == "own":
         own: Any = net.loss
+        if "visible" in inspect.signature(own).parameters:
+            return own(images, targets, visible)
         return own(images, targets)
     predictions, labeled = as_points(net(images), net).float(), ~targets.isnan()
     if labeled.all():
@@ -268,7 +272,8 @@ class TrainingRun:
         half = config.bfloat16 and team.device.type == "cuda" and not has_bfloat16("cuda")
         self.scaler = torch.amp.GradScaler(team.device.type, enabled=half)
         losses: Any = LossModule(
-            self.net, lambda images, targets: loss_of(self.net, images, targets, self.loss))
+            self.net, lambda images, targets, visible: loss_of(self.net, images, targets,
+                                                               self.loss, visible))
         self.losses = team.wrap(torch.compile(losses) if compiled else losses)
 
     def prepare(self, net: torch.nn.Module, training: Frames) -> tuple[Frames, Sequence[str]]:
@@ -360,7 +365,7 @@ def train_one_epoch(run: TrainingRun, epoch: int, folder: Path) -> tuple[float, 
         images = batch["image"].to(device, memory_format=torch.channels_last)
         targets = batch["keypoints"].to(device)
         with autocast(device, config.bfloat16):
-            loss = run.losses(images, targets)
+            loss = run.losses(images, targets, batch["visible"].to(device))
         if not torch.isfinite(loss):
             wrong = nonfinite_samples(run.net, images, targets, run.loss)
             names = run.names[batch["row"].numpy()[wrong]]

@@ -28,6 +28,20 @@ class Block(nn.Module):
         return torch.relu(self.body(x) + self.shortcut(x))
 
 
+class Visibility(nn.Module):
+    """Features (n, points, features) -> logits (n, points): the log odds that a point can be
+    seen."""
+
+    def __init__(self, points: int, features: int, hidden: int = 64):
+        super().__init__()
+        self.mix = nn.Linear(features, hidden)
+        self.weight = nn.Parameter(torch.zeros(points, hidden))
+        self.bias = nn.Parameter(torch.zeros(points))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (torch.relu(self.mix(x)) * self.weight).sum(-1) + self.bias
+
+
 class Net(nn.Module):
     """Gray (n, 1, side, side) in [0, 1] -> targets (n, 2 * points): the means of the
     distributions."""
@@ -39,6 +53,8 @@ class Net(nn.Module):
     # Standard deviation (minus LEAST) at which confidence is 0.5, and the steepness of the curve.
     # Both were fitted by benchmarks/confidence.py.
     even_odds, steepness = 0.118, 1.63
+    # may be missing in checkpoints, which then give no visibility
+    optional = ("seen",)
 
     def __init__(self, points: int = 68, side: int = 128, widths: tuple[int, ...] = (64, 128),
                  depth: int = 2, features: int = 128):
@@ -62,36 +78,51 @@ class Net(nn.Module):
         # the points are linked: the others locate an occluded one
         self.points = nn.Linear(points, points)
         self.axes = nn.Linear(features, 2 * BINS)
+        self.seen: Visibility | None = Visibility(points, features)
         self.register_buffer("bins", torch.linspace(-REACH, REACH, BINS), persistent=False)
 
-    def distributions(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits (n, points, 2, BINS): for each point one distribution over x and one over y (Li et
-        al., ECCV 2022)."""
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """What the network knows about each point: (n, points, features)."""
         x = self.maps(self.stages(self.stem(images)))
         # (n, 4 × points, 8, 8) -> (n, points, features)
         x = self.mix(x.reshape(-1, self.count, self.mix[0].in_features))
-        x = x + self.points(x.transpose(1, 2)).transpose(1, 2)
-        return self.axes(x).view(-1, self.count, 2, BINS)
+        return x + self.points(x.transpose(1, 2)).transpose(1, 2)
+
+    def distributions(self, features: torch.Tensor) -> torch.Tensor:
+        """Features -> logits (n, points, 2, BINS): for each point one distribution over x and one
+        over y (Li et al., ECCV 2022)."""
+        return self.axes(features).view(-1, self.count, 2, BINS)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return (self.distributions(images).float().softmax(-1) @ self.bins).flatten(1)
+        logits = self.distributions(self.features(images))
+        return (logits.float().softmax(-1) @ self.bins).flatten(1)
 
-    def loss(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def loss(self, images: torch.Tensor, targets: torch.Tensor,
+             visible: torch.Tensor | None = None) -> torch.Tensor:
         """Cross-entropy with Gaussian label distributions, plus a robust loss on the means.
 
         Points with a large standard deviation get a smaller weight in the second term, as in STAR
         (Zhou et al., CVPR 2023). Crops without a face have NaN targets only: their distributions
         are trained to be uniform, and the second term ignores them. Single missing points of a
         face, NaN as well, are ignored by both.
+
+        visible (n, points): 1 for points that can be seen, 0 for hidden ones, NaN where unknown;
+        adds the cross-entropy of the visibility, which does not change the features.
         """
-        logits = self.distributions(images).float()
+        features = self.features(images)
+        logits = self.distributions(features).float()
         missing = targets.isnan().any(-1)
         labeled, empty = ~missing, missing.all(1, keepdim=True).expand_as(missing)
         used = labeled | empty
         mean, variance = self.moments(logits[labeled])
         distance = (mean - targets[labeled]).abs() * self.scale(variance.detach())
-        return 0.1 * self.cross_entropy(logits[used], targets[used]) + self.penalty(
+        loss = 0.1 * self.cross_entropy(logits[used], targets[used]) + self.penalty(
             distance).sum() / max(distance.numel(), 1)
+        if visible is None or self.seen is None:
+            return loss
+        odds, known = self.seen(features.detach()).float(), ~visible.isnan()
+        return loss + F.binary_cross_entropy_with_logits(
+            odds[known], visible[known], reduction="sum") / max(int(known.sum()), 1)
 
     def moments(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Means and variances of the distributions, in targets."""
@@ -118,13 +149,20 @@ class Net(nn.Module):
         cell is unknown; logarithmic for large distances."""
         return 0.5 * torch.log1p((distance / 0.03).square())
 
-    def predict(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Targets (n, points, 2) and confidence (n, points).
+    def predict(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Targets (n, points, 2), confidence (n, points), and visibility (n, points) where the
+        network was trained for it.
 
         Confidence is the estimated probability that the error of a point is below 10 % of the
         inter-ocular distance. It decreases as the standard deviation of the distributions grows.
-        benchmarks/confidence.py measures its calibration.
+        benchmarks/confidence.py measures its calibration. Visibility is the estimated probability
+        that a point can be seen: that nothing covers it, and that it is not on the far side of the
+        head.
         """
-        mean, variance = self.moments(self.distributions(images))
+        features = self.features(images)
+        mean, variance = self.moments(self.distributions(features))
         deviation = variance.sum(-1).sqrt()
-        return mean, 1 / (1 + ((deviation - LEAST).clamp_min(0) / self.even_odds) ** self.steepness)
+        sure = 1 / (1 + ((deviation - LEAST).clamp_min(0) / self.even_odds) ** self.steepness)
+        if self.seen is None:
+            return mean, sure
+        return mean, sure, self.seen(features).float().sigmoid()

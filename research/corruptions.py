@@ -1,4 +1,4 @@
-"""Corruptions of gray images: low light, motion blur, sharpening, low resolution, occlusion."""
+"""Corruptions of gray images: low light, motion blur, sharpening, low resolution."""
 
 import cv2
 import numpy as np
@@ -48,16 +48,4 @@ def low_resolution_jpeg(image: np.ndarray, rng: np.random.Generator) -> np.ndarr
     return cv2.resize(jpeg(small, int(rng.integers(15, 60))), image.shape[1::-1])
 
 
-def occlude_half(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One side of a line across the crop's middle is another part of the picture, or flat."""
-    side = image.shape[0]
-    across, angle = np.arange(side, dtype=np.float32) - (side - 1) / 2, rng.uniform(0, 2 * np.pi)
-    hidden = across[None] * np.float32(np.cos(angle)) + across[:, None] * np.float32(
-        np.sin(angle)
-    ) > rng.uniform(0, side / 4)
-    other = np.roll(image, rng.integers(side // 4, 3 * side // 4, 2),
-                    (0, 1)) if rng.random() < 0.5 else rng.integers(0, 256)
-    return np.where(hidden, other, image).astype(np.uint8)
-
-
-CORRUPTIONS = (low_light, motion_blur, oversharpen, low_resolution_jpeg, occlude_half)
+CORRUPTIONS = (low_light, motion_blur, oversharpen, low_resolution_jpeg)

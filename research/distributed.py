@@ -180,5 +180,6 @@ class LossModule(torch.nn.Module):
         super().__init__()
         self.net, self.loss = net, loss
 
-    def forward(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return self.loss(images, targets)
+    def forward(self, images: torch.Tensor, targets: torch.Tensor,
+                visible: torch.Tensor) -> torch.Tensor:
+        return self.loss(images, targets, visible)

@@ -152,15 +152,15 @@ def predict(net: torch.nn.Module,
     0…1, on the CPU."""
     with torch.inference_mode():
         net.eval()
-        targets, confidence = forward_with_confidence(
+        found = forward_with_confidence(
             net, torch.as_tensor(images).to(next(net.parameters()).device)
         )
-        return targets.cpu(), confidence.cpu()
+        return found[0].cpu(), found[1].cpu()
 
 
-def forward_with_confidence(net: torch.nn.Module,
-                            images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The result of `predict`, as a graph that can be traced and exported.
+def forward_with_confidence(net: torch.nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The result of `predict`, as a graph that can be traced and exported; for networks that give
+    it, also the visibility (n, k) in 0…1.
 
     A network without a `predict` method predicts the crop and its mirror image: the more the two
     predictions differ, the lower the confidence. It falls to 1/e at a difference of 10 % of the
@@ -168,8 +168,8 @@ def forward_with_confidence(net: torch.nn.Module,
     """
     own: Any = getattr(net, "predict", None)
     if own:
-        targets, confidence = own(images)
-        return as_points(targets, net).float(), confidence.float()
+        targets, *rest = own(images)
+        return as_points(targets, net).float(), *(values.float() for values in rest)
     targets, layout = as_points(net(images), net).float(), layout_of(net)
     if not layout.mirror:
         return targets, torch.ones_like(targets[..., 0])

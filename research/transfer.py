@@ -25,6 +25,9 @@ def transfer_weights(net: torch.nn.Module, content: dict, path: str | Path) -> l
     not. Raises DataError if the weights are those of another network.
     """
     old, new = content["layout"], layout_of(net)
+    begun = {name: value for name, value in net.state_dict().items()
+             if name.split(".")[0] in getattr(net, "optional", ())}
+    content = {**content, "state_dict": begun | content["state_dict"]}
     if old.keypoints == new.keypoints:
         load_weights(net, content["state_dict"], path)
         return [f"{Path(path).name}: all weights are taken over"]

@@ -10,6 +10,7 @@ import torch
 from facial_keypoints.geometry import crop_image, crop_matrix, tight_box
 from facial_keypoints.layouts import Layout, load_layout
 from research.corruptions import CORRUPTIONS
+from research.covers import ANYWHERE, ON_FACES, Cover, covered, half
 
 
 
@@ -82,7 +83,8 @@ class FaceCrop:
     samples and renumber their keypoints; wild: share of samples with jitter drawn uniformly from ±3
     standard deviations, to simulate rotated heads and inaccurate boxes; empty: share of negative
     crops (background or a small part of the face), with NaN keypoints. layout: of the keypoints;
-    without mirror pairs nothing is mirrored. Adds 'matrix' (2, 3), which `to_points` inverts.
+    without mirror pairs nothing is mirrored. Adds 'matrix' (2, 3), which `to_points` inverts;
+    'visible' (k,), if given, goes with the keypoints.
     """
 
     def __init__(self, side: int, zoom: float = 0.0, place: float = 0.0, angle: float = 0.0,
@@ -108,8 +110,12 @@ class FaceCrop:
                              self.layout.crop_scale)
         image = crop_image(sample["image"], matrix, self.side)
         points = (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
-        points = points[self.layout.flip_indices] if mirror else points
-        return {**sample, "image": image, "keypoints": points, "matrix": matrix.astype(np.float32)}
+        order = self.layout.flip_indices if mirror else slice(None)
+        sample = {**sample, "image": image, "keypoints": points[order],
+                  "matrix": matrix.astype(np.float32)}
+        if "visible" in sample:
+            sample["visible"] = sample["visible"][order] + 0 * points[order, 0]  # nan without face
+        return sample
 
 
 def negative_box(box: np.ndarray, shape: Sequence[int], rng: np.random.Generator) -> np.ndarray:
@@ -131,11 +137,13 @@ class Augment:
 
     strength: scale of the changes; hard: share of samples that also get one strong corruption: low
     light, motion blur, oversharpening, low resolution with strong JPEG compression, or an occluded
-    half.
+    half. layout: of the keypoints; hands, glasses, masks and hair are drawn for ibug68. 'visible'
+    (k,), if given, gets 0 for occluded keypoints.
     """
 
-    def __init__(self, strength: float = 1.0, hard: float = 0.0):
+    def __init__(self, strength: float = 1.0, hard: float = 0.0, layout: str | Layout = "ibug68"):
         self.strength, self.hard = strength, hard
+        self.drawn = ON_FACES if load_layout(layout) == load_layout() else ()
 
     def __call__(self, sample: dict, rng: np.random.Generator | None = None) -> dict:
         rng = rng or np.random.default_rng()
@@ -156,27 +164,34 @@ class Augment:
         if rng.random() < 0.3:
             noise = rng.standard_normal(image.shape, np.float32) * (s * 15 * rng.random())
             image = np.clip(image + noise, 0, 255).astype(np.uint8)
+        sample = dict(sample)
         if rng.random() < 0.3:
-            image = self._cover(image.copy(), rng)
+            kinds = self.drawn if self.drawn and rng.random() < 0.5 else ANYWHERE
+            image = occlude(sample, image, kinds[rng.integers(len(kinds))], rng)
         if rng.random() < 0.15:
             ok, data = cv2.imencode(".jpg", image,
                                     [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(10, 70))])
             image = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
         if self.hard and rng.random() < self.hard:
-            image = CORRUPTIONS[rng.integers(len(CORRUPTIONS))](image, rng)
+            kind = rng.integers(len(CORRUPTIONS) + 1)
+            image = (CORRUPTIONS[kind](image, rng) if kind < len(CORRUPTIONS)
+                     else occlude(sample, image, half, rng))
         return {**sample, "image": image}
 
-    @staticmethod
-    def _cover(image, rng):
-        side = image.shape[0]
-        width, height = (rng.uniform(0.1, 0.45, 2) * side).astype(int) + 1
-        left, top = (
-            rng.integers(-width // 2, side - width // 2),
-            rng.integers(-height // 2, side - height // 2),
-        )
-        patch = image[max(top, 0):top + height, max(left, 0):left + width]
-        patch[:] = rng.integers(0, 256, patch.shape) if rng.random() < 0.3 else rng.integers(0, 256)
-        return image
+
+def occlude(sample: dict, image: np.ndarray, cover: Cover, rng: np.random.Generator) -> np.ndarray:
+    """The image of a sample with a cover; 'visible' of the sample is replaced by what it leaves.
+    Without all keypoints it is a cover that needs none."""
+    points, missing = sample["keypoints"], np.isnan(sample["keypoints"]).any(-1)
+    if missing.any() and cover in ON_FACES:
+        cover = ANYWHERE[0]
+    if missing.all():
+        points = np.tile(np.float32([[0.1, 0.1], [0.9, 0.9]]) * image.shape[0],
+                         (len(points), 1))[:len(points)]
+    image, hidden = covered(image, points, cover, rng)
+    if "visible" in sample:
+        sample["visible"] = np.where(hidden, np.float32(0), sample["visible"])
+    return image
 
 
 class Normalize:
@@ -230,7 +245,7 @@ def training_transform(side: int, augment: str = "hard", empty: float = 0.0,
     miss, tilt, strength, hard = AUGMENTATIONS[augment]
     crop = FaceCrop(side, zoom=0.12 * miss, place=0.06 * miss, angle=18 * tilt, mirror=True,
                     wild=hard, empty=empty, layout=layout)
-    return Compose([crop, Augment(strength, hard), Normalize(), ToTensor()])
+    return Compose([crop, Augment(strength, hard, layout), Normalize(), ToTensor()])
 
 
 def evaluation_transform(side: int, layout: str | Layout = "ibug68") -> Compose:

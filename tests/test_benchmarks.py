@@ -70,7 +70,7 @@ def test_variants_learn_a_batch_with_a_crop_without_a_face(name):
         losses[-1].backward()
         optimizer.step()
     assert torch.isfinite(torch.stack(losses)).all() and losses[-1] < losses[0]
-    predictions, confidence = forward_with_confidence(net.eval(), images)
+    predictions, confidence, *_ = forward_with_confidence(net.eval(), images)
     assert predictions.shape == (4, 68, 2) and ((confidence >= 0) & (confidence <= 1)).all()
     assert net(images).shape == (4, 136)
 

@@ -134,7 +134,7 @@ def test_epochs_differ_and_every_row_comes_once_in_each(tiny):
 def test_samples_have_the_original_keys_and_iteration_ends(tiny):
     dataset = FacialKeypointsDataset(tiny.select(np.arange(3)))
     samples = list(dataset)
-    assert len(samples) == 3 and set(samples[0]) == {"image", "keypoints", "row"}
+    assert len(samples) == 3 and set(samples[0]) == {"image", "keypoints", "visible", "row"}
     assert samples[0]["image"].dtype == np.uint8 and samples[0]["keypoints"].shape == (68, 2)
 
 

@@ -144,7 +144,7 @@ def test_a_network_learns_to_doubt_what_is_no_face():
     torch.manual_seed(0)
     net, nothing = load_net("models5"), torch.full((2, 68, 2), torch.nan)
     images = torch.rand(2, 1, net.input_size, net.input_size)
-    loss = net.loss(images, nothing)
+    loss = net.loss(images, nothing, torch.full((2, 68), torch.nan))
     loss.backward()
     assert torch.isfinite(loss) and all(torch.isfinite(p.grad).all() for p in net.parameters())
     sure = {**net.state_dict(), "axes.bias": 30 * torch.eye(288)[[40, 200]].sum(0)}
