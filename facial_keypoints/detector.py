@@ -17,7 +17,7 @@ from facial_keypoints.geometry import (
 )
 from facial_keypoints.images import as_image
 from facial_keypoints.layouts import Layout, load_layout
-from facial_keypoints.model import find_model, load_model, Model
+from facial_keypoints.model import find_model, load_model, Model, Prediction
 from facial_keypoints.pose import Pose
 
 # two faces are duplicates if more than this share of the smaller box is inside the other box
@@ -47,6 +47,9 @@ class Face:
     points: np.ndarray
     confidence: float
     point_confidence: np.ndarray | None = None  # (k,) in 0…1
+    # (k,) in 0…1: the chance that a point can be seen, not covered and not on the far side of the
+    # head; None from models that were not trained for it
+    point_visibility: np.ndarray | None = None
     pose: Pose | None = None  # where it was asked for
     identity: int | None = None  # of a face that is followed over frames, from 1
     layout: Layout = field(default_factory=load_layout)
@@ -185,19 +188,23 @@ class KeypointDetector:
         boxes, angles, faces = np.concatenate(boxes), np.concatenate(angles), []
         for start in range(0, len(boxes), self.batch):
             some = slice(start, start + self.batch)
-            points, confidence = self._refine([grays[owner] for owner in owners[some]],
-                                              boxes[some].copy(), angles[some].copy())
+            points, confidence, visibility = self._refine(
+                [grays[owner] for owner in owners[some]], boxes[some].copy(), angles[some].copy())
             scores = shape_score(points, self.model.layout)
-            faces += [Face(box, face, float(sure.mean() * score), sure, layout=self.model.layout)
-                      for box, face, sure, score in
-                      zip(boxes[some], points, confidence, scores, strict=True)]
+            faces += [Face(box, face, float(sure.mean() * score), sure, seen,
+                           layout=self.model.layout)
+                      for box, face, sure, seen, score in
+                      zip(boxes[some], points, confidence,
+                          [None] * len(points) if visibility is None else visibility, scores,
+                          strict=True)]
         ends = np.cumsum(counts)
         return [faces[end - count:end] for end, count in zip(ends, counts, strict=True)]
 
     def _refine(self, grays, boxes, angles):
-        """Keypoints (n, k, 2) and confidence (n, k) of one face each in n images: predicted again
-        in crops that fit the prediction before, unless that lowers the confidence."""
-        points, confidence = self.predict_crops(grays, boxes, angles)
+        """Keypoints (n, k, 2), confidence and visibility (n, k) of one face each in n images:
+        predicted again in crops that fit the prediction before, unless that lowers the
+        confidence."""
+        points, confidence, visibility = self.predict_crops(grays, boxes, angles)
         for _ in range(self.refinement_steps - 1):
             better, level = level_boxes(points, self.model.layout)
             again = boxes_differ(boxes, better, BOX_TOLERANCE)
@@ -207,23 +214,25 @@ class KeypointDetector:
             if not len(rows):
                 break
             boxes[rows], angles[rows] = better[rows], level[rows]
-            later, sure = self.predict_crops([grays[row] for row in rows], boxes[rows],
-                                             angles[rows])
+            later, sure, seen = self.predict_crops([grays[row] for row in rows], boxes[rows],
+                                                   angles[rows])
             kept = sure.mean(1) >= confidence[rows].mean(1) - MAX_REFINE_LOSS
             points[rows[kept]], confidence[rows[kept]] = later[kept], sure[kept]
-        return self.model.correct(points), confidence
+            if visibility is not None and seen is not None:
+                visibility[rows[kept]] = seen[kept]
+        return self.model.correct(points), confidence, visibility
 
     def predict_crops(self, grays: list[np.ndarray], boxes: np.ndarray,
-                      angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Predictions in the crop of one box (n, 4) in each of n gray images: points (n, k, 2),
-        confidence (n, k)."""
+                      angles: np.ndarray) -> Prediction:
+        """Predictions in the crop of one box (n, 4) in each of n gray images: points (n, k, 2) in
+        the place of targets, confidence and visibility (n, k)."""
         side, scale = self.model.side, self.model.layout.crop_scale
         matrices = np.stack([crop_matrix(box, side, angle=a, scale=scale) for box,
                              a in zip(boxes, angles, strict=True)])
         crops = np.stack([crop_image(gray, matrix, side) for gray,
                           matrix in zip(grays, matrices, strict=True)])
-        targets, confidence = self.model(crops[:, None].astype(np.float32) / 255)
-        return to_points(targets, matrices, side), confidence
+        found = self.model(crops[:, None].astype(np.float32) / 255)
+        return found._replace(targets=to_points(found.targets, matrices, side))
 
 
 def find_keypoints(photo: Any, **options: Any) -> list:

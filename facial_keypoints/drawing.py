@@ -52,7 +52,7 @@ def rgb(color: str) -> tuple[int, ...]:
 
 def draw_faces(image: np.ndarray, faces: Iterable) -> np.ndarray:
     """A copy of a uint8 RGB photo (h, w, 3) with the keypoints of its faces drawn, sized to each
-    face."""
+    face. Points with a visibility below 0.5 are rings."""
     canvas = image.copy()
     for face in faces:
         size = max(float(np.ptp(face.points, axis=0).max()), 1.0)
@@ -60,10 +60,13 @@ def draw_faces(image: np.ndarray, faces: Iterable) -> np.ndarray:
         for part, color in zip(face.layout.parts, part_colors(face.layout), strict=True):
             path = np.round(face.points[list(part.points)] * 16).astype(np.int32)
             cv2.polylines(canvas, [path], part.closed, rgb(color), line, cv2.LINE_AA, shift=4)
-        for x, y in face.points:
+        seen = (np.ones(len(face.points)) if face.point_visibility is None
+                else face.point_visibility)
+        for (x, y), visible in zip(face.points, seen, strict=True):
             center = (round(float(x) * 16), round(float(y) * 16))
-            cv2.circle(canvas, center, round(radius * 16), (255, 255, 255), -1, cv2.LINE_AA,
-                       shift=4)
+            thickness = -1 if visible >= 0.5 else line
+            cv2.circle(canvas, center, round(radius * 16), (255, 255, 255), thickness,
+                       cv2.LINE_AA, shift=4)
     return canvas
 
 

@@ -52,12 +52,14 @@ def rounded(rows: Any, digits: int = 2) -> list:
 
 def json_line(name: str, face: Any) -> str:
     """A line of JSON: name, box, confidence, layout, points as pairs, their names; and where known
-    the confidence of each point, the pose and the identity."""
+    the confidence and visibility of each point, the pose and the identity."""
     row = {"name": name, "box": rounded(face.box), "confidence": round(float(face.confidence), 4),
            "layout": face.layout.name, "points": rounded(face.points),
            "names": list(face.layout.keypoints)}
     if face.point_confidence is not None:
         row["point_confidence"] = rounded(face.point_confidence, 3)
+    if face.point_visibility is not None:
+        row["point_visibility"] = rounded(face.point_visibility, 3)
     if face.pose is not None:
         row["pose"] = {angle: round(getattr(face.pose, angle), 1)
                        for angle in ("yaw", "pitch", "roll")}
@@ -139,9 +141,9 @@ class CocoWriter:
     """COCO keypoints JSON in an open binary file: faces are written as they come, the list of
     images at the end.
 
-    keypoints are x, y, v for each point: pixels of the photo, 0-based centers; v is 2 where the
-    network is sure of the point (confidence at least 0.5), else 1, and 0 for missing points. The
-    category has the names of the keypoints and the skeleton, pairs that count from 1.
+    keypoints are x, y, v for each point: pixels of the photo, 0-based centers; v is 2 for visible
+    points, 1 for hidden ones (visibility, or confidence from models without it, below 0.5), and 0
+    for missing points. The category has the names of the keypoints and the skeleton, pairs that count from 1.
     """
 
     def __init__(self, file: BinaryIO, layout: str | Layout = "ibug68"):
@@ -156,11 +158,10 @@ class CocoWriter:
         self.images.append({"id": len(self.images) + 1, "file_name": name, "height": int(size[0]),
                             "width": int(size[1])})
         for face in faces:
-            sure = (
-                np.full(len(face.points), 2)
-                if face.point_confidence is None
-                else 1 + (np.asarray(face.point_confidence) >= 0.5)
-            )
+            seen = (face.point_confidence if face.point_visibility is None
+                    else face.point_visibility)
+            flags = (np.full(len(face.points), 2) if seen is None
+                     else 1 + (np.asarray(seen) >= 0.5))
             labeled = np.isfinite(face.points).all(1)  # others have no position yet
             points = rounded(np.where(labeled[:, None], face.points, 0))
             row = {"id": self.count + 1, "image_id": len(self.images), "category_id": 1,
@@ -168,8 +169,8 @@ class CocoWriter:
                    "bbox": rounded(face.box), "area": round(float(face.box[2] * face.box[3]), 2),
                    "segmentation": [rounded(box_polygon(face.box))],
                    "score": round(float(face.confidence), 4),
-                   "keypoints": [v for point, s in zip(points, (sure * labeled).tolist(),
-                                                       strict=True) for v in (*point, s)]}
+                   "keypoints": [v for point, flag in zip(points, (flags * labeled).tolist(),
+                                                          strict=True) for v in (*point, flag)]}
             if face.identity is not None:
                 row["track_id"] = face.identity
             text = (", " if self.count else "") + json.dumps(row)

@@ -198,25 +198,43 @@ def affine_residual(points: np.ndarray, layout: str | Layout = "ibug68") -> np.n
     """Keypoints (…, k, 2) -> the root of the share of their variance (…) that no affine camera on
     the mean head explains: 0 for a mean head seen from any direction, near 1 for random points.
 
-    An open mouth and closed eyes add to it.
+    It is the least of three: of all keypoints, and without those of either half of the jaw. In a
+    turned head the far half lies on the visible outline of the cheek, not where the head has it. An
+    open mouth and closed eyes add to it.
     """
-    points = np.asarray(points, np.float64)[..., head_rows(layout), :]
-    points = points - points.mean(-2, keepdims=True)
-    left = points - affine_projector(layout) @ points
-    return np.sqrt(np.square(left).sum((-1, -2)) / np.square(points).sum((-1, -2)).clip(1e-12))
+    points, residuals = np.asarray(points, np.float64), []
+    for rows in shape_rows(layout):
+        some = points[..., rows, :]
+        some = some - some.mean(-2, keepdims=True)
+        left = some - affine_projector(layout, rows) @ some
+        residuals.append(np.square(left).sum((-1, -2)) / np.square(some).sum((-1, -2)).clip(1e-12))
+    return np.sqrt(np.minimum.reduce(residuals))
 
 
 @cache
-def affine_projector(layout: str | Layout = "ibug68") -> np.ndarray:
-    """(m, m): projects the m centered keypoints of `head_rows` to the nearest ones that are an
+def shape_rows(layout: str | Layout = "ibug68") -> tuple[tuple[int, ...], ...]:
+    """Indices of the keypoints that the mean head has: all, without the left, and without the right
+    half of the jaw, as far as enough remain."""
+    layout, rows = load_layout(layout), head_rows(layout).tolist()
+    jaw, x = layout.regions.get("jaw", []), mean_head(layout)[:, 0]
+    halves = [[row for row in rows if not (row in jaw and sign * x[row] > JAW_MIDDLE)]
+              for sign in (-1, 1)]
+    return tuple(tuple(some) for some in (rows, *halves)
+                 if some == rows or MIN_SHAPE_POINTS <= len(some) < len(rows))
+
+
+@cache
+def affine_projector(layout: str | Layout, rows: tuple[int, ...]) -> np.ndarray:
+    """(m, m): projects m centered keypoints, those of `rows`, to the nearest ones that are an
     affine image of the mean head."""
-    model = mean_head(layout)[head_rows(layout)]
+    model = mean_head(layout)[list(rows)]
     model = model - model.mean(0)
     return model @ np.linalg.pinv(model)
 
 
 # `affine_residual` above which a face is doubtful; at twice this value its score is 0
 MAX_SHAPE_RESIDUAL = 0.15
+JAW_MIDDLE = 0.05  # x of the mean head: keypoints of the jaw nearer to 0 are in no half
 
 
 def has_shape_score(layout: str | Layout) -> bool:

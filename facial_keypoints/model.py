@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,14 +20,23 @@ from facial_keypoints.geometry import box_fit, vertical_shift
 from facial_keypoints.layouts import Layout, load_layout
 from facial_keypoints.onnx_file import read_model_file
 
-Predict = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+Predict = Callable[[np.ndarray], tuple[np.ndarray, ...]]
+OUTPUTS = ("targets", "confidence", "visibility")  # of a model, by their names in its file
+
+
+class Prediction(NamedTuple):
+    """What a model says of n crops: targets (n, k, 2), confidence (n, k) in 0…1, and visibility (n,
+    k) in 0…1, None for models that were not trained for it."""
+
+    targets: np.ndarray
+    confidence: np.ndarray
+    visibility: np.ndarray | None = None
 
 
 class Model:
     """A model that is ready to run: `model(crops)`; may be shared by threads.
 
-    crops: (n, 1, side, side) float32 in [0, 1] -> targets (n, k, 2) and confidence (n, k) in 0…1,
-    float32. path: its file; side: of its input in pixels; runtime: what runs it; layout: of its k
+    crops: (n, 1, side, side) float32 in [0, 1] -> Prediction, float32. path: its file; side: of its input in pixels; runtime: what runs it; layout: of its k
     keypoints; shift: (pixels, share of the inter-ocular distance) by which its points lie too low,
     where it learned labels that do; fit: from the tight box of the keypoints of ibug68, which face
     detectors give, to that of its own (see `detectors.to_tight`).
@@ -40,12 +50,12 @@ class Model:
         self.layout, self.shift = load_layout(layout), shift
         self.fit = tuple(fit or box_fit(self.layout))
 
-    def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        targets, confidence = self.predict(crops)
-        if not np.isfinite(targets).all() or not np.isfinite(confidence).all():
+    def __call__(self, crops: np.ndarray) -> Prediction:
+        found = Prediction(*self.predict(crops))
+        if not all(np.isfinite(values).all() for values in found if values is not None):
             raise DataError(f"{self.path}: predictions that are not finite; the weights are "
                             "broken, train them again")
-        return targets, confidence
+        return found
 
     def __reduce__(self) -> tuple:
         """Loaded anew in another process (spawn)."""
@@ -182,8 +192,9 @@ def _onnxruntime(data, side, threads, exact):
     # waiting threads sleep
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    return lambda images: tuple(session.run(["targets", "confidence"],
-                                            {"images": np.ascontiguousarray(images)}))
+    present = {output.name for output in session.get_outputs()}
+    wanted = [name for name in OUTPUTS if name in present or name != "visibility"]
+    return lambda images: tuple(session.run(wanted, {"images": np.ascontiguousarray(images)}))
 
 
 @contextlib.contextmanager
@@ -236,6 +247,6 @@ def _openvino(data, side, threads, exact):
         images, ready = np.ascontiguousarray(images), request(len(images) == 1)
         ready.set_input_tensor(0, openvino.Tensor(images, shared_memory=True))
         ready.infer()
-        return tuple(ready.get_output_tensor(i).data.copy() for i in (0, 1))
+        return tuple(ready.get_output_tensor(i).data.copy() for i in range(len(model.outputs)))
     request(True)
     return run

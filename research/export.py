@@ -20,7 +20,9 @@ from facial_keypoints import __version__
 from facial_keypoints.errors import UsageError, import_optional
 from facial_keypoints.files import atomic_write, refuse_overwriting
 from facial_keypoints.geometry import box_fit
-from facial_keypoints.model import Checkpoints, Model, choose_runtime, compile_onnx, Predict
+from facial_keypoints.model import (
+    OUTPUTS, Checkpoints, Model, choose_runtime, compile_onnx, Predict,
+)
 from facial_keypoints.onnx_file import FORMAT, digest, metadata_entry
 from research.labels import learned_shift
 from research.networks import (
@@ -34,19 +36,19 @@ EXPORTER = threading.Lock()  # PyTorch's exporter keeps its state in globals
 
 class Predictor(torch.nn.Module):
     """`networks.predict` as one graph: crops (n, 1, side, side) -> targets (n, k, 2), confidence
-    (n, k)."""
+    (n, k), and for networks that give it visibility (n, k)."""
 
     def __init__(self, net: torch.nn.Module):
         super().__init__()
         self.net = net
 
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return forward_with_confidence(self.net, images)
 
 
 def to_onnx(net: torch.nn.Module, half: bool = False) -> bytes:
-    """A network as an ONNX model (bytes): input 'images' (n, 1, side, side), outputs 'targets' and
-    'confidence'.
+    """A network as an ONNX model (bytes): input 'images' (n, 1, side, side), outputs 'targets',
+    'confidence' and, for networks that give it, 'visibility'.
 
     half: weights are stored as fp16, and computed with as float32. Raises UsageError where a
     package is missing.
@@ -56,9 +58,10 @@ def to_onnx(net: torch.nn.Module, half: bool = False) -> bytes:
     example = torch.rand(2, 1, input_size(net), input_size(net),
                          generator=torch.Generator().manual_seed(0))
     with EXPORTER, quiet(), torch.no_grad():
+        outputs = OUTPUTS[:len(Predictor(net).eval()(example))]
         program = torch.onnx.export(
             Predictor(net).eval(), (example,), dynamo=True, opset_version=OPSET, verbose=False,
-            input_names=["images"], output_names=["targets", "confidence"],
+            input_names=["images"], output_names=list(outputs),
             dynamic_shapes=({0: torch.export.Dim("n")},))
     model: Any = program.model_proto  # type: ignore[union-attr]
     without_notes(model)
@@ -182,8 +185,8 @@ def run_in_pytorch(net: torch.nn.Module, device: str = "cpu", threads: int = 0,
             crops = torch.from_numpy(np.ascontiguousarray(images)).to(
                 device, memory_format=torch.channels_last
             )
-            targets, confidence = graph(crops)
-        return targets.float().cpu().numpy(), confidence.float().cpu().numpy()
+            found = graph(crops)
+        return tuple(values.float().cpu().numpy() for values in found)
     return run
 
 

@@ -158,7 +158,7 @@ class Head:
         corner = np.clip(np.rint(points).astype(int), 0, self.side - 1)
         visible = depths - nearest[corner[:, 1], corner[:, 0]] < HIDDEN_BY * self.scale
         if self.layout == load_layout():
-            points[:17] = self.contour(points[:17], np.sign(yaw - self.yaw), turn)
+            points[:17] = self.contour(points[:17], -1 if yaw < 0 else 1, turn)
         return image, points.astype(np.float32), visible
 
     def render(self, turn: np.ndarray, detail: int) -> tuple[np.ndarray, np.ndarray]:

@@ -28,7 +28,7 @@ def in_layout(face: Face, layout: Layout) -> Face:
     if face.layout == layout:
         return face
     points = convert_points(face.points, face.layout, layout)
-    return replace(face, points=points, point_confidence=None, layout=layout,
+    return replace(face, points=points, point_confidence=None, point_visibility=None, layout=layout,
                    box=tight_box(points) if np.isfinite(points).any() else face.box)
 
 

@@ -190,7 +190,7 @@ def occlude(sample: dict, image: np.ndarray, cover: Cover, rng: np.random.Genera
                          (len(points), 1))[:len(points)]
     image, hidden = covered(image, points, cover, rng)
     if "visible" in sample:
-        sample["visible"] = np.where(hidden, np.float32(0), sample["visible"])
+        sample["visible"] = np.where(hidden & ~missing, np.float32(0), sample["visible"])
     return image
 
 

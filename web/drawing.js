@@ -71,7 +71,7 @@ function penOf(face, {scale, left, top}) {
 
 /** @param {Context} context @param {Scene["layout"]} layout @param {Face} face @param {Pen} pen */
 function drawPoints(context, layout, face, {at, line, radius}) {
-  const {points, pointConfidence} = face;
+  const {points, pointConfidence, pointVisibility = pointConfidence} = face;
   context.lineWidth = line;
   layout.parts.forEach((part, index) => {
     context.strokeStyle = layout.colors[index];
@@ -84,7 +84,7 @@ function drawPoints(context, layout, face, {at, line, radius}) {
     context.beginPath();
     context.arc(...at(points[2 * i], points[2 * i + 1]), radius, 0, 2 * Math.PI);
     context.fillStyle = context.strokeStyle = WHITE;
-    if (pointConfidence[i] >= SURE) context.fill(); // a doubtful point is a ring
+    if (pointVisibility[i] >= SURE) context.fill(); // a hidden point is a ring
     else context.stroke();
   }
 }

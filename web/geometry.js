@@ -290,7 +290,16 @@ export function levelBox(points, layout) {
  */
 export function shapeScore(points, {shape}) {
   if (!shape) return 1;
-  const {rows, basis, largest} = shape, middle = center(points, rows);
+  const residual = Math.min(...shape.parts.map((part) => affineResidual(points, part)));
+  return Math.min(Math.max(2 - residual / shape.largest, 0), 1);
+}
+
+/**
+ * The root of the share of the variance of some points that no affine camera on the mean head explains.
+ * @param {ArrayLike<number>} points @param {{rows: number[], basis: number[][]}} part
+ */
+function affineResidual(points, {rows, basis}) {
+  const middle = center(points, rows);
   let whole = 0, explained = 0;
   for (const axis of [0, 1]) {
     const values = rows.map((row) => points[2 * row + axis] - middle[axis]);
@@ -300,8 +309,7 @@ export function shapeScore(points, {shape}) {
       explained += along * along;
     }
   }
-  const residual = Math.sqrt(Math.max(whole - explained, 0) / Math.max(whole, 1e-12));
-  return Math.min(Math.max(2 - residual / largest, 0), 1);
+  return Math.sqrt(Math.max(whole - explained, 0) / Math.max(whole, 1e-12));
 }
 
 /**

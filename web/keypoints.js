@@ -20,6 +20,7 @@ import {
  * @property {Float64Array} points x0, y0, x1, y1, …
  * @property {number} confidence 0…1
  * @property {Float32Array} pointConfidence of each point, 0…1
+ * @property {Float32Array} [pointVisibility] of each point, 0…1, from models that were trained for it
  * @property {import("./pose.js").Pose | null} [pose]
  * @property {number} [identity] of a face that is tracked, from 1
  *
@@ -118,10 +119,10 @@ export class KeypointDetector {
       });
     }
     this.times.network = (this.times.network ?? 0) + performance.now() - start;
-    return predictions.map(({points, confidence, sure}, index) => {
+    return predictions.map(({points, confidence, visibility, sure}, index) => {
       const right = correctShift(points, layout, shift);
       return {box: boxes[index], points: right, confidence: sure * shapeScore(right, layout),
-        pointConfidence: confidence};
+        pointConfidence: confidence, pointVisibility: visibility};
     });
   }
 
@@ -139,11 +140,12 @@ export class KeypointDetector {
         cropImage(gray, map, side, pixels, i * side * side);
         return map;
       });
-      const {targets, confidence} = await this.model.run(pixels, some.length);
+      const {targets, confidence, visibility} = await this.model.run(pixels, some.length);
       for (let i = 0; i < some.length; i++) {
-        const sure = confidence.slice(i * count, (i + 1) * count);
-        found.push({points: toPoints(targets, 2 * i * count, count, maps[i], side), confidence: sure,
-          sure: sure.reduce((sum, value) => sum + value, 0) / count});
+        const [sure, seen] = [confidence, visibility].map((values) => values?.slice(i * count, (i + 1) * count));
+        found.push({points: toPoints(targets, 2 * i * count, count, maps[i], side),
+          confidence: /** @type {Float32Array} */ (sure), visibility: seen,
+          sure: /** @type {Float32Array} */ (sure).reduce((sum, value) => sum + value, 0) / count});
       }
     }
     return found;

@@ -34,7 +34,7 @@ import {centered, tightBox} from "./geometry.js";
  * @property {Weights[]} eyeCorners
  * @property {number[]} fit
  * @property {{rows: number[], points: number[][]} | null} front what the roll is measured against
- * @property {{rows: number[], basis: number[][], largest: number} | null} shape for the shape score
+ * @property {{parts: {rows: number[], basis: number[][]}[], largest: number} | null} shape for the shape score
  * @property {(points: ArrayLike<number>) => number} interOcular
  * @property {(points: ArrayLike<number>) => number} normalizer the unit of errors and speeds
  *
@@ -77,12 +77,24 @@ export function makeLayout(values, settings) {
       tightBox(known.flatMap(([x, y]) => [x, y]))),
     front: enough ? {rows, points: centered(known.map(([x, y]) => [x, y]))}
       : given.shape?.length ? {rows: given.keypoints.map((_, row) => row), points: centered(given.shape)} : null,
-    shape: rows.length >= settings.shape.points
-      ? {rows, basis: orthonormal(centered(known)), largest: settings.shape.largest} : null,
+    shape: rows.length >= settings.shape.points ? {largest: settings.shape.largest,
+      parts: shapeRows(given.parts, rows, head, settings).map((some) => ({rows: some,
+        basis: orthonormal(centered(some.map((row) => /** @type {number[]} */ (head[row]))))}))} : null,
     interOcular: (points) => Math.hypot(points[2 * left] - points[2 * right],
       points[2 * left + 1] - points[2 * right + 1]),
     normalizer: normalizer(given),
   };
+}
+
+/**
+ * The points that a shape score is made of: all, without the left, and without the right half of the jaw.
+ * @param {Part[]} parts @param {number[]} rows @param {(number[] | null)[]} head @param {Settings} settings
+ */
+function shapeRows(parts, rows, head, settings) {
+  const jaw = parts.filter((part) => (part.region || part.name) === "jaw").flatMap((part) => part.points);
+  const halves = [-1, 1].map((sign) => rows.filter((row) =>
+    !(jaw.includes(row) && sign * (head[row]?.[0] ?? 0) > settings.shape.jaw)));
+  return [rows, ...halves.filter((half) => half.length >= settings.shape.points && half.length < rows.length)];
 }
 
 /** @param {Settings} settings @param {string} name @returns {LayoutValues} */

@@ -20,6 +20,7 @@ export function jsonLines(name, faces, layout) {
   return faces.map((face) => `${JSON.stringify({
     name, box: rounded(face.box, 2), confidence: Number(face.confidence.toFixed(4)), layout: layout.name,
     points: pairs(face.points), names: layout.keypoints, point_confidence: rounded(face.pointConfidence, 3),
+    point_visibility: face.pointVisibility && rounded(face.pointVisibility, 3),
     pose: face.pose ? {yaw: Number(face.pose.yaw.toFixed(1)), pitch: Number(face.pose.pitch.toFixed(1)),
       roll: Number(face.pose.roll.toFixed(1))} : undefined,
     identity: face.identity,

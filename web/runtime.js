@@ -1,12 +1,13 @@
-/** Models that run in ONNX Runtime: crops in, targets and confidence out. */
+/** Models that run in ONNX Runtime: crops in, targets, confidence and visibility out. */
 
 import {InputError} from "./layouts.js";
 import {fetchResponse, notLoaded} from "./settings.js";
 
 /**
- * A model that runs: crops (n, side, side) in 0…1 -> targets (n, k, 2) and confidence (n, k).
+ * A model that runs: crops (n, side, side) in 0…1 -> targets (n, k, 2), confidence (n, k), and visibility
+ * (n, k) from models that were trained for it.
  * @typedef {(crops: Float32Array, count: number) => Promise<Predictions>} Run
- * @typedef {{targets: Float32Array, confidence: Float32Array}} Predictions
+ * @typedef {{targets: Float32Array, confidence: Float32Array, visibility?: Float32Array}} Predictions
  *
  * A model that was started, and how its memory is given back.
  * @typedef {{run: Run, release: () => void}} Started
@@ -80,14 +81,14 @@ export async function startModel(ort, data, {side, points}) {
   const run = async (crops, count) => {
     const input = new ort.Tensor("float32", crops, [count, 1, side, side]);
     const output = await session.run({[session.inputNames[0]]: input});
-    const [targets, confidence] = session.outputNames.map((/** @type {string} */ name) => output[name]?.data);
+    const [targets, confidence, visibility] = session.outputNames.map((/** @type {string} */ name) => output[name]?.data);
     if (targets?.length !== 2 * count * points || confidence?.length !== count * points) {
       throw new InputError(`This model does not give ${points} points and their confidence. Export it again.`);
     }
-    if (!targets.every(Number.isFinite) || !confidence.every(Number.isFinite)) {
+    if (![targets, confidence, visibility ?? []].every((values) => values.every(Number.isFinite))) {
       throw new InputError("The predictions of this model are not finite: its weights are broken.");
     }
-    return {targets, confidence};
+    return {targets, confidence, visibility};
   };
   return {run, release: () => { session.release().catch(() => {}); }};
 }

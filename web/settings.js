@@ -13,7 +13,7 @@
  * @property {{steps: number, minConfidence: number, maxLoss: number, box: number, roll: number}} refine
  * @property {number} duplicate share of the smaller box, above which two faces are one
  * @property {number} same overlap above which two boxes are of one face
- * @property {{largest: number, points: number}} shape
+ * @property {{largest: number, points: number, jaw: number}} shape
  * @property {{points: number, rigid: number[], distance: number, start: number, length: number}} pose
  * @property {number[]} eyeCorners
  * @property {number[][]} head the mean head, (x, y, z) of each keypoint
