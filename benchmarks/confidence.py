@@ -1,8 +1,9 @@
-"""Calibration of the confidence of points on corrupted images, and rejection of false positives by
-the confidence of faces."""
+"""Calibration of confidence and visibility of points on corrupted images, and rejection of false
+positives by the confidence of faces."""
 
 import argparse
 
+import cv2
 import numpy as np
 import research.passive_threads  # noqa: F401 - before PyTorch
 import torch
@@ -12,11 +13,15 @@ from evaluate import check_leakage
 from facial_keypoints.detector import KeypointDetector
 from facial_keypoints.detectors import to_tight
 from facial_keypoints.errors import import_optional, run_command
-from facial_keypoints.geometry import overlap, tight_box, to_points
+from facial_keypoints.geometry import crop_image, crop_matrix, overlap, tight_box, to_points
+from research.covers import ANYWHERE, ON_FACES, covered
 from research.datasets import SPLITS, SPLIT_PARTS, load_frames, split_frames
+from research.head_rotation import Head, random_view
 from research.labels import match_label_convention
 from research.metrics import point_errors
-from research.networks import find_weights, input_size, load_checkpoint, predict
+from research.networks import (
+    find_weights, forward_with_confidence, input_size, load_checkpoint, predict,
+)
 from detector_architectures import haar
 from benchmarks.robustness import CONDITIONS, crops_under
 
@@ -84,6 +89,59 @@ def boxes_by_confidence(detector, frames):
     return np.array(true), np.array(false)
 
 
+def rendered_views(frames, side):
+    """Crops (n, 1, side, side) of the heads of frames, each turned to a random side, and which
+    keypoints (n, 68) can be seen."""
+    crops, seen = [], []
+    for index in range(len(frames)):
+        gray = cv2.cvtColor(frames.image(index), cv2.COLOR_RGB2GRAY)
+        head = Head(gray, frames.points[index])
+        view = random_view(head, np.random.default_rng(index))
+        image, points, visible = head.turned(*view)
+        crops.append(crop_image(image, crop_matrix(tight_box(points), side), side))
+        seen.append(visible)
+    return as_batch(crops), np.stack(seen)
+
+
+def covered_crops(frames, side):
+    """Crops (n, 1, side, side) of frames, each with a random cover, and which keypoints (n, 68) can
+    be seen."""
+    crops, seen = [], []
+    for index in range(len(frames)):
+        rng = np.random.default_rng(index)
+        matrix = crop_matrix(tight_box(frames.points[index]), side)
+        crop = crop_image(cv2.cvtColor(frames.image(index), cv2.COLOR_RGB2GRAY), matrix, side)
+        points = frames.points[index] @ matrix[:, :2].T + matrix[:, 2]
+        cover = (*ON_FACES, *ANYWHERE)[rng.integers(len(ON_FACES) + len(ANYWHERE))]
+        crop, hidden = covered(crop, points, cover, rng)
+        crops.append(crop)
+        seen.append(~hidden)
+    return as_batch(crops), np.stack(seen)
+
+
+def as_batch(crops):
+    """Gray crops (side, side) uint8 -> a tensor (n, 1, side, side) in [0, 1]."""
+    return torch.from_numpy(np.stack(crops)[:, None]).float() / 255
+
+
+def print_visibility(net, frames):
+    """Print how well the visibility of a network tells hidden from visible points."""
+    score = import_optional("sklearn.metrics", WHY, "scikit-learn").roc_auc_score
+    table = []
+    for kind, make in (("by the head", rendered_views), ("by covers", covered_crops)):
+        crops, seen = make(frames, input_size(net))
+        with torch.inference_mode():
+            parts = [forward_with_confidence(net, part)[2] for part in crops.split(64)]
+        visibility = torch.cat(parts).numpy()
+        table.append((visibility.ravel(), seen.ravel()))
+        print(f"hidden {kind}: {100 * np.mean(~seen):.0f} % of the points; AUC "
+              f"{score(seen.ravel(), visibility.ravel()):.3f}")
+    visibility, seen = map(np.concatenate, zip(*table, strict=True))
+    print(f"{'visibility':>10} {'visible':>8} {'points':>8}")
+    for row in calibration(visibility, np.where(seen, 0, 100)):
+        print(f"{row[0]:>10.2f} {row[1]:>8.2f} {row[3]:>8}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint")
@@ -110,6 +168,10 @@ def main():
     area = import_optional("sklearn.metrics", WHY, "scikit-learn").roc_auc_score(
         error <= RIGHT, confidence)
     print(f"a right point is more confident than a wrong one in {100 * area:.1f} % of the pairs")
+
+    if len(forward_with_confidence(net, torch.zeros(1, 1, input_size(net), input_size(net)))) > 2:
+        print()
+        print_visibility(net, frames)
 
     detector = KeypointDetector(options.checkpoint, haar.Detector(1.05, 1, portraits=False), "cpu",
                                 0)

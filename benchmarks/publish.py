@@ -39,9 +39,9 @@ CARD = """# {weights}
 {table}
 
 **Limitations.** Trained on {people} people in news videos of the early 2000s, most of them men and
-politicians, at low resolution. Not tested on children, on people with facial differences, on masks,
-or on heads turned by more than about 60 degrees. It predicts 68 points, not identity or emotion;
-do not use it to make decisions about people.
+politicians, at low resolution; heads turned by more than about 30 degrees are rendered from frames
+of others. Not tested on children, on people with facial differences, or on masks. It predicts 68
+points, not identity or emotion; do not use it to make decisions about people.
 """
 
 
@@ -74,9 +74,12 @@ def ship(checkpoint, weights):
         raise UsageError("weights are named after their network, models4 or models4-person say, "
                          f"not {weights!r}")
     _, content = load_checkpoint(checkpoint)
+    # where they came from, without the folders of one machine
+    origins = {name: "/".join(Path(content["params"][name]).parts[-2:])
+               for name in ("init", "teacher") if content["params"].get(name)}
     save_checkpoint(SAVED_MODELS / f"{weights}.pt", content["net"], content["state_dict"],
-                    content["params"],
-                    content["metrics"], content["data"], content["layout"], half=True)
+                    content["params"] | origins, content["metrics"], content["data"],
+                    content["layout"], half=True)
     if "-" not in weights:  # the library runs these; others are only for comparison
         export_checkpoint(SAVED_MODELS / f"{weights}.pt", SAVED_MODELS / f"{weights}.onnx")
 

@@ -54,6 +54,7 @@ class Detector:
     file = "haarcascade_frontalface_default.xml"
     fit = (0.0, 0.145, 0.865, 0.832)
     share = SHARE
+    upright_only = True  # rolled faces are searched in rotated copies of the photo
     # logistic curve of the stage weight: where half of the boxes are faces, and the scale
     evidence = (0.03, 1.24)
 

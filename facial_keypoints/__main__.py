@@ -29,7 +29,8 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--detector", default=DEFAULT_DETECTOR,
                         choices=detector_names(), help="(default: %(default)s)")
     parser.add_argument("--tilted", action="store_true",
-                        help="find faces with a roll of up to 45 degrees too; five times slower")
+                        help="find faces with a roll of up to 70 degrees next to upright ones; five "
+                             "times slower")
     parser.add_argument("--boxes", type=nonempty_path, metavar="CSV",
                         help="name,left,top,width,height: tight boxes instead of a detector")
     parser.add_argument("--csv", type=nonempty_path, metavar="OUT",

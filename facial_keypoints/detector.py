@@ -1,7 +1,7 @@
 """KeypointDetector: photo -> faces with keypoints in that photo's pixels."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -24,6 +24,7 @@ from facial_keypoints.pose import Pose
 DUPLICATE_OVERLAP = 0.57
 # IoU above which two boxes, or the boxes of two sets of points, are of one face in a clip
 SAME_OVERLAP = 0.2
+ROTATIONS = (-30, 30, -55, 55)  # degrees, of the copies in which rolled faces are searched
 # of a list: so many are in memory, and their crops go through the network together
 PHOTOS_AT_ONCE = 16
 MIN_REFINE_CONFIDENCE = 0.1  # below it nothing is gained by a refinement step
@@ -72,11 +73,13 @@ class KeypointDetector:
     a checkpoint; detector: a detector's name, or an object with its `detect`; runtime: openvino,
     onnx or torch, 'auto' for the fastest that is installed; threads: threads of the network in one
     call (0: the runtime chooses; more than one does not help for a single face);
-    tilted: also find faces with a roll of up to 45 degrees, on rotated copies of the photo.
+    tilted: search rotated copies of the photo in any case, and not only where nothing was found;
+    they show faces with a roll of up to 70 degrees.
     The confidence of a face is the mean confidence of its points times a face shape score, which is
     1 for layouts that share too few keypoints with ibug68 (`geometry.has_shape_score`). Faces below
     `min_confidence` are rejected. Of duplicate detections the most confident one is kept. If no
-    face is accepted, the detector's `fallback` is used, if it has one.
+    face is accepted, the detector's `fallback` is used, if it has one, and at last a detector that
+    is `upright_only` searches rotated copies of the photo.
     A KeypointDetector can be shared by threads if its face detector is thread-safe (all detectors
     in detector_architectures/ are).
     """
@@ -101,18 +104,20 @@ class KeypointDetector:
     def __call__(self, photo: Any) -> list[Face]:
         return self.detect(photo)[0]
 
-    def detect(self, photo: Any, known: Any = ()) -> tuple[list[Face], list[Face]]:
+    def detect(self, photo: Any, known: Any = (),
+               rotated: bool = True) -> tuple[list[Face], list[Face]]:
         """Accepted faces (largest first) and rejected faces (highest confidence first).
 
         A rejected face is a box of the face detector with a confidence below `min_confidence`.
         Duplicates are in neither list. The `box` of a rejected face is the detector's box. known
         (n, 4): tight boxes of faces that are known already; they are left out, and where there are
-        any, the detector's fallback is not used.
+        any, only the first search is made. rotated=False: do not search rotated copies where
+        nothing was found, which takes several times as long as one search.
         """
-        return self.detect_batch([photo], [known])[0]
+        return self.detect_batch([photo], [known], rotated)[0]
 
-    def detect_batch(self, photos: Sequence,
-                     known: Sequence | None = None) -> list[tuple[list[Face], list[Face]]]:
+    def detect_batch(self, photos: Sequence, known: Sequence | None = None,
+                     rotated: bool = True) -> list[tuple[list[Face], list[Face]]]:
         """As `detect`, for a list of photos at once -> a list of pairs (accepted, rejected).
 
         The crops of all photos go through the network together, which is faster on GPUs and with
@@ -122,9 +127,11 @@ class KeypointDetector:
         found: list[tuple[list[Face], list[Face]]] = [([], []) for _ in images]
         known = [np.asarray(boxes, np.float32).reshape(-1, 4)
                  for boxes in known or [()] * len(images)]
-        todo, detector = list(range(len(images))), self.detector
-        while detector and todo:
-            boxes = [self.search(images[index], detector, known[index]) for index in todo]
+        todo = list(range(len(images)))
+        for detector, angles in self.searches(rotated):
+            if not todo:
+                break
+            boxes = [self.search(images[index], detector, known[index], angles) for index in todo]
             candidates = self._predict([images[index] for index in todo],
                                        *map(list, zip(*boxes, strict=True)))
             for index, faces in zip(todo, candidates, strict=True):
@@ -132,11 +139,20 @@ class KeypointDetector:
                 accepted += self.filter_faces(faces)
                 rejected += [face for face in faces if face.confidence < self.min_confidence]
             todo = [index for index in todo if not found[index][0] and not len(known[index])]
-            detector = getattr(detector, "fallback", None)
-            detector = load_detector(detector) if isinstance(detector, str) else detector
         return [(sorted(accepted, key=lambda face: -face.box[2] * face.box[3]),
                  sorted(rejected, key=lambda face: -face.confidence))
                 for accepted, rejected in found]
+
+    def searches(self, rotated: bool = True) -> Iterator[tuple[Any, tuple[int, ...]]]:
+        """What is tried, one after another, until a face is accepted: pairs of a face detector and
+        the angles in degrees by which the photo is rotated."""
+        detector, upright = self.detector, (0,)
+        while detector:
+            yield detector, upright + ROTATIONS if self.tilted else upright
+            detector = getattr(detector, "fallback", None)
+            detector = load_detector(detector) if isinstance(detector, str) else detector
+        if rotated and not self.tilted and getattr(self.detector, "upright_only", False):
+            yield self.detector, ROTATIONS
 
     def filter_faces(self, faces: list[Face]) -> list[Face]:
         """The faces that the network is sure enough of, each once, the surest first."""
@@ -150,13 +166,13 @@ class KeypointDetector:
                 kept.append(face)
         return kept
 
-    def search(self, image: np.ndarray, detector: Any,
-               known: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Tight boxes (n, 4) of what a detector finds, without those of known faces (m, 4), and the
-        roll of each (n,) in degrees."""
+    def search(self, image: np.ndarray, detector: Any, known: np.ndarray,
+               angles: Sequence[int]) -> tuple[np.ndarray, ...]:
+        """Tight boxes (n, 4) of what a detector finds in copies of an image that are rotated by
+        `angles`, without those of known faces (m, 4), and the roll of each (n,) in degrees."""
         # boxes of a detector without one are tight already
         found, fit = [], getattr(detector, "fit", (0, 0, 1, 1))
-        for angle in (0, -30, 30, -55, 55) if self.tilted else (0,):
+        for angle in angles:
             matrix, size = rotated_copy(image.shape[:2], angle)
             copy = image if angle == 0 else cv2.warpAffine(image, matrix, size)
             boxes = to_tight(to_tight(detector.detect(copy)[0], fit), self.model.fit)

@@ -143,7 +143,8 @@ class CocoWriter:
 
     keypoints are x, y, v for each point: pixels of the photo, 0-based centers; v is 2 for visible
     points, 1 for hidden ones (visibility, or confidence from models without it, below 0.5), and 0
-    for missing points. The category has the names of the keypoints and the skeleton, pairs that count from 1.
+    for missing points. The category has the names of the keypoints and the skeleton, pairs that
+    count from 1.
     """
 
     def __init__(self, file: BinaryIO, layout: str | Layout = "ibug68"):

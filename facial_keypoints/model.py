@@ -36,10 +36,11 @@ class Prediction(NamedTuple):
 class Model:
     """A model that is ready to run: `model(crops)`; may be shared by threads.
 
-    crops: (n, 1, side, side) float32 in [0, 1] -> Prediction, float32. path: its file; side: of its input in pixels; runtime: what runs it; layout: of its k
-    keypoints; shift: (pixels, share of the inter-ocular distance) by which its points lie too low,
-    where it learned labels that do; fit: from the tight box of the keypoints of ibug68, which face
-    detectors give, to that of its own (see `detectors.to_tight`).
+    crops: (n, 1, side, side) float32 in [0, 1] -> Prediction, float32. path: its file; side: of its
+    input in pixels; runtime: what runs it; layout: of its k keypoints; shift: (pixels, share of the
+    inter-ocular distance) by which its points lie too low, where it learned labels that do; fit:
+    from the tight box of the keypoints of ibug68, which face detectors give, to that of its own
+    (see `detectors.to_tight`).
     """
 
     def __init__(self, path: Path, side: int, predict: Predict, runtime: str,

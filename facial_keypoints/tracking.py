@@ -151,7 +151,8 @@ class Tracker:
         is assigned to it; any other face starts a new track."""
         self.searches += 1
         known = [tight_box(track.face.points) for track in self.tracks if not track.missed]
-        faces, rejected = self.detector.detect(frame, known)
+        # rotated copies take several times as long: only where a face is searched now and then
+        faces, rejected = self.detector.detect(frame, known, self.frames % self.every == 0)
         self.rejected += rejected[:1]
         for face in faces:
             boxes = np.array([tight_box(track.face.points) for track in self.tracks])

@@ -11,7 +11,9 @@ import pytest
 from conftest import one_line_error
 from PIL import Image
 
-from facial_keypoints.detector import MIN_CONFIDENCE, Face, KeypointDetector, find_keypoints
+from facial_keypoints.detector import (
+    MIN_CONFIDENCE, ROTATIONS, Face, KeypointDetector, find_keypoints,
+)
 from facial_keypoints.drawing import draw_faces
 from facial_keypoints.errors import DataError
 from facial_keypoints.formats import read_pts
@@ -386,12 +388,27 @@ def test_doubles_are_one_face_the_surest(detector, hopper_face):
     assert len(detector.filter_faces([Face(hopper_face.box, points, 0.4)])) == 0
 
 
+@pytest.mark.parametrize("tilted", [True, False])
 @pytest.mark.parametrize("angle", [-45, -25, 25, 45])
-def test_tilted_faces_are_found_when_asked(angle, hopper, hopper_face):
+def test_rolled_faces_are_found(angle, tilted, hopper, hopper_face):
     photo, points = turned_photo(hopper[1], hopper_face.points, angle)
-    faces = KeypointDetector(tilted=True)(photo)
+    faces = KeypointDetector(tilted=tilted)(photo)
     assert len(faces) >= 1
     assert min(point_errors(face.points[None], points[None]).mean() for face in faces) < 5
+
+
+def test_rotated_copies_are_searched_last_and_only_where_nothing_was_found(hopper, hopper_face):
+    detector = KeypointDetector()
+    upright = [angles for _, angles in detector.searches(rotated=False)]
+    assert set(upright) == {(0,)} and len(upright) == 3
+    assert [angles for _, angles in detector.searches()] == [*upright, ROTATIONS]
+    assert {angles for _, angles in KeypointDetector(tilted=True).searches()} == {(0, *ROTATIONS)}
+    assert ROTATIONS not in [a for _, a in KeypointDetector(detector="whole").searches()]
+    photo, _ = turned_photo(hopper[1], hopper_face.points, 45)
+    assert len(detector.detect(photo)[0]) == 1 and not detector.detect(photo, rotated=False)[0]
+    # not next to known faces
+    both = np.concatenate([hopper[1], photo[:hopper[1].shape[0]]], 1)
+    assert len(detector.detect(both)[0]) == 1
 
 
 def test_level_boxes_turn_with_the_face(hopper_face):
