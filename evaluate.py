@@ -130,6 +130,22 @@ def text_table(rows: Sequence[Sequence]) -> str:
     return "\n".join(lines)
 
 
+def measures_table(rows: Sequence[Sequence]) -> str:
+    """Slopes of `metrics.measure_slopes` of several models -> lines of text; '' where the layout
+    has none of the measures."""
+    names = [name for name, values in rows[0][1]["measures"].items() if np.isfinite(values[0])]
+    if not names:
+        return ""
+    width = max(len(name) for name, _ in rows)
+    lines = ["slope of predicted on labeled distances (correlation); 1 (1) for perfect predictions",
+             " " * width + "".join(f"{name:>14}" for name in names)]
+    for name, metrics in rows:
+        cells = (f"{slope:.2f} ({alike:.2f})" for slope, alike
+                 in (metrics["measures"][measure] for measure in names))
+        lines.append(f"{name:<{width}}" + "".join(f"{cell:>14}" for cell in cells))
+    return "\n".join(lines)
+
+
 def baselines(frames: Frames, everything: Frames, split: str,
               normalizer: str) -> list[tuple[str, dict]]:
     """Rows of the mean shape (if the data set has training frames) and of the lower bound of
@@ -214,6 +230,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     shown = [(path.name if len(paths) < 2 else str(path), metrics)
              for path, (metrics, _, _) in zip(paths, results, strict=True)]
     print(text_table(shown + baselines(frames, everything, options.split, options.normalizer)))
+    if table := measures_table(shown):
+        print(f"\n{table}\n")
     if len(results) == 2:
         d = rows[0]["difference"]
         verdict = "within the noise" if d["nme_low"] <= 0 <= d["nme_high"] else "more than noise"

@@ -207,7 +207,8 @@ def train(config: TrainingConfig, training: Frames, validation: Frames | None, f
           overwrite: bool = False, bar: bool = True,
           build: Callable[[], torch.nn.Module] | None = None,
           compiled: bool = False) -> tuple[Path, list[dict]]:
-    """Train a network on frames and keep the weights that are best on `validation`.
+    """Train a network on frames and keep the weights that are best on `validation`; with turned
+    heads those of the last epoch.
 
     Writes into `folder`: checkpoint.pt (the best averaged weights), last.pt (all that `resume=True`
     needs to go on to the same end as an unbroken run), curves.csv and params.json. A folder that
@@ -319,7 +320,9 @@ class TrainingRun:
             row["seconds"] = time.perf_counter() - start
             row["waited"] = waited / row["seconds"]
             history.append(row)
-            if not self.validation or row["validation_nme"] < best["nme"]:
+            # frames of validation show hardly any turned heads, so they cannot choose between them
+            if (not self.validation or self.config.turned
+                    or row["validation_nme"] < best["nme"]):
                 best = {"nme": row.get("validation_nme", float("nan")), "epoch": epoch + 1}
                 self.save(folder / "checkpoint.pt", best, history)
             if self.team.main:

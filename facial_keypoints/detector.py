@@ -15,7 +15,7 @@ from facial_keypoints.geometry import (
     boxes_differ, crop_image, crop_matrix, level_boxes, overlap, rotated_copy, shape_score,
     tight_box, to_points,
 )
-from facial_keypoints.images import as_image
+from facial_keypoints.images import as_image, to_gray
 from facial_keypoints.layouts import Layout, load_layout
 from facial_keypoints.model import find_model, load_model, Model, Prediction
 from facial_keypoints.pose import Pose
@@ -172,6 +172,8 @@ class KeypointDetector:
         `angles`, without those of known faces (m, 4), and the roll of each (n,) in degrees."""
         # boxes of a detector without one are tight already
         found, fit = [], getattr(detector, "fit", (0, 0, 1, 1))
+        if getattr(detector, "upright_only", False):
+            image = to_gray(image)
         for angle in angles:
             matrix, size = rotated_copy(image.shape[:2], angle)
             copy = image if angle == 0 else cv2.warpAffine(image, matrix, size)

@@ -141,6 +141,40 @@ def bootstrap(values: np.ndarray, groups: np.ndarray | None = None, draws: int =
     return float(np.percentile(means, 2.5)), float(np.percentile(means, 97.5))
 
 
+# Pairs of keypoints of ibug68 whose mean distance measures how faces differ.
+FACE_MEASURES = {
+    "eye opening": ((37, 41), (38, 40), (43, 47), (44, 46)), "upper lip": ((51, 62),),
+    "nose width": ((31, 35),), "nose to lip": ((33, 51),), "jaw width": ((3, 13),),
+    "mouth width": ((48, 54),)}
+
+
+def face_measures(points: np.ndarray, layout: str | Layout = "ibug68") -> dict[str, np.ndarray]:
+    """Keypoints (n, k, 2) -> for each of FACE_MEASURES its length (n,) in inter-ocular distances;
+    nan where the layout or the labels lack a keypoint."""
+    points = as_ibug68(np.asarray(points, np.float64), layout)
+    unit = np.linalg.norm(points[:, 36] - points[:, 45], axis=-1)
+    return {name: np.mean([np.linalg.norm(points[:, a] - points[:, b], axis=-1)
+                           for a, b in pairs], axis=0) / unit
+            for name, pairs in FACE_MEASURES.items()}
+
+
+def measure_slopes(points: np.ndarray, truth: np.ndarray,
+                   layout: str | Layout = "ibug68") -> dict[str, list[float]]:
+    """For each of FACE_MEASURES the slope of the predicted on the true length, and their
+    correlation: a slope of 0 means that every face gets the mean face's length. Both are nan with
+    fewer than three faces, or where all true lengths are the same."""
+    found = {}
+    predicted = face_measures(points, layout)
+    for name, true in face_measures(truth, layout).items():
+        known = np.isfinite(true) & np.isfinite(predicted[name])
+        x, y = true[known], predicted[name][known]
+        enough = known.sum() > 2 and x.std() > 1e-9
+        slope = float(np.cov(x, y)[0, 1] / x.var(ddof=1)) if enough else float("nan")
+        alike = float(np.corrcoef(x, y)[0, 1]) if enough and y.std() > 1e-9 else float("nan")
+        found[name] = [slope, alike]
+    return found
+
+
 def summarize(points: np.ndarray, truth: np.ndarray, people: np.ndarray | None = None,
               normalizer: str = "layout", layout: str | Layout = "ibug68") -> dict:
     """All metrics of predictions (n, k, 2) against the truth as a dictionary; percentages as
@@ -159,6 +193,7 @@ def summarize(points: np.ndarray, truth: np.ndarray, people: np.ndarray | None =
         "regions": {name: float(np.nanmean(errors[:, rows])) if np.isfinite(errors[:, rows]).any()
                     else float("nan") for name, rows in layout.regions.items()},
         "offset": (100 * offset).tolist(), "points": mean_of_labeled(errors).tolist(),
+        "measures": measure_slopes(points, truth, layout),
         "normalizer": normalizer_name(normalizer, layout), "layout": layout.name,
     }
 

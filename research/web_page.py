@@ -17,7 +17,7 @@ import tempfile
 import threading
 import tomllib
 import xml.etree.ElementTree
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,6 @@ from facial_keypoints import (
     detector, drawing, effects, geometry, images, layouts, pose, tracking,
 )
 from facial_keypoints.assets import DEFAULT_NET, MIN_CONFIDENCE, SAVED_MODELS, layout_names
-from facial_keypoints.detectors import load_detector
 from facial_keypoints.errors import DataError, UsageError, run_command
 from facial_keypoints.onnx_file import FORMAT, KEY, METADATA_FIELD
 from research.synthetic_faces import draw_scene
@@ -122,24 +121,21 @@ def cascade_values(file: str) -> dict:
             "rects": [number for index in order for number in rects[index]]}
 
 
-def search_values(search: haar.Detector) -> dict:
-    """The settings of a Haar detector, see `Search` in `web/cascade.js`."""
+def search_values(search: haar.Detector, angles: Sequence[int]) -> dict:
+    """The settings of a Haar detector on copies of a photo that are rotated by `angles`, see
+    `Search` in `web/cascade.js`."""
     portrait = {"side": haar.PORTRAIT, "share": haar.PORTRAIT_SHARE,
                 "scaleFactor": haar.PORTRAIT_FACTOR} if search.portraits else None
-    return {"cascade": search.file.removesuffix(".xml"), "window": haar.WINDOW,
+    return {"angles": angles, "cascade": search.file.removesuffix(".xml"), "window": haar.WINDOW,
             "scaleFactor": search.scale_factor, "minNeighbors": search.min_neighbors,
             "fit": search.fit, "mirrored": getattr(search, "same_overlap", None),
             "smallest": haar.SMALLEST, "share": search.share, "portrait": portrait}
 
 
-def searches(first: Any) -> list[dict]:
-    """The settings of a detector and of its fallbacks, in order."""
-    found = []
-    while first is not None:
-        found.append(search_values(first))
-        first = first.fallback
-        first = load_detector(first) if isinstance(first, str) else first
-    return found
+def searches(first: Any, rotated: bool = True) -> list[dict]:
+    """The settings of all that the library tries with a detector, in order."""
+    return [search_values(search, angles) for search, angles
+            in detector.KeypointDetector(detector=first).searches(rotated)]
 
 
 class CameraDetector(haar.Detector):
@@ -183,7 +179,7 @@ def settings() -> dict:
         "layouts": [layouts.load_layout(name).to_dict() for name in layout_names()],
         "defaultLayout": layouts.DEFAULT_LAYOUT,
         "searches": searches(haar.Detector()),
-        "camera": searches(CameraDetector()),
+        "camera": searches(CameraDetector(), rotated=False),
         "tracker": tracker_values(),
         "glasses": {"corners": effects.GLASSES_CORNERS},
         "colors": {"regions": drawing.REGION_COLORS, "others": drawing.OTHER_COLORS,

@@ -14,10 +14,12 @@ from evaluate import check_leakage, default_part, predict_in_self_crops
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.formats import pts_text
 from facial_keypoints.geometry import tight_box
+from facial_keypoints.layouts import convert_points
 from research.datasets import load_frames
 from research.labels import label_shift, match_label_convention
 from research.metrics import (
-    area_under_curve, bootstrap, debias, failure_rate, point_errors, summarize,
+    FACE_MEASURES, area_under_curve, bootstrap, debias, failure_rate, measure_slopes, point_errors,
+    summarize,
 )
 from research.networks import SAVED_MODELS
 
@@ -224,3 +226,23 @@ def test_self_predicted_crops_forget_the_label(tiny, monkeypatch):
         np.testing.assert_allclose(predict_in_self_crops(None, frames, steps) - faces,
                                    [[[left, 0]]] * np.ones((4, 68, 1)),
                                    atol=1e-3)
+
+
+def test_slopes_say_how_much_of_the_differences_between_faces_is_predicted(tiny):
+    truth = tiny.points.astype(np.float64)
+    mean = truth.mean(0)
+    exact = measure_slopes(truth, truth)
+    assert set(exact) == set(FACE_MEASURES)
+    assert np.allclose(list(exact.values()), 1)
+    # faces that are alike in form and size: moved halfway to the mean face, they vary half as much
+    unit = np.linalg.norm(truth[:, 36] - truth[:, 45], axis=-1)[:, None, None]
+    alike = (truth - truth[:, 36:37]) / unit
+    mean = alike.mean(0)
+    half = measure_slopes(mean + (alike - mean) / 2, alike)
+    assert all(0.35 < slope < 0.65 and correlation > 0.9 for slope, correlation in half.values())
+    constant = measure_slopes(np.repeat(mean[None], len(alike), 0), alike)
+    assert all(abs(slope) < 1e-9 and np.isnan(correlation) for slope, correlation
+               in constant.values())
+    assert np.isnan(list(measure_slopes(truth[:2], truth[:2]).values())).all()
+    two = convert_points(truth, "ibug68", "five")
+    assert np.isnan(list(measure_slopes(two, two, "five").values())).all()

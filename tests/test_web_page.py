@@ -58,7 +58,7 @@ def test_the_folder_holds_all_that_is_published(npm, tmp_path):
             "sunglasses.png", *(f"onnxruntime/{name}" for name in web_page.RUNTIME_FILES)} <= names
     settings = json.loads((folder / "settings.json").read_text())
     assert settings["refine"]["maxLoss"] == detector.MAX_REFINE_LOSS
-    assert len(settings["head"]) == 68 and len(settings["searches"]) == 3
+    assert len(settings["head"]) == 68 and len(settings["searches"]) == 4
     for values in settings["layouts"]:
         assert layouts.layout_from(values, "settings") == layouts.load_layout(values["name"])
     assert all((folder / example["file"]).is_file() for example in settings["examples"])

@@ -379,7 +379,7 @@ class Page {
     const {faces = [], rejected = [], bitmap} = this.result ?? {};
     const also = rejected.length ? ` ${count(rejected.length, "other place")} looked like a face but had too little `
       + `confidence (at most ${percent(rejected[0].confidence)}).` : "";
-    const cure = faces.length ? "" : " Faces that are very small, tilted or turned away are not found.";
+    const cure = faces.length ? "" : " Faces that are very small or turned away are not found.";
     this.say((faces.length ? `${count(faces.length, "face")} found.` : "No face found.") + also + cure);
     const {width, height} = bitmap ?? {width: 0, height: 0};
     element("view").setAttribute("aria-label",

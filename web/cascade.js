@@ -20,6 +20,7 @@ import {overlap, resizeArea, roundEven} from "./geometry.js";
  * How a cascade is used: see `detector_architectures/haar.py`, whose constants these are.
  * @typedef {object} Search
  * @property {string} cascade name of the cascade
+ * @property {number[]} angles in degrees by which copies of the photo are rotated
  * @property {number} window side of the smallest window that is searched, in pixels
  * @property {number} scaleFactor ratio of two window sizes
  * @property {number} minNeighbors boxes that must agree, less one

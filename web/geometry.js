@@ -81,7 +81,7 @@ export function invert([a, b, tx, c, d, ty]) {
 export function cropImage(image, map, side, out, at) {
   const scale = Math.sqrt(Math.abs(map[0] * map[4] - map[1] * map[3]));
   if (scale >= 0.5) {
-    warp(image, map, side, out, at);
+    warp(image, map, side, side, out.subarray(at), 255);
     return;
   }
   const back = invert(map), margin = 2 + 2 / scale;
@@ -110,25 +110,43 @@ export function cropImage(image, map, side, out, at) {
   const ox = left + rx / 2 - 0.5, oy = top + ry / 2 - 0.5;
   const inside = [map[0] * rx, map[1] * ry, map[0] * ox + map[1] * oy + map[2],
     map[3] * rx, map[4] * ry, map[3] * ox + map[4] * oy + map[5]];
-  warp(small, inside, side, out, at);
+  warp(small, inside, side, side, out.subarray(at), 255);
 }
 
 /**
- * Sample an image at the places of the pixels of a square, in 0…1; black outside. The same integers as
- * OpenCV's warpAffine: places in 32nds of a pixel, whole gray levels.
- * @param {Gray} image @param {Affine} map from the image to the square
- * @param {number} side @param {Float32Array} out @param {number} at
+ * A copy of an image that is rotated counter-clockwise by `angle` degrees and contains all of it, and the
+ * map to it.
+ * @param {Gray} image @param {number} angle
+ * @returns {{copy: Gray, map: Affine}}
  */
-function warp({width, height, data}, map, side, out, at) {
+export function rotatedCopy(image, angle) {
+  const radians = angle * Math.PI / 180, cos = Math.cos(radians), sin = Math.sin(radians);
+  const width = Math.ceil(Math.abs(cos) * image.width + Math.abs(sin) * image.height);
+  const height = Math.ceil(Math.abs(sin) * image.width + Math.abs(cos) * image.height);
+  const x = (image.width - 1) / 2, y = (image.height - 1) / 2, data = new Uint8Array(width * height);
+  /** @type {Affine} */
+  const map = [cos, sin, (width - 1) / 2 - cos * x - sin * y, -sin, cos, (height - 1) / 2 + sin * x - cos * y];
+  warp(image, map, width, height, data, 1);
+  return {copy: {width, height, data}, map};
+}
+
+/**
+ * Sample an image at the places of the pixels of another, as shares of `unit` gray levels; black outside.
+ * The same integers as OpenCV's warpAffine: places in 32nds of a pixel, whole gray levels.
+ * @param {Gray} image @param {Affine} map from the image to the other
+ * @param {number} columns @param {number} rows of the other @param {Float32Array | Uint8Array} out
+ * @param {number} unit
+ */
+function warp({width, height, data}, map, columns, rows, out, unit) {
   const [a, b, tx, c, d, ty] = invert(map);
-  const across = new Int32Array(side), down = new Int32Array(side);
-  for (let u = 0; u < side; u++) {
+  const across = new Int32Array(columns), down = new Int32Array(columns);
+  for (let u = 0; u < columns; u++) {
     across[u] = roundEven(a * u * 1024);
     down[u] = roundEven(c * u * 1024);
   }
-  for (let v = 0; v < side; v++) {
+  for (let v = 0, at = 0; v < rows; v++) {
     const startX = roundEven((b * v + tx) * 1024) + 16, startY = roundEven((d * v + ty) * 1024) + 16;
-    for (let u = 0; u < side; u++, at++) {
+    for (let u = 0; u < columns; u++, at++) {
       const x = (startX + across[u]) >> 5, y = (startY + down[u]) >> 5, fx = x & 31, fy = y & 31;
       const left = x >> 5, top = y >> 5;
       let value = 0;
@@ -142,7 +160,7 @@ function warp({width, height, data}, map, side, out, at) {
           if (px >= 0 && py >= 0 && px < width && py < height) value += weight * data[py * width + px];
         }
       }
-      out[at] = ((value + 512) >> 10) / 255;
+      out[at] = ((value + 512) >> 10) / unit;
     }
   }
 }

@@ -5,7 +5,8 @@
 
 import {findBoxes} from "./cascade.js";
 import {
-  boxesDiffer, correctShift, cropImage, cropMatrix, levelBox, overlap, shapeScore, tightBox, toPoints, toTight,
+  boxesDiffer, correctShift, cropImage, cropMatrix, invert, levelBox, overlap, rotatedCopy, shapeScore, tightBox,
+  toPoints, toTight,
 } from "./geometry.js";
 
 /**
@@ -35,6 +36,17 @@ import {
  */
 
 const BATCH = 16; // crops at once
+/** @type {import("./geometry.js").Affine} */
+const UNCHANGED = [1, 0, 0, 0, 1, 0];
+
+/**
+ * A box in a rotated copy of a photo -> the box of the same size around the same place of the photo.
+ * @param {import("./geometry.js").Affine} map of the copy @param {number[]} box
+ */
+function backFrom(map, [left, top, width, height]) {
+  const [a, b, tx, c, d, ty] = invert(map), x = left + width / 2, y = top + height / 2;
+  return [a * x + b * y + tx - width / 2, c * x + d * y + ty - height / 2, width, height];
+}
 
 /** Finds faces and their keypoints. */
 export class KeypointDetector {
@@ -64,11 +76,18 @@ export class KeypointDetector {
     const found = {accepted: [], rejected: []};
     for (const search of searches) {
       const start = performance.now(), {fit} = this.model.metadata;
-      const boxes = (await findBoxes(gray, search, this.passes))
-        .map((box) => toTight(toTight(box, search.fit), fit))
-        .filter((box) => known.every((other) => overlap(box, other) <= this.settings.same));
+      const boxes = [], angles = [];
+      for (const angle of search.angles) {
+        const {copy, map} = angle ? rotatedCopy(gray, angle) : {copy: gray, map: UNCHANGED};
+        for (const found of await findBoxes(copy, search, this.passes)) {
+          const box = backFrom(map, toTight(toTight(found, search.fit), fit));
+          if (known.some((other) => overlap(box, other) > this.settings.same)) continue;
+          boxes.push(box);
+          angles.push(angle);
+        }
+      }
       this.times.search += performance.now() - start;
-      const faces = await this.predictBoxes(gray, boxes);
+      const faces = await this.predictBoxes(gray, boxes, angles);
       found.accepted = this.filterFaces(faces);
       found.rejected.push(...faces.filter((face) => face.confidence < this.settings.minConfidence));
       if (found.accepted.length || known.length) break;

@@ -138,7 +138,8 @@ def furthest(rows, faces):
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory, hopper):
-    """Photos of several kinds: a portrait, a group, a small one, one that lies on its side."""
+    """Photos of several kinds: a portrait, a group, a small one, one that lies on its side, one of
+    a head that is rolled."""
     folder = tmp_path_factory.mktemp("photos")
     group = folder / "group.jpg"
     cv2.imwrite(str(group), draw_scene(4, faces=6, width=1100, height=800)[0][..., ::-1])
@@ -148,7 +149,10 @@ def photos(tmp_path_factory, hopper):
     exif = Image.Exif()
     exif[0x0112] = 6  # turn clockwise to see it upright
     Image.fromarray(np.rot90(hopper[1]).copy()).save(side, exif=exif, quality=92)
-    return [hopper[0], group, small, side]
+    rolled = folder / "rolled.png"
+    matrix, size = rotated_copy(hopper[1].shape[:2], -40)
+    cv2.imwrite(str(rolled), cv2.warpAffine(hopper[1], matrix, size)[..., ::-1])
+    return [hopper[0], group, small, side, rolled]
 
 
 def test_the_points_are_those_of_python(page, photos, tmp_path):
@@ -162,6 +166,7 @@ def test_the_points_are_those_of_python(page, photos, tmp_path):
             pose = head_pose(face.points)
             assert abs(row["pose"]["yaw"] - pose.yaw) < 0.3
             assert row["names"] == list(face.layout.keypoints)
+            np.testing.assert_allclose(row["point_visibility"], face.point_visibility, atol=0.02)
 
 
 def test_the_files_are_those_of_the_command(page, photos, tmp_path):
