@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from facial_keypoints.assets import (
-    DEFAULT_DETECTOR, DEFAULT_NET, MIN_CONFIDENCE, RUNTIMES, STYLES, detector_names,
+    CONVENTIONS, DEFAULT_DETECTOR, DEFAULT_NET, MIN_CONFIDENCE, RUNTIMES, STYLES, detector_names,
 )
 from facial_keypoints.errors import (
     UsageError, bounded_number, nonempty_path, printable, run_command,
@@ -31,6 +31,9 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tilted", action="store_true",
                         help="find faces with a roll of up to 70 degrees next to upright ones; five "
                              "times slower")
+    parser.add_argument("--convention", default=CONVENTIONS[0], choices=CONVENTIONS,
+                        help="where points are put: as in the labels of the training frames, or "
+                             "as annotators of 300-W put them (default: %(default)s)")
     parser.add_argument("--boxes", type=nonempty_path, metavar="CSV",
                         help="name,left,top,width,height: tight boxes instead of a detector")
     parser.add_argument("--csv", type=nonempty_path, metavar="OUT",
@@ -124,7 +127,7 @@ def main(arguments: Sequence[str] | None = None, checkpoints: str | None = None)
         importlib.import_module(checkpoints)
     detector = KeypointDetector(options.net, options.detector, options.device,
                                 options.min_confidence, options.runtime, options.threads,
-                                options.tilted)
+                                options.tilted, options.convention)
     refuse_style(options.style, detector.model.layout)
     unlisted: list[str] = []
     jobs = list_jobs(options.photos, options.boxes, unlisted) if options.photos else []

@@ -21,6 +21,8 @@ DEFAULT_DETECTOR = "haar"
 # keeps all true boxes of an eager Haar cascade on validation frames: python
 # benchmarks/confidence.py
 MIN_CONFIDENCE = 0.5
+# where keypoints are put: as the labels of the training frames have them, or as annotators of 300-W
+CONVENTIONS = ("labels", "300w")
 STYLES = ("pose", "glasses", "blur")  # of drawings, besides points
 # the fastest first
 RUNTIMES = {"openvino": ("openvino",), "onnx": ("onnxruntime",), "torch": ("torch",)}

@@ -9,12 +9,15 @@ from typing import Any
 import cv2
 import numpy as np
 
-from facial_keypoints.assets import DEFAULT_DETECTOR, DEFAULT_NET, MIN_CONFIDENCE
+from facial_keypoints.assets import (
+    CONVENTIONS, DEFAULT_DETECTOR, DEFAULT_NET, MIN_CONFIDENCE,
+)
 from facial_keypoints.detectors import load_detector, to_tight
 from facial_keypoints.geometry import (
-    boxes_differ, crop_image, crop_matrix, level_boxes, overlap, rotated_copy, shape_score,
-    tight_box, to_points,
+    boxes_differ, crop_image, crop_matrix, in_convention_of_300w, level_boxes, overlap,
+    rotated_copy, shape_score, tight_box, to_points,
 )
+from facial_keypoints.errors import UsageError
 from facial_keypoints.images import as_image, to_gray
 from facial_keypoints.layouts import Layout, load_layout
 from facial_keypoints.model import find_model, load_model, Model, Prediction
@@ -74,7 +77,9 @@ class KeypointDetector:
     onnx or torch, 'auto' for the fastest that is installed; threads: threads of the network in one
     call (0: the runtime chooses; more than one does not help for a single face);
     tilted: search rotated copies of the photo in any case, and not only where nothing was found;
-    they show faces with a roll of up to 70 degrees.
+    they show faces with a roll of up to 70 degrees;
+    convention: where points are put, as in the 'labels' of the training frames, or as annotators of
+    '300w' put them, for models of 68 points.
     The confidence of a face is the mean confidence of its points times a face shape score, which is
     1 for layouts that share too few keypoints with ibug68 (`geometry.has_shape_score`). Faces below
     `min_confidence` are rejected. Of duplicate detections the most confident one is kept. If no
@@ -92,14 +97,20 @@ class KeypointDetector:
     def __init__(self, net: str | os.PathLike | Model = DEFAULT_NET,
                  detector: Any = DEFAULT_DETECTOR, device: str = "auto",
                  min_confidence: float = MIN_CONFIDENCE, runtime: str = "auto", threads: int = 1,
-                 tilted: bool = False):
+                 tilted: bool = False, convention: str = CONVENTIONS[0]):
         self.model = (
             load_model(net, runtime, device, threads)
             if isinstance(net, (str, os.PathLike))
             else net
         )
         self.detector = load_detector(detector) if isinstance(detector, str) else detector
-        self.min_confidence, self.tilted = min_confidence, tilted
+        self.min_confidence, self.tilted, self.convention = min_confidence, tilted, convention
+        if convention not in CONVENTIONS:
+            raise UsageError(f"convention must be one of {', '.join(CONVENTIONS)}, not "
+                             f"{convention!r}")
+        if convention != CONVENTIONS[0] and self.model.layout != load_layout():
+            raise UsageError(f"convention {convention} is known for the 68 points of ibug68, not "
+                             f"for layout {self.model.layout.name}")
 
     def __call__(self, photo: Any) -> list[Face]:
         return self.detect(photo)[0]
@@ -209,6 +220,8 @@ class KeypointDetector:
             points, confidence, visibility = self._refine(
                 [grays[owner] for owner in owners[some]], boxes[some].copy(), angles[some].copy())
             scores = shape_score(points, self.model.layout)
+            if self.convention == "300w":
+                points = in_convention_of_300w(points)
             faces += [Face(box, face, float(sure.mean() * score), sure, seen,
                            layout=self.model.layout)
                       for box, face, sure, seen, score in

@@ -232,6 +232,32 @@ def affine_projector(layout: str | Layout, rows: tuple[int, ...]) -> np.ndarray:
     return model @ np.linalg.pinv(model)
 
 
+CONVENTION_FILE = SAVED_MODELS / "convention_300w.csv"
+
+
+@cache
+def convention_offsets() -> np.ndarray:
+    """Where annotators of 300-W (Sagonas et al., ICCV-W 2013) put each keypoint of ibug68, against
+    the labels that our networks learned: (68, 2) in inter-ocular distances, for upright faces.
+
+    Measured with a network trained on 300-W (`python -m research.label_convention`).
+    """
+    return np.loadtxt(CONVENTION_FILE, delimiter=",", skiprows=1).astype(np.float64)
+
+
+def rolled(vectors: np.ndarray, angles: np.ndarray) -> np.ndarray:
+    """Vectors (n, k, 2), rotated clockwise by angles (n,) in degrees."""
+    cos, sin = np.cos(np.radians(angles)), np.sin(np.radians(angles))
+    turns = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], -2)
+    return vectors @ turns.swapaxes(-1, -2)
+
+
+def in_convention_of_300w(points: np.ndarray) -> np.ndarray:
+    """Keypoints (n, 68, 2) of our networks -> where annotators of 300-W would put them."""
+    offsets = rolled(np.broadcast_to(convention_offsets(), points.shape), roll_angle(points))
+    return (points + inter_ocular(points)[:, None, None] * offsets).astype(np.float32)
+
+
 # `affine_residual` above which a face is doubtful; at twice this value its score is 0
 MAX_SHAPE_RESIDUAL = 0.15
 JAW_MIDDLE = 0.05  # x of the mean head: keypoints of the jaw nearer to 0 are in no half

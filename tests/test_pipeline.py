@@ -15,12 +15,16 @@ from facial_keypoints.detector import (
     MIN_CONFIDENCE, ROTATIONS, Face, KeypointDetector, find_keypoints,
 )
 from facial_keypoints.drawing import draw_faces
-from facial_keypoints.errors import DataError
+from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.formats import read_pts
-from facial_keypoints.geometry import level_boxes, rotated_copy, shape_score, tight_box
+from facial_keypoints.geometry import (
+    convention_offsets, in_convention_of_300w, inter_ocular, level_boxes, roll_angle, rolled,
+    rotated_copy, shape_score, tight_box,
+)
 from facial_keypoints.images import as_image
 from facial_keypoints.predict_files import FilePredictor, Job
 from research.datasets import split_frames
+from research.label_convention import measure_offsets
 from research.metrics import point_errors
 from research.synthetic_faces import draw_scene
 
@@ -469,3 +473,31 @@ def test_a_photo_is_drawn_though_one_of_its_rows_failed(hopper, tmp_path):
     predictor.run([Job("hopper", path, [box]), Job("hopper", path, [box])])
     assert predictor.failures == ["the first one fails"] and predictor.faces == 1
     assert target.exists()
+
+
+def test_the_convention_of_300w_moves_each_point_with_the_face(hopper, hopper_face):
+    """By the same share of the inter-ocular distance, turned with the face."""
+    moved = KeypointDetector(convention="300w")(hopper[1])[0]
+    np.testing.assert_allclose(moved.points, in_convention_of_300w(hopper_face.points[None])[0],
+                               atol=0.01)
+    offsets = (moved.points - hopper_face.points) / inter_ocular(hopper_face.points)
+    np.testing.assert_allclose(rolled(offsets[None], -roll_angle(hopper_face.points[None]))[0],
+                               convention_offsets(), atol=1e-4)
+    assert moved.confidence == pytest.approx(hopper_face.confidence)
+    assert convention_offsets()[17:27, 1].mean() > 0.02  # brows lie lower in 300-W
+    turn = rolled(hopper_face.points[None].astype(np.float64), np.array([30.0]))
+    np.testing.assert_allclose(in_convention_of_300w(turn)[0],
+                               rolled(moved.points[None], np.array([30.0]))[0], atol=0.02)
+
+
+def test_conventions_that_are_not_known_are_refused(command, hopper):
+    with pytest.raises(UsageError, match="one of labels, 300w"):
+        KeypointDetector(convention="wflw")
+    done = command("pipeline.py", hopper[0], "--convention", "wflw")
+    assert done.returncode == 2 and "--convention" in done.stderr
+
+
+def test_offsets_of_a_convention_are_found_again(tiny):
+    labels = tiny.points.astype(np.float64)
+    others = in_convention_of_300w(labels) + np.random.default_rng(0).normal(0, 1, labels.shape)
+    np.testing.assert_allclose(measure_offsets(labels, others), convention_offsets(), atol=0.02)
