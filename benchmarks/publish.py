@@ -6,8 +6,11 @@ import inspect
 import re
 from pathlib import Path
 
+import research.passive_threads  # noqa: F401 - before PyTorch
+import torch
+
 from evaluate import score
-from facial_keypoints.errors import DataError, UsageError, run_command
+from facial_keypoints.errors import DataError, UsageError, bounded_number, run_command
 from facial_keypoints.files import atomic_write
 from facial_keypoints.layouts import load_layout
 from research.checkpoints import read_checkpoint, save_checkpoint
@@ -84,6 +87,30 @@ def ship(checkpoint, weights):
         export_checkpoint(SAVED_MODELS / f"{weights}.pt", SAVED_MODELS / f"{weights}.onnx")
 
 
+def average(first, second, share, out):
+    """Write a checkpoint of the weights of a network before and after fine-tuning, averaged: the
+    second's count `share`, in 0…1.
+
+    It keeps most of what either is better at (Wortsman et al., Robust fine-tuning of zero-shot
+    models, CVPR 2022). The second must come from the first. Parts that the first does not have are
+    the second's.
+    """
+    (_, before), (_, after) = load_checkpoint(first), load_checkpoint(second)
+    if before["net"] != after["net"] or before["layout"] != after["layout"]:
+        raise UsageError(f"{first} and {second} are weights of different networks")
+    if before["data"].get("split") != after["data"].get("split"):
+        raise UsageError(f"{first} and {second} were trained on different splits")
+    state = {}
+    for name, value in after["state_dict"].items():
+        old = before["state_dict"].get(name, value)
+        mixed = torch.lerp(old.float(), value.float(), share)
+        state[name] = mixed if value.is_floating_point() else value
+    frames = sorted({*(before["data"].get("frames") or []), *(after["data"].get("frames") or [])})
+    minutes = sum(content["metrics"].get("minutes", 0.0) for content in (before, after))
+    save_checkpoint(out, after["net"], state, after["params"] | {"averaged": share},
+                    {"minutes": minutes}, after["data"] | {"frames": frames}, after["layout"])
+
+
 def scored(path, weights, data, milliseconds=None):
     """The rows of results of one checkpoint, on the test part of the split it was trained with:
     with published labels, then with corrected ones."""
@@ -152,6 +179,13 @@ def main():
     command.add_argument("checkpoint", type=Path)
     command.add_argument("weights",
                          help="name of the file without .pt, e.g. models4 or models4-person")
+    command = commands.add_parser("average",
+                                  help="average the weights before and after fine-tuning")
+    command.add_argument("first", type=Path)
+    command.add_argument("second", type=Path)
+    command.add_argument("--share", type=bounded_number(float, 0, 1), default=0.7,
+                         help="of the second (default: %(default)s)")
+    command.add_argument("--out", type=Path, required=True)
     command = commands.add_parser("record",
                                   help="keep the rows and curves of a network too large to ship, "
                                        "without weights")
@@ -160,6 +194,8 @@ def main():
     options = parser.parse_args()
     if options.command == "ship":
         ship(options.checkpoint, options.weights)
+    elif options.command == "average":
+        average(options.first, options.second, options.share, options.out)
     elif options.command == "record":
         record(options.checkpoint, options.data)
     else:

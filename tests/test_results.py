@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks import publish
-from benchmarks.publish import HOME, record, ship, write
+from benchmarks.publish import HOME, average, record, ship, write
 from evaluate import score
-from facial_keypoints.errors import DataError
+from facial_keypoints.errors import DataError, UsageError
 from research import networks
 from research.checkpoints import read_checkpoint, save_checkpoint
 from research.datasets import split_frames
@@ -133,3 +134,38 @@ def test_writing_scores_all_weights_and_times_each_network(
     assert markdown_table(rows) in publish.RESULTS.read_text()
     assert markdown_table([row for row in rows
                            if row["weights"] == "models4"]) in (tmp_path / "models4.md").read_text()
+
+
+def test_averaged_weights_lie_between_and_know_the_frames_of_both(tmp_path):
+    first = find_weights("models4")
+    content = read_checkpoint(first)
+    second = tmp_path / "second.pt"
+    moved = {name: value.float() + 1 if value.is_floating_point() else value
+             for name, value in content["state_dict"].items()}
+    save_checkpoint(second, "models4", moved, {"lr": 0.1}, {"minutes": 2.0},
+                    {**content["data"], "frames": ["training/new.jpg"]})
+    average(first, second, 0.25, tmp_path / "mixed.pt")
+    mixed = read_checkpoint(tmp_path / "mixed.pt")
+    for name, value in mixed["state_dict"].items():
+        if value.is_floating_point():
+            before = content["state_dict"][name].float()
+            torch.testing.assert_close(value, before + 0.25, atol=2e-3, rtol=0)
+    assert {"training/new.jpg", *content["data"]["frames"]} == set(mixed["data"]["frames"])
+    assert mixed["params"] == {"lr": 0.1, "averaged": 0.25}
+    with pytest.raises(UsageError, match="different networks"):
+        average(find_weights("models5"), second, 0.5, tmp_path / "none.pt")
+    with pytest.raises(UsageError, match="different splits"):
+        average(find_weights("models4-person"), second, 0.5, tmp_path / "none.pt")
+    assert not (tmp_path / "none.pt").exists()
+
+
+def test_shipped_weights_name_no_folder_of_one_machine(tmp_path, monkeypatch):
+    content = read_checkpoint(find_weights("models4"))
+    save_checkpoint(tmp_path / "run.pt", "models4", content["state_dict"],
+                    {"init": "/home/a/runs/first/checkpoint.pt", "teacher": "models6"}, {},
+                    content["data"])
+    for module in (networks, publish):
+        monkeypatch.setattr(module, "SAVED_MODELS", tmp_path)
+    ship(tmp_path / "run.pt", "models4-copy")
+    params = read_checkpoint(tmp_path / "models4-copy.pt")["params"]
+    assert params == {"init": "first/checkpoint.pt", "teacher": "models6"}
