@@ -47,7 +47,7 @@ web: .venv/done
 
 fuzz: .venv/done
 	@echo "reading thousands of corrupted files"
-	@FUZZ_CASES=2000 $(BIN)/python -m pytest -o faulthandler_timeout=600 tests/test_fuzz.py tests/test_interruptions.py $(ARGS)
+	@FUZZ_CASES=2500 $(BIN)/python -m pytest -o faulthandler_timeout=600 tests/test_fuzz.py tests/test_interruptions.py $(ARGS)
 	@if $(BIN)/python -c "import atheris" 2>/dev/null; then for reader in image table pts json archive checkpoint grid; do \
 		$(BIN)/python tests/coverage_fuzz.py $$reader 5000 || exit 1; done; else echo "atheris is not installed: no search by coverage"; fi
 

@@ -29,8 +29,8 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--detector", default=DEFAULT_DETECTOR,
                         choices=detector_names(), help="(default: %(default)s)")
     parser.add_argument("--tilted", action="store_true",
-                        help="find faces with a roll of up to 70 degrees next to upright ones; five "
-                             "times slower")
+                        help="find faces with a roll of up to 70 degrees next to upright ones; "
+                             "five times slower")
     parser.add_argument("--convention", default=CONVENTIONS[0], choices=CONVENTIONS,
                         help="where points are put: as in the labels of the training frames, or "
                              "as annotators of 300-W put them (default: %(default)s)")

@@ -45,8 +45,9 @@ def test_files_of_predictions_are_read_back(tmp_path):
     one face."""
     rng = np.random.default_rng(1)
     known = replace(FACE, point_confidence=rng.random(68), identity=3, pose=head_pose(FACE.points))
+    hidden = replace(known, point_visibility=rng.random(68))
     photos = [("a.jpg", (600, 900), [FACE, known]), ("ü/b.jpg", (50, 60), []),
-              ("c.jpg", (70, 80), [known])]
+              ("c.jpg", (70, 80), [hidden])]
     for kind in ("json", "coco"):
         with atomic_open(tmp_path / kind) as file:
             predictions = WRITERS[kind](file)
@@ -62,6 +63,8 @@ def test_files_of_predictions_are_read_back(tmp_path):
     )
     np.testing.assert_allclose(rows[1]["point_confidence"], known.point_confidence, atol=6e-4)
     np.testing.assert_allclose(rows[2]["points"], FACE.points, atol=0.006)
+    assert "point_visibility" not in rows[1]
+    np.testing.assert_allclose(rows[2]["point_visibility"], hidden.point_visibility, atol=6e-4)
     coco = read_coco(tmp_path / "coco")
     assert {name: len(faces) for name, faces in coco.items()} == {
         "a.jpg": 2,
@@ -75,8 +78,9 @@ def test_files_of_predictions_are_read_back(tmp_path):
     content = json.loads((tmp_path / "coco").read_text())
     assert content["info"]["date_created"] and content["annotations"][1]["track_id"] == 3
     assert content["annotations"][0]["segmentation"] == [[1.5, 2, 31.5, 2, 31.5, 42, 1.5, 42]]
-    visible = np.array(content["annotations"][1]["keypoints"]).reshape(68, 3)[:, 2]
-    np.testing.assert_array_equal(visible, 1 + (known.point_confidence >= 0.5))
+    flags = np.array([row["keypoints"] for row in content["annotations"]]).reshape(3, 68, 3)[..., 2]
+    np.testing.assert_array_equal(flags, [
+        np.full(68, 2), 1 + (known.point_confidence >= 0.5), 1 + (hidden.point_visibility >= 0.5)])
     assert content["images"][1] == {"id": 2, "file_name": "ü/b.jpg", "height": 50, "width": 60}
 
 

@@ -11,7 +11,9 @@ from conftest import HOME, one_line_error
 
 from data_load import FacialKeypointsDataset
 from facial_keypoints.assets import RUNTIMES
+from facial_keypoints.detector import KeypointDetector
 from facial_keypoints.errors import UsageError
+from facial_keypoints.geometry import tight_box
 from facial_keypoints.model import choose_runtime, installed_runtimes, load_model
 from research import networks
 from research.export import compile_net, to_onnx
@@ -126,3 +128,31 @@ os.kill(os.getpid(), signal.SIGUSR1)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=HOME)
     assert done.returncode == 0 and done.stdout == "alive\n", done.stderr
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_models_give_a_visibility_where_they_were_trained_for_it(runtime, tmp_path, hopper):
+    """The same in every runtime; models without it, such as models4, give None."""
+    skip_unless_installed(runtime)
+    with_it, without = load_net("models5").eval(), load_net("models4").eval()
+    torch.nn.init.normal_(with_it.seen.weight)
+    crops = np.random.default_rng(0).random((2, 1, 128, 128), np.float32)
+    expected = with_it.predict(torch.from_numpy(crops))[2].detach().numpy()
+    run = compile_net(with_it, runtime, threads=1, exact=True)
+    np.testing.assert_allclose(run(crops)[2], expected, atol=1e-4)
+    assert expected.std() > 0.01 and ((0 <= expected) & (expected <= 1)).all()
+    assert len(compile_net(without, runtime, threads=1)(crops[..., :112, :112].copy())) == 2
+    face = KeypointDetector("models4", detector=None, runtime="torch").predict_boxes(
+        hopper[1], [[200, 100, 120, 120]])[0]
+    assert face.point_visibility is None
+
+
+def test_the_default_model_knows_which_points_are_hidden(hopper):
+    """A dark bar over the mouth of a real face hides these points and no others."""
+    face = KeypointDetector()(hopper[1])[0]
+    assert (face.point_visibility > 0.5).mean() > 0.9
+    covered = hopper[1].copy()
+    left, top, width, height = tight_box(face.points[48:]).astype(int)
+    covered[top - 6:top + height + 6, left - 9:left + width + 9] = 20
+    seen = KeypointDetector(detector=None).predict_boxes(covered, [face.box])[0].point_visibility
+    assert (seen[48:] < 0.5).mean() > 0.8 and (seen[36:48] > 0.5).mean() > 0.9

@@ -1,6 +1,7 @@
 """Pictures: drawn on copies, with the data they are given."""
 
 import itertools
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -71,3 +72,15 @@ def test_runs_share_one_axis_and_heats_lie_on_their_pictures():
 def test_a_sheet_of_nothing_is_nothing():
     contact_sheet([], np.zeros((0, 68, 2)))
     assert not plt.get_fignums()
+
+
+def test_hidden_points_are_rings():
+    points = np.stack(np.meshgrid(np.linspace(40, 360, 17), [60, 160, 260, 340]), -1).reshape(68, 2)
+    face = Face(np.float32([40, 60, 320, 280]), points.astype(np.float32), 1.0)
+    face.point_visibility = np.arange(68) % 2
+    blank = np.zeros((400, 400, 3), np.uint8)
+    face.layout = replace(face.layout, parts=())  # no lines
+    drawn = draw_faces(blank, [face])
+    centers = drawn[points[:, 1].astype(int), points[:, 0].astype(int), 0]
+    np.testing.assert_array_equal(centers > 200, face.point_visibility == 1)
+    assert all(drawn[y - 6:y + 7, x - 6:x + 7].max() > 200 for x, y in points.astype(int))
