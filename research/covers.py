@@ -86,8 +86,8 @@ def sunglasses(image: np.ndarray, points: np.ndarray,
     axes = apart * np.array([rng.uniform(0.36, 0.5), rng.uniform(0.25, 0.42)])
     down = rotated(angle) @ (0, rng.uniform(0, 0.12) * apart)
     mask = np.maximum(*(ellipse(side, eye + down, axes, angle) for eye in eyes))
-    bridge = polygon(side, [eyes[0] + down, eyes[1] + down,
-                            eyes[1] + 0.6 * down, eyes[0] + 0.6 * down])
+    bridge = polygon(side, np.array([eyes[0] + down, eyes[1] + down,
+                                     eyes[1] + 0.6 * down, eyes[0] + 0.6 * down]))
     return np.maximum(mask, bridge), uneven(side, rng.uniform(5, 80), rng)
 
 

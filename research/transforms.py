@@ -186,8 +186,8 @@ def occlude(sample: dict, image: np.ndarray, cover: Cover, rng: np.random.Genera
     if missing.any() and cover in ON_FACES:
         cover = ANYWHERE[0]
     if missing.all():
-        points = np.tile(np.float32([[0.1, 0.1], [0.9, 0.9]]) * image.shape[0],
-                         (len(points), 1))[:len(points)]
+        corners = np.array([[0.1, 0.1], [0.9, 0.9]], np.float32) * image.shape[0]
+        points = np.tile(corners, (len(points), 1))[:len(points)]
     image, hidden = covered(image, points, cover, rng)
     if "visible" in sample:
         sample["visible"] = np.where(hidden & ~missing, np.float32(0), sample["visible"])
