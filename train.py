@@ -161,9 +161,10 @@ class TrainingConfig:
     (the network's own, else wing) or one of LOSSES, for networks without their own; augment: one of
     AUGMENTATIONS; schedule: pairs (share of the epochs, augmentation) that take its place from
     there on; bfloat16: where the processor is fast at it; turned: share of the samples that are
-    frames with their heads turned by up to 90 degrees (`research.head_rotation`); init: a
-    checkpoint to start from, of the same network and any layout (`research.transfer`); teacher: a
-    checkpoint whose predictions refine the labels (`refine_labels`).
+    frames with their heads turned by up to 90 degrees (`research.head_rotation`); only: the part of
+    the network that is trained, all others keep the weights of `init`; init: a checkpoint to start
+    from, of the same network and any layout (`research.transfer`); teacher: a checkpoint whose
+    predictions refine the labels (`refine_labels`).
     """
 
     net: str = DEFAULT_NET
@@ -177,6 +178,7 @@ class TrainingConfig:
     seed: int = 0
     bfloat16: bool = True
     turned: float = 0.0
+    only: str = ""
     init: str = ""
     teacher: str = ""
 
@@ -187,6 +189,9 @@ class TrainingConfig:
             if not fits or not 0 < value < limit:
                 raise UsageError(f"{name} must be a number above 0 of type {kind.__name__}, not "
                                  f"{str(value)[:40]!r}")
+        if self.only and not self.init:
+            raise UsageError(f"only {self.only} is to be trained: give the weights of the other "
+                             "parts by init")
         if not 0 <= self.turned <= 1:
             raise UsageError(f"turned must be a share in 0…1, not {self.turned}")
         for name, known in (("loss", ("auto", *LOSSES)), ("optimizer", OPTIMIZERS),
@@ -266,7 +271,8 @@ class TrainingRun:
                                  num_workers=workers, persistent_workers=workers > 0,
                                  batch_sampler=team.batches(self.sampler, config.batch_size))
         self.validation = validation and validation_loader(validation, side, config.batch_size)
-        self.optimizer = OPTIMIZERS[config.optimizer](self.net.parameters(), config.lr)
+        self.optimizer = OPTIMIZERS[config.optimizer](trained_parameters(self.net, config.only),
+                                                      config.lr)
         steps = config.epochs * len(self.loader)
         self.schedule = OneCycleLR(self.optimizer, config.lr, total_steps=steps,
                                    pct_start=max(0.2, min(2 / steps, 0.9)))
@@ -360,7 +366,7 @@ def train_one_epoch(run: TrainingRun, epoch: int, folder: Path) -> tuple[float, 
     run.sampler.epoch = epoch
     # same dropout masks, whether or not the run was interrupted before this epoch
     torch.manual_seed(config.seed * 100_003 + epoch)
-    run.net.train()
+    run.net.train(not config.only)  # batch norms of frozen parts keep what they measured
     batches = TimedLoader(tqdm(run.loader, desc=f"epoch {epoch + 1}/{config.epochs}", unit="batch",
                                leave=False,
                                disable=not run.bar))
@@ -384,6 +390,18 @@ def train_one_epoch(run: TrainingRun, epoch: int, folder: Path) -> tuple[float, 
     if not all(torch.isfinite(weights).all() for weights in run.net.parameters()):
         raise DataError(diverged("not finite", epoch, config.lr, folder))
     return run.team.mean(total * run.team.world) / len(run.names), batches.seconds
+
+
+def trained_parameters(net: torch.nn.Module, only: str = "") -> list[torch.nn.Parameter]:
+    """The parameters of a network, or of one part of it: then all others are frozen. Raises
+    UsageError for a part that the network does not have."""
+    parts = dict(net.named_children())
+    if not only:
+        return list(net.parameters())
+    if only not in parts:
+        raise UsageError(f"the network has no part {only!r}; its parts are {', '.join(parts)}")
+    net.requires_grad_(False)
+    return list(parts[only].requires_grad_(True).parameters())
 
 
 def training_dataset(config: TrainingConfig, training: Frames,
@@ -535,6 +553,7 @@ def load_training_state(path: Path, parts: dict, params: dict,
         before["loss"] = "own"
     before.setdefault("schedule", before.get("finish"))  # its name in earlier versions
     before.setdefault("turned", 0.0)  # earlier versions turned no heads
+    before.setdefault("only", "")
     changed = [k for k, v in to_builtins({**params, **data}).items() if before.get(k) != v]
     if changed:
         raise UsageError(f"{path} is of a run with another {', '.join(changed)}; give the same, or "
@@ -609,6 +628,9 @@ def main() -> None:
     parser.add_argument("--turned", type=bounded_number(float, 0, 1), default=0.0,
                         help="share of the samples with heads turned by up to 90 degrees "
                              "(default: %(default)s)")
+    parser.add_argument("--only", default="", metavar="PART",
+                        help="train this part of the network, such as seen of models5, and keep "
+                             "the other weights")
     parser.add_argument("--device", default="auto",
                         help="auto, cpu, cuda, … (default: %(default)s)")
     parser.add_argument("--seed", type=SEED, default=0, help="(default: %(default)s)")
@@ -639,6 +661,7 @@ def main() -> None:
     config = TrainingConfig(
         options.net, options.epochs, options.batch_size, options.lr, options.loss,
         options.optimizer, options.augment, seed=options.seed, turned=options.turned,
+        only=options.only,
         init=str(find_weights(options.init)) if options.init else "",
         teacher=options.teacher or "")
     net_class(options.net)

@@ -106,9 +106,9 @@ class HeatMaps(Base):
             nn.Conv2d(64, 68, 1))
         self.bins = torch.linspace(-1, 1, 65)[1::2]
 
-    def features(self, images):
+    def features(self, encoded):
         """The heat maps (n, 68, 32, 32)."""
-        return self.heat(self.stages(self.stem(images))).float()
+        return self.heat(encoded).float()
 
     def distributions(self, maps):
         """Logits (n, 68, 2, 32) of the sums over rows and over columns."""

@@ -28,18 +28,13 @@ class Block(nn.Module):
         return torch.relu(self.body(x) + self.shortcut(x))
 
 
-class Visibility(nn.Module):
-    """Features (n, points, features) -> logits (n, points): the log odds that a point can be
-    seen."""
+class Visibility(nn.Sequential):
+    """Feature maps (n, channels, grid, grid) -> logits (n, points): the log odds that a point can
+    be seen."""
 
-    def __init__(self, points: int, features: int, hidden: int = 64):
-        super().__init__()
-        self.mix = nn.Linear(features, hidden)
-        self.weight = nn.Parameter(torch.zeros(points, hidden))
-        self.bias = nn.Parameter(torch.zeros(points))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return (torch.relu(self.mix(x)) * self.weight).sum(-1) + self.bias
+    def __init__(self, points: int, channels: int, grid: int, kept: int = 12):
+        super().__init__(nn.Conv2d(channels, kept, 1), nn.ReLU(inplace=True), nn.Flatten(),
+                         nn.Linear(kept * grid * grid, points))
 
 
 class Net(nn.Module):
@@ -78,12 +73,16 @@ class Net(nn.Module):
         # the points are linked: the others locate an occluded one
         self.points = nn.Linear(points, points)
         self.axes = nn.Linear(features, 2 * BINS)
-        self.seen: Visibility | None = Visibility(points, features)
+        self.seen: Visibility | None = Visibility(points, inputs, grid)
         self.register_buffer("bins", torch.linspace(-REACH, REACH, BINS), persistent=False)
 
-    def features(self, images: torch.Tensor) -> torch.Tensor:
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        """The feature maps of the last stage: (n, channels, grid, grid)."""
+        return self.stages(self.stem(images))
+
+    def features(self, encoded: torch.Tensor) -> torch.Tensor:
         """What the network knows about each point: (n, points, features)."""
-        x = self.maps(self.stages(self.stem(images)))
+        x = self.maps(encoded)
         # (n, 4 × points, 8, 8) -> (n, points, features)
         x = self.mix(x.reshape(-1, self.count, self.mix[0].in_features))
         return x + self.points(x.transpose(1, 2)).transpose(1, 2)
@@ -94,7 +93,7 @@ class Net(nn.Module):
         return self.axes(features).view(-1, self.count, 2, BINS)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits = self.distributions(self.features(images))
+        logits = self.distributions(self.features(self.encode(images)))
         return (logits.float().softmax(-1) @ self.bins).flatten(1)
 
     def loss(self, images: torch.Tensor, targets: torch.Tensor,
@@ -107,10 +106,10 @@ class Net(nn.Module):
         face, NaN as well, are ignored by both.
 
         visible (n, points): 1 for points that can be seen, 0 for hidden ones, NaN where unknown;
-        adds the cross-entropy of the visibility, which does not change the features.
+        adds the cross-entropy of the visibility, which does not change the feature maps.
         """
-        features = self.features(images)
-        logits = self.distributions(features).float()
+        encoded = self.encode(images)
+        logits = self.distributions(self.features(encoded)).float()
         missing = targets.isnan().any(-1)
         labeled, empty = ~missing, missing.all(1, keepdim=True).expand_as(missing)
         used = labeled | empty
@@ -120,7 +119,7 @@ class Net(nn.Module):
             distance).sum() / max(distance.numel(), 1)
         if visible is None or self.seen is None:
             return loss
-        odds, known = self.seen(features.detach()).float(), ~visible.isnan()
+        odds, known = self.seen(encoded.detach()).float(), ~visible.isnan()
         return loss + F.binary_cross_entropy_with_logits(
             odds[known], visible[known], reduction="sum") / max(int(known.sum()), 1)
 
@@ -159,10 +158,10 @@ class Net(nn.Module):
         that a point can be seen: that nothing covers it, and that it is not on the far side of the
         head.
         """
-        features = self.features(images)
-        mean, variance = self.moments(self.distributions(features))
+        encoded = self.encode(images)
+        mean, variance = self.moments(self.distributions(self.features(encoded)))
         deviation = variance.sum(-1).sqrt()
         sure = 1 / (1 + ((deviation - LEAST).clamp_min(0) / self.even_odds) ** self.steepness)
         if self.seen is None:
             return mean, sure
-        return mean, sure, self.seen(features).float().sigmoid()
+        return mean, sure, self.seen(encoded).float().sigmoid()

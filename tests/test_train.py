@@ -288,3 +288,25 @@ def test_the_mean_of_a_running_average_is_quick_at_first():
     for step in range(50):
         ema_update([value], [torch.ones(1)], torch.tensor(step))
     assert value.item() > 0.99 and np.isfinite(value.item())
+
+
+def test_only_a_part_of_a_network_is_trained(parts, tmp_path):
+    """All other weights stay as they were, to the last bit; the visibility learns."""
+    options = {**OPTIONS, "epochs": 1}
+    first, _ = train_net("models5", *parts, tmp_path / "first", **options)
+    second, _ = train_net("models5", *parts, tmp_path / "second", only="seen", init=str(first),
+                          lr=0.01, **options)
+    before, after = weights(first), weights(second)
+    for name, value in before.items():
+        assert torch.equal(value, after[name]) != (name.startswith("seen.")
+                                                   and value.is_floating_point()), name
+    with pytest.raises(UsageError, match="no part 'sight'; its parts are stem, stages"):
+        train_net("models5", *parts, tmp_path / "third", only="sight", init=str(first), **options)
+    with pytest.raises(UsageError, match="by init"):
+        train_net("models5", *parts, tmp_path / "third", only="seen", **options)
+
+
+def test_with_turned_heads_the_last_epoch_is_kept(parts, tmp_path):
+    path, history = train_net("models5", *parts, tmp_path, **{**OPTIONS, "epochs": 2}, turned=0.5)
+    metrics = read_checkpoint(path)["metrics"]
+    assert metrics["epoch"] == 2 and metrics["validation_nme"] == history[1]["validation_nme"]
