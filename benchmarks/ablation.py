@@ -30,7 +30,7 @@ COLUMNS = ("step", "seeds", "epochs", "nme", "gain", "gain_low", "gain_high", "g
            "nme_training", "parameters",
            "multiply_adds", "ms_per_face", "minutes")
 # an augmentation for one step only: crops that fit the labels almost exactly
-CLOSEST = (0.1, 0.25, 0.25, 0.0)
+CLOSEST = (0.1, 0.25, 0.25, 0.0, True)
 
 NET = variants.Base
 STEPS = {  # name: (function that builds the network, further settings of the training)

@@ -106,7 +106,7 @@ def average(first, second, share, out):
         mixed = torch.lerp(old.float(), value.float(), share)
         state[name] = mixed if value.is_floating_point() else value
     frames = sorted({*(before["data"].get("frames") or []), *(after["data"].get("frames") or [])})
-    minutes = sum(content["metrics"].get("minutes", 0.0) for content in (before, after))
+    minutes = after["metrics"].get("minutes", 0.0)  # with those of the first, where it came from
     save_checkpoint(out, after["net"], state, after["params"] | {"averaged": share},
                     {"minutes": minutes}, after["data"] | {"frames": frames}, after["layout"])
 

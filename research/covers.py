@@ -168,10 +168,15 @@ ON_FACES: tuple[Cover, ...] = (hand, sunglasses, face_mask, hair)  # need the ke
 
 def covered(image: np.ndarray, points: np.ndarray, cover: Cover,
             rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A gray crop (side, side) with a cover -> the crop, and which keypoints (k,) it hides."""
+    """A crop (side, side[, 3]) with a gray cover -> the crop, and which keypoints (k,) it hides."""
     mask, levels = cover(image, points, rng)
     under = image.astype(np.float32)
-    mixed = under + mask * (np.clip(levels, 0, 255).astype(np.float32) - under)
+    levels = np.clip(levels, 0, 255).astype(np.float32)
+    if image.ndim == 3:
+        levels = levels if levels.ndim == 3 else levels[..., None]
+        mixed = under + mask[..., None] * (levels - under)
+    else:
+        mixed = under + mask * (levels - under)
     inside = np.rint(np.nan_to_num(points, nan=-1)).astype(int)
     there = ((inside >= 0) & (inside < image.shape[0])).all(1)
     inside = np.clip(inside, 0, image.shape[0] - 1)

@@ -137,13 +137,14 @@ class Augment:
 
     strength: scale of the changes; hard: share of samples that also get one strong corruption: low
     light, motion blur, oversharpening, low resolution with strong JPEG compression, or an occluded
-    half. layout: of the keypoints; hands, glasses, masks and hair are drawn for ibug68. 'visible'
-    (k,), if given, gets 0 for occluded keypoints.
+    half. layout: of the keypoints; drawn: half of the covers are hands, glasses, masks and hair,
+    which are drawn for ibug68. 'visible' (k,), if given, gets 0 for occluded keypoints.
     """
 
-    def __init__(self, strength: float = 1.0, hard: float = 0.0, layout: str | Layout = "ibug68"):
+    def __init__(self, strength: float = 1.0, hard: float = 0.0, layout: str | Layout = "ibug68",
+                 drawn: bool = True):
         self.strength, self.hard = strength, hard
-        self.drawn = ON_FACES if load_layout(layout) == load_layout() else ()
+        self.drawn = ON_FACES if drawn and load_layout(layout) == load_layout() else ()
 
     def __call__(self, sample: dict, rng: np.random.Generator | None = None) -> dict:
         rng = rng or np.random.default_rng()
@@ -226,26 +227,27 @@ class ToTensor:
 # The original project's chain: the whole frame, its shorter side at 250, a window of 224 anywhere
 # in it.
 data_transform = Compose([Rescale(250), RandomCrop(224), Normalize(), ToTensor()])
-# Strengths relative to 'plain': (crop jitter, rotation, image changes), and the share of samples
-# that get a hard corruption.
-AUGMENTATIONS = {"fine": (0.25, 0.5, 0.5, 0.0), "gentle": (0.5, 0.5, 0.5, 0.0),
-                 "plain": (1.0, 1.0, 1.0, 0.0),
-                 "hard": (1.0, 1.0, 1.0, 0.25)}
+# Strengths relative to 'plain': (crop jitter, rotation, image changes), the share of samples that
+# get a hard corruption, and whether half of the covers are drawn: hands, glasses …
+AUGMENTATIONS = {"fine": (0.25, 0.5, 0.5, 0.0, True), "gentle": (0.5, 0.5, 0.5, 0.0, True),
+                 "mild": (0.5, 0.5, 0.5, 0.0, False), "plain": (1.0, 1.0, 1.0, 0.0, False),
+                 "hard": (1.0, 1.0, 1.0, 0.25, True)}
 
 
 def training_transform(side: int, augment: str = "hard", empty: float = 0.0,
                        layout: str | Layout = "ibug68") -> Compose:
     """Face crop with jitter, augmentation, gray tensor (1, side, side) and targets (k, 2).
 
-    augment: 'plain' is the standard augmentation; 'gentle' has half of its crop jitter, rotation
-    and image changes; 'fine' is 'gentle' with a quarter of the crop jitter of 'plain'; 'hard' adds
-    to 'plain' large jitter, and low light, blur, oversharpening, low resolution or occlusion, each
-    on a quarter of the samples. empty: share of negative crops (no face); their targets are NaN.
+    augment: 'plain' is the standard augmentation; 'mild' has half of its crop jitter, rotation and
+    image changes; 'gentle' is 'mild' with drawn covers (hands, glasses, masks, hair); 'fine' is
+    'gentle' with a quarter of the crop jitter of 'plain'; 'hard' adds to 'plain' drawn covers,
+    large jitter, and, on a quarter of the samples, low light, blur, oversharpening, low resolution
+    or an occluded half. empty: share of negative crops (no face); their targets are NaN.
     """
-    miss, tilt, strength, hard = AUGMENTATIONS[augment]
+    miss, tilt, strength, hard, drawn = AUGMENTATIONS[augment]
     crop = FaceCrop(side, zoom=0.12 * miss, place=0.06 * miss, angle=18 * tilt, mirror=True,
                     wild=hard, empty=empty, layout=layout)
-    return Compose([crop, Augment(strength, hard, layout), Normalize(), ToTensor()])
+    return Compose([crop, Augment(strength, hard, layout, drawn), Normalize(), ToTensor()])
 
 
 def evaluation_transform(side: int, layout: str | Layout = "ibug68") -> Compose:

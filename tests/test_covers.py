@@ -63,3 +63,12 @@ def test_crops_without_all_points_get_covers_that_need_none(missing, crop):
         drawn = occlude(sample, image, cover, np.random.default_rng(3))
         assert drawn.shape == image.shape and (drawn != image).any()
         assert np.isnan(sample["visible"][missing]).all()
+
+
+@pytest.mark.parametrize("cover", COVERS, ids=lambda f: f.__name__)
+def test_covers_on_pictures_in_color_hide_the_same(cover, crop):
+    image, points = crop
+    gray, hidden = covered(image, points, cover, np.random.default_rng(1))
+    color, also = covered(np.dstack([image] * 3), points, cover, np.random.default_rng(1))
+    assert color.shape == (96, 96, 3) and (hidden == also).all()
+    np.testing.assert_array_equal(color[..., 1], gray)
