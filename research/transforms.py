@@ -184,7 +184,7 @@ def occlude(sample: dict, image: np.ndarray, cover: Cover, rng: np.random.Genera
     """The image of a sample with a cover; 'visible' of the sample is replaced by what it leaves.
     Without all keypoints it is a cover that needs none."""
     points, missing = sample["keypoints"], np.isnan(sample["keypoints"]).any(-1)
-    if missing.any() and cover in ON_FACES:
+    if (missing.any() or len(points) != len(load_layout())) and cover in ON_FACES:
         cover = ANYWHERE[0]
     if missing.all():
         corners = np.array([[0.1, 0.1], [0.9, 0.9]], np.float32) * image.shape[0]

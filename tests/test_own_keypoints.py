@@ -49,7 +49,7 @@ def test_every_network_learns_is_scored_exported_and_used(net, converted, tmp_pa
     assert model.layout == converted.layout
     images = torch.rand(1, 1, model.side, model.side)
     targets, confidence = predict(load_checkpoint(path)[0], images)
-    found, sure = model(images.numpy())
+    found, sure = model(images.numpy())[:2]
     # weights are stored as fp16
     assert found.shape == (1, k, 2) and np.abs(found - targets.numpy()).max() < 0.05
     assert sure.shape == confidence.shape == (1, k)

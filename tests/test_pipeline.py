@@ -22,6 +22,7 @@ from facial_keypoints.geometry import (
     rotated_copy, shape_score, tight_box,
 )
 from facial_keypoints.images import as_image
+from facial_keypoints.model import Prediction
 from facial_keypoints.predict_files import FilePredictor, Job
 from research.datasets import split_frames
 from research.label_convention import measure_offsets
@@ -141,7 +142,7 @@ def test_a_refinement_step_that_loses_the_face_is_undone(confidence, kept, hoppe
 
     def predict_crops(grays, boxes, angles):
         points, sure = next(predictions)
-        return points[None].copy(), np.full((1, 68), sure, np.float32)
+        return Prediction(points[None].copy(), np.full((1, 68), sure, np.float32))
 
     monkeypatch.setattr(detector, "predict_crops", predict_crops)
     away = hopper_face.box + (30, 0, 0, 0)
