@@ -137,7 +137,8 @@ function shared(run, data, sizes, model) {
     const asked = helper.call("run", [model, crops.slice(cut), half]).catch(() => null);
     const own = await run(crops.slice(0, cut), count - half);
     const other = await asked ?? await run(crops.slice(cut), half); // it failed, or has another model by now
-    return {targets: joined(own.targets, other.targets), confidence: joined(own.confidence, other.confidence)};
+    return {targets: joined(own.targets, other.targets), confidence: joined(own.confidence, other.confidence),
+      visibility: own.visibility && other.visibility && joined(own.visibility, other.visibility)};
   };
 }
 
