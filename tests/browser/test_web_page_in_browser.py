@@ -236,7 +236,7 @@ def test_every_box_is_that_of_opencv(page, search):
             const {loadSettings} = await import("/settings.js");
             const {searches, camera} = await loadSettings();
             const data = Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
-            return findBoxes({width, height, data}, [...searches, ...camera][search],
+            return findBoxes({width, height, data}, [...searches.slice(0, 3), ...camera][search],
                 async (name, image, smallest, factor) => {
                     const cascade = await loadCascade(name);
                     const scales = pyramid(image, cascade.window, smallest, factor);
