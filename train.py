@@ -629,10 +629,11 @@ def main() -> None:
     parser.add_argument("--augment", default=TrainingConfig.augment, choices=AUGMENTATIONS,
                         help="hard: also rolled, dark, blurred, half-occluded faces (default: "
                              "%(default)s)")
-    parser.add_argument("--turned", type=bounded_number(float, 0, 1), default=0.0,
+    parser.add_argument("--turned", type=bounded_number(float, 0, 1),
+                        default=TrainingConfig.turned,
                         help="share of the samples with heads turned by up to 90 degrees "
                              "(default: %(default)s)")
-    parser.add_argument("--only", default="", metavar="PART",
+    parser.add_argument("--only", default=TrainingConfig.only, metavar="PART",
                         help="train this part of the network, such as seen of models5, and keep "
                              "the other weights")
     parser.add_argument("--device", default="auto",

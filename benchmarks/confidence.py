@@ -19,11 +19,9 @@ from research.datasets import SPLITS, SPLIT_PARTS, load_frames, split_frames
 from research.head_rotation import Head, random_view
 from research.labels import match_label_convention
 from research.metrics import point_errors
-from research.networks import (
-    find_weights, forward_with_confidence, input_size, load_checkpoint, predict,
-)
+from research.networks import find_weights, input_size, load_checkpoint, predict, predict_all
 from detector_architectures import haar
-from benchmarks.robustness import CONDITIONS, crops_under
+from benchmarks.robustness import CONDITIONS, as_batch, crops_under
 
 WHY = "this benchmark"  # needs scikit-learn, which is optional
 RIGHT = 10  # a point is right if its error is at most this % of the inter-ocular distance
@@ -119,20 +117,13 @@ def covered_crops(frames, side):
     return as_batch(crops), np.stack(seen)
 
 
-def as_batch(crops):
-    """Gray crops (side, side) uint8 -> a tensor (n, 1, side, side) in [0, 1]."""
-    return torch.from_numpy(np.stack(crops)[:, None]).float() / 255
-
-
 def print_visibility(net, frames):
     """Print how well the visibility of a network tells hidden from visible points."""
     score = import_optional("sklearn.metrics", WHY, "scikit-learn").roc_auc_score
     table = []
     for kind, make in (("by the head", rendered_views), ("by covers", covered_crops)):
         crops, seen = make(frames, input_size(net))
-        with torch.inference_mode():
-            parts = [forward_with_confidence(net, part)[2] for part in crops.split(64)]
-        visibility = torch.cat(parts).numpy()
+        visibility = torch.cat([predict_all(net, part)[2] for part in crops.split(64)]).numpy()
         table.append((visibility.ravel(), seen.ravel()))
         print(f"hidden {kind}: {100 * np.mean(~seen):.0f} % of the points; AUC "
               f"{score(seen.ravel(), visibility.ravel()):.3f}")
@@ -169,7 +160,7 @@ def main():
         error <= RIGHT, confidence)
     print(f"a right point is more confident than a wrong one in {100 * area:.1f} % of the pairs")
 
-    if len(forward_with_confidence(net, torch.zeros(1, 1, input_size(net), input_size(net)))) > 2:
+    if len(predict_all(net, torch.zeros(1, 1, input_size(net), input_size(net)))) > 2:
         print()
         print_visibility(net, frames)
 

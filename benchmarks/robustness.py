@@ -99,6 +99,11 @@ TURNED_HEADS = {"yaw above 20°": unchanged, "rendered, yaw 30°": rendered(30),
 ALL_CONDITIONS = CONDITIONS | TURNED_HEADS
 
 
+def as_batch(crops):
+    """Gray crops (side, side) uint8 -> a tensor (n, 1, side, side) in [0, 1]."""
+    return torch.from_numpy(np.stack(crops)[:, None]).float() / 255
+
+
 def crops_under(condition, frames, side, seed=0):
     """Frames under a condition -> crops (n, 1, side, side) in [0, 1], matrices (n, 2, 3), keypoints
     (n, 68, 2) in pixels, and which of these are visible (n, 68)."""
@@ -116,12 +121,7 @@ def crops_under(condition, frames, side, seed=0):
         matrices.append(matrix)
         truth.append(points)
         visible.append(seen[0] if seen else np.ones(len(points), bool))
-    return (
-        torch.from_numpy(np.stack(crops)[:, None]).float() / 255,
-        np.stack(matrices),
-        np.stack(truth),
-        np.stack(visible),
-    )
+    return as_batch(crops), np.stack(matrices), np.stack(truth), np.stack(visible)
 
 
 def errors_under(condition, net, trained, frames):

@@ -13,7 +13,6 @@ import re
 import subprocess
 import sys
 import time
-import warnings
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from facial_keypoints.geometry import crop_image, crop_matrix, tight_box, to_poi
 from facial_keypoints.model import installed_runtimes
 from research.export import compile_net
 from research.datasets import load_frames
+from research.label_convention import dlib_predictor
 from research.networks import (
     autocast, find_weights, input_size, load_checkpoint, load_net, net_names,
 )
@@ -61,19 +61,12 @@ def ours(run, side):
     return predict
 
 
-def dlib_predictor():
-    """dlib's regression trees (Kazemi and Sullivan, CVPR 2014) on a box; ImportError if it is not
-    installed."""
-    import dlib
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import face_recognition_models
-    predictor = dlib.shape_predictor(face_recognition_models.pose_predictor_model_location())
+def dlib_on_boxes():
+    """dlib's predictor on boxes; ImportError if it is not installed."""
+    predict_one = dlib_predictor()
 
     def predict(grays, boxes):
-        return [predictor(gray, dlib.rectangle(*(int(v) for v in (x, y, x + w, y + h))))
-                for gray, (x, y, w, h) in zip(grays, boxes, strict=True)]
+        return [predict_one(gray, box) for gray, box in zip(grays, boxes, strict=True)]
     return predict
 
 
@@ -207,7 +200,7 @@ def main():
             for runtime in installed_runtimes():
                 compiled = compile_net(net, runtime, threads=threads)
                 rows.append((name, runtime, threads, ours(compiled, input_size(net))))
-    for name, make in (("dlib", dlib_predictor), ("MediaPipe face mesh", mediapipe_predictor)):
+    for name, make in (("dlib", dlib_on_boxes), ("MediaPipe face mesh", mediapipe_predictor)):
         try:
             rows.append((name, "its own", 1, make()))
         except ImportError as error:

@@ -336,9 +336,6 @@ def level_boxes(points: np.ndarray,
     """Keypoints (n, k, 2) -> the boxes (n, 4) that are tight once the faces are rotated upright,
     and their roll (n,) in degrees."""
     tilt = roll_angle(points, layout)
-    cos, sin = np.cos(np.radians(tilt)), np.sin(np.radians(tilt))
-    # (n, 2, 2): by -tilt
-    turns = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], -2)
-    boxes = tight_box(points @ turns.swapaxes(-1, -2))
-    middles = ((boxes[:, None, :2] + boxes[:, None, 2:] / 2) @ turns)[:, 0]
+    boxes = tight_box(rolled(points, -tilt))
+    middles = rolled(boxes[:, None, :2] + boxes[:, None, 2:] / 2, tilt)[:, 0]
     return np.concatenate([middles - boxes[:, 2:] / 2, boxes[:, 2:]], 1), tilt

@@ -98,11 +98,17 @@ def head_pose(points: np.ndarray, size: tuple[int, int] | None = None, focal: fl
     return Pose(yaw, pitch, roll, rotation, translation, camera)
 
 
+def affine_camera(model: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """The affine camera (2, 3) that takes a centered model (k, 3) to centered points (k, 2) with
+    least squared error."""
+    return np.linalg.lstsq(model - model.mean(0), seen - seen.mean(0), rcond=None)[0].T
+
+
 def weak_perspective_scale(model: np.ndarray, seen: np.ndarray) -> float:
     """Pixels per unit of a model (k, 3) that a distant camera sees as points (k, 2) in pixels, for
     any rotation."""
-    camera = np.linalg.lstsq(model - model.mean(0), seen - seen.mean(0), rcond=None)[0]
-    return max(np.sqrt(np.square(np.linalg.svd(camera, compute_uv=False)).mean()), 1e-9)
+    values = np.linalg.svd(affine_camera(model, seen), compute_uv=False)
+    return max(np.sqrt(np.square(values).mean()), 1e-9)
 
 
 def sight_rotation(direction: np.ndarray) -> np.ndarray:

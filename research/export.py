@@ -35,8 +35,8 @@ EXPORTER = threading.Lock()  # PyTorch's exporter keeps its state in globals
 
 
 class Predictor(torch.nn.Module):
-    """`networks.predict` as one graph: crops (n, 1, side, side) -> targets (n, k, 2), confidence
-    (n, k), and for networks that give it visibility (n, k)."""
+    """`networks.predict_all` as one graph: crops (n, 1, side, side) -> targets (n, k, 2),
+    confidence (n, k), and for networks that give it visibility (n, k)."""
 
     def __init__(self, net: torch.nn.Module):
         super().__init__()

@@ -6,7 +6,6 @@ mean head of `geometry.mean_head` in place of a morphable model.
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 
 import cv2
 import numpy as np
@@ -15,23 +14,32 @@ from tqdm.auto import tqdm
 from facial_keypoints.errors import UsageError
 from facial_keypoints.geometry import crop_matrix, level_boxes, mean_head
 from facial_keypoints.layouts import Layout, load_layout
-from facial_keypoints.pose import angles_of, has_pose, rigid_points, rotation_of
+from facial_keypoints.pose import (
+    affine_camera, angles_of, has_pose, rigid_points, rotation_of,
+)
 from research.frames import Frames
+
+
+def with_mirrored(points: np.ndarray) -> np.ndarray:
+    """Points (m, 3) of the right half of a head, and those of the left half."""
+    return np.concatenate([points, points[points[:, 0] > 0] * [-1, 1, 1]])
+
 
 # All in coordinates of `mean_head` (units: inter-ocular distances).
 CENTER = np.array([0, 0.3, 0.95])  # of the rotation, between the ears
-SURFACE = np.array([  # points of a head that have no keypoint, on its right half (x >= 0)
+SURFACE = with_mirrored(np.array([  # points of a head that have no keypoint
     (0.00, -0.55, -0.24), (0.40, -0.55, -0.12), (0.00, -0.90, -0.02), (0.45, -0.85, 0.14),
     (0.74, -0.40, 0.36), (0.70, -0.80, 0.50), (0.80, -0.05, 0.45),  # temple
     (0.00, -1.20, 0.40), (0.50, -1.10, 0.55),  # hair
     (0.56, 0.26, 0.06), (0.42, 0.40, -0.10), (0.68, 0.40, 0.28), (0.48, 0.70, 0.08),  # cheek
     (0.62, 0.70, 0.30), (0.36, 1.05, 0.12),
     (0.00, 1.50, 0.45), (0.40, 1.45, 0.60), (0.00, 1.80, 0.60), (0.50, 1.80, 0.75),  # neck
-])
-OUTLINE = np.array([  # ears, crown, and sides of the neck: where the head ends seen from the front
+]))
+# ears, crown, and sides of the neck: where the head ends seen from the front
+OUTLINE = with_mirrored(np.array([
     (0.95, 0.20, 1.00), (0.92, -0.30, 0.95), (0.80, -0.90, 0.95), (0.45, -1.30, 0.95),
     (0.00, -1.42, 0.95), (0.85, 0.70, 0.95), (0.70, 1.10, 0.90), (0.75, 1.90, 1.00),
-])
+]))
 HEIGHT, WIDTH = 1.38, 1.0  # half axes of the ellipse that contains the head seen from the front
 RIM, REACH = 1.05, 1.95  # shares of that ellipse: within RIM all moves, beyond REACH nothing
 BACKGROUND = 1.2  # depth of what does not move
@@ -47,24 +55,15 @@ MAX_MORE_YAW = 75.0  # how far a head is turned beyond the yaw it has
 FRONTAL = 7.0  # a yaw below this can be turned to both sides
 
 
-@cache
-def both_halves(half: str) -> np.ndarray:
-    """(m, 3): SURFACE or OUTLINE with its mirror image."""
-    points = {"surface": SURFACE, "outline": OUTLINE}[half]
-    return np.concatenate([points, points[points[:, 0] > 0] * [-1, 1, 1]])
-
-
 def fit_head(points: np.ndarray, layout: str | Layout = "ibug68"
              ) -> tuple[np.ndarray, float, np.ndarray]:
     """Keypoints (k, 2) in pixels -> rotation (3, 3), scale in pixels, and position (2,) in pixels
     of the origin of `mean_head`, under weak perspective (a distant camera)."""
     rows = rigid_points(layout)
     model, seen = mean_head(layout)[rows], points[rows]
-    middle = model.mean(0)
-    camera = np.linalg.lstsq(model - middle, seen - seen.mean(0), rcond=None)[0].T
-    left, values, right = np.linalg.svd(camera, full_matrices=False)
+    left, values, right = np.linalg.svd(affine_camera(model, seen), full_matrices=False)
     axes, scale = left @ right, values.mean()
-    return np.vstack([axes, np.cross(*axes)]), scale, seen.mean(0) - scale * axes @ middle
+    return np.vstack([axes, np.cross(*axes)]), scale, seen.mean(0) - scale * axes @ model.mean(0)
 
 
 class SmoothDepth:
@@ -116,7 +115,7 @@ class Head:
             return head @ self.rotation.T * self.scale + np.append(origin, 0)
 
         known = ~np.isnan(mean_head(layout)).any(1)
-        surface, outline = placed(both_halves("surface")), placed(both_halves("outline"))
+        surface, outline = placed(SURFACE), placed(OUTLINE)
         hull = cv2.convexHull(self.points.astype(np.float32))
         outline = outline[[cv2.pointPolygonTest(hull, point.tolist(), False) < 0
                            for point in outline[:, :2].astype(np.float32)]]

@@ -2,12 +2,14 @@
 
 import argparse
 import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
-from facial_keypoints.errors import import_optional, run_command
+from facial_keypoints.errors import UsageError, run_command
 from facial_keypoints.files import atomic_write
 from facial_keypoints.geometry import (
     CONVENTION_FILE, convention_offsets, inter_ocular, roll_angle, rolled,
@@ -16,24 +18,34 @@ from facial_keypoints.layouts import load_layout
 from research.datasets import load_frames, split_frames
 from research.frames import Frames
 
-WHY = "measuring the convention of 300-W"
+
+def dlib_predictor() -> Callable[[np.ndarray, Sequence[float]], Any]:
+    """dlib's regression trees (Kazemi and Sullivan, CVPR 2014), trained on 300-W, as a function of
+    a gray image and a box (left, top, width, height). Raises ImportError if dlib or its weights are
+    not installed."""
+    import dlib
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import face_recognition_models
+    predictor = dlib.shape_predictor(face_recognition_models.pose_predictor_model_location())
+    return lambda gray, box: predictor(gray, dlib.rectangle(*(
+        int(v) for v in (box[0], box[1], box[0] + box[2], box[1] + box[3]))))
 
 
 def predict_by_dlib(frames: Frames) -> np.ndarray:
-    """The points (n, 68, 2) of dlib's predictor (Kazemi, Sullivan, CVPR 2014), trained on 300-W, at
-    the tight boxes of the labels, made square as dlib's detector gives them."""
-    dlib = import_optional("dlib", WHY, "dlib-bin")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        models = import_optional("face_recognition_models", WHY)
-    predictor, found = dlib.shape_predictor(models.pose_predictor_model_location()), []
+    """dlib's points (n, 68, 2) at the tight boxes of the labels, made square as its detector gives
+    them."""
+    try:
+        predict, found = dlib_predictor(), []
+    except ImportError as error:
+        raise UsageError(f"measuring the convention of 300-W requires packages ({error}): pip "
+                         "install dlib-bin face_recognition_models") from None
     for row, box in enumerate(tqdm(frames.boxes(), desc="dlib", unit="frame", leave=False)):
         gray = cv2.cvtColor(frames.image(row), cv2.COLOR_RGB2GRAY)
-        side = float(box[2:].max())
-        left, top = box[:2] + box[2:] / 2 - side / 2
-        shape = predictor(gray, dlib.rectangle(*(round(float(v)) for v in (
-            left, top, left + side, top + side))))
-        found.append([(part.x, part.y) for part in shape.parts()])
+        start = box[:2] + box[2:] / 2 - box[2:].max() / 2
+        low, high = np.rint(start), np.rint(start + box[2:].max())
+        found.append([(part.x, part.y) for part in predict(gray, [*low, *(high - low)]).parts()])
     return np.array(found, np.float32)
 
 

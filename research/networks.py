@@ -150,17 +150,21 @@ def predict(net: torch.nn.Module,
             images: torch.Tensor | np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     """Crops (n, 1, side, side) float32 in [0, 1] -> targets (n, k, 2) and confidence (n, k) in
     0…1, on the CPU."""
+    targets, confidence, *_ = predict_all(net, images)
+    return targets, confidence
+
+
+def predict_all(net: torch.nn.Module,
+                images: torch.Tensor | np.ndarray) -> tuple[torch.Tensor, ...]:
+    """As `predict`, and for networks that give it also the visibility (n, k) in 0…1."""
     with torch.inference_mode():
         net.eval()
-        found = forward_with_confidence(
-            net, torch.as_tensor(images).to(next(net.parameters()).device)
-        )
-        return found[0].cpu(), found[1].cpu()
+        images = torch.as_tensor(images).to(next(net.parameters()).device)
+        return tuple(values.cpu() for values in forward_with_confidence(net, images))
 
 
 def forward_with_confidence(net: torch.nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """The result of `predict`, as a graph that can be traced and exported; for networks that give
-    it, also the visibility (n, k) in 0…1.
+    """The result of `predict_all`, as a graph that can be traced and exported.
 
     A network without a `predict` method predicts the crop and its mirror image: the more the two
     predictions differ, the lower the confidence. It falls to 1/e at a difference of 10 % of the

@@ -7,7 +7,7 @@ import pytest
 from data_load import FacialKeypointsDataset
 from facial_keypoints.errors import UsageError
 from facial_keypoints.geometry import align_shapes, shape_score
-from facial_keypoints.layouts import convert_points, unnamed_layout
+from facial_keypoints.layouts import convert_points, load_layout, unnamed_layout
 from facial_keypoints.pose import angles_of, head_pose
 from research.head_rotation import MAX_PITCH, MAX_YAW, MIN_YAW, Head, TurnedViews, random_view
 from research.transforms import training_transform
@@ -73,9 +73,7 @@ def test_the_pose_of_a_turned_head_is_the_one_asked_for(frame, yaw, pitch):
 
 def test_a_mirrored_head_turned_the_other_way_is_the_mirror_image(frame):
     image, points = frame
-    flip = [*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1),
-            45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40, *range(54, 47, -1),
-            *range(59, 54, -1), *range(64, 59, -1), *range(67, 64, -1)]
+    flip = load_layout().flip_indices
     width = image.shape[1] - 1
     mirrored = (points * [-1, 1] + [width, 0])[flip].astype(np.float32)
     one, two = Head(image, points), Head(np.ascontiguousarray(image[:, ::-1]), mirrored)
