@@ -3,10 +3,10 @@
 import csv
 import io
 import os
-import tempfile
+import secrets
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,21 +32,20 @@ def atomic_open(path: str | os.PathLike) -> Iterator[BinaryIO]:
         raise DataError(f"{path}: cannot be written, it is a folder; give a file's name")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
     except (OSError, RecursionError) as error:  # the second: thousands of folders in one another
         reason = getattr(error, "strerror", None) or "the path is too deep"
         raise DataError(f"{path}: cannot be written ({reason})") from None
+    # its name is known before it exists, so that it is removed whenever a signal comes
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())  # so that a power failure cannot leave an empty file
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)  # mkstemp makes private files: use the usual mode
-        os.replace(name, path)
+        os.replace(temporary, path)
     except BaseException as error:
-        os.unlink(name)
+        with suppress(OSError):
+            os.unlink(temporary)
         # a BrokenPipeError comes from standard output, not from this file
         if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
             raise DataError(f"{path}: cannot be written ({error.strerror})") from None
