@@ -1,5 +1,5 @@
-"""Face detectors on annotated frames: share of faces found, false positives, time; and the fit of
-their boxes."""
+"""Face detectors on annotated frames, also rolled, turned or covered: share of faces found, false
+positives, time; and the fit of their boxes."""
 
 import argparse
 import time
@@ -8,18 +8,32 @@ import cv2
 import numpy as np
 
 from benchmarks.confidence import logistic_regression
+from benchmarks.robustness import ALL_CONDITIONS
 from facial_keypoints.detectors import detector_names, load_detector, to_tight
 from facial_keypoints.errors import run_command
-from facial_keypoints.geometry import overlap, relative_box, tight_box
+from facial_keypoints.geometry import level_boxes, overlap, relative_box
 from research.datasets import SPLITS, SPLIT_PARTS, load_frames, split_frames
 
 
-def run_over(detector, frames, images):
-    """Per frame: the detector's boxes and scores, and the milliseconds they took."""
+def frames_under(condition, frames):
+    """Gray images of frames under a condition of benchmarks/robustness.py, and the boxes (n, 4) of
+    their faces, tight once they are upright."""
+    images, points = [], []
+    for index in range(len(frames)):
+        gray = cv2.cvtColor(frames.image(index), cv2.COLOR_RGB2GRAY)
+        image, face, *_ = ALL_CONDITIONS[condition](gray, frames.points[index],
+                                                    np.random.default_rng((0, index)))
+        images.append(image)
+        points.append(face)
+    return images, level_boxes(np.array(points), frames.layout)[0]
+
+
+def run_over(detector, images):
+    """Per image: the detector's boxes and scores, and the milliseconds they took."""
     predictions, times = [], []
     for image in images:
         start = time.perf_counter()
-        predictions.append(detector.detect(image))
+        predictions.append(detector.detect(image)[:2])
         times.append(1000 * (time.perf_counter() - start))
     return predictions, times
 
@@ -44,30 +58,36 @@ def main():
     parser.add_argument("--data", default="sample")
     parser.add_argument("--split", default="official", choices=SPLITS)
     parser.add_argument("--part", default="training", choices=SPLIT_PARTS)
-    parser.add_argument(
-        "--detector", nargs="+", default=[n for n in detector_names() if n.startswith("haar")],
-        choices=detector_names()
-    )
+    parser.add_argument("--detector", nargs="+", choices=detector_names(),
+                        default=[n for n in detector_names() if n.startswith(("haar", "pyramid"))])
+    parser.add_argument("--under", nargs="+", default=["unchanged"], choices=ALL_CONDITIONS,
+                        metavar="CONDITION", help="of benchmarks/robustness.py")
     parser.add_argument("--fit", action="store_true",
                         help="print each detector's fit and the evidence of its scores")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     frames = split_frames(load_frames(options.data), options.split, options.part)
-    images, truth = [frames.image(i) for i in range(len(frames))], tight_box(frames.points)
     print(
         f"{options.data}, {options.split} split, {options.part}: {len(frames)} frames, one thread"
     )
+    for condition in options.under:
+        print(condition)
+        report(options, *frames_under(condition, frames))
+
+
+def report(options, images, truth):
+    """Print a line for each detector, and its fit where that was asked for."""
     for name in options.detector:
         detector = load_detector(name)
-        predictions, times = run_over(detector, frames, images)
+        predictions, times = run_over(detector, images)
         overlaps = [overlap(to_tight(boxes, detector.fit), box) for (boxes, _),
                     box in zip(predictions, truth, strict=True)]
         found = np.mean([(o >= 0.5).any() for o in overlaps])
         false = sum((o < 0.3).sum() for o in overlaps)
-        print(f"{name:<13} found {100 * found:5.1f} %   false boxes "
-              f"{100 * false / len(frames):5.1f} in 100 frames   "
+        print(f"  {name:<13} found {100 * found:5.1f} %   false boxes "
+              f"{100 * false / len(images):5.1f} in 100 frames   "
               f"{np.median(times):5.1f} ms")
-        if options.fit:
+        if options.fit and hasattr(detector, "evidence"):
             rows = fit(predictions, truth)
             scores = np.concatenate([s for _, s in predictions])
             middle, spread = detector.evidence

@@ -17,7 +17,7 @@ LAYOUTS = _PACKAGE / "layouts"
 
 DEFAULT_NET = "models5"
 DEFAULT_LAYOUT = "ibug68"
-DEFAULT_DETECTOR = "haar"
+DEFAULT_DETECTOR = "pyramid"
 # keeps all true boxes of an eager Haar cascade on validation frames: python
 # benchmarks/confidence.py
 MIN_CONFIDENCE = 0.5

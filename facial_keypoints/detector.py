@@ -188,13 +188,16 @@ class KeypointDetector:
         for angle in angles:
             matrix, size = rotated_copy(image.shape[:2], angle)
             copy = image if angle == 0 else cv2.warpAffine(image, matrix, size)
-            boxes = to_tight(to_tight(detector.detect(copy)[0], fit), self.model.fit)
+            boxes, _, *rolls = detector.detect(copy)
+            roll = rolls[0] if rolls else np.zeros(len(boxes))
+            boxes = to_tight(to_tight(boxes, fit, roll), self.model.fit, roll)
             # back, by a rotation's inverse
             middles = (boxes[:, :2] + boxes[:, 2:] / 2 - matrix[:, 2]) @ matrix[:, :2]
             boxes[:, :2] = middles - boxes[:, 2:] / 2
             for box in known:
-                boxes = boxes[overlap(boxes, box) <= SAME_OVERLAP]
-            found.append((boxes, np.full(len(boxes), float(angle))))
+                new = overlap(boxes, box) <= SAME_OVERLAP
+                boxes, roll = boxes[new], roll[new]
+            found.append((boxes, angle + roll))
         return tuple(np.concatenate(column) for column in zip(*found, strict=True))
 
     def predict_boxes(self, photo: Any, boxes: Any, angles: Any | None = None) -> list[Face]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from facial_keypoints.assets import DEFAULT_DETECTOR, DETECTORS_MODULE, detector_names
-from facial_keypoints.geometry import mean_head, tight_box
+from facial_keypoints.geometry import mean_head, rolled, tight_box
 from facial_keypoints.plugins import plugin_class
 
 __all__ = ["DEFAULT_DETECTOR", "detector_names", "from_landmarks", "load_detector", "to_tight"]
@@ -18,16 +18,17 @@ def load_detector(name: str) -> Any:
                         DETECTORS_MODULE, "Detector")()
 
 
-def to_tight(boxes: np.ndarray, fit: Sequence[float]) -> np.ndarray:
+def to_tight(boxes: np.ndarray, fit: Sequence[float], rolls: np.ndarray | float = 0) -> np.ndarray:
     """A detector's boxes (n, 4) -> tight boxes of the keypoints (n, 4), by its `fit` (x, y, width,
     height).
 
     x, y: from the detector's center to that of the tight box; width, height: of the tight box; all
-    as shares of the detector's width and height. Measured on training frames: python
-    benchmarks/detectors.py --fit.
+    as shares of the detector's width and height, for a face that is upright. rolls: of the faces,
+    (n,) in degrees. Measured on training frames: python benchmarks/detectors.py --fit.
     """
     size = boxes[:, 2:]
-    center, tight = boxes[:, :2] + size * (0.5 + np.array(fit[:2])), size * np.array(fit[2:])
+    away = rolled((size * np.array(fit[:2]))[:, None], np.broadcast_to(rolls, len(boxes)))[:, 0]
+    center, tight = boxes[:, :2] + size / 2 + away, size * np.array(fit[2:])
     return np.concatenate([center - tight / 2, tight], 1).astype(np.float32)
 
 

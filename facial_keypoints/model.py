@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -181,7 +181,8 @@ def compile_onnx(data: bytes, side: int, runtime: str, threads: int = 1,
         ) from None
 
 
-def _onnxruntime(data, side, threads, exact):
+def onnx_session(data: bytes, threads: int = 1) -> Any:
+    """An ONNX model (bytes) as an inference session of ONNX Runtime on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -192,7 +193,11 @@ def _onnxruntime(data, side, threads, exact):
     )
     # waiting threads sleep
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+def _onnxruntime(data, side, threads, exact):
+    session = onnx_session(data, threads)
     present = {output.name for output in session.get_outputs()}
     wanted = [name for name in OUTPUTS if name in present or name != "visibility"]
     return lambda images: tuple(session.run(wanted, {"images": np.ascontiguousarray(images)}))

@@ -98,21 +98,19 @@ def read_metadata(data: bytes) -> dict:
     return {}
 
 
-def read_model_file(path: Path) -> tuple[bytes, dict]:
-    """The bytes and the metadata of an exported model, with its Layout. Raises DataError if it is
-    damaged or was not exported by this project."""
-    data = read_bytes(path)
-    cure = "export it again: python models.py export CHECKPOINT --onnx FILE.onnx"
+def verified_metadata(data: bytes, path: Path, cure: str, **expected: type) -> dict:
+    """The metadata of an ONNX file of ours, given its bytes, after its checksum was verified.
+
+    Raises DataError, which ends with `cure`, if it is damaged, of another version, or lacks one of
+    the `expected` entries.
+    """
     try:
         values = read_metadata(data)
         if values and values["format"] != FORMAT:
             raise DataError(f"{path}: written by another version (format {values['format']!r}); "
                             f"{cure}")
-        expected = {"side": int, "crop_scale": float, "points": int, "sha256": str, "shift": list,
-                    "net": str}
+        expected = {**expected, "sha256": str}
         wrong = [key for key, kind in expected.items() if not isinstance(values.get(key), kind)]
-        if "shift" not in wrong and list(map(type, values["shift"])) != [float, float]:
-            wrong.append("shift")
         found = digest(data)
     except (IndexError, *PARSE_ERRORS) as error:
         raise DataError(
@@ -123,6 +121,19 @@ def read_model_file(path: Path) -> tuple[bytes, dict]:
                         f"({', '.join(wrong)}); {cure}")
     if found != values["sha256"]:
         raise DataError(f"{path}: damaged, its checksum does not match; {cure}")
+    return values
+
+
+def read_model_file(path: Path) -> tuple[bytes, dict]:
+    """The bytes and the metadata of an exported model, with its Layout. Raises DataError if it is
+    damaged or was not exported by this project."""
+    data = read_bytes(path)
+    cure = "export it again: python models.py export CHECKPOINT --onnx FILE.onnx"
+    values = verified_metadata(data, path, cure, side=int, crop_scale=float, points=int,
+                               shift=list, net=str)
+    if list(map(type, values["shift"])) != [float, float]:
+        raise DataError(f"{path}: an ONNX file without the metadata of this project (shift); "
+                        f"{cure}")
     values["layout"] = layout_from(values.get("layout"), path)
     if len(values["layout"]) != values["points"]:
         raise DataError(f"{path}: a model of {values['points']} points with a layout of "

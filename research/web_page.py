@@ -7,7 +7,6 @@ import functools
 import hashlib
 import http.server
 import inspect
-import itertools
 import json
 import shutil
 import subprocess
@@ -16,16 +15,14 @@ import tarfile
 import tempfile
 import threading
 import tomllib
-import xml.etree.ElementTree
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import onnxruntime
 
-from detector_architectures import haar
+from detector_architectures import pyramid
 from facial_keypoints import (
     detector, drawing, effects, geometry, images, layouts, pose, tracking,
 )
@@ -90,56 +87,22 @@ def npm_package(name: str) -> Path:
     return target
 
 
-def cascade_values(file: str) -> dict:
-    """A cascade of OpenCV as plain numbers, see `web/cascade.js`. Raises DataError."""
-    haar.read_cascade(file)  # says what to do where OpenCV has none
-    root = xml.etree.ElementTree.parse(Path(cv2.data.haarcascades) / file).getroot()
-
-    def words(element, path):
-        return (element.findtext(path) or "").split()
-
-    rects = []
-    for feature in root.findall("./cascade/features/_"):
-        if words(feature, "tilted") not in ([], ["0"]):
-            raise DataError(f"{file}: tilted features, which web/cascade.js does not compute")
-        rows = [words(rect, ".") for rect in feature.findall("rects/_")]
-        rects.append([*map(float, itertools.chain(*rows)), *[0.0] * 5 * (3 - len(rows))])
-    stages, stumps, order = [], [], []
-    for stage in root.findall("./cascade/stages/_"):
-        weak = stage.findall("weakClassifiers/_")
-        # OpenCV lowers each threshold by this much, in float32
-        threshold, = map(np.float32, words(stage, "stageThreshold"))
-        stages += [len(weak), float(threshold - np.float32(1e-5))]
-        for stump in weak:
-            nodes = words(stump, "internalNodes")
-            if len(nodes) != 4:
-                raise DataError(f"{file}: trees, which web/cascade.js does not evaluate")
-            _, _, index, limit = nodes
-            order.append(int(index))
-            stumps += [float(np.float32(text)) for text in [limit, *words(stump, "leafValues")]]
-    return {"window": int(*words(root, "./cascade/width")), "stages": stages, "stumps": stumps,
-            "rects": [number for index in order for number in rects[index]]}
+def search_values(search: pyramid.Detector) -> dict:
+    """What a face detector searches, see `Search` in `web/pyramid.js`."""
+    return {"minScore": search.min_score, "least": pyramid.LEAST, "share": search.share,
+            "portrait": {"side": pyramid.PORTRAIT, "share": pyramid.PORTRAIT_SHARE,
+                         "minScore": pyramid.PORTRAIT_SCORE}
+            if search.portraits else None}
 
 
-def search_values(search: haar.Detector, angles: Sequence[int]) -> dict:
-    """The settings of a Haar detector on copies of a photo that are rotated by `angles`, see
-    `Search` in `web/cascade.js`."""
-    portrait = {"side": haar.PORTRAIT, "share": haar.PORTRAIT_SHARE,
-                "scaleFactor": haar.PORTRAIT_FACTOR} if search.portraits else None
-    return {"angles": angles, "cascade": search.file.removesuffix(".xml"), "window": haar.WINDOW,
-            "scaleFactor": search.scale_factor, "minNeighbors": search.min_neighbors,
-            "fit": search.fit, "mirrored": getattr(search, "same_overlap", None),
-            "smallest": haar.SMALLEST, "share": search.share, "portrait": portrait}
-
-
-def searches(first: Any, rotated: bool = True) -> list[dict]:
+def searches(first: Any) -> list[dict]:
     """The settings of all that the library tries with a detector, in order."""
-    return [search_values(search, angles) for search, angles
-            in detector.KeypointDetector(detector=first).searches(rotated)]
+    return [search_values(search) for search, _
+            in detector.KeypointDetector(detector=first).searches()]
 
 
-class CameraDetector(haar.Detector):
-    """The frontal cascade for cameras: large faces only, no fallback."""
+class CameraDetector(pyramid.Detector):
+    """The default detector for cameras: large faces only, no fallback."""
 
     share = CAMERA_SHARE
     fallback = None
@@ -178,8 +141,12 @@ def settings() -> dict:
         "head": geometry.mean_head().tolist(),
         "layouts": [layouts.load_layout(name).to_dict() for name in layout_names()],
         "defaultLayout": layouts.DEFAULT_LAYOUT,
-        "searches": searches(haar.Detector()),
-        "camera": searches(CameraDetector(), rotated=False),
+        "pyramid": {"file": pyramid.WEIGHTS.name, "stride": pyramid.STRIDE,
+                    "smallest": pyramid.SMALLEST, "largest": pyramid.LARGEST,
+                    "unit": pyramid.UNIT, "same": pyramid.SAME_OVERLAP,
+                    "step": pyramid.STEP},
+        "searches": searches(pyramid.Detector()),
+        "camera": searches(CameraDetector(portraits=False)),
         "tracker": tracker_values(),
         "glasses": {"corners": effects.GLASSES_CORNERS},
         "colors": {"regions": drawing.REGION_COLORS, "others": drawing.OTHER_COLORS,
@@ -224,8 +191,7 @@ def build(folder: Path = FOLDER) -> Path:
         for name in MODELS:
             shutil.copy(SAVED_MODELS / f"{name}.onnx", page)
         values = settings()
-        for file in sorted({search["cascade"] for search in values["searches"]}):
-            (page / f"{file}.json").write_text(compact(cascade_values(f"{file}.xml")))
+        shutil.copy(pyramid.WEIGHTS, page)
         (page / "settings.json").write_text(compact(values), encoding="utf-8")
         write_pictures(page)
         write_licences(page)
@@ -247,11 +213,8 @@ def write_pictures(page: Path) -> None:
 def write_licences(page: Path) -> None:
     """Write the licences of what the page contains: they must come with it."""
     runtime = (Path(onnxruntime.__file__).parent / "LICENSE").read_text(encoding="utf-8")
-    header = (Path(cv2.data.haarcascades) / haar.Detector.file).read_text(encoding="utf-8")
     parts = {"Facial Keypoint Detection": (HOME / "LICENSE").read_text(encoding="utf-8"),
-             f"ONNX Runtime {NPM['onnxruntime-web'][0]} (onnxruntime/)": runtime,
-             "Haar cascades of OpenCV (haarcascade_*.json)":
-                 header[header.index("<!--") + 4:header.index("-->")]}
+             f"ONNX Runtime {NPM['onnxruntime-web'][0]} (onnxruntime/)": runtime}
     text = "\n\n".join(f"{title}\n{'=' * len(title)}\n\n{text.strip()}"
                        for title, text in parts.items())
     (page / "licences.txt").write_text(text + "\n", encoding="utf-8")

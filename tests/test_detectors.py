@@ -25,11 +25,12 @@ def test_every_detector_gives_boxes_and_scores(name, hopper):
         assert name in ("yunet", "mediapipe")
         pytest.skip(f"optional: {error}")
     for picture in (image, image[..., 1].copy()):
-        boxes, scores = detector.detect(picture)
+        boxes, scores, *rolls = detector.detect(picture)
         assert boxes.shape == (len(boxes),
                                4) and boxes.dtype == np.float32 and scores.shape == (len(boxes),)
         assert ((scores >= 0) & (scores <= 1)).all()
-    nothing, _ = detector.detect(np.zeros((60, 60, 3), np.uint8))
+        assert all(roll.shape == scores.shape for roll in rolls) and len(rolls) < 2
+    nothing, *_ = detector.detect(np.zeros((60, 60, 3), np.uint8))
     assert len(nothing) == (name == "whole")
 
 

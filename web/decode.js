@@ -3,7 +3,7 @@
 import {InputError} from "./layouts.js";
 
 /**
- * @typedef {import("./cascade.js").Gray} Gray
+ * @typedef {import("./pyramid.js").Gray} Gray
  */
 
 const STRIP = 4_000_000; // pixels that are read at once: browsers limit the size of a canvas

@@ -4,7 +4,7 @@
  */
 
 /**
- * @typedef {import("./cascade.js").Gray} Gray
+ * @typedef {import("./pyramid.js").Gray} Gray
  * A box: left, top, width, height in pixels.
  * @typedef {number[]} Box
  * An affine map (a, b, tx, c, d, ty): x' = a x + b y + tx, y' = c x + d y + ty.
@@ -36,9 +36,14 @@ export function overlap(a, b, ofSmaller = false) {
   return both / (ofSmaller ? Math.min(one, other) : one + other - both);
 }
 
-/** A detector's box -> the tight box of the keypoints. @param {Box} box @param {number[]} fit @returns {Box} */
-export function toTight([left, top, width, height], fit) {
-  const x = left + width * (0.5 + fit[0]), y = top + height * (0.5 + fit[1]);
+/**
+ * A detector's box -> the tight box of the keypoints.
+ * @param {Box} box @param {number[]} fit @param {number} angle roll of the face in degrees @returns {Box}
+ */
+export function toTight([left, top, width, height], fit, angle) {
+  const cos = Math.cos(angle * Math.PI / 180), sin = Math.sin(angle * Math.PI / 180);
+  const right = width * fit[0], down = height * fit[1];
+  const x = left + width / 2 + cos * right - sin * down, y = top + height / 2 + sin * right + cos * down;
   return [x - width * fit[2] / 2, y - height * fit[3] / 2, width * fit[2], height * fit[3]];
 }
 
@@ -114,23 +119,6 @@ export function cropImage(image, map, side, out, at) {
 }
 
 /**
- * A copy of an image that is rotated counter-clockwise by `angle` degrees and contains all of it, and the
- * map to it.
- * @param {Gray} image @param {number} angle
- * @returns {{copy: Gray, map: Affine}}
- */
-export function rotatedCopy(image, angle) {
-  const radians = angle * Math.PI / 180, cos = Math.cos(radians), sin = Math.sin(radians);
-  const width = Math.ceil(Math.abs(cos) * image.width + Math.abs(sin) * image.height);
-  const height = Math.ceil(Math.abs(sin) * image.width + Math.abs(cos) * image.height);
-  const x = (image.width - 1) / 2, y = (image.height - 1) / 2, data = new Uint8Array(width * height);
-  /** @type {Affine} */
-  const map = [cos, sin, (width - 1) / 2 - cos * x - sin * y, -sin, cos, (height - 1) / 2 + sin * x - cos * y];
-  warp(image, map, width, height, data, 1);
-  return {copy: {width, height, data}, map};
-}
-
-/**
  * Sample an image at the places of the pixels of another, as shares of `unit` gray levels; black outside.
  * The same integers as OpenCV's warpAffine: places in 32nds of a pixel, whole gray levels.
  * @param {Gray} image @param {Affine} map from the image to the other
@@ -172,12 +160,14 @@ export function roundEven(value) {
 }
 
 /**
- * Resize a region of an image by area averages: OpenCV's INTER_AREA, for shrinking.
+ * Resize a region of an image by area averages: OpenCV's INTER_AREA, for shrinking, with its rounding to
+ * float32 after each step.
  * @param {Gray} image @param {number} width @param {number} height @param {Box} [region]
  * @returns {Gray}
  */
 export function resizeArea(image, width, height, region = [0, 0, image.width, image.height]) {
   const [left, top, fromWidth, fromHeight] = region;
+  if (fromWidth === 2 * width && fromHeight === 2 * height) return halved(image, width, height, left, top);
   const columns = areaWeights(fromWidth, width), rows = areaWeights(fromHeight, height);
   const out = new Uint8Array(width * height), line = new Float32Array(width), sum = new Float32Array(width);
   for (let y = 0; y < height; y++) {
@@ -185,9 +175,25 @@ export function resizeArea(image, width, height, region = [0, 0, image.width, im
     for (let k = rows.starts[y]; k < rows.starts[y + 1]; k++) {
       const start = (top + rows.places[k]) * image.width + left, share = rows.shares[k];
       areaLine(image.data, start, columns, line);
-      for (let x = 0; x < width; x++) sum[x] += line[x] * share;
+      for (let x = 0; x < width; x++) sum[x] += Math.fround(line[x] * share);
     }
     for (let x = 0, at = y * width; x < width; x++) out[at + x] = roundEven(sum[x]);
+  }
+  return {width, height, data: out};
+}
+
+/**
+ * A region of an image at half its size. OpenCV rounds this case in a way of its own.
+ * @param {Gray} image @param {number} width @param {number} height @param {number} left @param {number} top
+ * @returns {Gray}
+ */
+function halved(image, width, height, left, top) {
+  const out = new Uint8Array(width * height), {data, width: stride} = image;
+  for (let y = 0, at = 0; y < height; y++) {
+    let from = (top + 2 * y) * stride + left;
+    for (let x = 0; x < width; x++, at++, from += 2) {
+      out[at] = (data[from] + data[from + 1] + data[from + stride] + data[from + stride + 1] + 2) >> 2;
+    }
   }
   return {width, height, data: out};
 }
@@ -199,7 +205,9 @@ export function resizeArea(image, width, height, region = [0, 0, image.width, im
 function areaLine(data, start, {starts, places, shares}, line) {
   for (let x = 0, k = 0; x < line.length; x++) {
     let sum = 0;
-    for (const end = starts[x + 1]; k < end; k++) sum += data[start + places[k]] * shares[k];
+    for (const end = starts[x + 1]; k < end; k++) {
+      sum = Math.fround(sum + Math.fround(data[start + places[k]] * shares[k]));
+    }
     line[x] = sum;
   }
 }

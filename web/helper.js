@@ -1,6 +1,5 @@
-/** A worker that helps the first one: it searches some of the scales and predicts some of the crops. */
+/** A worker that helps the first one: it predicts some of the crops. */
 
-import {loadCascade} from "./cascades.js";
 import {serve} from "./remote.js";
 import {startModel, startRuntime} from "./runtime.js";
 
@@ -11,12 +10,6 @@ let model = null;
 let number = 0; // of the model
 
 serve({
-  /** @param {unknown} _ @param {string} name */
-  load: async (_, name) => { await loadCascade(name); },
-
-  /** @param {unknown} _ @param {string} name @param {import("./cascade.js").Gray} image @param {number[]} scales */
-  passes: async (_, name, image, scales) => (await loadCascade(name)).passes(image, scales),
-
   /**
    * @param {unknown} _ @param {WebAssembly.Module} compiled @param {Uint8Array} data
    * @param {import("./runtime.js").Sizes} sizes @param {number} given number of the model

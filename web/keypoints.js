@@ -3,15 +3,14 @@
  * `facial_keypoints/detector.py`.
  */
 
-import {findBoxes} from "./cascade.js";
 import {
-  boxesDiffer, correctShift, cropImage, cropMatrix, invert, levelBox, overlap, rotatedCopy, shapeScore, tightBox,
-  toPoints, toTight,
+  boxesDiffer, correctShift, cropImage, cropMatrix, levelBox, overlap, shapeScore, tightBox, toPoints, toTight,
 } from "./geometry.js";
+import {findFaces} from "./pyramid.js";
 
 /**
- * @typedef {import("./cascade.js").Gray} Gray
- * @typedef {import("./cascade.js").Search} Search
+ * @typedef {import("./pyramid.js").Gray} Gray
+ * @typedef {import("./pyramid.js").Search} Search
  * @typedef {import("./settings.js").Settings} Settings
  *
  * One face, in pixels of the photo. `box` is the tight box of the points for accepted faces, the box of the
@@ -36,29 +35,18 @@ import {
  */
 
 const BATCH = 16; // crops at once
-/** @type {import("./geometry.js").Affine} */
-const UNCHANGED = [1, 0, 0, 0, 1, 0];
-
-/**
- * A box in a rotated copy of a photo -> the box of the same size around the same place of the photo.
- * @param {import("./geometry.js").Affine} map of the copy @param {number[]} box
- */
-function backFrom(map, [left, top, width, height]) {
-  const [a, b, tx, c, d, ty] = invert(map), x = left + width / 2, y = top + height / 2;
-  return [a * x + b * y + tx - width / 2, c * x + d * y + ty - height / 2, width, height];
-}
 
 /** Finds faces and their keypoints. */
 export class KeypointDetector {
   /**
    * @param {Settings} settings
    * @param {Model} model
-   * @param {import("./cascade.js").Passes} passes
+   * @param {import("./pyramid.js").Cells} cells runs the network of the search
    */
-  constructor(settings, model, passes) {
+  constructor(settings, model, cells) {
     this.settings = settings;
     this.model = model;
-    this.passes = passes;
+    this.cells = cells;
     /** @type {Times} of the last call */
     this.times = {};
   }
@@ -77,14 +65,11 @@ export class KeypointDetector {
     for (const search of searches) {
       const start = performance.now(), {fit} = this.model.metadata;
       const boxes = [], angles = [];
-      for (const angle of search.angles) {
-        const {copy, map} = angle ? rotatedCopy(gray, angle) : {copy: gray, map: UNCHANGED};
-        for (const found of await findBoxes(copy, search, this.passes)) {
-          const box = backFrom(map, toTight(toTight(found, search.fit), fit));
-          if (known.some((other) => overlap(box, other) > this.settings.same)) continue;
-          boxes.push(box);
-          angles.push(angle);
-        }
+      for (const {box: found, angle} of await findFaces(gray, search, this.settings.pyramid, this.cells)) {
+        const box = toTight(found, fit, angle);
+        if (known.some((other) => overlap(box, other) > this.settings.same)) continue;
+        boxes.push(box);
+        angles.push(angle);
       }
       this.times.search += performance.now() - start;
       const faces = await this.predictBoxes(gray, boxes, angles);

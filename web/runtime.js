@@ -63,6 +63,21 @@ export async function startRuntime(compiling) {
 }
 
 /**
+ * The network of the face search, ready to run.
+ * @param {any} ort
+ * @param {Uint8Array} data of the ONNX file
+ * @returns {Promise<import("./pyramid.js").Cells>}
+ */
+export async function startSearch(ort, data) {
+  const session = await ort.InferenceSession.create(data, {graphOptimizationLevel: "basic"});
+  return async ({width, height, data}) => {
+    const images = new Float32Array(data.length);
+    for (let i = 0; i < data.length; i++) images[i] = data[i] / 255;
+    return (await session.run({images: new ort.Tensor("float32", images, [1, 1, height, width])})).cells.data;
+  };
+}
+
+/**
  * A model that is ready to run. Throws InputError for one that does not run.
  * @param {any} ort
  * @param {Uint8Array} data of the ONNX file

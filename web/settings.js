@@ -19,8 +19,9 @@
  * @property {number[][]} head the mean head, (x, y, z) of each keypoint
  * @property {import("./layouts.js").LayoutValues[]} layouts
  * @property {string} defaultLayout
- * @property {import("./cascade.js").Search[]} searches of photos, in order
- * @property {import("./cascade.js").Search[]} camera searches of camera frames
+ * @property {import("./pyramid.js").Pyramid} pyramid
+ * @property {import("./pyramid.js").Search[]} searches of photos, in order
+ * @property {import("./pyramid.js").Search[]} camera searches of camera frames
  * @property {import("./tracking.js").TrackerSettings} tracker
  * @property {{corners: number[][]}} glasses
  * @property {{regions: Record<string, string>, others: string[], axes: number[][]}} colors

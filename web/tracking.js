@@ -6,7 +6,7 @@
 import {boxesDiffer, levelBox, overlap, tightBox} from "./geometry.js";
 
 /**
- * @typedef {import("./cascade.js").Gray} Gray
+ * @typedef {import("./pyramid.js").Gray} Gray
  * @typedef {import("./keypoints.js").Face} Face
  * @typedef {import("./layouts.js").Layout} Layout
  *

@@ -2,19 +2,17 @@
  * The worker of the page: decodes photos, finds faces, predicts keypoints, so that the page stays responsive.
  */
 
-import {pyramid, shareScales} from "./cascade.js";
-import {loadCascade} from "./cascades.js";
 import {decodePhoto, grayOf} from "./decode.js";
 import {KeypointDetector} from "./keypoints.js";
 import {readModelFile} from "./model_file.js";
 import {headPose} from "./pose.js";
 import {Remote, serve, transferred} from "./remote.js";
-import {startModel, startRuntime} from "./runtime.js";
+import {startModel, startRuntime, startSearch} from "./runtime.js";
 import {fetchBytes, loadSettings} from "./settings.js";
 import {Tracker} from "./tracking.js";
 
 /**
- * @typedef {import("./cascade.js").Gray} Gray
+ * @typedef {import("./pyramid.js").Gray} Gray
  * @typedef {import("./keypoints.js").Face} Face
  * @typedef {import("./keypoints.js").Model} Model
  *
@@ -31,7 +29,6 @@ import {Tracker} from "./tracking.js";
  *   "name" | "keypoints" | "parts" | "colors" | "rigid" | "eyeCorners" | "fit">} PlainLayout
  */
 
-const MOST_HELPERS = 3;
 const HELPER_DELAY = 1500; // milliseconds in which the page gets ready, and a first photo is searched
 
 const settings = loadSettings();
@@ -42,7 +39,10 @@ let receive;
 const compiled = new Promise((resolve) => { receive = resolve; });
 const runtime = startRuntime(compiled);
 runtime.catch(() => {});
-const helpers = startHelpers();
+/** @type {Promise<import("./pyramid.js").Cells> | null} */
+let search = null;
+loadSearch().catch(() => {});
+const helper = startHelper();
 /** @type {KeypointDetector | null} */
 let detector = null;
 /** @type {Tracker | null} */
@@ -50,15 +50,21 @@ let tracker = null;
 let models = 0; // number of the model that is in use
 const loads = queue(), pictures = queue();
 
-/** Other workers, for the cores that this one leaves idle. */
-function startHelpers() {
-  const count = Math.min((navigator.hardwareConcurrency || 1) - 1, MOST_HELPERS);
+/** Another worker, where there is a core that this one leaves idle. */
+function startHelper() {
+  if (!(navigator.hardwareConcurrency > 1)) return null;
   try {
-    return Array.from({length: count}, () =>
-      new Remote(new Worker(new URL("helper.js", import.meta.url), {type: "module"})));
+    return new Remote(new Worker(new URL("helper.js", import.meta.url), {type: "module"}));
   } catch { // a browser without workers of workers
-    return [];
+    return null;
   }
+}
+
+/** The network of the face search, loaded once. */
+function loadSearch() {
+  search ??= (async () => startSearch(await runtime, await fetchBytes((await settings).pyramid.file)))();
+  search.catch(() => { search = null; });
+  return search;
 }
 
 /**
@@ -85,9 +91,7 @@ async function load(tell, source) {
   const listed = all.models.find(({name}) => name === source);
   const bringing = listed ? fetchBytes(listed.file, tell)
     : /** @type {Blob} */ (source).arrayBuffer().then((buffer) => new Uint8Array(buffer));
-  const first = all.searches[0].cascade;
-  for (const helper of helpers) helper.call("load", [first]).catch(() => {}); // it tries again
-  const [data] = await Promise.all([bringing, loadCascade(first)]);
+  const [data] = await Promise.all([bringing, loadSearch()]);
   const metadata = await readModelFile(data, all);
   const ort = await runtime, sizes = {side: metadata.side, points: metadata.layout.keypoints.length};
   const {run, release} = await startModel(ort, data, sizes);
@@ -105,7 +109,7 @@ async function load(tell, source) {
 /** Replace the model, between two pictures. */
 const use = pictures(async (/** @type {Model} */ model) => {
   detector?.model.release();
-  detector = new KeypointDetector(await settings, model, passes);
+  detector = new KeypointDetector(await settings, model, await loadSearch());
   tracker = new Tracker(detector);
 });
 
@@ -122,15 +126,13 @@ function plain({name, keypoints, parts, colors, rigid, eyeCorners, fit}) {
  * @returns {import("./runtime.js").Run}
  */
 function shared(run, data, sizes, model) {
-  const [helper] = helpers;
+  if (!helper) return run;
   let isReady = false;
-  if (helper) {
-    const start = async () => {
-      if (model === models) await helper.call("model", [await compiled, data, sizes, model]);
-      isReady = true;
-    };
-    setTimeout(() => start().catch(() => {}), HELPER_DELAY);
-  }
+  const start = async () => {
+    if (model === models) await helper.call("model", [await compiled, data, sizes, model]);
+    isReady = true;
+  };
+  setTimeout(() => start().catch(() => {}), HELPER_DELAY);
   return async (crops, count) => {
     const half = count >> 1, cut = (count - half) * sizes.side ** 2;
     if (!isReady || !half) return run(crops, count);
@@ -148,17 +150,6 @@ function joined(a, b) {
   both.set(a);
   both.set(b, a.length);
   return both;
-}
-
-/** @type {import("./cascade.js").Passes} */
-async function passes(name, image, smallest, scaleFactor) {
-  const cascade = await loadCascade(name);
-  const shares = shareScales(pyramid(image, cascade.window, smallest, scaleFactor), helpers.length + 1);
-  const others = helpers.map((helper, index) => shares[index + 1].length
-    ? helper.call("passes", [name, image, shares[index + 1]]).catch(() => cascade.passes(image, shares[index + 1]))
-    : {boxes: [], weights: []});
-  const found = [cascade.passes(image, shares[0]), ...await Promise.all(others)];
-  return {boxes: found.flatMap(({boxes}) => boxes), weights: found.flatMap(({weights}) => weights)};
 }
 
 /**

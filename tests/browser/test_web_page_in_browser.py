@@ -17,7 +17,7 @@ import pytest
 from firefox import Firefox, find_firefox
 from PIL import Image
 
-from detector_architectures import haar, haar_profile
+from detector_architectures import pyramid
 from facial_keypoints import KeypointDetector, find_keypoints
 from facial_keypoints.formats import read_json
 from facial_keypoints.geometry import inter_ocular, rotated_copy
@@ -157,7 +157,7 @@ def photos(tmp_path_factory, hopper):
 
 def test_the_points_are_those_of_python(page, photos, tmp_path):
     for photo in photos:
-        faces = find_keypoints(photo)
+        faces = find_keypoints(photo, runtime="onnx")
         assert faces
         give(page, photo, f"^{len(faces)} faces? found")
         rows = read_json(saved(page, "#json", tmp_path))
@@ -170,7 +170,7 @@ def test_the_points_are_those_of_python(page, photos, tmp_path):
 
 
 def test_the_files_are_those_of_the_command(page, photos, tmp_path):
-    faces = find_keypoints(photos[1])
+    faces = find_keypoints(photos[1], runtime="onnx")
     give(page, photos[1], "found")
     lines = saved(page, "#csv", tmp_path).read_text().splitlines()
     columns = lines[0].split(",")
@@ -190,7 +190,7 @@ def test_the_files_are_those_of_the_command(page, photos, tmp_path):
 
 
 def test_the_clip_is_followed_as_in_python(page, clip):
-    tracker = Tracker(KeypointDetector(detector=web_page.CameraDetector()))
+    tracker = Tracker(KeypointDetector(detector=web_page.CameraDetector(portraits=False)))
     page.route("**/frame*.png", lambda route: route.fulfill(
         body=cv2.imencode(".png", clip[int(re.search(r"frame(\d+)", route.request.url)[1])]
                           [..., ::-1])[1].tobytes(), content_type="image/png"))
@@ -223,28 +223,30 @@ def test_the_types_fit():
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("search", [0, 1, 2, 3])
-def test_every_box_is_that_of_opencv(page, search):
-    detector = (haar.Detector(), haar.Detector(portraits=False), haar_profile.Detector(),
-                web_page.CameraDetector())[search]
-    for seed, faces, (width, height) in ((1, 3, (640, 480)), (4, 1, (300, 280))):
-        gray = cv2.cvtColor(draw_scene(seed, faces=faces, width=width, height=height)[0],
-                            cv2.COLOR_RGB2GRAY)
-        boxes = page.evaluate("""async ([text, width, height, search]) => {
-            const {findBoxes, pyramid} = await import("/cascade.js");
-            const {loadCascade} = await import("/cascades.js");
-            const {loadSettings} = await import("/settings.js");
-            const {searches, camera} = await loadSettings();
+@pytest.mark.parametrize("search", [0, 1, 2])
+def test_every_box_is_that_of_python(page, hopper, search):
+    detector = (pyramid.Detector(), pyramid.Detector(portraits=False),
+                web_page.CameraDetector(portraits=False))[search]
+    scenes = [draw_scene(seed, faces=faces, width=width, height=height)[0] for seed, faces, (
+        width, height) in ((1, 3, (640, 480)), (4, 1, (300, 280)), (2, 5, (1501, 1100)))]
+    for image in (*scenes, hopper[1]):
+        gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        found = page.evaluate("""async ([text, width, height, search]) => {
+            const {findFaces} = await import("/pyramid.js");
+            const {startSearch} = await import("/runtime.js");
+            const {fetchBytes, loadSettings} = await import("/settings.js");
+            const {searches, camera, pyramid} = await loadSettings();
+            window.ort ??= await import("/onnxruntime/ort.wasm.min.mjs");
+            window.ort.env.wasm.numThreads = 1;
+            const run = await startSearch(window.ort, await fetchBytes(pyramid.file));
             const data = Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
-            return findBoxes({width, height, data}, [...searches.slice(0, 3), ...camera][search],
-                async (name, image, smallest, factor) => {
-                    const cascade = await loadCascade(name);
-                    const scales = pyramid(image, cascade.window, smallest, factor);
-                    return cascade.passes(image, scales);
-                });
-        }""", [base64.b64encode(gray).decode(), width, height, search])
-        expected = detector.detect(gray)[0]
-        np.testing.assert_allclose(sorted(boxes), sorted(expected.tolist()), atol=1e-3)
+            return findFaces({width, height, data}, [...searches, ...camera][search], pyramid, run);
+        }""", [base64.b64encode(gray).decode(), *gray.shape[::-1], search])
+        boxes, scores, rolls = detector.detect(gray)
+        assert len(found) == len(boxes) > 0
+        np.testing.assert_allclose([face["box"] for face in found], boxes, atol=0.01)
+        np.testing.assert_allclose([face["score"] for face in found], scores, atol=1e-3)
+        np.testing.assert_allclose([face["angle"] for face in found], rolls, atol=0.1)
 
 
 def test_the_camera_is_followed(browser, address):
@@ -347,7 +349,7 @@ def test_a_network_of_ones_own_with_its_own_layout(new_page, photos, tmp_path):
     page.wait_for_selector("body[data-network='mine.onnx']")
     status(page, "^1 face found")  # the photo is predicted anew
     row, = read_json(saved(page, "#json", tmp_path))
-    face, = find_keypoints(photos[0], net=path)
+    face, = find_keypoints(photos[0], runtime="onnx", net=path)
     assert row["layout"] == "mine" and row["names"][3] == "spot 3"
     np.testing.assert_allclose(row["points"], face.points, atol=0.2)
     assert 'net="mine.onnx"' in page.inner_text("#python")
@@ -365,7 +367,7 @@ def test_another_network_is_loaded_when_it_is_chosen(new_page, photos, tmp_path)
     page.wait_for_selector("body[data-network=models6]")
     status(page, "^1 face found")
     rows = read_json(saved(page, "#json", tmp_path))
-    assert furthest(rows, find_keypoints(photos[0], net="models6")) < ALLOWED
+    assert furthest(rows, find_keypoints(photos[0], runtime="onnx", net="models6")) < ALLOWED
 
 
 def test_it_works_by_keyboard_alone(new_page):
@@ -434,7 +436,7 @@ def test_the_last_choice_of_a_network_counts(new_page, photos, tmp_path):
     assert page.is_checked("input[value=models5]")
     give(page, photos[0], "^1 face found")
     rows = read_json(saved(page, "#json", tmp_path))
-    assert furthest(rows, find_keypoints(photos[0])) < ALLOWED
+    assert furthest(rows, find_keypoints(photos[0], runtime="onnx")) < ALLOWED
 
 
 def test_the_page_works_without_its_helper(browser, built, photos, tmp_path):
@@ -445,7 +447,7 @@ def test_the_page_works_without_its_helper(browser, built, photos, tmp_path):
         page.wait_for_selector("body[data-network=models5]")
         give(page, photos[1], "found")
         rows = read_json(saved(page, "#json", tmp_path))
-    assert furthest(rows, find_keypoints(photos[1])) < ALLOWED
+    assert furthest(rows, find_keypoints(photos[1], runtime="onnx")) < ALLOWED
     page.close()
 
 
@@ -524,4 +526,4 @@ def test_firefox_gives_the_same(address, photos, tmp_path):
         (tmp_path / "faces.jsonl").write_text(browser.evaluate("window.saved"))
     finally:
         browser.close()
-    assert furthest(read_json(tmp_path / "faces.jsonl"), find_keypoints(photos[1])) < ALLOWED
+    assert furthest(read_json(tmp_path / "faces.jsonl"), find_keypoints(photos[1], runtime="onnx")) < ALLOWED
