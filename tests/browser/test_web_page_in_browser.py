@@ -190,7 +190,8 @@ def test_the_files_are_those_of_the_command(page, photos, tmp_path):
 
 
 def test_the_clip_is_followed_as_in_python(page, clip):
-    tracker = Tracker(KeypointDetector(detector=web_page.CameraDetector(portraits=False)))
+    tracker = Tracker(KeypointDetector(
+        detector=web_page.CameraDetector(portraits=False), runtime="onnx"))
     page.route("**/frame*.png", lambda route: route.fulfill(
         body=cv2.imencode(".png", clip[int(re.search(r"frame(\d+)", route.request.url)[1])]
                           [..., ::-1])[1].tobytes(), content_type="image/png"))
@@ -526,4 +527,5 @@ def test_firefox_gives_the_same(address, photos, tmp_path):
         (tmp_path / "faces.jsonl").write_text(browser.evaluate("window.saved"))
     finally:
         browser.close()
-    assert furthest(read_json(tmp_path / "faces.jsonl"), find_keypoints(photos[1], runtime="onnx")) < ALLOWED
+    expected = find_keypoints(photos[1], runtime="onnx")
+    assert furthest(read_json(tmp_path / "faces.jsonl"), expected) < ALLOWED
