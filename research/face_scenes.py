@@ -148,14 +148,14 @@ class FaceScenes:
         canvas.add_face(center, size * scale, float(roll))
 
     def paste_texture(self, canvas: Canvas, rng: np.random.Generator, whole: bool = False) -> None:
-        """Paste something that is no face: a texture, clutter, a part of a frame beside its face,
-        or letters."""
+        """Paste something that is no face: a texture, clutter, a part of a frame without its
+        face, or letters."""
         kind = rng.integers(4)
         if kind == 0 and self.textures:
             gray = self.textures[rng.integers(len(self.textures))]
         elif kind == 1:
             row = int(rng.integers(len(self.grays)))
-            gray = beside(self.grays[row], self.points[row], rng)
+            gray = band_of(self.grays[row], self.points[row], rng)
         elif kind == 2:
             gray = np.full((96, 96), rng.uniform(0, 255), np.float32)
             for _ in range(rng.integers(1, 5)):
@@ -180,9 +180,8 @@ class FaceScenes:
         canvas.paste(gray, matrix, mask)
 
 
-def beside(gray: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A part of a frame that has at most a corner of its face: the largest of the four bands around
-    it, or one of the others."""
+def band_of(gray: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One of the four bands of a frame above, below, left and right of its face."""
     low, high = points.min(0), points.max(0)
     x0, y0, x1, y1 = map(int, [*np.maximum(low, 0), *np.minimum(high + 1, gray.shape[::-1])])
     bands = [gray[:y0], gray[y1:], gray[:, :x0], gray[:, x1:]]

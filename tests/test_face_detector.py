@@ -76,9 +76,9 @@ def test_the_network_learns_and_is_exported(tiny, tmp_path, monkeypatch):
     images = torch.from_numpy(np.stack([image for image, _ in some])[:, None]).float() / 255
     targets = torch.from_numpy(np.stack([cell_targets(faces) for _, faces in some]))
     net = FaceNet((8, 16, 24), depth=2)
-    before = float(detector_loss(net(images), targets))
+    before = detector_loss(net(images), targets).item()
     net = train_detector(net, scenes, steps=40, batch=8, workers=0, bar=False)
-    assert float(detector_loss(net(images), targets)) < before
+    assert detector_loss(net(images), targets).item() < before
     export_detector(net, tmp_path / "own.onnx", {"data": "sample"})
     monkeypatch.setattr(pyramid, "WEIGHTS", tmp_path / "own.onnx")
     session = Detector().session

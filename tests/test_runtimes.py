@@ -34,8 +34,8 @@ def skip_unless_installed(runtime):
 
 
 def difference(net, run, frames):
-    """Largest distance between a runtime's points and PyTorch's, in pixels of the crop, and of the
-    confidences."""
+    """Largest distance between a runtime's points and PyTorch's, in pixels of the crop, and the
+    largest and the mean difference of the confidences."""
     side = input_size(net)
     dataset = FacialKeypointsDataset(frames, evaluation_transform(side))
     n = 8
@@ -48,9 +48,8 @@ def difference(net, run, frames):
         and own[0].dtype == own[1].dtype == np.float32
     )
     assert np.array_equal(run(crops[:1])[0].shape, (1, 68, 2))  # batches of any size
-    return np.abs(own[0] - targets.numpy()).max() * side / 2, np.abs(
-        own[1] - confidence.numpy()
-    ).max()
+    unsure = np.abs(own[1] - confidence.numpy())
+    return np.abs(own[0] - targets.numpy()).max() * side / 2, unsure.max(), unsure.mean()
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -58,7 +57,8 @@ def test_every_runtime_gives_the_same_points(runtime, tiny):
     """models4 has no confidence of its own: its graph has the mirrored crop in it."""
     skip_unless_installed(runtime)
     net, _ = load_checkpoint(find_weights("models4"))
-    pixels, confidence = difference(net, compile_net(net, runtime, threads=1, exact=True), tiny)
+    pixels, confidence, _ = difference(net, compile_net(net, runtime, threads=1, exact=True),
+                                       tiny)
     assert pixels < 0.05 and confidence < 0.01
 
 
@@ -67,9 +67,11 @@ def test_every_runtime_gives_the_same_points(runtime, tiny):
 def test_shipped_models_give_the_points_of_their_checkpoints(runtime, name, tiny):
     skip_unless_installed(runtime)
     net, _ = load_checkpoint(find_weights(name))
-    pixels, confidence = difference(net, load_model(name, runtime), tiny)
-    # OpenVINO may take bfloat16
-    assert pixels < (0.05 if runtime == "onnx" else 0.5) and confidence < 0.02
+    pixels, largest, mean = difference(net, load_model(name, runtime), tiny)
+    if runtime == "onnx":
+        assert pixels < 0.05 and largest < 0.02
+    else:  # OpenVINO takes bfloat16 where that is fast; the confidence of unsure points is steep
+        assert pixels < 0.5 and largest < 0.06 and mean < 0.01
 
 
 @pytest.mark.parametrize("weights", NAMES)
