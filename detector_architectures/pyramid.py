@@ -54,8 +54,12 @@ class Detector:
     @property
     def fallback(self) -> "Detector | None":
         """The detector to use if no face is accepted: one that also searches small photos for small
-        faces."""
-        return type(self)(self.min_score, False) if self.portraits else None
+        faces. It shares the network."""
+        if not self.portraits:
+            return None
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, portraits=False)
+        return other
 
     def detect(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         gray = to_gray(image)

@@ -95,6 +95,13 @@ def test_the_network_learns_and_is_exported(tiny, tmp_path, monkeypatch):
         Detector()
 
 
+def test_the_fallback_searches_for_more_with_the_same_network():
+    first = Detector()
+    fallback = first.fallback
+    assert fallback.session is first.session and not fallback.portraits
+    assert fallback.fallback is None and first.portraits
+
+
 def test_levels_reach_from_the_smallest_face_to_the_largest():
     gray = np.zeros((301, 500), np.uint8)
     sizes = [(level.shape, ratio) for level, ratio in levels(gray, 0.8)]
