@@ -103,7 +103,7 @@ def agreement(visit, paths, net, scratch):
     counts, distances = np.zeros(2, int), []
     for path in paths:
         visit.photo(path)
-        rows, faces = visit.faces(scratch), find_keypoints(path, net=net)
+        rows, faces = visit.faces(scratch), find_keypoints(path, net=net, runtime="onnx")
         counts += len(faces), len(rows)
         boxes = np.array([tight_box(row["points"]) for row in rows]).reshape(-1, 4)
         for face in faces:
