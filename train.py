@@ -465,8 +465,10 @@ def measure_shift(frames: Frames, epochs: int, folder: str | Path,
     the right in one is a shift to the left in the other, so the network learns x without the shift.
     The mean difference between labels and predictions is the shift. The people are divided into two
     halves, and each half is predicted by the network trained on the other half, because a network
-    can memorize the shifted labels of the faces it was trained on. Crop jitter stays on in all
-    epochs, because a crop centered exactly on the labels has the same shift as the labels.
+    can memorize the shifted labels of the faces it was trained on. Predictions are averaged over
+    the crop and its mirror image, because a network that is not trained to the end has a shift of
+    its own. Crop jitter stays on in all epochs, because a crop centered exactly on the labels has
+    the same shift as the labels.
     """
     half = np.array([person_digit(person) % 2 for person in frames.people], bool)
     if half.all() or not half.any():
@@ -481,7 +483,8 @@ def measure_shift(frames: Frames, epochs: int, folder: str | Path,
                         build=partial(small_net, frames.layout), bar=bar)
         net = small_net(frames.layout)
         load_weights(net, read_checkpoint(path)["state_dict"], path)
-        predictions[half != side] = predict_in_self_crops(net, frames.select(half != side))
+        predictions[half != side] = predict_in_self_crops(net, frames.select(half != side), steps=8,
+                                                          mirrored=True)
     return residual_shift(frames.points, predictions), predictions
 
 
