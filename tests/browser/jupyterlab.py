@@ -15,13 +15,17 @@ SETTINGS = {"windowingMode": "none", "autoStartDefaultKernel": True}
 
 SESSION = "window.jupyterapp.shell.currentWidget.sessionContext"
 KERNEL = f"{SESSION}?.session?.kernel"
+# the texts of all outputs that are errors, of widgets too
+ERRORS = """() => [...document.querySelectorAll('.jp-OutputArea-output')]
+    .map(element => element.textContent)
+    .filter(text => text.includes('Traceback (most recent call last)'))"""
 # every cell has a number, or one shows an error
-FINISHED = """() => {
+FINISHED = f"""() => {{
     const elements = document.querySelectorAll('.jp-CodeCell .jp-InputPrompt');
     const prompts = [...elements].map(element => element.textContent);
     return prompts.length > 5 && (prompts.every(text => /\\[\\d+\\]/.test(text))
-        || document.querySelector('[data-mime-type="application/vnd.jupyter.error"]') !== null);
-}"""
+        || ({ERRORS})().length > 0);
+}}"""
 
 
 @contextlib.contextmanager
@@ -123,9 +127,7 @@ class Notebook:
 
     def errors(self):
         """The texts of all outputs that are errors, of widgets too."""
-        return self.page.locator(
-            '[data-mime-type="application/vnd.jupyter.error"]'
-        ).all_inner_texts()
+        return self.page.evaluate(ERRORS)
 
     def cell_with(self, text):
         """The code cell that contains a text."""
