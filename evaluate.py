@@ -61,8 +61,14 @@ def predict_in_self_crops(net: torch.nn.Module, frames: Frames, steps: int = 4,
     predictions little of this bias remains.
     """
     points = predict_frames(net, frames, mirrored=mirrored)
+    boxes = None
     for _ in range(steps - 1):
-        points = predict_frames(net, frames, boxes=tight_box(points), mirrored=mirrored)
+        last, boxes = boxes, tight_box(points)
+        # all points at one place, as untrained networks predict them, have no box
+        lost = boxes[:, 2:].max(1) < 1
+        if lost.any():
+            boxes[lost] = (frames.boxes() if last is None else last)[lost]
+        points = predict_frames(net, frames, boxes=boxes, mirrored=mirrored)
     return points
 
 

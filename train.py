@@ -161,8 +161,9 @@ class TrainingConfig:
     (the network's own, else wing) or one of LOSSES, for networks without their own; augment: one of
     AUGMENTATIONS; schedule: pairs (share of the epochs, augmentation) that take its place from
     there on; bfloat16: where the processor is fast at it; turned: share of the samples that are
-    frames with their heads turned by up to 90 degrees (`research.head_rotation`); only: the part of
-    the network that is trained, all others keep the weights of `init`; init: a checkpoint to start
+    frames with their heads turned by up to 90 degrees (`research.head_rotation`); reshaped: share
+    of the samples that get another face shape (`research.face_shapes`); only: the part of the
+    network that is trained, all others keep the weights of `init`; init: a checkpoint to start
     from, of the same network and any layout (`research.transfer`); teacher: a checkpoint whose
     predictions refine the labels (`refine_labels`).
     """
@@ -178,6 +179,7 @@ class TrainingConfig:
     seed: int = 0
     bfloat16: bool = True
     turned: float = 0.0
+    reshaped: float = 0.0
     only: str = ""
     init: str = ""
     teacher: str = ""
@@ -194,6 +196,8 @@ class TrainingConfig:
                              "parts by init")
         if not 0 <= self.turned <= 1:
             raise UsageError(f"turned must be a share in 0…1, not {self.turned}")
+        if not 0 <= self.reshaped <= 1:
+            raise UsageError(f"reshaped must be a share in 0…1, not {self.reshaped}")
         for name, known in (("loss", ("auto", *LOSSES)), ("optimizer", OPTIMIZERS),
                             ("augment", AUGMENTATIONS)):
             if getattr(self, name) not in known:
@@ -411,7 +415,7 @@ def training_dataset(config: TrainingConfig, training: Frames,
                      net: torch.nn.Module, bar: bool = True) -> FacialKeypointsDataset:
     """Augmented crops of the training frames, with the schedule of augmentation."""
     transform = partial(training_transform, input_size(net), empty=getattr(net, "empty", 0.0),
-                        layout=layout_of(net))
+                        layout=layout_of(net), reshaped=config.reshaped)
     later = [(round(share * config.epochs), transform(kind)) for share, kind in config.schedule]
     return FacialKeypointsDataset(training, transform(config.augment), gray=True, seed=config.seed,
                                   schedule=later, turned=config.turned, bar=bar)
@@ -560,6 +564,7 @@ def load_training_state(path: Path, parts: dict, params: dict,
         before["loss"] = "own"
     before.setdefault("schedule", before.get("finish"))  # its name in earlier versions
     before.setdefault("turned", 0.0)  # earlier versions turned no heads
+    before.setdefault("reshaped", 0.0)  # and changed no face shapes
     before.setdefault("only", "")
     changed = [k for k, v in to_builtins({**params, **data}).items() if before.get(k) != v]
     if changed:
@@ -636,6 +641,10 @@ def main() -> None:
                         default=TrainingConfig.turned,
                         help="share of the samples with heads turned by up to 90 degrees "
                              "(default: %(default)s)")
+    parser.add_argument("--reshaped", type=bounded_number(float, 0, 1),
+                        default=TrainingConfig.reshaped,
+                        help="share of the samples whose eyelids, lips, nose, mouth and jaw are "
+                             "moved (default: %(default)s)")
     parser.add_argument("--only", default=TrainingConfig.only, metavar="PART",
                         help="train this part of the network, such as seen of models5, and keep "
                              "the other weights")
@@ -669,7 +678,7 @@ def main() -> None:
     config = TrainingConfig(
         options.net, options.epochs, options.batch_size, options.lr, options.loss,
         options.optimizer, options.augment, seed=options.seed, turned=options.turned,
-        only=options.only,
+        reshaped=options.reshaped, only=options.only,
         init=str(find_weights(options.init)) if options.init else "",
         teacher=options.teacher or "")
     net_class(options.net)

@@ -11,6 +11,7 @@ from facial_keypoints.geometry import crop_image, crop_matrix, tight_box
 from facial_keypoints.layouts import Layout, load_layout
 from research.corruptions import CORRUPTIONS
 from research.covers import ANYWHERE, ON_FACES, Cover, covered, half
+from research.face_shapes import ReshapeFace
 
 
 
@@ -235,19 +236,21 @@ AUGMENTATIONS = {"fine": (0.25, 0.5, 0.5, 0.0, True), "gentle": (0.5, 0.5, 0.5, 
 
 
 def training_transform(side: int, augment: str = "hard", empty: float = 0.0,
-                       layout: str | Layout = "ibug68") -> Compose:
+                       layout: str | Layout = "ibug68", reshaped: float = 0.0) -> Compose:
     """Face crop with jitter, augmentation, gray tensor (1, side, side) and targets (k, 2).
 
     augment: 'plain' is the standard augmentation; 'mild' has half of its crop jitter, rotation and
     image changes; 'gentle' is 'mild' with drawn covers (hands, glasses, masks, hair); 'fine' is
     'gentle' with a quarter of the crop jitter of 'plain'; 'hard' adds to 'plain' drawn covers,
     large jitter, and, on a quarter of the samples, low light, blur, oversharpening, low resolution
-    or an occluded half. empty: share of negative crops (no face); their targets are NaN.
+    or an occluded half. empty: share of negative crops (no face); their targets are NaN. reshaped:
+    share of the samples whose eyelids, lips, nose, mouth and jaw are moved (`ReshapeFace`).
     """
     miss, tilt, strength, hard, drawn = AUGMENTATIONS[augment]
     crop = FaceCrop(side, zoom=0.12 * miss, place=0.06 * miss, angle=18 * tilt, mirror=True,
                     wild=hard, empty=empty, layout=layout)
-    return Compose([crop, Augment(strength, hard, layout, drawn), Normalize(), ToTensor()])
+    return Compose([crop, ReshapeFace(reshaped, layout), Augment(strength, hard, layout, drawn),
+                    Normalize(), ToTensor()])
 
 
 def evaluation_transform(side: int, layout: str | Layout = "ibug68") -> Compose:

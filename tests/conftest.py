@@ -15,6 +15,9 @@ import matplotlib
 import pytest
 from forked_python import ForkedPython
 
+# On a GPU the same seed does not give the same weights, bit by bit, as it does on the processor.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
 HOME = Path(__file__).resolve().parents[1]
 # not by the environment: kernels started by tests would show no pictures then
 matplotlib.use("agg")

@@ -246,3 +246,17 @@ def test_slopes_say_how_much_of_the_differences_between_faces_is_predicted(tiny)
     assert np.isnan(list(measure_slopes(truth[:2], truth[:2]).values())).all()
     two = convert_points(truth, "ibug68", "five")
     assert np.isnan(list(measure_slopes(two, two, "five").values())).all()
+
+
+def test_a_network_that_predicts_one_place_keeps_the_crop_before(tiny, monkeypatch):
+    asked = []
+
+    def one_place(net, frames, boxes=None, mirrored=False):
+        asked.append(frames.boxes() if boxes is None else boxes)
+        return np.full_like(frames.points, 7)
+
+    monkeypatch.setattr("evaluate.predict_frames", one_place)
+    predict_in_self_crops(None, tiny, steps=3)
+    assert len(asked) == 3
+    for boxes in asked:
+        np.testing.assert_array_equal(boxes, tiny.boxes())
