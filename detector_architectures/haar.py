@@ -1,5 +1,7 @@
-"""OpenCV's frontal Haar cascade (Viola, Jones, CVPR 2001; Lienhart, Maydt, ICIP 2002), the default
-detector."""
+"""OpenCV's frontal Haar cascade (Viola, Jones, CVPR 2001; Lienhart, Maydt, ICIP 2002). OpenCV 5 has
+none."""
+
+from __future__ import annotations  # OpenCV 5 lacks a class that is named in type hints
 
 import threading
 from pathlib import Path
@@ -67,7 +69,7 @@ class Detector:
         load_cascade(self.file)  # a missing file is an error now, not at the first photo
 
     @property
-    def fallback(self) -> "Detector | None":
+    def fallback(self) -> Detector | str:
         """The detector to use if no face is accepted: first one that also searches small photos for
         small faces, then the name of the detector of profiles."""
         return type(self)(self.scale_factor, self.min_neighbors,
