@@ -95,15 +95,28 @@ def without_notes(model: Any) -> None:
     del graph.value_info[:]
 
 
-def halve(model: Any, smallest: int = 256) -> None:
-    """Store the float32 weights of an ONNX model as fp16, each with a cast behind it, in place."""
+def rounded_to_bfloat16(values: np.ndarray) -> np.ndarray:
+    """float32 values, finite, rounded to the nearest that bfloat16 holds: 8 significant bits."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+
+
+def halve(model: Any, smallest: int = 256, rounded_from: int = 256) -> None:
+    """Store the float32 weights of an ONNX model as fp16, each with a cast behind it, in place.
+
+    Those of convolutions that sum over at least `rounded_from` values are rounded to 8 significant
+    bits before: compression finds the zeros, so a visitor of the page loads an eighth less. Sums
+    over fewer values, whose errors average less, would move points more.
+    """
     from onnx import TensorProto, helper, numpy_helper
 
     casts = []
     for weight in model.graph.initializer:
         if weight.data_type == TensorProto.FLOAT and np.prod(weight.dims) >= smallest:
-            name, values = weight.name, numpy_helper.to_array(weight).astype(np.float16)
-            weight.CopyFrom(numpy_helper.from_array(values, f"{name}.half"))
+            name, values = weight.name, numpy_helper.to_array(weight)
+            if values.ndim == 4 and np.prod(values.shape[1:]) >= rounded_from:
+                values = rounded_to_bfloat16(values)
+            weight.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
             casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]

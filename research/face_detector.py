@@ -169,7 +169,7 @@ def export_detector(net: FaceNet, path: str | Path, trained_on: dict) -> None:
             dynamic_shapes=({2: height, 3: width},))
     model = program.model_proto
     without_notes(model)
-    halve(model)
+    halve(model, rounded_from=1)
     data = model.SerializeToString()
     atomic_write(path, data + metadata_entry({"format": FORMAT, "trained_on": trained_on,
                                               "sha256": digest(data)}))
