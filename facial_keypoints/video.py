@@ -12,8 +12,10 @@ import numpy as np
 from tqdm import tqdm
 
 from facial_keypoints.errors import DataError, UsageError
-from facial_keypoints.images import size_of
+from facial_keypoints.images import pixel_limit, size_of
 
+LONGEST_STEP = 60  # seconds between two frames; files with longer steps have wrong times
+LISTS = (b"ffconcat", b"#EXT", b"<", b"v=0")  # how lists of FFmpeg begin: concat, HLS, DASH, SDP
 VIDEO_ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 # one message for a damaged video, not one per frame
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -23,7 +25,11 @@ CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi"
 
 class VideoReader:
     """Reads a video file, or a camera by its number: yields pairs of a frame, uint8 RGB (h, w, 3),
-    and its time in seconds."""
+    and its time in seconds, which also holds for videos whose frame rate varies.
+
+    Raises DataError for a file that is not a video, or whose frames have more pixels than an image
+    may have.
+    """
 
     def __init__(self, place: int | str | os.PathLike):
         self.live, self.name, self.count = isinstance(place, int), str(place), 0
@@ -31,27 +37,43 @@ class VideoReader:
             self.name = f"camera {place}"
         else:
             size_of(place)
+            refuse_text(place)
         self.capture = cv2.VideoCapture(place if self.live else utf8_name(self.name))
         if not self.capture.isOpened():
             raise DataError(f"{self.name}: "
                             + ("no such camera, or another program uses it" if self.live
                                else "not a video that OpenCV can read"))
+        self.refuse_large(*(int(self.capture.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH,
+                                                                     cv2.CAP_PROP_FRAME_HEIGHT)))
         rate = self.capture.get(cv2.CAP_PROP_FPS)
         self.rate = rate if 1 <= rate <= 1000 else 25.0
         self.length = None if self.live else max(int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT)),
                                                  0) or None
 
     def __iter__(self):
-        begun, self.count = time.perf_counter(), 0
+        begun, self.count, passed, last = time.perf_counter(), 0, 0.0, 0.0
         while True:
             ok, frame = self.capture.read()
             if not ok:
                 break
-            passed = time.perf_counter() - begun if self.live else self.count / self.rate
+            self.refuse_large(*frame.shape[1::-1])
+            stamp = self.capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            if self.live:
+                passed = time.perf_counter() - begun
+            elif self.count:  # a file without times, or with wrong ones, has the frame rate
+                step = stamp - last
+                passed += step if 0 < step < LONGEST_STEP else 1 / self.rate
+            last = stamp
             yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), passed
             self.count += 1
         if not self.count:
             raise DataError(f"{self.name}: no frame could be read")
+
+    def refuse_large(self, width: int, height: int) -> None:
+        """Raise DataError for frames that would take too much memory."""
+        if width * height > pixel_limit():
+            raise DataError(f"{self.name}: frames of {width}×{height} pixels, more than "
+                            f"{pixel_limit():,}; FACIAL_KEYPOINTS_MAX_PIXELS sets another limit")
 
     @property
     def cut(self) -> bool:
@@ -61,6 +83,16 @@ class VideoReader:
 
     def close(self) -> None:
         self.capture.release()
+
+
+def refuse_text(path: str | os.PathLike) -> None:
+    """Raise DataError for a file that is text: OpenCV would take it for a list of other files or of
+    addresses, and read those."""
+    with open(path, "rb") as file:
+        start = file.read(512)
+    # every container of videos has bytes below 9 in its head
+    if start.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(LISTS) or all(byte > 8 for byte in start):
+        raise DataError(f"{path}: not a video that OpenCV can read")
 
 
 def utf8_name(name: str) -> str:

@@ -37,6 +37,8 @@ from research.locks import lock_folder
 # maximum number of photos per file; number of files per worker in small jobs
 CHUNK, CHUNKS = 500, 16
 DIED = "the process that read it died; is the photo too large for the memory?"
+# seconds in which a web server has to send a photo, and in which it has to send anything at all
+SECONDS, SILENT = 60, 25
 LOCK = threading.Lock()  # a cascade or a compiled network handles one photo at a time
 
 
@@ -121,18 +123,32 @@ def detector_of(net: str, detector: str, min_confidence: float) -> KeypointDetec
 
 
 def read(name: str) -> np.ndarray:
-    """A photo from a path or an address."""
+    """A photo from a path or an address. Raises DataError, also where a web server does not send it
+    within SECONDS."""
     if "://" not in name:
         return read_image(name)
     fsspec = import_optional("fsspec", "an address")
     try:
-        with fsspec.open(name, "rb") as file:
+        with fsspec.open(name, "rb", **store_options(name)) as file:
             data = file.read(MAX_BYTES + 1)
     except Exception as error:  # each store raises errors of its own
-        raise DataError(f"{name}: cannot be read ({short_message(error)})") from None
+        # fsspec calls every failure of a web server a missing file; the cause says more
+        cause = error.__cause__ or error
+        reason = ("the server is too slow" if isinstance(cause, TimeoutError)
+                  else short_message(cause))
+        raise DataError(f"{name}: cannot be read ({reason})") from None
     if len(data) > MAX_BYTES:
         raise DataError(f"{name}: more than {MAX_BYTES:,} bytes, the most that is read")
     return read_image(data)
+
+
+def store_options(name: str) -> dict:
+    """Options of fsspec for an address: a limit of time for web servers, which may send nothing."""
+    if not name.startswith(("http://", "https://")):
+        return {}
+    aiohttp = import_optional("aiohttp", "an address of a web server")
+    return {"client_kwargs": {"timeout": aiohttp.ClientTimeout(SECONDS, sock_connect=SILENT,
+                                                             sock_read=SILENT)}}
 
 
 def annotate_chunk(names: Sequence[str], net: str, detector: str,

@@ -1,11 +1,13 @@
 """Annotation of many photos: every face once, whatever dies; bad photos reported; a second call
 does what is missing."""
 
+import http.server
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -175,3 +177,54 @@ def test_lists_globs_and_addresses_name_photos(folder, tmp_path):
                                          if name.endswith("03.png"))).shape == (200, 200, 3)
     with pytest.raises(annotate.DataError, match="no such photo"):
         list(list_names([tmp_path / "none"]))
+
+
+class BadServer(http.server.BaseHTTPRequestHandler):
+    """A web server that lies about lengths, breaks off, sends other things, or says nothing."""
+
+    protocol_version = "HTTP/1.1"
+    photo = b""
+
+    def do_HEAD(self):
+        self.do_GET(head=True)
+
+    def do_GET(self, head=False):
+        kind, photo = self.path.strip("/").removesuffix(".png"), self.photo
+        self.close_connection = True
+        if kind == "silent":
+            time.sleep(5)
+        elif kind == "garbage":
+            self.wfile.write(b"\0\1 not a protocol\r\n\r\n")
+        elif kind in ("error", "missing"):
+            self.send_error({"error": 500, "missing": 404}[kind])
+        elif kind != "closed":
+            body = {"short": photo[:100], "page": b"<html>sorry</html>", "empty": b""}
+            length = {"short": len(photo), "negative": -5, "endless": 10**15}
+            self.send_response(302 if kind in ("circle", "file") else 200)
+            self.send_header("Location", {"file": "file:///etc/passwd"}.get(kind, self.path))
+            self.send_header("Content-Length", length.get(kind, len(body.get(kind, photo))))
+            self.send_header("Content-Encoding", "gzip" if kind == "packed" else "identity")
+            self.end_headers()
+            self.wfile.write(b"" if head else body.get(kind, photo))
+
+    def log_message(self, *arguments):
+        pass
+
+
+def test_web_servers_that_lie_are_reported_and_cost_no_other_photo(folder, monkeypatch):
+    pytest.importorskip("fsspec", reason="optional: pip install fsspec")
+    pytest.importorskip("aiohttp", reason="optional: pip install aiohttp")
+    monkeypatch.setattr(annotate, "SILENT", 1)
+    photo = (folder / "a" / "01.png").read_bytes()
+    kinds = ["good", "short", "page", "empty", "negative", "endless", "circle", "file", "packed",
+             "garbage", "error", "missing", "closed", "silent"]
+    handler = type("Handler", (BadServer,), {"photo": photo})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        names = [f"http://127.0.0.1:{server.server_port}/{kind}.png" for kind in kinds]
+        rows, bad = annotate.annotate_chunk([*names, names[0]], "models5", "pyramid", 0.5)
+        server.shutdown()
+    assert [row[0] for row in rows] == [names[0]] * 2 and list(bad) == names[1:]
+    assert "500" in bad[names[kinds.index("error")]] and "404" in bad[names[kinds.index("missing")]]
+    assert "too slow" in bad[names[-1]]
+    assert all("\n" not in reason for reason in bad.values())

@@ -1,6 +1,9 @@
 """Faces in clips: calm when they rest, in time when they move, the same person from frame to
 frame."""
 
+import struct
+import wave
+
 import cv2
 import numpy as np
 import pytest
@@ -152,3 +155,86 @@ def test_a_broken_film_leaves_nothing_behind(tmp_path):
         VideoWriter(tmp_path / "a.txt", RATE)
     with pytest.raises(DataError, match="No such file"):
         VideoReader(tmp_path / "none.mp4")
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    """The bytes of a video of 12 frames of 64×48 pixels, by its extension."""
+    folder, rng = tmp_path_factory.mktemp("films"), np.random.default_rng(0)
+    found = {}
+    for ending in (".mp4", ".mkv", ".avi"):
+        with VideoWriter(folder / f"film{ending}", RATE) as film:
+            for _ in range(12):
+                film.write(rng.integers(0, 255, (48, 64, 3)).astype(np.uint8))
+        found[ending] = (folder / f"film{ending}").read_bytes()
+    return found
+
+
+@pytest.mark.parametrize("text", [
+    "ffconcat version 1.0\nfile film.mp4\n", "\ufeffffconcat version 1.0\n# \0\nfile film.mp4\n",
+    "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfilm.mp4\n#EXT-X-ENDLIST\n",
+    '<?xml version="1.0"?><MPD><BaseURL>http://127.0.0.1:9/film.mp4</BaseURL></MPD>',
+    "v=0\no=- 0 0 IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n", "film.mp4\n", ""])
+@pytest.mark.parametrize("ending", [".mp4", ".mkv", ".avi"])
+def test_lists_of_other_files_are_not_followed(text, ending, films, tmp_path):
+    """FFmpeg would read the files that such a text names, and show them as this video."""
+    (tmp_path / "film.mp4").write_bytes(films[".mp4"])
+    (tmp_path / f"list{ending}").write_text(text)
+    with pytest.raises(DataError, match="not a video"):
+        VideoReader(tmp_path / f"list{ending}")
+
+
+def test_frames_have_the_limit_of_photos(films, tmp_path, monkeypatch):
+    path = tmp_path / "film.mp4"
+    path.write_bytes(films[".mp4"])
+    monkeypatch.setenv("FACIAL_KEYPOINTS_MAX_PIXELS", str(64 * 48))
+    assert len(list(VideoReader(path))) == 12
+    monkeypatch.setenv("FACIAL_KEYPOINTS_MAX_PIXELS", str(64 * 48 - 1))
+    with pytest.raises(DataError, match="film.mp4: frames of 64×48 pixels.*MAX_PIXELS"):
+        VideoReader(path)
+
+
+def test_a_varying_frame_rate_gives_the_times_of_the_file(tmp_path):
+    path, wanted = tmp_path / "film.mkv", np.array([*range(6), *range(8, 26, 3)]) / RATE
+    with VideoWriter(path, RATE) as film:
+        for i in range(12):  # plain frames, which all fit into one cluster of the file
+            film.write(np.full((48, 64, 3), 20 * i, np.uint8))
+    data, place = bytearray(path.read_bytes()), 0
+    for i, seconds in enumerate(wanted):
+        head = struct.pack(">BhB", 0x81, 1000 * i // RATE, 0x80)  # of a block: track, time, flags
+        place = data.index(head, place) + len(head)
+        data[place - 3:place - 1] = struct.pack(">h", round(1000 * seconds))
+    path.write_bytes(data)
+    times = [seconds for _, seconds in VideoReader(path)]
+    np.testing.assert_allclose(times, wanted, atol=2e-3)
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".mkv", ".avi"])
+def test_frames_are_counted_by_the_rate_otherwise(ending, films, tmp_path):
+    (tmp_path / f"film{ending}").write_bytes(films[ending])
+    times = [seconds for _, seconds in VideoReader(tmp_path / f"film{ending}")]
+    np.testing.assert_allclose(times, np.arange(12) / RATE, atol=2e-3)
+
+
+def test_a_film_of_a_turned_phone_is_upright(films, tmp_path):
+    data = bytearray(films[".mp4"])
+    matrix = data.index(b"tkhd") + 4 + 40  # of version 0: after times, identity and layer
+    struct.pack_into(">9i", data, matrix, 0, 65536, 0, -65536, 0, 0, 0, 0, 0x40000000)
+    (tmp_path / "film.mp4").write_bytes(data)
+    assert {frame.shape for frame, _ in VideoReader(tmp_path / "film.mp4")} == {(64, 48, 3)}
+
+
+def test_sound_alone_and_cut_films_are_reported(films, command, tmp_path):
+    with wave.open(str(tmp_path / "sound.avi"), "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(8000)
+        sound.writeframes(bytes(16000))
+    for ending, data in films.items():
+        (tmp_path / f"half{ending}").write_bytes(data[:len(data) // 2])
+    (tmp_path / "whole.mp4").write_bytes(films[".mp4"])
+    done = command("pipeline.py", tmp_path, "--csv", tmp_path / "out.csv")
+    one_line_error(done, 1)
+    failed = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]
+    assert len(failed) == 4 and not any("whole" in line for line in failed), done.stderr
+    assert "whole.mp4: 12 frames" in done.stdout
