@@ -203,7 +203,9 @@ def run_each(known: dict[Path, dict], given: dict, out: Path) -> int:
     """The work of `run_in_order`, after the folder is locked."""
     from research.report import write
 
-    seconds, begun = {}, time.time()
+    seconds = {}
+    row = HOME / str(given.get("folder", known[list(known)[1]]["folder"]).strip("\"'")) / "row.csv"
+    before = file_version(row)
     for notebook in known:
         start = time.perf_counter()
         print(notebook.stem, flush=True)
@@ -211,11 +213,20 @@ def run_each(known: dict[Path, dict], given: dict, out: Path) -> int:
         target = run_notebook(notebook, out, mine, sys.stderr.isatty())
         seconds[target] = time.perf_counter() - start
         print(f"  done in {seconds[target]:.0f} s", flush=True)
-    row = HOME / str(given.get("folder", known[list(known)[1]]["folder"]).strip("\"'")) / "row.csv"
-    own = row if row.exists() and row.stat().st_mtime >= begun else None
+    own = row if file_version(row) not in (None, before) else None
     print("\nSummary, with links to the notebooks as HTML pages: "
           f"{write(out, seconds, given, own)}")
     return 0
+
+
+def file_version(path: Path) -> tuple[int, int] | None:
+    """What changes when a file is written anew: its inode and time, whatever the clock says; None
+    if there is no file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def run_grid(notebook: Path, known: dict[str, dict], given: dict, lists: dict[str, list],

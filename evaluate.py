@@ -27,7 +27,6 @@ from research.networks import (
 from research.transforms import evaluation_transform
 
 
-
 def predict_frames(net: torch.nn.Module, frames: Frames, batch_size: int = 64, bar: bool = False,
                    boxes: np.ndarray | None = None, mirrored: bool = False) -> np.ndarray:
     """Plain predictions of a network in crops of `boxes` (n, 4), else of the annotated ones: points
@@ -76,10 +75,9 @@ def check_leakage(content: dict, frames: Frames, where: str) -> None:
     """Raise DataError if the checkpoint was trained on any of these frames."""
     seen = sorted({*(content["data"].get("frames") or [])} & {*frames.names.tolist()})
     if seen:
-        raise DataError(f"{where} was trained on {len(seen)} of these {len(frames)} frames "
-                        f"({seen[0]} is one): its "
-                        "score would not be honest. Choose the split it was trained with, or give "
-                        "--allow-leak")
+        raise DataError(f"data leakage: {where} was trained on {len(seen)} of these {len(frames)} "
+                        f"frames ({seen[0]} is one), so its error would be too low; choose the "
+                        "split it was trained with, or give --allow-leak")
 
 
 def default_part(frames: Frames, contents: Sequence[dict]) -> str:
@@ -191,8 +189,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
              "trained on)",
     )
     parser.add_argument("--labels", default="corrected", choices=LABELS,
-                        help="of the official set, its known shift taken out or left in (default: "
-                             "%(default)s)")
+                        help="of the official data: published, or corrected for their shift "
+                             "(default: %(default)s)")
     parser.add_argument("--normalizer", default="layout", choices=NORMALIZERS,
                         help="(default: %(default)s)")
     parser.add_argument("--allow-leak", action="store_true",
@@ -240,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"\n{table}\n")
     if len(results) == 2:
         d = rows[0]["difference"]
-        verdict = "within the noise" if d["nme_low"] <= 0 <= d["nme_high"] else "more than noise"
+        verdict = "not significant" if d["nme_low"] <= 0 <= d["nme_high"] else "significant"
         print(f"second minus first: {d['nme']:+.2f} ({d['nme_low']:+.2f} to {d['nme_high']:+.2f}), "
               f"{verdict}")
     for (path, (_, nme, _)) in zip(paths, results, strict=True):

@@ -157,15 +157,20 @@ class TrainingConfig:
     """All settings that determine the weights of a training run, except the frames. Raises
     UsageError for invalid values.
 
-    net: a file of models/; lr: the highest learning rate of the one-cycle schedule; loss: 'auto'
-    (the network's own, else wing) or one of LOSSES, for networks without their own; augment: one of
-    AUGMENTATIONS; schedule: pairs (share of the epochs, augmentation) that take its place from
-    there on; bfloat16: where the processor is fast at it; turned: share of the samples that are
-    frames with their heads turned by up to 90 degrees (`research.head_rotation`); reshaped: share
-    of the samples that get another face shape (`research.face_shapes`); only: the part of the
-    network that is trained, all others keep the weights of `init`; init: a checkpoint to start
-    from, of the same network and any layout (`research.transfer`); teacher: a checkpoint whose
-    predictions refine the labels (`refine_labels`).
+    net: the name of a file in models/
+    lr: the highest learning rate of the one-cycle schedule
+    loss: 'auto' (the network's own loss, else wing), or one of LOSSES for networks without their
+        own
+    augment: one of AUGMENTATIONS, for the first epochs
+    schedule: pairs (share of the epochs, augmentation): from that share on, this augmentation is
+        used instead
+    bfloat16: compute in bfloat16 where the processor is fast at it
+    turned: share of the samples, 0…1, whose heads are turned by up to 90 degrees
+        (`research.head_rotation`)
+    reshaped: share of the samples, 0…1, that get another face shape (`research.face_shapes`)
+    only: the one part of the network that is trained; all others keep the weights of `init`
+    init: a checkpoint to start from, of the same network and any layout (`research.transfer`)
+    teacher: a checkpoint whose predictions refine the labels (`refine_labels`)
     """
 
     net: str = DEFAULT_NET
@@ -216,17 +221,22 @@ def train(config: TrainingConfig, training: Frames, validation: Frames | None, f
           overwrite: bool = False, bar: bool = True,
           build: Callable[[], torch.nn.Module] | None = None,
           compiled: bool = False) -> tuple[Path, list[dict]]:
-    """Train a network on frames and keep the weights that are best on `validation`; with turned
-    heads those of the last epoch.
+    """Train a network on frames and keep the weights with the lowest NME on `validation`. Without
+    validation frames, or with turned heads, the weights of the last epoch are kept.
 
-    Writes into `folder`: checkpoint.pt (the best averaged weights), last.pt (all that `resume=True`
-    needs to go on to the same end as an unbroken run), curves.csv and params.json. A folder that
-    holds an earlier run is refused unless `resume` or `overwrite` is given. `validation=None`
-    trains on to the last epoch and keeps that. `workers` processes load data: by default one for
-    frames in several archives, else none. `build` makes the network instead of the file that
-    `config.net` names. `compiled` puts it through torch.compile, which is faster on GPUs and needs
-    a compiler. Under `accelerate launch` the processes share each batch, and the first alone
+    Writes into `folder`: checkpoint.pt (the moving average of the weights), last.pt (all that
+    `resume=True` needs to end with the same weights as an uninterrupted run), curves.csv and
+    params.json. Under `accelerate launch` the processes share each batch, and only the first
     writes. Returns the path of checkpoint.pt and the rows of curves.csv.
+
+    workers: number of processes that load data; by default one for frames in several archives, else
+        none
+    resume, overwrite: go on with the run that `folder` holds, or replace it
+    build: makes the network, instead of the file that `config.net` names
+    compiled: use torch.compile, which is faster on GPUs and needs a compiler
+
+    Raises UsageError for a folder that holds an earlier run, unless `resume` or `overwrite` is
+    given, and DataError if the loss is not finite any more.
     """
     folder = Path(folder)
     refuse_overwriting([find_weights(given) for given in (config.init, config.teacher) if given],
@@ -306,7 +316,7 @@ class TrainingRun:
 
     @property
     def parts(self) -> dict:
-        """What `resume` puts back."""
+        """The objects whose states last.pt holds."""
         return {name: getattr(self, name)
                 for name in ("net", "averaged", "optimizer", "schedule", "scaler")}
 
@@ -333,7 +343,7 @@ class TrainingRun:
             row["seconds"] = time.perf_counter() - start
             row["waited"] = waited / row["seconds"]
             history.append(row)
-            # frames of validation show hardly any turned heads, so they cannot choose between them
+            # validation frames have few turned heads: they cannot select an epoch for these
             if (not self.validation or self.config.turned
                     or row["validation_nme"] < best["nme"]):
                 best = {"nme": row.get("validation_nme", float("nan")), "epoch": epoch + 1}
@@ -393,7 +403,7 @@ def train_one_epoch(run: TrainingRun, epoch: int, folder: Path) -> tuple[float, 
         run.averaged.update_parameters(run.net)
         run.schedule.step()
         total += loss.item() * len(images)
-    # by the epoch's very last step
+    # the last step of the epoch can make weights infinite, and no loss is computed after it
     if not all(torch.isfinite(weights).all() for weights in run.net.parameters()):
         raise DataError(diverged("not finite", epoch, config.lr, folder))
     return run.team.mean(total * run.team.world) / len(run.names), batches.seconds
@@ -453,8 +463,8 @@ def holds_run(folder: Path) -> bool:
 
 
 def small_net(layout: str | Layout = "ibug68") -> torch.nn.Module:
-    """A quarter of the default network: for label audits, where many passes over few frames matter
-    most."""
+    """A smaller version of the default network, a quarter as wide: for label audits, which train
+    for many epochs on few frames."""
     layout = load_layout(layout)
     net = net_class("models5")(len(layout), side=64, widths=(32, 64), features=64)
     return checked_net(net, "models5", layout)
@@ -619,10 +629,11 @@ def main() -> None:
                         help="sample, official, or a folder, zip or file of labels (default: "
                              "%(default)s)")
     parser.add_argument("--layout",
-                        help="of the keypoints, a name or a .toml file (default: the data's own)")
+                        help="keypoint layout, a name or a .toml file (default: the data's own)")
     parser.add_argument("--split", default="person", choices=SPLITS, help="(default: %(default)s)")
     parser.add_argument("--labels", default="corrected", choices=LABELS,
-                        help="(default: %(default)s)")
+                        help="of the official data: published, or corrected for their shift "
+                             "(default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=TrainingConfig.epochs,
                         help="(default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=TrainingConfig.batch_size,
@@ -643,11 +654,11 @@ def main() -> None:
                              "(default: %(default)s)")
     parser.add_argument("--reshaped", type=bounded_number(float, 0, 1),
                         default=TrainingConfig.reshaped,
-                        help="share of the samples whose eyelids, lips, nose, mouth and jaw are "
-                             "moved (default: %(default)s)")
+                        help="share of the samples whose eyelids, eyebrows, nose, lips, mouth and "
+                             "jaw are moved (default: %(default)s)")
     parser.add_argument("--only", default=TrainingConfig.only, metavar="PART",
-                        help="train this part of the network, such as seen of models5, and keep "
-                             "the other weights")
+                        help="train only this part of the network (a child module, such as "
+                             "'seen' of models5) and keep the other weights; needs --init")
     parser.add_argument("--device", default="auto",
                         help="auto, cpu, cuda, … (default: %(default)s)")
     parser.add_argument("--seed", type=SEED, default=0, help="(default: %(default)s)")
@@ -659,14 +670,15 @@ def main() -> None:
     parser.add_argument("--teacher", metavar="CHECKPOINT",
                         help="a trained network whose predictions refine the labels")
     parser.add_argument("--compile", action="store_true",
-                        help="by torch.compile: faster on GPUs, needs a compiler")
+                        help="use torch.compile: faster on GPUs, needs a compiler")
     parser.add_argument("--final", action="store_true",
-                        help="train on the validation frames too, keep the last epoch")
+                        help="train on the validation frames too, and keep the weights of the last "
+                             "epoch: after model selection")
     parser.add_argument("--all", action="store_true",
-                        help="train on all frames of the data, test frames too, and keep the last "
-                             "epoch: for small sets of your own, scored on other data")
+                        help="train on all frames, test frames too, and keep the weights of the "
+                             "last epoch: for small sets of your own, evaluated on other data")
     parser.add_argument("--threads", type=bounded_number(int, 1),
-                        help="of the processor (default: all cores)")
+                        help="processor threads that PyTorch uses (default: one per core)")
     parser.add_argument("--resume", action="store_true",
                         help="go on with the run in --out, or with the newest of its kind")
     parser.add_argument("--overwrite", action="store_true", help="replace the run in --out")
@@ -710,9 +722,11 @@ def main() -> None:
     minutes = sum(row["seconds"] for row in history) / 60
     print_rank_zero(f"{minutes:.1f} minutes"
                     + (f", best validation NME {best:.2f} %" if best else ""))
-    print_rank_zero("score it once you are done choosing: "
-                 f"python evaluate.py {path} --data {options.data} --split {options.split}"
-                 + (f" --layout {options.layout}" if options.layout else ""))
+    layout = f" --layout {options.layout}" if options.layout else ""
+    print_rank_zero(
+        f"trained on all frames of {options.data}; evaluate {path} on other data" if options.all
+        else "evaluate it once, after model selection: "
+             f"python evaluate.py {path} --data {options.data} --split {options.split}{layout}")
 
 
 if __name__ == "__main__":

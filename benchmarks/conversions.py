@@ -1,5 +1,5 @@
-"""How exact conversions between keypoint layouts are: to another layout and back; and MediaPipe's
-478 keypoints as 68 against the labels, where mediapipe is installed."""
+"""Errors of conversions between keypoint layouts: of a conversion to another layout and back, and
+of MediaPipe's 478 keypoints as 68 against the labels, where mediapipe is installed."""
 
 import argparse
 import importlib.util
@@ -12,11 +12,12 @@ from facial_keypoints.layouts import convert_points, load_layout
 from research.datasets import SPLITS, SPLIT_PARTS, load_frames, split_frames
 from research.metrics import debias, face_errors, point_errors
 
-NEAR = 0.5  # inter-ocular distances between the centers of the same face
+NEAR = 0.5  # greatest distance between the centers of one face, in inter-ocular distances
 
 
 def round_trip(frames, name):
-    """Errors (k,) in % of the points that come back from another layout, and how many do."""
+    """Mean errors (m,) in % of the keypoints that come back from another layout, and their number
+    m."""
     back = convert_points(convert_points(frames.points, "ibug68", name), name, "ibug68")
     known = np.isfinite(back[0]).all(1)
     errors = point_errors(np.where(known[:, None], back, frames.points), frames.points)

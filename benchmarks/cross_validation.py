@@ -1,5 +1,5 @@
-"""Cross-validation over the people of a small data set: how large the error of a network is that
-was trained on all of it."""
+"""Cross-validation over the people of a small data set: an estimate of the error of a network that
+is trained on all of it."""
 
 import argparse
 import sys

@@ -1,5 +1,6 @@
-"""The web page against the library: the same faces and points, time until it is ready, for a photo
-and for a frame of the camera, and what a first visit loads. Needs Playwright, Chromium and npm."""
+"""Compare the web page with the library: whether faces and points are the same, the time until the
+page is ready, for a photo and for a frame of the camera, and the bytes of a first visit. Needs
+Playwright, Chromium and npm."""
 
 import argparse
 import gzip

@@ -19,7 +19,9 @@ SMALLEST, LARGEST = 22.0, 54.0
 UNIT = 32.0  # of the network's widths and heights, in pixels
 # Of the smallest face to find: pixels of the image, or share of its longer side in large images
 LEAST, SHARE = 24.0, 1 / 80
-MIN_SCORE = 0.3  # what is less likely a face is not returned; the keypoint network decides
+# Boxes with a lower score are not returned. It is low because the keypoint network rejects false
+# positives.
+MIN_SCORE = 0.3
 # Images up to this side (px) are first searched only for clear faces of at least this share of the
 # longer side. If none is accepted, the fallback searches for all.
 PORTRAIT, PORTRAIT_SHARE, PORTRAIT_SCORE = 320, 0.18, 0.5
@@ -34,7 +36,8 @@ class Detector:
     pixels, scores (n,) in 0…1, and the roll of each face (n,) in degrees, clockwise. The boxes are
     tight once the faces are rotated upright about their centers.
 
-    A Detector can be shared by threads.
+    min_score: the lowest score of a returned box. portraits: search small photos for large, clear
+    faces only, see PORTRAIT. A Detector can be shared by threads.
     """
 
     fit = (0.0, 0.0, 1.0, 1.0)  # the boxes are tight already

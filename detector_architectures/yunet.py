@@ -41,8 +41,8 @@ def check(path: Path, data: bytes) -> None:
     found = hashlib.sha256(data).hexdigest()
     if found != SHA256:
         raise DataError(f"{path}: sha256 {found[:12]}…, expected {SHA256[:12]}…: not YuNet's "
-                        "weights of March 2023; "
-                        "delete it, or set YUNET_ONNX to the path of the weights")
+                        "weights of March 2023; download them again: python -m "
+                        "detector_architectures.yunet, or set YUNET_ONNX to their path")
 
 
 class Detector:

@@ -23,19 +23,22 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         epilog="facial-keypoints layouts: list and draw the layouts of keypoints")
     parser.add_argument("photos", nargs="*", type=nonempty_path, metavar="PHOTO|FOLDER|CLIP")
     parser.add_argument("--camera", type=bounded_number(int, 0), metavar="N",
-                        help="follow faces before a camera until Ctrl-C")
+                        help="follow the faces that camera N sees, 0 for the first, until Ctrl-C")
     parser.add_argument("--net", default=DEFAULT_NET,
-                        help="a network or a checkpoint (default: %(default)s)")
+                        help="a network by name, or the path of an .onnx file or a checkpoint "
+                             "(default: %(default)s)")
     parser.add_argument("--detector", default=DEFAULT_DETECTOR,
-                        choices=detector_names(), help="(default: %(default)s)")
+                        choices=detector_names(),
+                        help="what finds the faces (default: %(default)s)")
     parser.add_argument("--tilted", action="store_true",
-                        help="find faces with a roll of up to 70 degrees next to upright ones; "
-                             "five times slower")
+                        help="also search copies of the photo that are rotated by up to 55 "
+                             "degrees, for faces that lie on their side; five times slower")
     parser.add_argument("--convention", default=CONVENTIONS[0], choices=CONVENTIONS,
                         help="where points are put: as in the labels of the training frames, or "
                              "as annotators of 300-W put them (default: %(default)s)")
     parser.add_argument("--boxes", type=nonempty_path, metavar="CSV",
-                        help="name,left,top,width,height: tight boxes instead of a detector")
+                        help="a table name,left,top,width,height of tight boxes in pixels, used "
+                             "instead of a detector")
     parser.add_argument("--csv", type=nonempty_path, metavar="OUT",
                         help="one row per face; '-' for standard output")
     parser.add_argument("--spreadsheet", action="store_true",
@@ -51,23 +54,24 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--draw", type=nonempty_path, metavar="FOLDER|FILE",
                         help="draw on copies of the photos and clips")
     parser.add_argument("--style", default="points", choices=["points", *STYLES],
-                        help="of --draw; blur makes faces unrecognizable (default: %(default)s)")
+                        help="what --draw draws; blur makes faces unrecognizable (default: "
+                             "%(default)s)")
     parser.add_argument("--min-confidence", type=bounded_number(float, 0, 1),
                         default=MIN_CONFIDENCE,
-                        help="leave out faces below (default: %(default)s)")
+                        help="leave out faces with a lower confidence (default: %(default)s)")
     parser.add_argument("--device", default="auto",
                         help="auto, cpu, cuda, … (default: %(default)s)")
     parser.add_argument("--runtime", default="auto", choices=["auto", *RUNTIMES],
                         help="what runs the network; auto: the quickest installed (default: "
                              "%(default)s)")
     parser.add_argument("--threads", type=bounded_number(int, 0), default=1,
-                        help="of the network; 0: as many as the runtime chooses (default: "
+                        help="threads of the network; 0: as many as the runtime chooses (default: "
                              "%(default)s)")
     parser.add_argument("--without-faces", type=nonempty_path, metavar="OUT",
                         help="write the names of photos without an accepted face, one per line")
     options = parser.parse_args(arguments)
     if (options.camera is None) == (not options.photos):
-        parser.error("give photos, folders or clips, or --camera")
+        parser.error("give either photos, folders or clips, or --camera; not both, not neither")
     return options
 
 

@@ -27,10 +27,12 @@ from facial_keypoints.pose import Pose
 DUPLICATE_OVERLAP = 0.57
 # IoU above which two boxes, or the boxes of two sets of points, are of one face in a clip
 SAME_OVERLAP = 0.2
-ROTATIONS = (-30, 30, -55, 55)  # degrees, of the copies in which rolled faces are searched
-# of a list: so many are in memory, and their crops go through the network together
+# degrees by which copies are rotated to find rolled faces; they add to the roll that the face
+# detector itself finds
+ROTATIONS = (-30, 30, -55, 55)
+# of a list, so many photos are in memory; their crops go through the network together
 PHOTOS_AT_ONCE = 16
-MIN_REFINE_CONFIDENCE = 0.1  # below it nothing is gained by a refinement step
+MIN_REFINE_CONFIDENCE = 0.1  # faces below it do not gain from a refinement step
 # A refinement step that lowers the confidence of a face by more than this is undone: the crop has
 # left the face. Smaller falls say nothing; to undo them as well makes the points less accurate.
 MAX_REFINE_LOSS = 0.02
@@ -42,17 +44,17 @@ BOX_TOLERANCE, ROLL_TOLERANCE = 0.03, 10.0  # share of the longer side; degrees
 class Face:
     """One face: points (k, 2), box (4,) as left, top, width, height, and confidence in 0…1.
 
-    Points and box are in pixels. `box` is the tight box of the points for accepted faces, the
-    detector's box for rejected faces, and the input box for faces from `predict_boxes`. `layout`
-    says what the k points are; 68 by default.
+    Points and box are in pixels. `box` is the tight box of the points for accepted faces, the tight
+    box estimated from the detector's box for rejected faces, and the given box for faces from
+    `predict_boxes`. `layout` says what the k points are; 68 by default.
     """
 
     box: np.ndarray
     points: np.ndarray
     confidence: float
     point_confidence: np.ndarray | None = None  # (k,) in 0…1
-    # (k,) in 0…1: the chance that a point can be seen, not covered and not on the far side of the
-    # head; None from models that were not trained for it
+    # (k,) in 0…1: the probability that a point is visible, neither covered nor on the far side of
+    # the head; None from models that were not trained for it
     point_visibility: np.ndarray | None = None
     pose: Pose | None = None  # where it was asked for
     identity: int | None = None  # of a face that is followed over frames, from 1
@@ -72,14 +74,18 @@ class KeypointDetector:
     """Finds faces and their keypoints: `KeypointDetector()(photo)` -> list of Face, the largest
     first.
 
+    photo: a path, a uint8 array (height, width, 3) RGB or (height, width) gray, or a PIL image.
     net: the name of a model, the path of an .onnx file, or (after `import models`, with PyTorch) of
-    a checkpoint; detector: a detector's name, or an object with its `detect`; runtime: openvino,
-    onnx or torch, 'auto' for the fastest that is installed; threads: threads of the network in one
-    call (0: the runtime chooses; more than one does not help for a single face);
-    tilted: search rotated copies of the photo in any case, and not only where nothing was found;
-    they show faces with a roll of up to 70 degrees;
-    convention: where points are put, as in the 'labels' of the training frames, or as annotators of
-    '300w' put them, for models of 68 points.
+    a checkpoint. detector: a detector's name, or an object with its `detect`. device: 'auto',
+    'cpu', 'cuda', … runtime: 'openvino', 'onnx' or 'torch'; 'auto' for the fastest that is
+    installed. threads: of the network in one call (0: the runtime chooses; more than one does not
+    help for a single face). tilted: also search copies of the photo that are rotated by up to 55
+    degrees, for faces that lie on their side. convention: where points are put, as in the 'labels'
+    of the training frames, or as annotators of '300w' put them, for models of 68 points.
+
+    Raises UsageError for an unknown net, detector, runtime or convention, and DataError for a photo
+    or a model that cannot be read.
+
     The confidence of a face is the mean confidence of its points times a face shape score, which is
     1 for layouts that share too few keypoints with ibug68 (`geometry.has_shape_score`). Faces below
     `min_confidence` are rejected. Of duplicate detections the most confident one is kept. If no
@@ -90,7 +96,7 @@ class KeypointDetector:
     """
 
     # maximum number of predictions per face, the first one included: each next crop is centered on
-    # the last prediction, until box and prediction agree
+    # the prediction before, until the box no longer moves
     refinement_steps = 3
     batch = 64  # faces at once
 
@@ -113,17 +119,19 @@ class KeypointDetector:
                              f"for layout {self.model.layout.name}")
 
     def __call__(self, photo: Any) -> list[Face]:
+        """The accepted faces of a photo, the largest first."""
         return self.detect(photo)[0]
 
     def detect(self, photo: Any, known: Any = (),
                rotated: bool = True) -> tuple[list[Face], list[Face]]:
         """Accepted faces (largest first) and rejected faces (highest confidence first).
 
-        A rejected face is a box of the face detector with a confidence below `min_confidence`.
-        Duplicates are in neither list. The `box` of a rejected face is the detector's box. known
-        (n, 4): tight boxes of faces that are known already; they are left out, and where there are
-        any, only the first search is made. rotated=False: do not search rotated copies where
-        nothing was found, which takes several times as long as one search.
+        A rejected face is one that the face detector found and whose confidence is below
+        `min_confidence`.
+        Duplicates are in neither list. known (n, 4): tight boxes of faces that are known already;
+        they are left out, and where there are any, only the first search is made. rotated=False: do
+        not search rotated copies where nothing was found, which takes several times as long as one
+        search.
         """
         return self.detect_batch([photo], [known], rotated)[0]
 
@@ -166,7 +174,7 @@ class KeypointDetector:
             yield self.detector, ROTATIONS
 
     def filter_faces(self, faces: list[Face]) -> list[Face]:
-        """The faces that the network is sure enough of, each once, the surest first."""
+        """The faces with at least `min_confidence`, each once, the most confident first."""
         kept: list[Face] = []
         for face in sorted(faces, key=lambda face: -face.confidence):
             box = tight_box(face.points)
@@ -181,7 +189,7 @@ class KeypointDetector:
                angles: Sequence[int]) -> tuple[np.ndarray, ...]:
         """Tight boxes (n, 4) of what a detector finds in copies of an image that are rotated by
         `angles`, without those of known faces (m, 4), and the roll of each (n,) in degrees."""
-        # boxes of a detector without one are tight already
+        # boxes of a detector without `fit` are tight already
         found, fit = [], getattr(detector, "fit", (0, 0, 1, 1))
         if getattr(detector, "upright_only", False):
             image = to_gray(image)

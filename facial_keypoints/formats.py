@@ -82,11 +82,10 @@ def read_json(path: str | os.PathLike) -> list[dict]:
                          "points": checked_points(row["points"], 2)})
         except PARSE_ERRORS as error:
             raise DataError(
-                f"{path}: line {number} is no face ({short_message(error)}); pipeline.py --json "
-                "writes such lines"
+                f"{path}: line {number} is not a face ({short_message(error)}); expected a line "
+                "written by facial-keypoints --json"
             ) from None
     return rows
-
 
 
 def checked_points(values: Any, columns: int) -> np.ndarray:
@@ -98,7 +97,11 @@ def checked_points(values: Any, columns: int) -> np.ndarray:
 
 
 class CsvWriter:
-    """The CSV of predictions in an open binary file."""
+    """The CSV of predictions in an open binary file.
+
+    All writers have the same interface: `write` takes the name of a photo, its size (height, width)
+    in pixels and its list of Face; `close` writes what belongs at the end.
+    """
 
     def __init__(self, file: BinaryIO, layout: str | Layout = "ibug68"):
         self.file = file
@@ -213,16 +216,15 @@ def read_coco(path: str | os.PathLike) -> dict[str, list]:
                                                   float(row.get("score", 1))))
     except PARSE_ERRORS as error:
         raise DataError(
-            f"{path}: not COCO keypoints ({short_message(error)}); pipeline.py --coco writes such "
-            "files"
+            f"{path}: not COCO keypoints ({short_message(error)}); expected a file as written by "
+            "facial-keypoints --coco"
         ) from None
     return faces
 
 
-
 class PtsWriter:
-    """A .pts file a face in a folder: NAME.pts for the first face of a photo, NAME-2.pts for the
-    next."""
+    """One .pts file for each face, in a folder: NAME.pts for the first face of a photo, NAME-2.pts
+    for the next."""
 
     def __init__(self, folder: str | os.PathLike):
         self.folder, self.faces, self.owners = Path(folder), Counter(), {}
@@ -270,7 +272,7 @@ def read_pts(text: str | bytes, where: str = ".pts") -> np.ndarray:
 
 def read_boxes(path: str | os.PathLike) -> list[tuple[str, np.ndarray]]:
     """A CSV with columns name, left, top, width, height (tight boxes, pixels) -> list of (name,
-    (4,) float32)."""
+    (4,) float32). Raises DataError that names the line."""
     try:
         reader = csv.DictReader(io.StringIO(read_text(path)))
         heads = list(reader.fieldnames or [])
@@ -301,7 +303,7 @@ def read_boxes(path: str | os.PathLike) -> list[tuple[str, np.ndarray]]:
             raise DataError(f"{path}: line {line}: width and height must be above 0, all four "
                             "finite")
         if np.abs(box).max() > MAX_COORDINATE or box[2:].max() < 1:
-            raise DataError(f"{path}: line {line}: a box a million pixels away or wide, or less "
-                            "than one, is a mistake")
+            raise DataError(f"{path}: line {line}: left, top, width and height must be within a "
+                            "million pixels, and the longer side at least 1 pixel")
         rows.append((row["name"], box))
     return rows

@@ -60,8 +60,9 @@ def as_ibug68(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndarray
 
 
 def yaw_estimate(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndarray:
-    """Keypoints (…, k, 2) -> how far a head is turned: 0 frontal, -1 and 1 profiles; the position
-    of the nose tip between the ends of the jaw. nan for layouts without jaw."""
+    """Keypoints (…, k, 2) -> how far a head is turned (…), from the position of the nose tip
+    between the ends of the jaw: 0 frontal, 1 a profile that looks to the viewer's right, -1 to the
+    left. nan for layouts without jaw."""
     points = as_ibug68(points, layout)
     left, nose, right = (points[..., i, 0] for i in (1, 30, 15))
     return np.clip((2 * nose - left - right) / (right - left), -1, 1)
@@ -75,7 +76,8 @@ def crop_matrix(box: np.ndarray | Sequence[float], side: int, zoom: float = 1.0,
 
     box: left, top, width, height of the tight box. The side of the crop is `scale` (the layout's
     `crop_scale`) × its longer side × `zoom`; the crop is centered on the box and moved by `shift`
-    (in crop sides), rotated clockwise by `angle` degrees, mirrored if `mirror`.
+    (in crop sides), rotated clockwise by `angle` degrees, mirrored if `mirror`. Raises DataError
+    for a box without width and height, or with values that are not finite.
     """
     left, top, width, height = (float(v) for v in box)
     outer = scale * max(width, height) * zoom
@@ -195,12 +197,13 @@ def roll_angle(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndarra
 
 
 def affine_residual(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndarray:
-    """Keypoints (…, k, 2) -> the root of the share of their variance (…) that no affine camera on
-    the mean head explains: 0 for a mean head seen from any direction, near 1 for random points.
+    """Keypoints (…, k, 2) -> how badly the best affine view of the mean head fits them (…): the
+    root of the share of their variance that remains. 0 for a mean head seen from any direction,
+    near 1 for random points.
 
-    It is the least of three: of all keypoints, and without those of either half of the jaw. In a
-    turned head the far half lies on the visible outline of the cheek, not where the head has it. An
-    open mouth and closed eyes add to it.
+    It is the least of three: of all keypoints, without the left half of the jaw, and without the
+    right half. In a turned head, the labels of the far half follow the visible outline of the
+    cheek, not the jaw of the head. An open mouth and closed eyes raise it.
     """
     points, residuals = np.asarray(points, np.float64), []
     for rows in shape_rows(layout):
@@ -213,8 +216,9 @@ def affine_residual(points: np.ndarray, layout: str | Layout = "ibug68") -> np.n
 
 @cache
 def shape_rows(layout: str | Layout = "ibug68") -> tuple[tuple[int, ...], ...]:
-    """Indices of the keypoints that the mean head has: all, without the left, and without the right
-    half of the jaw, as far as enough remain."""
+    """Three sets of indices of keypoints that the mean head has: all of them, those without the
+    left half of the jaw, and those without the right half. A set of fewer than MIN_SHAPE_POINTS is
+    left out."""
     layout, rows = load_layout(layout), head_rows(layout).tolist()
     jaw, x = layout.regions.get("jaw", []), mean_head(layout)[:, 0]
     halves = [[row for row in rows if not (row in jaw and sign * x[row] > JAW_MIDDLE)]
@@ -237,8 +241,9 @@ CONVENTION_FILE = SAVED_MODELS / "convention_300w.csv"
 
 @cache
 def convention_offsets() -> np.ndarray:
-    """Where annotators of 300-W (Sagonas et al., ICCV-W 2013) put each keypoint of ibug68, against
-    the labels that our networks learned: (68, 2) in inter-ocular distances, for upright faces.
+    """From the place that our networks learned for each keypoint of ibug68 to where annotators of
+    300-W (Sagonas et al., ICCV-W 2013) put it: (68, 2), x to the right and y down, in inter-ocular
+    distances, for upright faces.
 
     Measured with a network trained on 300-W (`python -m research.label_convention`).
     """
@@ -270,7 +275,7 @@ def has_shape_score(layout: str | Layout) -> bool:
 
 def shape_score(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndarray:
     """Keypoints (n, k, 2) -> face shape score (n,): 1 for points that can be a head, as 99.9 % of
-    the official labels can, down to 0 for points that cannot.
+    the official labels can, down to 0 for points that cannot (`affine_residual`).
 
     1 for all faces of a layout without `has_shape_score`: there, the confidence alone decides.
     """

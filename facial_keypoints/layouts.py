@@ -167,7 +167,8 @@ class LayoutReader:
     def text(self, value: Any, what: str) -> str:
         """A name: text that can be printed in one line."""
         if not isinstance(value, str) or not 0 < len(value) <= MAX_TEXT or not value.isprintable():
-            raise self.error(f"{what} must be a short text on one line, not {str(value)[:40]!r}")
+            raise self.error(f"{what} must be a string of 1 to {MAX_TEXT} characters on one line, "
+                             f"not {str(value)[:40]!r}")
         return value
 
     def read_keypoints(self) -> tuple[str, ...]:
@@ -284,7 +285,7 @@ class LayoutReader:
             raise self.error("crop_scale must be a number from 0.5 to 5")
         source = self.values.get("source", "")
         if not isinstance(source, str) or len(source) > 2000:
-            raise self.error("source must be a text")
+            raise self.error("source must be a string of at most 2000 characters")
         return Layout(self.text(self.values.get("name"), "`name`"), self.keypoints,
                       self.read_parts(), self.read_mirror(), self.read_normalization(),
                       float(scale), self.read_shape(), " ".join(source.split()))
@@ -299,7 +300,8 @@ def layout_from(values: Any, where: str | os.PathLike) -> Layout:
 
 
 def read_layout(path: str | os.PathLike, data: bytes | None = None) -> Layout:
-    """A layout from a TOML file, or from its bytes. Raises DataError."""
+    """A layout from a TOML file; data: its bytes, if they were read already. Raises DataError that
+    names `path`."""
     data = read_bytes(path) if data is None else data
     if len(data) > MAX_BYTES:
         raise DataError(f"{path}: more than {MAX_BYTES:,} bytes, too large for a layout")
@@ -316,7 +318,8 @@ def _installed(name: str) -> Layout:
 
 
 def load_layout(layout: str | os.PathLike | Layout = DEFAULT_LAYOUT) -> Layout:
-    """A layout by name, by the path of a TOML file, or as it is. Raises UsageError or DataError."""
+    """A layout by its name or by the path of a TOML file; a Layout is returned as it is. Raises
+    UsageError for an unknown name, and DataError for a file that is not a layout."""
     if isinstance(layout, Layout):
         return layout
     if str(layout) in layout_names():
@@ -328,8 +331,8 @@ def load_layout(layout: str | os.PathLike | Layout = DEFAULT_LAYOUT) -> Layout:
 
 
 def unnamed_layout(points: int) -> Layout:
-    """A layout of so many keypoints of which nothing is known but their number: nothing is
-    mirrored, and errors are in % of the diagonal of the tight box."""
+    """A layout of which only the number of keypoints is known: no keypoint has a mirror partner,
+    so images are not mirrored, and errors are in % of the diagonal of the tight box."""
     return Layout(f"unnamed{points}", tuple(str(index) for index in range(points)))
 
 
@@ -338,9 +341,10 @@ def conversion_matrix(source: Layout, target: Layout) -> np.ndarray:
     """(points of target, points of source) float64: each keypoint of `target` as a weighted mean of
     keypoints of `source`; rows of nan where it cannot be derived.
 
-    In this order: a keypoint of the same name, unless the name is only a number; "… center" of a
-    closed part: the mean of that part; a keypoint of a part that both layouts have: interpolated
-    along that part of the source, between the nearest two keypoints whose names both have.
+    A keypoint of `target` is the first of these that exists: the keypoint of the same name (names
+    that are only numbers do not count); for the name "… center" of a closed part, the mean of that
+    part; for a keypoint of a part that both layouts have, a point between the two nearest keypoints
+    of that part whose names both layouts have, interpolated along the part of the source.
     """
     if source == target:
         return np.eye(len(source))

@@ -1,5 +1,5 @@
-"""Things in front of faces: hands, sunglasses, masks, hair, objects and other parts of the picture,
-drawn into gray crops with their exact masks."""
+"""Draw what occludes faces (hands, sunglasses, masks, hair, objects, other parts of the picture)
+into gray crops, and tell which keypoints it hides."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ import numpy as np
 from facial_keypoints.geometry import tight_box
 
 # A cover takes a gray uint8 crop (side, side), keypoints (68, 2) in its pixels and a random
-# generator. It gives a mask (side, side), 0 to 1, and the gray levels (side, side) behind it.
+# generator. It gives its opacity (side, side) in 0…1, and its own gray levels (side, side).
 Cover = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 SHIFT = 4  # bits of fractions of a pixel in OpenCV's drawing
 
@@ -152,7 +152,7 @@ def other_part(image: np.ndarray, points: np.ndarray,
 
 def half(image: np.ndarray, points: np.ndarray,
          rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """All on one side of a line through the middle of the crop."""
+    """Everything on one side of a random line, which is at most side / 4 from the center."""
     side = image.shape[0]
     across, angle = np.arange(side, dtype=np.float32) - (side - 1) / 2, rng.uniform(0, 2 * np.pi)
     mask = (across[None] * np.float32(np.cos(angle)) + across[:, None] * np.float32(np.sin(angle))
@@ -168,7 +168,8 @@ ON_FACES: tuple[Cover, ...] = (hand, sunglasses, face_mask, hair)  # need the ke
 
 def covered(image: np.ndarray, points: np.ndarray, cover: Cover,
             rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A crop (side, side[, 3]) with a gray cover -> the crop, and which keypoints (k,) it hides."""
+    """Draw a cover into a crop (side, side[, 3]) -> the new crop, and a mask (k,) of the keypoints
+    that are occluded, those where the opacity is above 0.5."""
     mask, levels = cover(image, points, rng)
     under = image.astype(np.float32)
     levels = np.clip(levels, 0, 255).astype(np.float32)

@@ -26,7 +26,8 @@ from research.face_scenes import (
 )
 
 CORE, RING = 0.35, 0.7  # of half a box: cells within CORE are a face, those beyond RING are not
-GRACE = 1.35  # faces smaller or larger than the network is to find, up to this factor, do not count
+# faces up to this factor smaller or larger than those to find are neither faces nor background
+GRACE = 1.35
 
 
 class Separable(nn.Module):

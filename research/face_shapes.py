@@ -1,5 +1,5 @@
-"""Faces of other shapes: eyelids, lips, nose, mouth and jaw of a picture are moved, and its
-keypoints with them.
+"""Faces of other shapes: eyelids, eyebrows, nose, lips, mouth and jaw of a picture are moved, and
+its keypoints with them.
 
 Labels on a coarse grid say little about how far eyes and lips are open, and a network that is
 trained on them predicts nearly the mean face for everybody. How far a feature is moved here is
@@ -11,12 +11,13 @@ import numpy as np
 
 from facial_keypoints.layouts import Layout, load_layout
 
-# Standard deviations of the logarithms of factors, and of shifts in distances of the eyes' centers
+# Standard deviations of the natural logarithms of random factors
 EYE, EYE_ALONE, LIP, OPENING = 0.3, 0.08, 0.35, 0.35
 NOSE_WIDTH, MOUTH_WIDTH, JAW_WIDTH = 0.14, 0.12, 0.07
+# Standard deviations of random vertical shifts; unit: the distance between the eyes' centers
 BROW_SHIFT, MOUTH_SHIFT, CHIN_SHIFT = 0.04, 0.05, 0.05
-GRID = 33  # nodes a side at which the displacement is interpolated
-RIM = 5  # points a side of the picture's rim, which stays
+GRID = 33  # nodes on each side of the grid at which the displacement is interpolated
+RIM = 5  # fixed points on each side of the picture's rim, which does not move
 SMOOTH = 0.3  # px; of the interpolation, so that labels at the same place may move apart
 
 JAW, NOSTRILS, MOUTH = slice(0, 17), slice(31, 36), slice(48, 68)

@@ -1,4 +1,4 @@
-"""Heads turned out of the picture's plane: a frame and its keypoints as seen from another side.
+"""Heads turned to the side: a frame and its keypoints as seen from another direction.
 
 After Zhu et al., "Face Alignment Across Large Poses", CVPR 2016 (the data set 300W-LP), with the
 mean head of `geometry.mean_head` in place of a morphable model.
@@ -40,16 +40,17 @@ OUTLINE = with_mirrored(np.array([
     (0.95, 0.20, 1.00), (0.92, -0.30, 0.95), (0.80, -0.90, 0.95), (0.45, -1.30, 0.95),
     (0.00, -1.42, 0.95), (0.85, 0.70, 0.95), (0.70, 1.10, 0.90), (0.75, 1.90, 1.00),
 ]))
-HEIGHT, WIDTH = 1.38, 1.0  # half axes of the ellipse that contains the head seen from the front
-RIM, REACH = 1.05, 1.95  # shares of that ellipse: within RIM all moves, beyond REACH nothing
-BACKGROUND = 1.2  # depth of what does not move
-GRID = 48  # nodes a side of the grid on which depth is interpolated
+# inter-ocular distances: half axes of the ellipse that contains the head seen from the front
+HEIGHT, WIDTH = 1.38, 1.0
+RIM, REACH = 1.05, 1.95  # multiples of that ellipse: within RIM all moves, beyond REACH nothing
+BACKGROUND = 1.2  # depth (z) of what does not move
+GRID = 48  # nodes on each side of the grid on which depth is interpolated
 LEVELS = 4096  # steps of depth when hidden pixels are found
 CRACK = 0.04  # a pixel that is deeper than its neighbors by this share of all depth is a gap
 HIDDEN_BY = 0.15  # a point is hidden if something is nearer to the camera by more than this
 MAX_YAW, MAX_PITCH = 90.0, 30.0  # degrees, of the rendered heads
 MIN_YAW = 15.0
-VIEWS = 4  # of each frame, made before training
+VIEWS = 4  # turned pictures of each frame, made before training
 QUALITY = 95  # of the JPEG in which they are kept in memory
 MAX_MORE_YAW = 75.0  # how far a head is turned beyond the yaw it has
 FRONTAL = 7.0  # a yaw below this can be turned to both sides

@@ -1,4 +1,5 @@
-"""Label audit: shift, quantization grid, lower bounds of the NME."""
+"""Label audit: shift and quantization grid of labels, lower bounds of the NME, and the most
+doubtful labels of a data set (the command)."""
 
 import argparse
 import sys
@@ -66,8 +67,8 @@ def grid_pitch(values: np.ndarray, lowest: float = 1.5, highest: float = 9.0,
 
 
 def quantization_grid(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndarray:
-    """Rows (n, 2) for keypoints (n, 68, 2) in pixels: pitch of each face's grid in % of the
-    inter-ocular distance, and its strength. The axis, x or y, with the stronger grid is used."""
+    """Rows (n, 2) for keypoints (n, k, 2) in pixels: pitch of each face's grid in % of the layout's
+    normalization distance, and its strength. The axis, x or y, with the stronger grid is used."""
     rows, length = [], load_layout(layout).normalizer(points)
     for face, unit in zip(points, length, strict=True):
         best = max((grid_pitch(face[:, axis], max(1.5, 0.03 * unit), max(3.0, 0.09 * unit))
@@ -79,8 +80,8 @@ def quantization_grid(points: np.ndarray, layout: str | Layout = "ibug68") -> np
 
 def quantize(points: np.ndarray, pitch_share: float, rng: np.random.Generator,
              layout: str | Layout = "ibug68") -> np.ndarray:
-    """Round points (n, 68, 2) to a randomly placed grid per face, like the arg-max of a heat map.
-    The cell size is `pitch_share` % of the inter-ocular distance."""
+    """Round points (n, k, 2) to a randomly placed grid per face, like the arg-max of a heat map.
+    The cell size is `pitch_share` % of the layout's normalization distance."""
     cell = pitch_share / 100 * load_layout(layout).normalizer(points)[:, None, None]
     start = rng.uniform(0, 1, (len(points), 1, 2)) * cell
     return np.round((points - start) / cell) * cell + start
@@ -143,7 +144,8 @@ def main() -> None:
     parser.add_argument("--most", type=bounded_number(int, 1), default=20, metavar="N",
                         help="write the N most doubtful faces (default: %(default)s)")
     parser.add_argument("--out", type=nonempty_path, required=True, metavar="FOLDER",
-                        help="where coco.json, label_studio.json and imglab.xml are written")
+                        help="where coco.json, label_studio.json, label_studio_config.xml and "
+                             "imglab.xml are written")
     options = parser.parse_args()
     if needs_pytorch(options.net):
         import research.export  # noqa: F401 - enables loading of checkpoints

@@ -58,7 +58,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("photos", nargs="+", type=nonempty_path, metavar="PHOTO|FOLDER")
     parser.add_argument("--out", type=nonempty_path, required=True, metavar="FOLDER",
-                        help="where coco.json, label_studio.json and imglab.xml are written")
+                        help="where coco.json, label_studio.json, label_studio_config.xml and "
+                             "imglab.xml are written")
     parser.add_argument("--net", default=DEFAULT_NET,
                         help="a network, a checkpoint or an .onnx file (default: %(default)s)")
     parser.add_argument("--layout",

@@ -325,8 +325,9 @@ def chains(pairs: Sequence[Sequence[int]]) -> list[list[int]]:
 
 def read_label_studio(tasks: list, found: Annotations, finder: ImageFinder, file: str,
                       where: str) -> None:
-    """Tasks of Label Studio as its JSON export has them: the newest annotation of each, else its
-    prediction. The names of keypoints come from the labels; a face has each name once."""
+    """Tasks of Label Studio as its JSON export has them: of each the last annotation that was not
+    cancelled, else the last prediction. The names of keypoints come from the labels; a face has
+    each name once."""
     faces: list[tuple] = []
     names: list[str] = []
     for number, task in enumerate(tasks):
@@ -377,7 +378,8 @@ def read_imglab(store: Any, inside: Sequence[str], files: Sequence[str]) -> Anno
         where = f"{store.path}: {file}"
         data = store.read(file)
         if b"<!ENTITY" in data:
-            raise DataError(f"{where}: XML with entities, which is not read")
+            raise DataError(f"{where}: XML with entities, which is not read; replace them by their "
+                            "text")
         try:
             root = ElementTree.fromstring(data)
         except (ElementTree.ParseError, ValueError, LookupError) as error:

@@ -183,7 +183,7 @@ def test_command_prints_a_table_with_baselines_and_compares_two(command, tiny_zi
     assert row["other"]["nme"] == row["nme"] and row["difference"]["nme"] == 0
     one_line_error(command("evaluate.py", "models4", "models4", "models4"), 2)
     for part in ("mean shape", "rounding, lower bound", "second minus first: +0.00",
-                 "within the noise",
+                 "not significant",
                  "test/Drawn-7-"):
         assert part in done.stdout
 

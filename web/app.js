@@ -1,4 +1,4 @@
-/** The page: listens, asks the worker, shows what it found. */
+/** The page: reacts to the visitor, sends photos and frames to the worker, and shows the results. */
 
 import {Camera} from "./camera.js";
 import {percent, drawScene} from "./drawing.js";
@@ -27,9 +27,9 @@ const STAGES = {
   search: "Looking for faces …",
 };
 /** @type {[string, string][]} */
-const TIMES = [["read", "read, gray"], ["search", "face search"], ["network", "crops and network"], ["total", "in all"]];
+const TIMES = [["read", "read, gray"], ["search", "face search"], ["network", "crops and network"], ["total", "total"]];
 const CAMERA_REPORT = 500; // milliseconds between two updates of the texts
-const LIVE = 2000; // milliseconds over which frames a second are counted
+const LIVE = 2000; // milliseconds over which frames per second are counted
 
 /** @template {HTMLElement} T @param {string} id @returns {T} */
 function element(id) {
@@ -259,7 +259,8 @@ class Page {
     const {maxBytes, maxPixels} = this.settings;
     if (!blob.size) throw new InputError("The file is empty.");
     if (blob.size > maxBytes) {
-      throw new InputError(`${blob.size.toLocaleString("en")} bytes; at most ${maxBytes.toLocaleString("en")} are read.`);
+      throw new InputError(`The file has ${blob.size.toLocaleString("en")} bytes; `
+        + `the limit is ${maxBytes.toLocaleString("en")}. Shrink the picture first.`);
     }
     const image = new Image(), address = URL.createObjectURL(blob);
     try {
@@ -269,8 +270,8 @@ class Page {
       });
       const {naturalWidth: width, naturalHeight: height} = image;
       if (width * height > maxPixels) {
-        throw new InputError(`${width} × ${height} pixels; at most ${maxPixels.toLocaleString("en")} are read. `
-          + "Shrink the picture first.");
+        throw new InputError(`The picture has ${width} × ${height} pixels; `
+          + `the limit is ${maxPixels.toLocaleString("en")}. Shrink the picture first.`);
       }
     } finally {
       URL.revokeObjectURL(address);
@@ -307,9 +308,9 @@ class Page {
     this.isLive = false;
     element("camera").textContent = "Start the camera";
     element("view").setAttribute("aria-label",
-      `Last picture of the camera, ${count(this.result?.faces.length ?? 0, "face")}`);
+      `Last frame of the camera, ${count(this.result?.faces.length ?? 0, "face")}`);
     if (error) this.fail(error);
-    else this.say("The camera is off. Its last picture stays.");
+    else this.say("The camera is off. The last frame stays on screen.");
     this.view.show(this.scene());
     this.showFaces();
     this.showTimes();
@@ -329,7 +330,7 @@ class Page {
     if (report) this.reported = now;
   }
 
-  /** Frames of the camera in a second. */
+  /** Frames of the camera per second. */
   rate() {
     const passed = (performance.now() - this.frames[0]) / 1000;
     return this.isLive && passed ? (this.frames.length - 1) / passed : 0;
@@ -377,8 +378,8 @@ class Page {
   /** Say what was found in a photo. */
   describe() {
     const {faces = [], rejected = [], bitmap} = this.result ?? {};
-    const also = rejected.length ? ` ${count(rejected.length, "other place")} looked like a face but had too little `
-      + `confidence (at most ${percent(rejected[0].confidence)}).` : "";
+    const also = rejected.length ? ` ${count(rejected.length, "candidate")} rejected: too little confidence `
+      + `(at most ${percent(rejected[0].confidence)}).` : "";
     const cure = faces.length ? "" : " Faces that are very small or turned away are not found.";
     this.say((faces.length ? `${count(faces.length, "face")} found.` : "No face found.") + also + cure);
     const {width, height} = bitmap ?? {width: 0, height: 0};
@@ -397,7 +398,8 @@ class Page {
         list.append(make("li", {}, button));
       }
       const angles = pose ? ` · yaw ${degrees(pose.yaw)} pitch ${degrees(pose.pitch)} roll ${degrees(pose.roll)}` : "";
-      const text = `${identity ?? index + 1} · ${percent(confidence)}${angles}`, button = list.children[index].children[0];
+      const text = `${identity ?? index + 1} · ${percent(confidence)}${angles}`;
+      const button = list.children[index].children[0];
       if (button.textContent !== text) button.textContent = text;
     });
     while (list.children.length > faces.length) {
@@ -412,14 +414,16 @@ class Page {
   showTimes() {
     const {times = {}} = this.result ?? {}, rate = this.rate();
     const lines = TIMES.map(([stage, text]) => [text, `${(times[stage] ?? 0).toFixed(times[stage] < 10 ? 1 : 0)} ms`]);
-    if (rate) lines.push(["frames a second", rate.toFixed(1)]);
-    element("times").replaceChildren(...lines.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
+    if (rate) lines.push(["frames per second", rate.toFixed(1)]);
+    element("times").replaceChildren(...lines.flatMap(
+      ([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
     document.body.dataset.rate = rate.toFixed(1);
   }
 
   showCode() {
     element("python").textContent = pythonCode({name: this.photo?.name ?? "photo.jpg", net: this.net,
-      standard: !this.net || this.net === this.settings.models[0].name, camera: this.isLive, repository: this.settings.repository});
+      standard: !this.net || this.net === this.settings.models[0].name, camera: this.isLive,
+      repository: this.settings.repository});
   }
 
   async copyCode() {

@@ -14,7 +14,7 @@ const REASONS = {
   NotReadableError: "The camera is used by another program. Close it, then press “Start the camera” again.",
 };
 
-/** Gives frames of the camera to a function; frames are left out while it has enough to do. */
+/** Gives frames of the camera to a function; frames are dropped while MOST_WAITING of them are not done. */
 export class Camera {
   /**
    * @param {(bitmap: ImageBitmap, seconds: number) => Promise<void>} onFrame
@@ -33,7 +33,8 @@ export class Camera {
   /** Ask for the camera and start. Throws InputError that says what to do. */
   async start() {
     if (!navigator.mediaDevices?.getUserMedia) {
-      throw new InputError("Browsers give the camera to pages from https or from this machine only.");
+      throw new InputError("Browsers let only pages from https:// or from this machine use the camera. "
+        + "Open the page there.");
     }
     try {
       this.stream = await navigator.mediaDevices.getUserMedia({video: SIZE, audio: false});

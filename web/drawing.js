@@ -145,7 +145,10 @@ function drawNames(context, layout, {points}, {at, size}) {
   }
 }
 
-/** Identity and confidence above a face. @param {Context} context @param {Face} face @param {Pen} pen @param {boolean} all */
+/**
+ * Identity and confidence above a face.
+ * @param {Context} context @param {Face} face @param {Pen} pen @param {boolean} all
+ */
 function drawTitle(context, face, {at, size}, all) {
   const texts = [face.identity ? `#${face.identity}` : "", all ? percent(face.confidence) : ""].filter(Boolean);
   const [x, y] = at(face.box[0] + face.box[2] / 2, face.box[1]), height = Math.min(Math.max(size / 12, 11), 24);
@@ -173,7 +176,10 @@ function writeText(context, text, x, y, height, align) {
   context.fillText(text, x, y);
 }
 
-/** Sunglasses between the outer eye corners. @param {Context} context @param {Scene} scene @param {Face} face @param {View} view */
+/**
+ * Sunglasses between the outer eye corners.
+ * @param {Context} context @param {Scene} scene @param {Face} face @param {View} view
+ */
 function drawGlasses(context, {layout, glasses, settings}, {points}, {scale, left, top}) {
   const [from, to] = layout.eyeCorners.map((weights) => weights && [0, 1].map((axis) =>
     weights.reduce((sum, weight, row) => weight ? sum + weight * points[2 * row + axis] : sum, 0)));
@@ -223,7 +229,10 @@ function blurFace(context, {image, width, height, layout}, {points}, view) {
     coarse.canvas.width * larger, coarse.canvas.height * larger);
 }
 
-/** Low and high corner of about the tight box of the 68 points. @param {ArrayLike<number>} points @param {number[]} fit */
+/**
+ * Low and high corner of about the tight box of the 68 points.
+ * @param {ArrayLike<number>} points @param {number[]} fit
+ */
 function faceBox(points, [x, y, width, height]) {
   const box = tightBox(points), fit = [[x, width], [y, height]];
   const sides = [0, 1].map((axis) => {

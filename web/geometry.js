@@ -265,7 +265,10 @@ export function centered(points) {
   return points.map((point) => point.map((value, axis) => value - middle[axis]));
 }
 
-/** Mean of every point. @param {ArrayLike<number>} points @param {number[]} rows @returns {[number, number]} */
+/**
+ * Mean position of the points with the indices `rows`.
+ * @param {ArrayLike<number>} points @param {number[]} rows @returns {[number, number]}
+ */
 export function center(points, rows) {
   let x = 0, y = 0;
   for (const row of rows) {

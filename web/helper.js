@@ -23,6 +23,9 @@ serve({
     number = given;
   },
 
-  /** Nothing where another model was loaded. @param {unknown} _ @param {number} asked @param {Float32Array} crops @param {number} count */
+  /**
+   * Nothing where another model was loaded.
+   * @param {unknown} _ @param {number} asked @param {Float32Array} crops @param {number} count
+   */
   run: (_, asked, crops, count) => model && asked === number ? model.run(crops, count) : null,
 });

@@ -13,8 +13,8 @@ import {findFaces} from "./pyramid.js";
  * @typedef {import("./pyramid.js").Search} Search
  * @typedef {import("./settings.js").Settings} Settings
  *
- * One face, in pixels of the photo. `box` is the tight box of the points for accepted faces, the box of the
- * search for rejected ones.
+ * One face, in pixels of the photo. `box` is the tight box of the points for accepted faces, the tight box
+ * estimated from the detector's box for rejected ones.
  * @typedef {object} Face
  * @property {number[]} box left, top, width, height
  * @property {Float64Array} points x0, y0, x1, y1, …

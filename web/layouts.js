@@ -100,7 +100,7 @@ function shapeRows(parts, rows, head, settings) {
 /** @param {Settings} settings @param {string} name @returns {LayoutValues} */
 function find(settings, name) {
   const found = settings.layouts.find((layout) => layout.name === name);
-  if (!found) throw new InputError(`There is no layout ${JSON.stringify(name)}.`);
+  if (!found) throw new InputError(`This model has an unknown layout, ${JSON.stringify(name)}. Export it again.`);
   return found;
 }
 
@@ -110,7 +110,8 @@ function find(settings, name) {
  * @returns {LayoutValues}
  */
 function checked(values, settings) {
-  const wrong = (/** @type {string} */ what) => new InputError(`The layout of this model is damaged: ${what}.`);
+  const wrong = (/** @type {string} */ what) => new InputError(
+    `The layout of this model is damaged: ${what}. Export it again.`);
   if (!values || typeof values !== "object") throw wrong("no table of keys");
   const {name, keypoints, parts, crop_scale: scale, shape, normalization} = /** @type {LayoutValues} */ (values);
   const isIndex = (/** @type {number} */ index) => Number.isInteger(index) && index >= 0 && index < keypoints.length;
@@ -210,7 +211,11 @@ function partColors(parts, {colors: {regions, others}}) {
   return parts.map(({region, name}) => colors.get(region || name) ?? others[0]);
 }
 
-/** Where a box lies relative to another. @param {number[]} box @param {number[]} other */
+/**
+ * Where the box `other` lies relative to `box`: the move of its center and its size, as shares of
+ * those of `box`.
+ * @param {number[]} box @param {number[]} other
+ */
 function relativeBox(box, other) {
   return [(other[0] + other[2] / 2 - box[0] - box[2] / 2) / box[2],
     (other[1] + other[3] / 2 - box[1] - box[3] / 2) / box[3], other[2] / box[2], other[3] / box[3]];

@@ -124,7 +124,10 @@ function rotationOf(vector) {
     [t * x * z - s * y, t * y * z + s * x, t * z * z + c]];
 }
 
-/** Solve a linear system (Gauss, with pivots). @param {number[][]} matrix @param {number[]} vector @returns {number[]} */
+/**
+ * Solve a linear system (Gauss, with pivots).
+ * @param {number[][]} matrix @param {number[]} vector @returns {number[]}
+ */
 function solve(matrix, vector) {
   const rows = matrix.map((row, i) => [...row, vector[i]]), n = rows.length;
   for (let i = 0; i < n; i++) {

@@ -29,11 +29,11 @@ import {overlap, resizeArea, roundEven} from "./geometry.js";
  * @property {{side: number, share: number, minScore: number} | null} portrait what at least holds for photos up
  *   to this side
  *
- * What runs the network on a level -> 7 numbers for each cell, first all of the first kind.
+ * Runs the network on a level -> KINDS numbers for each cell, ordered by kind, then by cell.
  * @typedef {(level: Gray) => Promise<Float32Array>} Cells
  */
 
-const KINDS = 7; // of numbers that the network gives for a cell
+const KINDS = 7; // numbers per cell: score, center x, y, log width, log height, cos and sin of the roll
 
 /**
  * The levels of a photo, from the largest to the smallest, and their ratios to its width and height.
@@ -105,7 +105,8 @@ function facesOf(cells, columns, ratios, search, {stride, unit}) {
   const scale = Math.sqrt(ratios[0] * ratios[1]);
   for (let cell = 0; cell < count; cell++) {
     if (!(cells[cell] > limit)) continue;
-    const [score, x, y, logWidth, logHeight, cos, sin] = Array.from({length: KINDS}, (_, kind) => cells[kind * count + cell]);
+    const [score, x, y, logWidth, logHeight, cos, sin] = Array.from(
+      {length: KINDS}, (_, kind) => cells[kind * count + cell]);
     const width = unit * Math.exp(logWidth) / scale, height = unit * Math.exp(logHeight) / scale;
     const right = (stride * (cell % columns + x) + stride / 2) / ratios[0];
     const down = (stride * (Math.floor(cell / columns) + y) + stride / 2) / ratios[1];

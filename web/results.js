@@ -15,7 +15,10 @@ function pairs(points) {
   return Array.from({length: points.length / 2}, (_, i) => rounded(points.subarray(2 * i, 2 * i + 2), 2));
 }
 
-/** Faces as JSON lines: one face a line. @param {string} name of the picture @param {Face[]} faces @param {Named} layout */
+/**
+ * Faces as JSON lines: one face a line.
+ * @param {string} name of the picture @param {Face[]} faces @param {Named} layout
+ */
 export function jsonLines(name, faces, layout) {
   return faces.map((face) => `${JSON.stringify({
     name, box: rounded(face.box, 2), confidence: Number(face.confidence.toFixed(4)), layout: layout.name,

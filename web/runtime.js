@@ -20,12 +20,13 @@ const RUNTIME = "./onnxruntime/ort.wasm.min.mjs", WASM = "onnxruntime/ort-wasm-s
 
 /**
  * Compile ONNX Runtime while it is loaded.
- * @param {(bytes: number) => void} report how many bytes have come
+ * @param {(bytes: number) => void} report is called with the number of bytes loaded so far
  */
 export async function compileRuntime(report) {
   const response = await fetchResponse(WASM);
   let bytes = 0;
-  const counted = /** @type {ReadableStream<Uint8Array<ArrayBuffer>>} */ (response.body).pipeThrough(new TransformStream({
+  const body = /** @type {ReadableStream<Uint8Array<ArrayBuffer>>} */ (response.body);
+  const counted = body.pipeThrough(new TransformStream({
     transform(part, controller) {
       bytes += part.length;
       report(bytes);
@@ -96,12 +97,13 @@ export async function startModel(ort, data, {side, points}) {
   const run = async (crops, count) => {
     const input = new ort.Tensor("float32", crops, [count, 1, side, side]);
     const output = await session.run({[session.inputNames[0]]: input});
-    const [targets, confidence, visibility] = session.outputNames.map((/** @type {string} */ name) => output[name]?.data);
+    const [targets, confidence, visibility] = session.outputNames.map(
+      (/** @type {string} */ name) => output[name]?.data);
     if (targets?.length !== 2 * count * points || confidence?.length !== count * points) {
       throw new InputError(`This model does not give ${points} points and their confidence. Export it again.`);
     }
     if (![targets, confidence, visibility ?? []].every((values) => values.every(Number.isFinite))) {
-      throw new InputError("The predictions of this model are not finite: its weights are broken.");
+      throw new InputError("The predictions of this model are not finite: its weights are damaged. Export it again.");
     }
     return {targets, confidence, visibility};
   };

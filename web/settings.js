@@ -5,17 +5,17 @@
 
 /**
  * @typedef {object} Settings
- * @property {string} repository its address
+ * @property {string} repository address of the source code
  * @property {{name: string, file: string, bytes: number}[]} models
  * @property {{key: string, format: number, metadataField: number}} modelFile
  * @property {{bytes: number}} onnxruntime
  * @property {number} minConfidence of an accepted face
  * @property {{steps: number, minConfidence: number, maxLoss: number, box: number, roll: number}} refine
  * @property {number} duplicate share of the smaller box, above which two faces are one
- * @property {number} same overlap above which two boxes are of one face
+ * @property {number} same overlap (IoU) above which two boxes are of one face
  * @property {{largest: number, points: number, jaw: number}} shape
  * @property {{points: number, rigid: number[], distance: number, start: number, length: number}} pose
- * @property {number[]} eyeCorners
+ * @property {number[]} eyeCorners indices of the outer eye corners in the default layout
  * @property {number[][]} head the mean head, (x, y, z) of each keypoint
  * @property {import("./layouts.js").LayoutValues[]} layouts
  * @property {string} defaultLayout
@@ -25,9 +25,9 @@
  * @property {import("./tracking.js").TrackerSettings} tracker
  * @property {{corners: number[][]}} glasses
  * @property {{regions: Record<string, string>, others: string[], axes: number[][]}} colors
- * @property {number} maxPixels
- * @property {number} maxBytes
- * @property {number} maxPoints
+ * @property {number} maxPixels of a picture
+ * @property {number} maxBytes of a file
+ * @property {number} maxPoints of a layout
  * @property {{file: string, text: string}[]} examples
  */
 

@@ -1,11 +1,11 @@
-/** Starts what takes longest before the rest of the page is loaded: the worker, and ONNX Runtime. */
+/** Starts the worker and ONNX Runtime, which take longest, before the rest of the page is loaded. */
 
 import {Remote} from "./remote.js";
 import {compileRuntime} from "./runtime.js";
 
 export const worker = new Remote(new Worker(new URL("worker.js", import.meta.url), {type: "module"}));
 
-/** What is told how many bytes of ONNX Runtime have come. */
+/** How many bytes of ONNX Runtime have been loaded; `report` is called after each change. */
 export const received = {bytes: 0, report: () => {}};
 
 const compiling = compileRuntime((bytes) => {
@@ -13,6 +13,6 @@ const compiling = compileRuntime((bytes) => {
   received.report();
 });
 
-/** ONNX Runtime is in the worker. */
+/** Done when the worker has ONNX Runtime. */
 export const started = compiling.then((compiled) => worker.call("runtime", [compiled]));
 started.catch(() => {}); // reported with the first network

@@ -69,7 +69,10 @@ export class OneEuroFilter {
   }
 }
 
-/** Weight of a new value in a low-pass of `cutoff` Hz after `passed` seconds. @param {number} cutoff @param {number} passed */
+/**
+ * Weight of a new value in a low-pass of `cutoff` Hz after `passed` seconds.
+ * @param {number} cutoff @param {number} passed
+ */
 function lowpassWeight(cutoff, passed) {
   return 1 / (1 + 1 / (2 * Math.PI * cutoff * passed));
 }

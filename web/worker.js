@@ -83,7 +83,7 @@ function queue() {
 /**
  * Load a model: the name of one of the page, or an .onnx file. Replaces the one before, or leaves it as it is
  * if this one fails.
- * @param {(bytes: number) => void} tell how many bytes of it have come
+ * @param {(bytes: number) => void} tell is called with the number of bytes loaded so far
  * @param {string | Blob} source
  */
 async function load(tell, source) {
