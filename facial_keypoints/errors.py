@@ -143,6 +143,13 @@ def silence_libraries() -> None:
 SEED = bounded_number(int, 0, 2**32 - 1)
 
 
+def _current_folder_exists():
+    try:
+        return bool(os.getcwd())
+    except OSError:
+        return False
+
+
 def run_command(main: Callable, quiet: bool = False) -> NoReturn:
     """Call `main()` and exit with its exit code. An error that a user can correct is reported in
     one line. quiet: with `silence_libraries`."""
@@ -169,6 +176,8 @@ def run_command(main: Callable, quiet: bool = False) -> NoReturn:
         code = 0
     except OSError as error:  # a name too long, a folder that may not be read, a full disk
         where = f"{error.filename}: " if error.filename else ""
+        if not where and not _current_folder_exists():
+            where = "the current folder was deleted: "
         print(f"error: {printable(f'{where}{error.strerror or error}')}", file=sys.stderr)
         code = 1
     except MemoryError:

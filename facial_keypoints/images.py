@@ -70,12 +70,20 @@ def pixel_limit() -> int:
 
 def read_bytes(path: str | os.PathLike) -> bytes:
     """The bytes of a regular file. Raises DataError if it cannot be read or is too large."""
-    if (size := size_of(path)) > MAX_BYTES:
-        raise DataError(f"{path}: {size:,} bytes, at most {MAX_BYTES:,} are read")
+    size_of(path)  # a device is not opened: that can have effects
     try:
-        return Path(path).read_bytes()
+        with open(path, "rb", opener=_open_without_waiting) as file:
+            # another file may be there by now
+            if (size := _regular_size(os.fstat(file.fileno()), path)) > MAX_BYTES:
+                raise DataError(f"{path}: {size:,} bytes, at most {MAX_BYTES:,} are read")
+            return file.read()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _open_without_waiting(path, flags):
+    """Open a file; a pipe without a writer is opened too, and not waited for."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def size_of(path: str | os.PathLike) -> int:
@@ -84,6 +92,10 @@ def size_of(path: str | os.PathLike) -> int:
         about = os.stat(path)
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte in it
         raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from None
+    return _regular_size(about, path)
+
+
+def _regular_size(about, path):
     if not stat.S_ISREG(about.st_mode):
         raise DataError(f"{path}: cannot be read (it is a folder or a device, not a file)")
     return about.st_size

@@ -183,8 +183,11 @@ def compile_onnx(data: bytes, side: int, runtime: str, threads: int = 1,
 
 def onnx_session(data: bytes, threads: int = 1) -> Any:
     """An ONNX model (bytes) as an inference session of ONNX Runtime on the CPU."""
+    # versions from 1.29 on report each session to their makers, unless this is set at their import
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
+    onnxruntime.disable_telemetry_events()  # on Windows, and where it was imported before
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = (
         threads,

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import hashlib
 import http.server
+import importlib.metadata
 import inspect
 import json
 import shutil
@@ -20,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import onnxruntime
 
 from detector_architectures import pyramid
 from facial_keypoints import (
@@ -212,7 +212,8 @@ def write_pictures(page: Path) -> None:
 
 def write_licences(page: Path) -> None:
     """Write the licences of what the page contains: they must come with it."""
-    runtime = (Path(onnxruntime.__file__).parent / "LICENSE").read_text(encoding="utf-8")
+    installed = importlib.metadata.distribution("onnxruntime")
+    runtime = Path(str(installed.locate_file("onnxruntime/LICENSE"))).read_text(encoding="utf-8")
     parts = {"Facial Keypoint Detection": (HOME / "LICENSE").read_text(encoding="utf-8"),
              f"ONNX Runtime {NPM['onnxruntime-web'][0]} (onnxruntime/)": runtime}
     text = "\n\n".join(f"{title}\n{'=' * len(title)}\n\n{text.strip()}"

@@ -19,6 +19,7 @@ from test_sources import POINTS, csv_of, picture
 from batch import parse
 from benchmarks.publish import scored
 from evaluate import check_leakage, score
+from facial_keypoints import images
 from facial_keypoints.detector import Face, KeypointDetector
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.formats import (
@@ -120,7 +121,7 @@ def test_boxes_that_no_photo_or_no_face_can_have_are_reported(command, tmp_path,
     assert "c.avi: boxes are taken for photos" in one_line_error(done, 1)
     assert "b.jpg" in done.stderr and "have no row in" in done.stderr
     (tmp_path / "boxes.csv").write_text("name,left,top,width,height\na.jpg,50,50,1e-9,1e-30\n")
-    with pytest.raises(DataError, match="line 2.*mistake"):
+    with pytest.raises(DataError, match="line 2.*at least 1 pixel"):
         read_boxes(tmp_path / "boxes.csv")
 
 
@@ -419,6 +420,21 @@ def test_paths_of_a_thousand_folders_are_one_line(command, tmp_path):
     write_photo(tmp_path / "photo.png", 3)
     done = command("pipeline.py", tmp_path / "photo.png", "--csv", tmp_path / ("x/" * 2000 + "y"))
     assert "cannot be written" in one_line_error(done, 1)
+
+
+def test_a_pipe_that_takes_the_place_of_a_photo_is_not_waited_for(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "photo.png")
+    monkeypatch.setattr(images, "size_of", lambda path: 1000)  # it was a file a moment ago
+    with pytest.raises(DataError, match=r"photo\.png: cannot be read .*not a file"):
+        read_image(tmp_path / "photo.png")
+
+
+def test_a_current_folder_that_was_deleted_is_named(hopper, tmp_path):
+    done = subprocess.run(
+        ["sh", "-c", 'mkdir gone && cd gone && rmdir ../gone && exec "$@"', "sh", sys.executable,
+         "-P", HOME / "pipeline.py", hopper[0], "--csv", "out.csv", "--runtime", "onnx"],
+        cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(HOME)})
+    assert "the current folder was deleted" in one_line_error(done, 1)
 
 
 @pytest.mark.parametrize("text", ['lr: !!int ""', "lr: !!bool x", "lr: !!timestamp x",
