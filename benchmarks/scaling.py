@@ -53,7 +53,7 @@ class Rows:
     def tell(self):
         """Write the table in docs/scaling.md, with the newest row of each figure."""
         newest = {tuple(row[key] for key in COLUMNS[:3]): row for row in read_results(self.table)}
-        lines = ["| what | setting | figure | | on |", "| --- | --- | --- | ---: | --- |"]
+        lines = ["| what | setting | quantity | | on |", "| --- | --- | --- | ---: | --- |"]
         lines += [f"| {r['what']} | {r['setting']} | {r['figure']} | {r['value']} {r['unit']} | "
                   f"{r['date']} |" for r in
                   newest.values()]
@@ -198,9 +198,10 @@ def photos(rows, options):
     for workers in (1, cores):
         starts[workers], whole = (np.median(spent[workers, kind]) for kind in ("start", "all"))
         speeds[workers] = (count - cores) / (whole - starts[workers])
-        rows.add("photos", f"{workers} processes", "photos a second", speeds[workers], "1/s")
-        rows.add("photos", f"{workers} processes", "start", starts[workers], "s")
-    rows.add("photos", f"{cores} processes", "speed over one process's", speeds[cores] / speeds[1],
+        setting = f"{workers} process{'es' * (workers > 1)}"
+        rows.add("photos", setting, "photos a second", speeds[workers], "1/s")
+        rows.add("photos", setting, "start", starts[workers], "s")
+    rows.add("photos", f"{cores} processes", "speedup over one process", speeds[cores] / speeds[1],
              "times")
     out = options.out / "all"
     shutil.rmtree(out, ignore_errors=True)
@@ -208,7 +209,7 @@ def photos(rows, options):
                          every=2)
     setting = f"{options.count} photos"
     rows.add("photos", setting, "photos a second", options.count / seconds, "1/s")
-    rows.add("photos", setting, "speed over one process's",
+    rows.add("photos", setting, "speedup over one process",
              options.count / (seconds - starts[cores]) / speeds[1], "times")
     for share in (0.2, 0.6, 1.0):
         part = seen[int(len(seen) * (share - 0.1)):max(int(len(seen) * share) - 1, 1)]

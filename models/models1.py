@@ -1,5 +1,4 @@
-"""The original network: four convolutions and three fully connected layers, without dropout. 54
-million parameters."""
+"""The original network: four convolutions, three linear layers, no dropout; 54 M parameters."""
 
 import torch
 from torch import nn

@@ -1,5 +1,4 @@
-"""NaimishNet: one small network for all keypoints. Agarwal, Krohn-Grimberghe, Vyas, arXiv
-1710.00977."""
+"""NaimishNet: one small network for all keypoints (Agarwal et al., arXiv 1710.00977)."""
 
 import torch
 from torch import nn

@@ -1,5 +1,4 @@
-"""The original network with dropout: each block and each hidden layer drops out, from 10 % rising
-to 60 %."""
+"""The original network with dropout, which rises from 10 % to 60 % with depth."""
 
 import torch
 from torch import nn

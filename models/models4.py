@@ -1,5 +1,4 @@
-"""A compact residual network that regresses the keypoints directly; trains in minutes on two
-cores."""
+"""A compact residual network that regresses the keypoints directly."""
 
 import torch
 from torch import nn
@@ -39,7 +38,7 @@ class Net(nn.Module):
         ])
         self.squeeze = nn.Sequential(nn.Conv2d(128, 48, 1, bias=False), nn.BatchNorm2d(48),
                                      nn.ReLU(inplace=True))
-        # keeps the grid: pooled features forget where a feature was
+        # no pooling, because it would discard positions
         self.head = nn.Linear(48 * 7 * 7, 2 * points)
         nn.init.zeros_(self.head.bias)
 

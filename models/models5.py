@@ -1,5 +1,4 @@
-"""The quick network, and the default: residual blocks, and for each point one distribution over x
-and one over y (SimCC)."""
+"""The fast default network: residual blocks, then one distribution per point and axis (SimCC)."""
 
 import torch
 import torch.nn.functional as F
@@ -81,7 +80,7 @@ class Net(nn.Module):
         return self.stages(self.stem(images))
 
     def features(self, encoded: torch.Tensor) -> torch.Tensor:
-        """What the network knows about each point: (n, points, features)."""
+        """Features of each point: (n, points, features)."""
         x = self.maps(encoded)
         # (n, 4 × points, 8, 8) -> (n, points, features)
         x = self.mix(x.reshape(-1, self.count, self.mix[0].in_features))

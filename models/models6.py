@@ -1,5 +1,4 @@
-"""The accurate network: models5 twice as wide and on 160² pixels, with nearly four times the
-weights."""
+"""The accurate network: models5 with twice the channels, on crops of 160×160 pixels."""
 
 from . import models5
 

@@ -19,7 +19,7 @@ SAMPLE = 60  # frames that `measured_fit` looks at
 def transfer_weights(net: torch.nn.Module, content: dict, path: str | Path) -> list[str]:
     """Put the weights of a checkpoint into a network, whose layout may be another.
 
-    Tensors of the same shape are taken over. In others the dimensions that belong to keypoints are
+    Tensors of the same shape are copied. In others the dimensions that belong to keypoints are
     mapped: each keypoint starts from the weights of the keypoint of the old layout that lies
     nearest to it (`nearest_points`). Returns lines for the user that say what was kept and what was
     not. Raises DataError if the weights are those of another network.
@@ -30,7 +30,7 @@ def transfer_weights(net: torch.nn.Module, content: dict, path: str | Path) -> l
     content = {**content, "state_dict": begun | content["state_dict"]}
     if old.keypoints == new.keypoints:
         load_weights(net, content["state_dict"], path)
-        return [f"{Path(path).name}: all weights are taken over"]
+        return [f"{Path(path).name}: all weights are copied"]
     sources = nearest_points(old, new)
     state, mapped = {}, []
     for name, own in net.state_dict().items():
@@ -46,9 +46,9 @@ def transfer_weights(net: torch.nn.Module, content: dict, path: str | Path) -> l
     load_weights(net, state, path)
     same = sum(old.keypoints[source] == name for source, name
                in zip(sources.tolist(), new.keypoints, strict=True))
-    return [f"{Path(path).name}: {len(state) - len(mapped)} of {len(state)} tensors are taken "
-            f"over from layout {old.name}, {len(mapped)} are made for the {len(new)} keypoints of "
-            f"{new.name}: "
+    return [f"{Path(path).name}: {len(state) - len(mapped)} of {len(state)} tensors are copied "
+            f"from layout {old.name}, {len(mapped)} are initialized for the {len(new)} keypoints "
+            f"of layout {new.name}: "
             f"{same} from the keypoint of the same name, {len(new) - same} from the nearest "
             f"({', '.join(mapped)})"]
 

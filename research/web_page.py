@@ -176,7 +176,7 @@ def compact(values: Any) -> str:
 
 def build(folder: Path = FOLDER) -> Path:
     """Build the page into a folder, which is replaced as a whole. Raises DataError, UsageError."""
-    ours = all((folder / name).exists() for name in ("index.html", "licences.txt", "onnxruntime"))
+    ours = all((folder / name).exists() for name in ("index.html", "licenses.txt", "onnxruntime"))
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not ours):
         raise UsageError(f"{folder}: not empty and not a page that was built before; name another "
                          "folder")
@@ -194,7 +194,7 @@ def build(folder: Path = FOLDER) -> Path:
         shutil.copy(pyramid.WEIGHTS, page)
         (page / "settings.json").write_text(compact(values), encoding="utf-8")
         write_pictures(page)
-        write_licences(page)
+        write_licenses(page)
         if folder.exists():
             shutil.rmtree(folder)
         page.rename(folder)
@@ -210,15 +210,15 @@ def write_pictures(page: Path) -> None:
     cv2.imwrite(str(page / "sunglasses.png"), glasses)
 
 
-def write_licences(page: Path) -> None:
-    """Write the licences of what the page contains: they must come with it."""
+def write_licenses(page: Path) -> None:
+    """Write the licenses of what the page contains: they must come with it."""
     installed = importlib.metadata.distribution("onnxruntime")
     runtime = Path(str(installed.locate_file("onnxruntime/LICENSE"))).read_text(encoding="utf-8")
     parts = {"Facial Keypoint Detection": (HOME / "LICENSE").read_text(encoding="utf-8"),
              f"ONNX Runtime {NPM['onnxruntime-web'][0]} (onnxruntime/)": runtime}
     text = "\n\n".join(f"{title}\n{'=' * len(title)}\n\n{text.strip()}"
                        for title, text in parts.items())
-    (page / "licences.txt").write_text(text + "\n", encoding="utf-8")
+    (page / "licenses.txt").write_text(text + "\n", encoding="utf-8")
 
 
 def repository() -> str:

@@ -65,7 +65,7 @@ def test_weights_of_68_points_start_a_network_for_others(tiny, tmp_path):
     net = load_net("models5", layout)
     content = read_checkpoint(find_weights("models5"))
     lines = transfer_weights(net, content, "models5")
-    assert "tensors are taken over from layout ibug68" in lines[0]
+    assert "tensors are copied from layout ibug68" in lines[0]
     known = [i for i, name in enumerate(layout.keypoints) if name in load_layout().keypoints]
     # in the crops of the 68 points
     points = predict_frames(net, convert_frames(frames, layout), boxes=frames.boxes())
@@ -171,7 +171,7 @@ def test_a_data_set_of_ones_own_goes_through_the_commands(command, tiny, tmp_pat
     done = command("train.py", "--net", "models5", "--data", folder, "--init", "models5",
                    "--epochs", "2", "--batch-size", "8", "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
-    assert "5 keypoints (my five)" in done.stdout and "are taken over from layout ibug68" in (
+    assert "5 keypoints (my five)" in done.stdout and "are copied from layout ibug68" in (
         done.stdout)
     weights = tmp_path / "run" / "checkpoint.pt"
     assert "fit" in read_checkpoint(weights)["data"]
