@@ -227,8 +227,8 @@ def draw_sheet(people: int = 100, columns: int = 10, side: int = 120, seed: int 
 
 def draw_archive(path: str | Path, people: int | range = 150, seed: int = 0,
                  bar: bool = True) -> None:
-    """Draw a data set into a zip with the official layout, atomically. people: the number of
-    people, or a range of their numbers."""
+    """Draw a data set into a zip with the official layout, atomically; the same seed gives the same
+    bytes on any day. people: the number of people, or a range of their numbers."""
     people = range(people) if isinstance(people, int) else people
     model = load_model()
     rows, buffer = {"training": [], "test": []}, io.BytesIO()
@@ -238,11 +238,12 @@ def draw_archive(path: str | Path, people: int | range = 150, seed: int = 0,
                 side = "test" if frame == FRAMES - 1 else "training"
                 name = f"Drawn-{seed}-{person:04d}_{video}{frame}.jpg"
                 _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
-                archive.writestr(f"{side}/{name}", data.tobytes())
+                archive.writestr(zipfile.ZipInfo(f"{side}/{name}"), data.tobytes())
                 rows[side].append(",".join([name, *(f"{v:.3f}" for v in points.ravel())]))
         header = "," + ",".join(str(i) for i in range(136))
         for side, lines in rows.items():
-            archive.writestr(f"{side}_frames_keypoints.csv", "\n".join([header, *lines]) + "\n")
+            archive.writestr(zipfile.ZipInfo(f"{side}_frames_keypoints.csv"),
+                             "\n".join([header, *lines]) + "\n")
     atomic_write(path, buffer.getvalue())
 
 
