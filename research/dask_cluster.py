@@ -1,7 +1,13 @@
 """Functions mapped over a Dask cluster."""
 
+import functools
+import hashlib
 import itertools
+import logging
+import os
 import sys
+import threading
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
@@ -10,6 +16,17 @@ from typing import Any
 from facial_keypoints.errors import DataError, import_optional
 
 HOME = Path(__file__).resolve().parents[1]
+PATIENCE = 50.0  # seconds to wait for a worker where there is none
+
+
+@functools.cache
+def code_digest() -> str:
+    """A digest of the code of the library and of `research`, as it was at the first call."""
+    digest = hashlib.sha256()
+    for path in sorted(path for name in ("facial_keypoints", "research")
+                       for path in (HOME / name).glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
 
 
 def connect(address: str) -> Any:
@@ -19,11 +36,28 @@ def connect(address: str) -> Any:
     The project must have the same path on all workers, for example on a shared disk.
     """
     distributed = import_optional("distributed", "a cluster", "'dask[distributed]'")
+    if not os.environ.get("FACIAL_KEYPOINTS_VERBOSE"):  # its tracebacks; we say it in one line
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     try:
         return distributed.Client(address, timeout=10)
     except (TimeoutError, OSError, ValueError) as error:
         raise DataError(f"{address}: no Dask scheduler responds there "
                         f"({str(error) or type(error).__name__})") from None
+
+
+def close_without_workers(client: Any, alone: threading.Event) -> None:
+    """Watch a cluster until its client is closed. If it has no worker for PATIENCE seconds, set
+    `alone` and close the client, which cancels what it waits for."""
+    last = time.monotonic()
+    while client.status == "running":
+        time.sleep(1)
+        try:
+            last = time.monotonic() if client.nthreads() else last
+        except Exception:  # closed meanwhile, or the scheduler is gone
+            continue
+        if time.monotonic() - last > PATIENCE:
+            alone.set()
+            client.close(timeout=5)
 
 
 def map_on_cluster(address: str, function: str, items: Iterable,
@@ -33,7 +67,9 @@ def map_on_cluster(address: str, function: str, items: Iterable,
 
     function: 'MODULE.NAME' of this project, called as function(item, *arguments). Only as many
     items are sent as keep the workers busy. The items of a dead worker are repeated on another one;
-    Dask gives up an item after several workers have died with it.
+    Dask gives up an item after several workers have died with it. A worker with other code than
+    this process gives an error message for its item. Raises DataError if the scheduler is gone, or
+    if there is no worker for PATIENCE seconds.
     """
     # a nested function is pickled by value: the workers need not import this module first
     def far(function, *words):
@@ -42,16 +78,22 @@ def map_on_cluster(address: str, function: str, items: Iterable,
 
         if home not in sys.path:
             sys.path.insert(0, home)
+        there = importlib.import_module("research.dask_cluster")
+        if getattr(there, "code_digest", str)() != digest:
+            raise RuntimeError(f"a worker has another version of the code, {there.__file__}; "
+                               "copy this folder there and start the worker again")
         module, _, name = function.rpartition(".")
         return getattr(importlib.import_module(module), name)(*words)
 
-    home, items, waiting = str(HOME), iter(items), {}
+    home, digest, items, waiting = str(HOME), code_digest(), iter(items), {}
     with connect(address) as client:
         from distributed import as_completed
 
         if not client.nthreads():
             print(f"{address}: no workers yet; start them: `dask worker {address}`",
                   file=sys.stderr)
+        alone = threading.Event()
+        threading.Thread(target=close_without_workers, args=(client, alone), daemon=True).start()
 
         def send(room):
             for item in itertools.islice(items, room):
@@ -67,10 +109,12 @@ def map_on_cluster(address: str, function: str, items: Iterable,
             item = waiting.pop(future.key)
             try:
                 result, problem = future.result(), ""
-            except CancelledError:
-                raise DataError(f"{address}: the Dask scheduler is gone; run the command again: "
-                                "finished work is kept") from None
             except Exception as error:  # any error of the function or of Dask
+                if alone.is_set() or isinstance(error, CancelledError):
+                    lost = ("there are no workers; start some" if alone.is_set()
+                            else "the Dask scheduler is gone; start it")
+                    raise DataError(f"{address}: {lost} and run the command again: finished work "
+                                    "is kept") from None
                 result, problem = None, f"{type(error).__name__}: {error}"
             yield item, result, problem
             for more in send(room()):

@@ -10,9 +10,9 @@ import threading
 import time
 
 import pytest
-from conftest import one_line_error, write_photo
+from conftest import HOME, one_line_error, write_photo
 
-from facial_keypoints.errors import UsageError
+from facial_keypoints.errors import DataError, UsageError
 from research import dask_cluster
 from research.dask_cluster import map_on_cluster
 
@@ -83,6 +83,8 @@ def halves(number, *_):
         raise ValueError("six cannot be done")
     return number / 2
 """)
+    for name in ("research", "facial_keypoints"):
+        (tmp_path / name).symlink_to(HOME / name)
     monkeypatch.setattr(dask_cluster, "HOME", tmp_path)
     ended = list(map_on_cluster(cluster_of_two[0], "halving.halves", iter(range(20))))
     assert (tmp_path / "once").exists()
@@ -155,3 +157,20 @@ def test_a_missing_scheduler_is_one_line(command, tmp_path):
                    "--scheduler",
                    "tcp://127.0.0.1:9")
     assert "no Dask scheduler" in one_line_error(done, 1)
+
+
+def test_work_ends_with_a_message_where_no_worker_is_left(cluster_of_two, monkeypatch):
+    monkeypatch.setattr(dask_cluster, "PATIENCE", 2.0)
+    address, workers = cluster_of_two
+    found = dask_cluster.map_on_cluster(address, "time.sleep", [0.01] + [5.0] * 20)
+    assert next(found) == (0.01, None, "")
+    for worker in workers:
+        worker.kill()
+    with pytest.raises(DataError, match="no workers; start some and run the command again"):
+        list(found)
+
+
+def test_a_worker_with_other_code_is_refused(cluster_of_two, monkeypatch):
+    monkeypatch.setattr(dask_cluster, "code_digest", lambda: "of another version")
+    (item, result, problem), = dask_cluster.map_on_cluster(cluster_of_two[0], "time.sleep", [0.01])
+    assert (item, result) == (0.01, None) and "another version of the code" in problem
