@@ -15,7 +15,7 @@ from facial_keypoints.layouts import Layout, load_layout
 from facial_keypoints.model import Model, load_model, needs_pytorch
 from research.datasets import load_frames
 from research.frames import Frames
-from research.label_files import LabeledPhoto, write_label_files
+from research.label_files import FILES, LabeledPhoto, write_label_files
 from research.metrics import face_errors, point_errors
 
 
@@ -144,8 +144,7 @@ def main() -> None:
     parser.add_argument("--most", type=bounded_number(int, 1), default=20, metavar="N",
                         help="write the N most doubtful faces (default: %(default)s)")
     parser.add_argument("--out", type=nonempty_path, required=True, metavar="FOLDER",
-                        help="where coco.json, label_studio.json, label_studio_config.xml and "
-                             "imglab.xml are written")
+                        help=f"where {', '.join(FILES)} are written")
     options = parser.parse_args()
     if needs_pytorch(options.net):
         import research.export  # noqa: F401 - enables loading of checkpoints

@@ -20,7 +20,7 @@ from facial_keypoints.images import read_image
 from facial_keypoints.layouts import Layout, convert_points, load_layout
 from facial_keypoints.model import needs_pytorch
 from facial_keypoints.predict_files import list_photos
-from research.label_files import LabeledPhoto, write_label_files
+from research.label_files import FILES, LabeledPhoto, write_label_files
 
 
 def in_layout(face: Face, layout: Layout) -> Face:
@@ -58,8 +58,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("photos", nargs="+", type=nonempty_path, metavar="PHOTO|FOLDER")
     parser.add_argument("--out", type=nonempty_path, required=True, metavar="FOLDER",
-                        help="where coco.json, label_studio.json, label_studio_config.xml and "
-                             "imglab.xml are written")
+                        help=f"where {', '.join(FILES)} are written")
     parser.add_argument("--net", default=DEFAULT_NET,
                         help="a network, a checkpoint or an .onnx file (default: %(default)s)")
     parser.add_argument("--layout",

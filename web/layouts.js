@@ -46,6 +46,9 @@ const NUMBERED = /^(.* )?\d+$/; // a name that is only a position along its part
 /** What a user did wrong or can mend: its message is shown. */
 export class InputError extends Error {}
 
+/** What to do about a model that cannot be used. */
+export const CURE = "Export it again: python models.py export CHECKPOINT --onnx FILE.onnx";
+
 /**
  * A layout from its values, or from the name of one that the library has.
  * @param {unknown} values
@@ -100,7 +103,7 @@ function shapeRows(parts, rows, head, settings) {
 /** @param {Settings} settings @param {string} name @returns {LayoutValues} */
 function find(settings, name) {
   const found = settings.layouts.find((layout) => layout.name === name);
-  if (!found) throw new InputError(`This model has an unknown layout, ${JSON.stringify(name)}. Export it again.`);
+  if (!found) throw new InputError(`This model has an unknown layout, ${JSON.stringify(name)}. ${CURE}`);
   return found;
 }
 
@@ -111,7 +114,7 @@ function find(settings, name) {
  */
 function checked(values, settings) {
   const wrong = (/** @type {string} */ what) => new InputError(
-    `The layout of this model is damaged: ${what}. Export it again.`);
+    `The layout of this model is damaged: ${what}. ${CURE}`);
   if (!values || typeof values !== "object") throw wrong("no table of keys");
   const {name, keypoints, parts, crop_scale: scale, shape, normalization} = /** @type {LayoutValues} */ (values);
   const isIndex = (/** @type {number} */ index) => Number.isInteger(index) && index >= 0 && index < keypoints.length;

@@ -3,7 +3,7 @@
  * `facial_keypoints/onnx_file.py`.
  */
 
-import {InputError, makeLayout} from "./layouts.js";
+import {CURE, InputError, makeLayout} from "./layouts.js";
 
 /**
  * @typedef {import("./settings.js").Settings} Settings
@@ -15,8 +15,6 @@ import {InputError, makeLayout} from "./layouts.js";
  * @property {number[]} fit from the tight box of the 68 points to that of the layout
  * @property {import("./layouts.js").Layout} layout
  */
-
-const CURE = "Export it again: python models.py export CHECKPOINT --onnx FILE.onnx";
 
 /**
  * The metadata of an exported model. Throws InputError for a damaged file, or one of another kind.

@@ -1,6 +1,6 @@
 /** Models that run in ONNX Runtime: crops in, targets, confidence and visibility out. */
 
-import {InputError} from "./layouts.js";
+import {CURE, InputError} from "./layouts.js";
 import {fetchResponse, notLoaded} from "./settings.js";
 
 /**
@@ -91,7 +91,7 @@ export async function startModel(ort, data, {side, points}) {
     // more optimization makes the start longer and the runs no shorter
     session = await ort.InferenceSession.create(data, {graphOptimizationLevel: "basic"});
   } catch (error) {
-    throw new InputError(`This model does not run (${String(error).slice(0, 200)}). Export it again.`);
+    throw new InputError(`This model does not run (${String(error).slice(0, 200)}). ${CURE}`);
   }
   /** @type {Run} */
   const run = async (crops, count) => {
@@ -100,10 +100,10 @@ export async function startModel(ort, data, {side, points}) {
     const [targets, confidence, visibility] = session.outputNames.map(
       (/** @type {string} */ name) => output[name]?.data);
     if (targets?.length !== 2 * count * points || confidence?.length !== count * points) {
-      throw new InputError(`This model does not give ${points} points and their confidence. Export it again.`);
+      throw new InputError(`This model does not give ${points} points and their confidence. ${CURE}`);
     }
     if (![targets, confidence, visibility ?? []].every((values) => values.every(Number.isFinite))) {
-      throw new InputError("The predictions of this model are not finite: its weights are damaged. Export it again.");
+      throw new InputError(`The predictions of this model are not finite: its weights are damaged. ${CURE}`);
     }
     return {targets, confidence, visibility};
   };
