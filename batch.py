@@ -1,6 +1,9 @@
 """papermill runs of the three notebooks, in order, with parameters; the results are notebooks and
 HTML pages."""
 
+if __name__ == "__main__":
+    import research.startup  # noqa: F401 - before the packages
+
 import argparse
 import ast
 import base64

@@ -1,6 +1,9 @@
 """Frames as samples: the dataset, the sampler, and the transforms by their names; the command
 prints the splits."""
 
+if __name__ == "__main__":
+    import research.startup  # before the packages
+
 import argparse
 from collections import defaultdict
 from collections.abc import Callable, Sequence

@@ -1,5 +1,8 @@
 """Scores of checkpoints on a data set: predictions, metrics, comparison; the command."""
 
+if __name__ == "__main__":
+    import research.startup  # before the packages
+
 import argparse
 import json
 import sys

@@ -1,5 +1,8 @@
 """The training loop; notebook 2 and the command both call it."""
 
+if __name__ == "__main__":
+    import research.startup  # before the packages
+
 import argparse
 import contextlib
 import csv

@@ -111,9 +111,12 @@ class Terminated(KeyboardInterrupt):
 
 
 def end_by_signals() -> None:
-    """Let SIGTERM, SIGHUP and SIGQUIT raise Terminated in this process, not in its children.
-    Signals that are ignored (nohup) or handled already stay so."""
+    """Let SIGTERM, SIGHUP and SIGQUIT raise Terminated in this process, not in its children, and
+    SIGINT (Ctrl-C) KeyboardInterrupt. Signals that are ignored (nohup) or handled already stay
+    so."""
     owner = os.getpid()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def handle(number, _):
         if os.getpid() == owner:

@@ -1,5 +1,8 @@
 """Millions of images -> Parquet files of keypoints, here or on a Dask cluster; resumable."""
 
+if __name__ == "__main__":
+    import research.startup  # noqa: F401 - before the packages
+
 import argparse
 import contextlib
 import glob

@@ -1,5 +1,6 @@
 """Functions mapped over a Dask cluster."""
 
+import contextlib
 import functools
 import hashlib
 import itertools
@@ -16,7 +17,7 @@ from typing import Any
 from facial_keypoints.errors import DataError, import_optional
 
 HOME = Path(__file__).resolve().parents[1]
-PATIENCE = 50.0  # seconds to wait for a worker where there is none
+PATIENCE = 40.0  # seconds to wait for a worker, or for a scheduler that does not respond
 
 
 @functools.cache
@@ -45,19 +46,40 @@ def connect(address: str) -> Any:
                         f"({str(error) or type(error).__name__})") from None
 
 
-def close_without_workers(client: Any, alone: threading.Event) -> None:
-    """Watch a cluster until its client is closed. If it has no worker for PATIENCE seconds, set
-    `alone` and close the client, which cancels what it waits for."""
-    last = time.monotonic()
-    while client.status == "running":
-        time.sleep(1)
-        try:
-            last = time.monotonic() if client.nthreads() else last
-        except Exception:  # closed meanwhile, or the scheduler is gone
-            continue
-        if time.monotonic() - last > PATIENCE:
-            alone.set()
-            client.close(timeout=5)
+class Watch:
+    """Watches a cluster in a thread of its own until its client is closed.
+
+    threads: of all workers, as the scheduler said last. If there are none, or the scheduler has not
+    responded, for PATIENCE seconds, `lost` says which, and the client is closed; this cancels what
+    it waits for.
+    """
+
+    def __init__(self, client: Any):
+        self.client, self.lost = client, ""
+        self.threads = self.count()
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def count(self) -> int:
+        """Threads of all workers. Raises TimeoutError if the scheduler does not respond."""
+        found = self.client.sync(self.client.scheduler.ncores, callback_timeout=PATIENCE / 4)
+        return sum(found.values())
+
+    def run(self) -> None:
+        last = time.monotonic()
+        while self.client.status == "running":
+            time.sleep(1)
+            lost = "there are no workers; start some"
+            try:
+                self.threads = self.count()
+                last = time.monotonic() if self.threads else last
+            except TimeoutError:
+                lost = "the Dask scheduler does not respond; start it again"
+            except Exception:  # closed meanwhile, or the scheduler is gone
+                continue
+            if time.monotonic() - last > PATIENCE:
+                self.lost = lost
+                with contextlib.suppress(Exception):  # a scheduler that does not respond to this
+                    self.client.close(timeout=5)
 
 
 def map_on_cluster(address: str, function: str, items: Iterable,
@@ -69,7 +91,7 @@ def map_on_cluster(address: str, function: str, items: Iterable,
     items are sent as keep the workers busy. The items of a dead worker are repeated on another one;
     Dask gives up an item after several workers have died with it. A worker with other code than
     this process gives an error message for its item. Raises DataError if the scheduler is gone, or
-    if there is no worker for PATIENCE seconds.
+    if it does not respond or has no worker for PATIENCE seconds.
     """
     # a nested function is pickled by value: the workers need not import this module first
     def far(function, *words):
@@ -89,11 +111,10 @@ def map_on_cluster(address: str, function: str, items: Iterable,
     with connect(address) as client:
         from distributed import as_completed
 
-        if not client.nthreads():
+        watch = Watch(client)
+        if not watch.threads:
             print(f"{address}: no workers yet; start them: `dask worker {address}`",
                   file=sys.stderr)
-        alone = threading.Event()
-        threading.Thread(target=close_without_workers, args=(client, alone), daemon=True).start()
 
         def send(room):
             for item in itertools.islice(items, room):
@@ -102,7 +123,7 @@ def map_on_cluster(address: str, function: str, items: Iterable,
                 yield future
 
         def room():  # workers may have come or gone
-            return max(max(2 * sum(client.nthreads().values()), 1) - len(waiting), 0)
+            return max(max(2 * watch.threads, 1) - len(waiting), 0)
 
         ready = as_completed(send(room()))
         for future in ready:
@@ -110,9 +131,8 @@ def map_on_cluster(address: str, function: str, items: Iterable,
             try:
                 result, problem = future.result(), ""
             except Exception as error:  # any error of the function or of Dask
-                if alone.is_set() or isinstance(error, CancelledError):
-                    lost = ("there are no workers; start some" if alone.is_set()
-                            else "the Dask scheduler is gone; start it")
+                if watch.lost or isinstance(error, CancelledError):
+                    lost = watch.lost or "the Dask scheduler is gone; start it"
                     raise DataError(f"{address}: {lost} and run the command again: finished work "
                                     "is kept") from None
                 result, problem = None, f"{type(error).__name__}: {error}"

@@ -1,6 +1,9 @@
 """The face detector of `detector_architectures/pyramid.py`: its network, and the command that
 trains it on annotated frames and writes the ONNX file."""
 
+if __name__ == "__main__":
+    import research.startup  # before the packages
+
 import argparse
 from collections.abc import Iterator
 from pathlib import Path

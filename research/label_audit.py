@@ -1,6 +1,9 @@
 """Label audit: shift and quantization grid of labels, lower bounds of the NME, and the most
 doubtful labels of a data set (the command)."""
 
+if __name__ == "__main__":
+    import research.startup  # noqa: F401 - before the packages
+
 import argparse
 import sys
 

@@ -1,6 +1,9 @@
 """Predictions as a start for labeling by hand: photos -> files of CVAT, Label Studio and imglab,
 the least confident first."""
 
+if __name__ == "__main__":
+    import research.startup  # noqa: F401 - before the packages
+
 import argparse
 import sys
 from collections.abc import Iterable

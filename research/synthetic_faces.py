@@ -1,5 +1,8 @@
 """The embedded data set: synthetic faces with exact keypoints, sampled from a statistical model."""
 
+if __name__ == "__main__":
+    import research.startup  # noqa: F401 - before the packages
+
 import argparse
 import contextlib
 import io

@@ -2,6 +2,7 @@
 PyTorch, plug-ins."""
 
 import ast
+import functools
 import subprocess
 from pathlib import Path
 
@@ -27,6 +28,7 @@ def modules():
 MODULES = modules()
 
 
+@functools.cache
 def imports_of(path):
     """Names of all modules that a file imports, inside functions as well: `from a import b` gives a
     and a.b."""

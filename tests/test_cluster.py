@@ -4,6 +4,7 @@ predictions."""
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -32,7 +33,7 @@ TIMES = ("ms_per_face", "training_minutes")
 @pytest.fixture
 def cluster_of_two(tmp_path_factory):
     """A scheduler and two workers as their commands start them, in a folder of their own ->
-    address, processes of workers."""
+    address, processes of workers, process of the scheduler."""
     home, free = tmp_path_factory.mktemp("cluster"), {k: v for k,
                                                       v in os.environ.items() if k != "PYTHONPATH"}
     place, started = home / "scheduler.json", []
@@ -43,14 +44,14 @@ def cluster_of_two(tmp_path_factory):
                                          *words[1:]], cwd=home, env=free,
                                          stderr=subprocess.DEVNULL))
         return started[-1]
-    start("dask_scheduler", "--port", "0", "--no-dashboard")
+    scheduler = start("dask_scheduler", "--port", "0", "--no-dashboard")
     workers = [start("dask_worker", "--nthreads", "1", "--no-nanny", "--no-dashboard")
                for _ in range(2)]
     try:
         address = until(lambda: place.exists() and json.loads(place.read_text())["address"])
         with distributed.Client(address) as client:
             client.wait_for_workers(2, timeout=60)
-        yield address, workers
+        yield address, workers, scheduler
     finally:
         for process in started:
             process.kill()
@@ -100,7 +101,7 @@ def test_a_sweep_on_a_cluster_gives_the_table_it_gives_here(
     cluster_of_two, command, grid, tmp_path
 ):
     """Two runs of notebook 2; a worker is killed while it does one of them."""
-    address, workers = cluster_of_two
+    address, workers, _ = cluster_of_two
     words = [word for word in grid.words if word != "models77"]
 
     def kill_one():
@@ -125,7 +126,7 @@ def test_photos_are_annotated_on_a_cluster_as_here(cluster_of_two, command, tmp_
     pytest.importorskip("pyarrow", reason="optional: pip install pyarrow")
     import pyarrow.parquet
 
-    address, workers = cluster_of_two
+    address, workers, _ = cluster_of_two
     for i in range(12):
         write_photo(tmp_path / "photos" / f"{i:02d}.png", i)
     (tmp_path / "photos" / "bad.jpg").write_bytes(b"no photo")
@@ -161,12 +162,23 @@ def test_a_missing_scheduler_is_one_line(command, tmp_path):
 
 def test_work_ends_with_a_message_where_no_worker_is_left(cluster_of_two, monkeypatch):
     monkeypatch.setattr(dask_cluster, "PATIENCE", 2.0)
-    address, workers = cluster_of_two
+    address, workers, _ = cluster_of_two
     found = dask_cluster.map_on_cluster(address, "time.sleep", [0.01] + [5.0] * 20)
     assert next(found) == (0.01, None, "")
     for worker in workers:
         worker.kill()
     with pytest.raises(DataError, match="no workers; start some and run the command again"):
+        list(found)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="Windows stops no process")
+def test_work_ends_with_a_message_where_the_scheduler_does_not_respond(cluster_of_two, monkeypatch):
+    monkeypatch.setattr(dask_cluster, "PATIENCE", 2.0)
+    address, _, scheduler = cluster_of_two
+    found = dask_cluster.map_on_cluster(address, "time.sleep", [0.01] + [1.0] * 20)
+    assert next(found) == (0.01, None, "")
+    scheduler.send_signal(signal.SIGSTOP)
+    with pytest.raises(DataError, match="does not respond; start it again and run the command"):
         list(found)
 
 

@@ -36,6 +36,7 @@ SMALLER = (  # the same, in seconds; and names for what stands for one
     (r"--epochs \d+", "--epochs 1"), (r"epochs=\d+", "epochs=1 audit_epochs=1"),
     (r"(-p net \w+)", r"\1 -p epochs 1 -p data official"), (" …", ""), (" --threads 1 2", ""),
     (r"--busy 1", "--busy 1 --seconds 0.1"),
+    (r"haar haar_alt2 haar_profile pyramid", "haar pyramid"),
     (r"--net models4 models5 --lr 0.001 0.002 --seed 0 1 2",
      "--net models4 --lr 0.001 --batch_size 32"),
     (r"(audit\.py)", r"\1 --data official --epochs 1"),
@@ -45,7 +46,7 @@ SMALLER = (  # the same, in seconds; and names for what stands for one
     (r"--data FOLDER$", "--data official"),
     (r"(detectors\.py)", r"\1 --data official --detector haar"),
     (r"(face_detector .*)", r"\1 --steps 2 --out folder/faces.onnx"),
-    (r"(?s)(speed\.py).*", r"\1 models5 --seconds 0.1"), (r"\bNAME\b", "models4"),
+    (r"(?s)(speed\.py).*", r"\1 models5 --seconds 0.1 --threads 1"), (r"\bNAME\b", "models4"),
     (r"\bFOLDER\b", "folder"),
     # the default keeps weights that find faces
     (r"\bFILE\b", "net.onnx"), (r"(ship .*) models5$", r"\1 models5-trial"),
