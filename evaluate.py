@@ -84,8 +84,8 @@ def check_leakage(content: dict, frames: Frames, where: str) -> None:
 
 
 def default_part(frames: Frames, contents: Sequence[dict]) -> str:
-    """The part that is scored if none is given: all frames of a set without sides that no
-    checkpoint was trained on."""
+    """The part that is scored if none is given: 'test', or 'all' if the data set has no training
+    part and no checkpoint was trained on it."""
     trained_here = any({*(content["data"].get("frames") or [])} & {*frames.names.tolist()}
                        for content in contents)
     return "test" if frames.has_sides or trained_here else "all"
@@ -188,8 +188,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--part",
         choices=SPLIT_PARTS,
-        help="(default: test; all for a data set without a training side that the network was not "
-             "trained on)",
+        help="(default: test; all if the data set has no training part and the network was not "
+             "trained on it)",
     )
     parser.add_argument("--labels", default="corrected", choices=LABELS,
                         help="of the official data: published, or corrected for their shift "

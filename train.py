@@ -162,16 +162,17 @@ class TrainingConfig:
 
     net: the name of a file in models/
     lr: the highest learning rate of the one-cycle schedule
-    loss: 'auto' (the network's own loss, else wing), or one of LOSSES for networks without their
-        own
-    augment: one of AUGMENTATIONS, for the first epochs
+    loss: 'auto' (the network's own loss, else wing); or, for networks without a loss of their own,
+        one of LOSSES
+    augment: one of AUGMENTATIONS, until `schedule` gives another
     schedule: pairs (share of the epochs, augmentation): from that share on, this augmentation is
         used instead
     bfloat16: compute in bfloat16 where the processor is fast at it
     turned: share of the samples, 0…1, whose heads are turned by up to 90 degrees
         (`research.head_rotation`)
     reshaped: share of the samples, 0…1, that get another face shape (`research.face_shapes`)
-    only: the one part of the network that is trained; all others keep the weights of `init`
+    only: the one child module that is trained, such as 'seen'; the others keep the weights of
+        `init`
     init: a checkpoint to start from, of the same network and any layout (`research.transfer`)
     teacher: a checkpoint whose predictions refine the labels (`refine_labels`)
     """

@@ -71,7 +71,7 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
                         help="write the names of photos without an accepted face, one per line")
     options = parser.parse_args(arguments)
     if (options.camera is None) == (not options.photos):
-        parser.error("give either photos, folders or clips, or --camera; not both, not neither")
+        parser.error("give photos, folders or clips, or --camera, but not both")
     return options
 
 

@@ -75,13 +75,13 @@ class KeypointDetector:
     first.
 
     photo: a path, a uint8 array (height, width, 3) RGB or (height, width) gray, or a PIL image.
-    net: the name of a model, the path of an .onnx file, or (after `import models`, with PyTorch) of
-    a checkpoint. detector: a detector's name, or an object with its `detect`. device: 'auto',
+    net: the name of a model, or the path of an .onnx file or (after `import models`, with PyTorch)
+    of a checkpoint. detector: a detector's name, or an object with such a `detect`. device: 'auto',
     'cpu', 'cuda', … runtime: 'openvino', 'onnx' or 'torch'; 'auto' for the fastest that is
     installed. threads: of the network in one call (0: the runtime chooses; more than one does not
     help for a single face). tilted: also search copies of the photo that are rotated by up to 55
-    degrees, for faces that lie on their side. convention: where points are put, as in the 'labels'
-    of the training frames, or as annotators of '300w' put them, for models of 68 points.
+    degrees, for faces that lie on their side. convention: 'labels' puts
+    points where the training labels are, '300w' where its annotators put them (68 points only).
 
     Raises UsageError for an unknown net, detector, runtime or convention, and DataError for a photo
     or a model that cannot be read.
@@ -89,8 +89,8 @@ class KeypointDetector:
     The confidence of a face is the mean confidence of its points times a face shape score, which is
     1 for layouts that share too few keypoints with ibug68 (`geometry.has_shape_score`). Faces below
     `min_confidence` are rejected. Of duplicate detections the most confident one is kept. If no
-    face is accepted, the detector's `fallback` is used, if it has one, and at last a detector that
-    is `upright_only` searches rotated copies of the photo.
+    face is accepted, the detector's `fallback` (if it has one) is tried; then, if the detector
+    finds upright faces only (`upright_only`), rotated copies of the photo are searched.
     A KeypointDetector can be shared by threads if its face detector is thread-safe (all detectors
     in detector_architectures/ are).
     """
@@ -278,10 +278,11 @@ class KeypointDetector:
 
 
 def find_keypoints(photo: Any, **options: Any) -> list:
-    """Faces of one photo (path, array or PIL image), or a list of such lists for a list of photos.
+    """A list of Face for one photo (path, array or PIL image); for a list of photos, a list of such
+    lists.
 
-    `options` are those of KeypointDetector. The detector of the last call is kept: a loop over
-    photos loads it once.
+    `options` are those of KeypointDetector. The detector is kept while they stay the same: a loop
+    over photos loads it once.
     """
     net = options.get("net", DEFAULT_NET)
     path = find_model(net, options.get("runtime", "auto"),

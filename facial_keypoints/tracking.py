@@ -104,13 +104,14 @@ def level_box(face: Face) -> tuple[np.ndarray, float]:
 
 
 class Tracker:
-    """Tracks faces: `Tracker(KeypointDetector())(frame, seconds)` -> list of Face with identities
-    and smoothed points.
+    """Tracks faces: `Tracker(KeypointDetector())(frame, time)` -> list of Face with identities and
+    points, smoothed if `smooth`. time: of the frame, in seconds.
 
-    A face is predicted in a crop around its last points. The face detector runs on the first frame,
-    on every `every`-th frame, and on each frame while a face is missed. A missed face that is found
-    again within `patience` frames, overlapping its last box, keeps its identity. A Tracker is for
-    one clip and one thread; trackers in several threads may share a KeypointDetector.
+    Keypoints are predicted in a crop around the last ones. The face detector runs on the first
+    frame, on every `every`-th frame, and on each frame while a face is lost. A lost face that is
+    found within `patience` frames, in a box that overlaps its last one, keeps its identity.
+    A Tracker is for one clip and one thread; trackers in several threads may share a
+    KeypointDetector.
     """
 
     def __init__(self, detector: Any, every: int = 15, patience: int = 15, smooth: bool = True):

@@ -1,5 +1,5 @@
 """Draw what occludes faces (hands, sunglasses, masks, hair, objects, other parts of the picture)
-into gray crops, and tell which keypoints it hides."""
+into crops, and tell which keypoints it hides."""
 
 from collections.abc import Callable
 
@@ -168,8 +168,8 @@ ON_FACES: tuple[Cover, ...] = (hand, sunglasses, face_mask, hair)  # need the ke
 
 def covered(image: np.ndarray, points: np.ndarray, cover: Cover,
             rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a cover into a crop (side, side[, 3]) -> the new crop, and a mask (k,) of the keypoints
-    that are occluded, those where the opacity is above 0.5."""
+    """Draw a cover into a crop (side, side[, 3]) -> the new crop, and for each keypoint whether
+    it is hidden (k,): where the opacity is above 0.5."""
     mask, levels = cover(image, points, rng)
     under = image.astype(np.float32)
     levels = np.clip(levels, 0, 255).astype(np.float32)

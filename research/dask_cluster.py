@@ -87,11 +87,12 @@ def map_on_cluster(address: str, function: str, items: Iterable,
     """Yield (item, result, '') or (item, None, error message) in the order in which they finish.
     The number of items may be unlimited.
 
-    function: 'MODULE.NAME' of this project, called as function(item, *arguments). Only as many
-    items are sent as keep the workers busy. The items of a dead worker are repeated on another one;
-    Dask gives up an item after several workers have died with it. A worker with other code than
-    this process gives an error message for its item. Raises DataError if the scheduler is gone, or
-    if it does not respond or has no worker for PATIENCE seconds.
+    function: 'MODULE.NAME' of this project, called as function(item, *arguments). Only enough
+    items are sent to keep the workers busy. The items of a dead worker are repeated on another one;
+    Dask gives up on an item after several workers have died while they ran it. If the code of a
+    worker differs from that of this process, its item gets an error message. Raises DataError if
+    the scheduler is gone, or if it does not respond or has no worker for PATIENCE seconds, and what
+    `connect` raises.
     """
     # a nested function is pickled by value: the workers need not import this module first
     def far(function, *words):

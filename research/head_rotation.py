@@ -21,7 +21,7 @@ from research.frames import Frames
 
 
 def with_mirrored(points: np.ndarray) -> np.ndarray:
-    """Points (m, 3) of the right half of a head, and those of the left half."""
+    """Points (m, 3) with x >= 0 -> these and their mirror images."""
     return np.concatenate([points, points[points[:, 0] > 0] * [-1, 1, 1]])
 
 
@@ -58,8 +58,8 @@ FRONTAL = 7.0  # a yaw below this can be turned to both sides
 
 def fit_head(points: np.ndarray, layout: str | Layout = "ibug68"
              ) -> tuple[np.ndarray, float, np.ndarray]:
-    """Keypoints (k, 2) in pixels -> rotation (3, 3), scale in pixels, and position (2,) in pixels
-    of the origin of `mean_head`, under weak perspective (a distant camera)."""
+    """Keypoints (k, 2) in pixels -> rotation (3, 3), pixels per unit of `mean_head`, and the
+    position (2,) of its origin in pixels, under weak perspective (a distant camera)."""
     rows = rigid_points(layout)
     model, seen = mean_head(layout)[rows], points[rows]
     left, values, right = np.linalg.svd(affine_camera(model, seen), full_matrices=False)
@@ -205,8 +205,8 @@ class Head:
 
 
 def random_view(head: Head, rng: np.random.Generator) -> tuple[float, float]:
-    """A yaw and a pitch in degrees, to which a head can be turned without showing much of what its
-    frame does not show: further to the side to which it is turned already."""
+    """A random yaw and pitch in degrees to turn a head to. It keeps the side to which it is turned
+    already: its frame does not show the other."""
     side = np.sign(head.yaw) if abs(head.yaw) > FRONTAL else rng.choice([-1, 1])
     farthest = min(MAX_YAW, abs(head.yaw) + MAX_MORE_YAW)
     yaw = side * rng.uniform(MIN_YAW, farthest)

@@ -16,8 +16,8 @@ def jitter(points: np.ndarray) -> float:
 
 
 def lag(points: np.ndarray, truth: np.ndarray, most: int = 6) -> float:
-    """By how many frames predictions (t, n, 2) follow the truth (t, n, 2) late: where their mean
-    difference is least."""
+    """The delay in frames, from 0 to `most`, at which the truth (t, n, 2) fits the predictions
+    (t, n, 2) best."""
     predictions, truth = (np.asarray(p, np.float64).mean(1) for p in (points, truth))
     predictions, truth = predictions - predictions.mean(0), truth - truth.mean(0)
     times, delays = np.arange(len(truth)), np.linspace(0, most, 20 * most + 1)
@@ -103,8 +103,8 @@ def mean_of_labeled(values: np.ndarray) -> np.ndarray:
 
 def debias(points: np.ndarray, truth: np.ndarray,
            layout: str | Layout = "ibug68") -> np.ndarray:
-    """Take the mean offset of each point over these faces, in units of the normalization distance,
-    out of `points`.
+    """Subtract from `points` the mean offset of each point over these faces, in units of the
+    normalization distance.
 
     points, truth: (n, k, 2) in any one unit -> (n, k, 2) in that unit.
     """
