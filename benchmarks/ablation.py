@@ -43,7 +43,7 @@ STEPS = {  # name: (function that builds the network, further settings of the tr
     "loss: Wing": (variants.Wing, {}),
     "loss: soft Wing": (variants.SoftWing, {}),
     "distances in units of the spread (STAR)": (variants.Star, {}),
-    "distances in units of its root": (models5.Net, {}),
+    "distances in units of the root of the spread": (models5.Net, {}),
     "labels half as wide": (variants.Sharper, {}),
     "labels twice as wide": (variants.Blunter, {}),
     "labels as published": (NET, {"labels": "published"}),
