@@ -14,9 +14,14 @@ from types import SimpleNamespace
 import matplotlib
 import pytest
 from forked_python import ForkedPython
+from hypothesis import HealthCheck, settings
 
 # On a GPU the same seed does not give the same weights, bit by bit, as it does on the processor.
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+# How fast examples are made and tried depends on what else the machine does.
+settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any speed")
 
 HOME = Path(__file__).resolve().parents[1]
 # not by the environment: kernels started by tests would show no pictures then

@@ -220,7 +220,7 @@ ODD = ["../models4", "models4.py", "models/models4", "models4\0", "", ".", "__in
 WORDS = st.one_of(st.text(max_size=40), st.sampled_from(ODD))
 
 
-@settings(max_examples=CASES, deadline=None)
+@settings(max_examples=CASES)
 @given(WORDS)
 def test_names_that_are_not_present_are_reported(word):
     for find, known in ((net_class, net_names()), (load_detector,
@@ -231,7 +231,7 @@ def test_names_that_are_not_present_are_reported(word):
     reported(find_weights, word)
 
 
-@settings(max_examples=CASES, deadline=None)
+@settings(max_examples=CASES)
 @given(st.lists(st.text(max_size=30) | st.from_regex(r"[a-z]{1,5}=.{0,20}", fullmatch=True),
                 max_size=4))
 def test_parameters_are_read_or_reported(pairs):
@@ -258,7 +258,7 @@ class Response(io.BytesIO):
         return super().read(size)
 
 
-@settings(max_examples=CASES, deadline=None)
+@settings(max_examples=CASES)
 @given(st.binary(min_size=1, max_size=300), st.lists(st.tuples(
     st.binary(max_size=300), st.sampled_from([200, 206]), st.none() | st.integers(0, 600),
     st.booleans(), st.booleans()),

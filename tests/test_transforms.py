@@ -46,7 +46,7 @@ sizes = st.integers(90, 200)
 inner = st.floats(0.42, 0.58)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(sizes, sizes, inner, inner, st.integers(80, 300))
 def test_rescale_moves_pixels_and_points_alike(height, width, u, v, target):
     sample = sample_with((u * width, v * height), height, width)
@@ -55,7 +55,7 @@ def test_rescale_moves_pixels_and_points_alike(height, width, u, v, target):
     np.testing.assert_allclose(centroid(scaled["image"]), scaled["keypoints"][5], atol=0.25)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(sizes, sizes, inner, inner, st.floats(-45, 45), st.floats(0.7, 1.4), st.booleans(),
        st.integers(60, 160))
 def test_face_crop_moves_pixels_and_points_alike(height, width, u, v, angle, zoom, mirror, side):
@@ -66,7 +66,7 @@ def test_face_crop_moves_pixels_and_points_alike(height, width, u, v, angle, zoo
     np.testing.assert_allclose(centroid(picture), expected[5], atol=0.3)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.floats(-500, 3000), st.floats(-500, 3000), st.floats(5, 2000), st.floats(5, 2000),
        st.floats(-180, 180),
        st.booleans(), st.integers(16, 256))
