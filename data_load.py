@@ -50,7 +50,7 @@ class FacialKeypointsDataset(Dataset):
     image: uint8 RGB (h, w, 3), or gray (h, w) with `gray=True`, decoded once and kept in memory as
     far as CACHE_BYTES goes. keypoints: (k, 2) float32, pixels of the frame; nan where missing.
     visible: (k,) float32, 1 for keypoints that can be seen, 0 for those that the head hides, nan
-    where that is not known: where they are missing, and for frames of heads that are turned.
+    where that is not known: where they are missing, and in frames with a yaw above about 15°.
     boxes (n, 4) in pixels, if given, are what `FaceCrop` crops around instead of the keypoints'
     own. row: which frame it is. `dataset[epoch * len(dataset) + index]` is frame `index` as epoch
     `epoch` sees it: randomness comes from (seed, epoch, index) alone, for any number of workers.

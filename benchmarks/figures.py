@@ -32,7 +32,7 @@ def pictures_of_results():
                  for row in rows}
         gains = {name: (row["gain"], row["gain_low"], row["gain_high"]) for name,
                  row in steps.items() if name != "base"}
-        save(bars(gains, "decrease of the validation NME against the base, in %"), "ablation.png")
+        save(bars(gains, "validation NME of the base − that of the change, in %"), "ablation.png")
         # steps have different numbers of seeds; a gain is against the base of the same seeds
         base = steps["base"]["nme"]
         shapes = {name.partition(" (")[0]: (row["ms_per_face"],

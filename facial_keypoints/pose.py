@@ -10,7 +10,7 @@ from facial_keypoints.errors import UsageError
 from facial_keypoints.geometry import MIN_HEAD_POINTS, as_ibug68, mean_head
 from facial_keypoints.layouts import Layout, conversion_matrix, load_layout
 
-# of ibug68: all but the lower lip and the chin, which move most in speech
+# of ibug68, without most of the jaw and the mouth, which move most in speech
 RIGID = [0, 1, 2, 14, 15, 16, *range(17, 48), 48, 50, 51, 52, 54]
 # assumed distance of camera and head if no focal length is given, in inter-ocular distances: about
 # 1 m
@@ -56,8 +56,8 @@ def angles_of(rotation: np.ndarray) -> tuple[float, ...]:
 
 @cache
 def rigid_points(layout: str | Layout = "ibug68") -> np.ndarray:
-    """Indices of the keypoints of a layout that the mean head has and that are not of the lower lip
-    or the chin, which move most in speech."""
+    """Indices of the keypoints of a layout that the mean head has, without most of the jaw and the
+    mouth, which move most in speech."""
     layout = load_layout(layout)
     if layout == load_layout():
         return np.array(RIGID)

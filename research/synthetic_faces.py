@@ -1,4 +1,4 @@
-"""The embedded data set: synthetic faces with exact keypoints, sampled from a statistical model."""
+"""The default data set: synthetic faces with exact keypoints, sampled from a statistical model."""
 
 if __name__ == "__main__":
     import research.startup  # noqa: F401 - before the packages
@@ -30,8 +30,8 @@ VERSION = 1  # of the synthetic set; part of the name in the cache
 VIDEOS, FRAMES = 2, 4  # videos per person, frames per video; the last frame is the test frame
 
 
-def draw_layout(model: dict, rng: np.random.Generator) -> np.ndarray:
-    """A random layout (8,) from the measured distribution.
+def draw_placement(model: dict, rng: np.random.Generator) -> np.ndarray:
+    """A random placement and light (8,) of a face, from the measured distribution.
 
     log(width), log(height / width), log(scale / width), center as shares of width and height,
     rotation counter-clockwise in degrees, mean and log standard deviation of the luminance. width,
@@ -176,7 +176,7 @@ def draw_person(seed: int, person: int, model: dict | None = None) -> Iterator[t
     identity = model["person"] @ rng.standard_normal(len(model["person"]))
     for video in range(VIDEOS):
         look = identity + model["video"] @ rng.standard_normal(len(identity))
-        layout = draw_layout(model, rng)
+        layout = draw_placement(model, rng)
         width, height = int(np.exp(layout[0])), int(np.exp(layout[0] + layout[1]))
         scene = clutter(rng, width, height)
         for frame in range(FRAMES):
@@ -205,7 +205,7 @@ def draw_scene(seed: int = 0, faces: int = 6, width: int = 960,
     for face in range(faces):
         identity = limited(sum(model[k] @ rng.standard_normal(len(model[k]))
                                for k in ("person", "video", "frame")))
-        layout = draw_layout(model, rng)
+        layout = draw_placement(model, rng)
         scale = cell.min() * rng.uniform(0.42, 0.6) / (FACE * SIDE)
         center = (np.array([face % columns, face // columns]) + 0.5
                   + rng.uniform(-0.06, 0.06, 2)) * cell

@@ -138,8 +138,8 @@ class Augment:
 
     strength: scale of the changes; hard: share of samples that also get one strong corruption: low
     light, motion blur, oversharpening, low resolution with strong JPEG compression, or an occluded
-    half. layout: of the keypoints; drawn: half of the covers are hands, glasses, masks and hair,
-    which are drawn for ibug68. 'visible' (k,), if given, gets 0 for occluded keypoints.
+    half. layout: of the keypoints; drawn: half of the occlusions are hands, glasses, masks and
+    hair (ibug68 only). 'visible' (k,), if given, gets 0 for occluded keypoints.
     """
 
     def __init__(self, strength: float = 1.0, hard: float = 0.0, layout: str | Layout = "ibug68",
@@ -242,9 +242,9 @@ def training_transform(side: int, augment: str = "hard", empty: float = 0.0,
     augment: 'plain' is the standard augmentation; 'mild' has half of its crop jitter, rotation and
     image changes; 'gentle' is 'mild' with drawn covers (hands, glasses, masks, hair); 'fine' is
     'gentle' with a quarter of the crop jitter of 'plain'; 'hard' adds to 'plain' drawn covers,
-    large jitter, and, on a quarter of the samples, low light, blur, oversharpening, low resolution
-    or an occluded half. empty: share of negative crops (no face); their targets are NaN. reshaped:
-    share of the samples whose eyelids, lips, nose, mouth and jaw are moved (`ReshapeFace`).
+    large jitter on a quarter of the samples, and low light, blur, oversharpening, low resolution or
+    an occluded half on a quarter. empty: share of negative crops (no face); their targets are NaN.
+    reshaped: share of the samples whose eyes, brows, nose, mouth and jaw are moved (`ReshapeFace`).
     """
     miss, tilt, strength, hard, drawn = AUGMENTATIONS[augment]
     crop = FaceCrop(side, zoom=0.12 * miss, place=0.06 * miss, angle=18 * tilt, mirror=True,
