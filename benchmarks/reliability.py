@@ -36,7 +36,7 @@ GROUPS = {
 
 def run_tests(files, chosen, cases):
     """Run tests once -> numbers of tests that passed, failed and were skipped, and the names of
-    those that failed."""
+    those that failed with the ends of their messages."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.xml")
         words = [sys.executable, "-m", "pytest", "-q", "--junit-xml", report,
@@ -48,10 +48,10 @@ def run_tests(files, chosen, cases):
             raise DataError(f"pytest did not run:\n{done.stdout[-1000:]}{done.stderr[-1000:]}")
         counts, names = [0, 0, 0], []
         for case in ElementTree.parse(report).iter("testcase"):
-            parts = {part.tag for part in case}
-            failed = bool(parts & {"failure", "error"})
+            parts = {part.tag: part.get("message", "") for part in case}
+            failed = parts.keys() & {"failure", "error"}
             counts[1 if failed else 2 if "skipped" in parts else 0] += 1
-            names += [case.get("name")] if failed else []
+            names += [f"{case.get('name')}: {parts[tag][-500:]}" for tag in failed]
     return counts, names
 
 
