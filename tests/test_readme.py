@@ -34,6 +34,7 @@ COMMANDS = [command for text in (TEXT, *DOCS) for command in commands_of(text)
             and "web_page.py" not in command]  # needs a browser and npm: tests/browser
 SMALLER = (  # the same, in seconds; and names for what stands for one
     (r"--epochs \d+", "--epochs 1"), (r"epochs=\d+", "epochs=1 audit_epochs=1"),
+    (r"-p net models4", "-p net models9"),  # the network that the README adds
     (r"(-p net \w+)", r"\1 -p epochs 1 -p data official"), (" …", ""), (" --threads 1 2", ""),
     (r"--busy 1", "--busy 1 --seconds 0.1"),
     (r"haar haar_alt2 haar_profile pyramid", "haar pyramid"),
