@@ -139,7 +139,10 @@ def test_a_full_disk_leaves_the_last_good_files(tiny_zip, tmp_path, command):
         and "cannot be written" in said.splitlines()[-1]
         and "Traceback" not in said
     ), said
-    assert {path.name: path.read_bytes() for path in out.iterdir() if path.name[0] != "."} == before
+    after = {path.name: path.read_bytes() for path in out.iterdir() if path.name[0] != "."}
+    # killed between the state and the curve, it writes the last row of the curve first
+    curves = [files.pop("curves.csv", b"") for files in (before, after)]
+    assert after == before and curves[1].startswith(curves[0])
     load_checkpoint(out / "checkpoint.pt")
 
 
