@@ -8,7 +8,7 @@ SPLIT  ?= person
 ARGS   ?=
 JOBS   ?= auto
 BIN    := .venv/bin
-# memory that is freed stays in the process: giving it back and taking it again costs the tests a tenth of their time
+# memory that is freed stays in the process: taking it again from the system is a quarter of the time of large networks
 KEEP   := MALLOC_MMAP_THRESHOLD_=1000000000 MALLOC_TRIM_THRESHOLD_=4000000000
 
 .DEFAULT_GOAL := help

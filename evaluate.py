@@ -1,7 +1,7 @@
 """Scores of checkpoints on a data set: predictions, metrics, comparison; the command."""
 
 if __name__ == "__main__":
-    import research.startup  # before the packages
+    from research import startup  # noqa: F401 - before the packages
 
 import argparse
 import json

@@ -1,6 +1,9 @@
 """The networks by name: Net, load_net, load_checkpoint, predict; `import models.models4` works as
 well."""
 
+if __name__ == "__main__":
+    from research import startup  # noqa: F401 - before the packages
+
 import argparse
 from pathlib import Path
 

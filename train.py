@@ -1,7 +1,7 @@
 """The training loop; notebook 2 and the command both call it."""
 
 if __name__ == "__main__":
-    import research.startup  # before the packages
+    from research import startup  # noqa: F401 - before the packages
 
 import argparse
 import contextlib

@@ -80,8 +80,8 @@ class KeypointDetector:
     'cpu', 'cuda', … runtime: 'openvino', 'onnx' or 'torch'; 'auto' for the fastest that is
     installed. threads: of the network in one call (0: the runtime chooses; more than one does not
     help for a single face). tilted: also search copies of the photo that are rotated by up to 55
-    degrees, for faces that lie on their side. convention: 'labels' puts
-    points where the training labels are, '300w' where its annotators put them (68 points only).
+    degrees, for faces that lie on their side. convention: 'labels' puts points where the training
+    labels have them, '300w' where the annotators of 300-W put them (68 points only).
 
     Raises UsageError for an unknown net, detector, runtime or convention, and DataError for a photo
     or a model that cannot be read.

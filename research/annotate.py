@@ -1,7 +1,7 @@
 """Millions of images -> Parquet files of keypoints, here or on a Dask cluster; resumable."""
 
 if __name__ == "__main__":
-    import research.startup  # noqa: F401 - before the packages
+    from research import startup  # noqa: F401 - before the packages
 
 import argparse
 import contextlib

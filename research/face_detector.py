@@ -2,7 +2,7 @@
 trains it on annotated frames and writes the ONNX file."""
 
 if __name__ == "__main__":
-    import research.startup  # before the packages
+    from research import startup  # noqa: F401 - before the packages
 
 import argparse
 from collections.abc import Iterator

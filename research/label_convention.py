@@ -1,7 +1,7 @@
 """Where networks trained on 300-W put each point, against our labels: measured with dlib."""
 
 if __name__ == "__main__":
-    import research.startup  # noqa: F401 - before the packages
+    from research import startup  # noqa: F401 - before the packages
 
 import argparse
 import warnings

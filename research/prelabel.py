@@ -2,7 +2,7 @@
 the least confident first."""
 
 if __name__ == "__main__":
-    import research.startup  # noqa: F401 - before the packages
+    from research import startup  # noqa: F401 - before the packages
 
 import argparse
 import sys

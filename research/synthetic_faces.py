@@ -1,7 +1,7 @@
 """The default data set: synthetic faces with exact keypoints, sampled from a statistical model."""
 
 if __name__ == "__main__":
-    import research.startup  # noqa: F401 - before the packages
+    from research import startup  # noqa: F401 - before the packages
 
 import argparse
 import contextlib
