@@ -18,6 +18,7 @@ from facial_keypoints.errors import DataError, import_optional
 
 HOME = Path(__file__).resolve().parents[1]
 PATIENCE = 40.0  # seconds to wait for a worker, or for a scheduler that does not respond
+NO_RESPONSE = "the Dask scheduler does not respond; start it again"
 
 
 @functools.cache
@@ -47,16 +48,21 @@ def connect(address: str) -> Any:
 
 
 class Watch:
-    """Watches a cluster in a thread of its own until its client is closed.
+    """Watches the cluster at an address in a thread of its own until its client is closed. Raises
+    DataError if the scheduler does not respond to the first call.
 
     threads: of all workers, as the scheduler said last. If there are none, or the scheduler has not
     responded, for PATIENCE seconds, `lost` says which, and the client is closed; this cancels what
     it waits for.
     """
 
-    def __init__(self, client: Any):
+    def __init__(self, client: Any, address: str):
         self.client, self.lost = client, ""
-        self.threads = self.count()
+        try:
+            self.threads = self.count()
+        except TimeoutError:
+            self.close()
+            raise DataError(f"{address}: {NO_RESPONSE} and run the command again") from None
         threading.Thread(target=self.run, daemon=True).start()
 
     def count(self) -> int:
@@ -73,13 +79,17 @@ class Watch:
                 self.threads = self.count()
                 last = time.monotonic() if self.threads else last
             except TimeoutError:
-                lost = "the Dask scheduler does not respond; start it again"
+                lost = NO_RESPONSE
             except Exception:  # closed meanwhile, or the scheduler is gone
                 continue
             if time.monotonic() - last > PATIENCE:
                 self.lost = lost
-                with contextlib.suppress(Exception):  # a scheduler that does not respond to this
-                    self.client.close(timeout=5)
+                self.close()
+
+    def close(self) -> None:
+        """Close the client, also if its scheduler does not respond to this."""
+        with contextlib.suppress(Exception):
+            self.client.close(timeout=5)
 
 
 def map_on_cluster(address: str, function: str, items: Iterable,
@@ -112,7 +122,7 @@ def map_on_cluster(address: str, function: str, items: Iterable,
     with connect(address) as client:
         from distributed import as_completed
 
-        watch = Watch(client)
+        watch = Watch(client, address)
         if not watch.threads:
             print(f"{address}: no workers yet; start them: `dask worker {address}`",
                   file=sys.stderr)

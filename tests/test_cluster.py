@@ -182,6 +182,17 @@ def test_work_ends_with_a_message_where_the_scheduler_does_not_respond(cluster_o
         list(found)
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="Windows stops no process")
+def test_a_scheduler_that_stops_after_the_connection_is_reported(cluster_of_two, monkeypatch):
+    monkeypatch.setattr(dask_cluster, "PATIENCE", 2.0)
+    address, _, scheduler = cluster_of_two
+    connected = dask_cluster.connect(address)
+    monkeypatch.setattr(dask_cluster, "connect", lambda _: connected)
+    scheduler.send_signal(signal.SIGSTOP)
+    with pytest.raises(DataError, match="does not respond; start it again and run the command"):
+        list(dask_cluster.map_on_cluster(address, "time.sleep", [0.01]))
+
+
 def test_a_worker_with_other_code_is_refused(cluster_of_two, monkeypatch):
     monkeypatch.setattr(dask_cluster, "code_digest", lambda: "of another version")
     (item, result, problem), = dask_cluster.map_on_cluster(cluster_of_two[0], "time.sleep", [0.01])
