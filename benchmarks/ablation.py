@@ -1,6 +1,9 @@
 """Ablation of models5: short trainings on the person split, each compared with the base, face by
 face, on validation people."""
 
+if __name__ == "__main__":
+    from research import startup  # noqa: F401 - before the packages
+
 import argparse
 from functools import partial
 from pathlib import Path

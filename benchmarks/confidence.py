@@ -1,6 +1,9 @@
 """Calibration of confidence and visibility of points on corrupted images, and rejection of false
 positives by the confidence of faces."""
 
+if __name__ == "__main__":
+    from research import startup  # noqa: F401 - before the packages
+
 import argparse
 
 import cv2

@@ -1,6 +1,9 @@
 """Faces that the whole pipeline finds, and its false positives, on photos with known faces and on
 photos without faces."""
 
+if __name__ == "__main__":
+    from research import startup  # noqa: F401 - before the packages
+
 import argparse
 import csv
 import os

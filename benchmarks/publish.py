@@ -1,6 +1,9 @@
 """Publish weights: copy a checkpoint to saved_models/, score all published weights, write their
 model cards and the tables."""
 
+if __name__ == "__main__":
+    from research import startup  # noqa: F401 - before the packages
+
 import argparse
 import inspect
 import re

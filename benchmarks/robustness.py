@@ -1,6 +1,9 @@
 """NME under low light, blur, compression, low resolution, roll and occlusion, with shifted boxes,
 and of turned heads."""
 
+if __name__ == "__main__":
+    from research import startup  # noqa: F401 - before the packages
+
 import argparse
 from pathlib import Path
 

@@ -5,6 +5,9 @@ With --busy: milliseconds per photo and per training step, on an idle machine an
 processes use one core each.
 """
 
+if __name__ == "__main__":
+    from research import startup  # noqa: F401 - before the packages
+
 import argparse
 import contextlib
 import os

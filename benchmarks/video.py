@@ -1,6 +1,9 @@
 """Jitter and lag of tracked keypoints, measured on synthetic clips with sensor noise: one still,
 one moving."""
 
+if __name__ == "__main__":
+    from research import startup  # noqa: F401 - before the packages
+
 import argparse
 import time
 
