@@ -51,6 +51,16 @@ def the_runs_of_the_user_stay_unchanged():
     assert contents(HOME / "runs") == before
 
 
+@pytest.fixture(scope="session", autouse=True)
+def commands_end_by_signals():
+    """Commands do not inherit that signals are ignored, as under nohup or in the background of a
+    script: a handler that does nothing is reset in a new program, unlike SIG_IGN."""
+    for name in ("SIGINT", "SIGQUIT", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+
+
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory):
     """Work that several tests need, done once for all parallel processes: shared_folder(name, make)
