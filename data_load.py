@@ -36,7 +36,7 @@ __all__ = [
     "yaw_estimate",
 ]
 
-# bytes of decoded gray frames that a dataset keeps in memory; what is beyond is decoded again
+# bytes of decoded gray frames that a dataset keeps in memory; other frames are decoded again
 CACHE_BYTES = 300_000_000
 MAX_FRONTAL = 0.3  # `yaw_estimate` of a head that hides none of its keypoints: about 15 degrees
 SHUFFLE_ARCHIVES = 4  # archives of a sharded set that are shuffled together, and read at once
@@ -47,16 +47,15 @@ class FacialKeypointsDataset(Dataset):
     """Annotated frames as samples {'image', 'keypoints', 'visible', 'row'}, put through
     `transform(sample, rng)`.
 
-    image: uint8 RGB (h, w, 3), or gray (h, w) with `gray=True`, decoded once and kept in memory as
-    far as CACHE_BYTES goes. keypoints: (k, 2) float32, pixels of the frame; nan where missing.
-    visible: (k,) float32, 1 for keypoints that can be seen, 0 for those that the head hides, nan
-    where that is not known: where they are missing, and in frames with a yaw above about 15°.
-    boxes (n, 4) in pixels, if given, are what `FaceCrop` crops around instead of the keypoints'
-    own. row: which frame it is. `dataset[epoch * len(dataset) + index]` is frame `index` as epoch
-    `epoch` sees it: randomness comes from (seed, epoch, index) alone, for any number of workers.
-    schedule: pairs (epoch, transform), in order; from each epoch on that transform is used instead.
-    turned: share of the samples that are frames with their heads turned (`TurnedViews`), for gray
-    frames.
+    image: uint8 RGB (h, w, 3); with `gray=True` gray (h, w), kept in memory up to CACHE_BYTES.
+    keypoints: (k, 2) float32, pixels of the frame; nan where missing. visible: (k,) float32, 1 for
+    keypoints that can be seen, 0 for those that the head hides, nan where that is not known: where
+    they are missing, and in frames with a yaw above about 15°. boxes (n, 4) in pixels, if given,
+    are what `FaceCrop` crops around instead of the keypoints' own. row: which frame it is.
+    `dataset[epoch * len(dataset) + index]` is frame `index` as epoch `epoch` sees it: randomness
+    comes from (seed, epoch, index) alone, for any number of workers. schedule: pairs (epoch,
+    transform), in order; from each epoch on that transform is used instead. turned: share of the
+    samples that are frames with their heads turned (`TurnedViews`), for gray frames.
     """
 
     def __init__(self, frames: Frames, transform: Callable | None = None, gray: bool = False,
@@ -111,7 +110,7 @@ class FacialKeypointsDataset(Dataset):
 
 class EpochSampler(Sampler):
     """All rows of a dataset of `length` in an order that depends on (seed, epoch) alone; set
-    `epoch` before each.
+    `epoch` before each epoch.
 
     shards: (length,) the archive of each row. With several, archives come in a random order, and
     rows are shuffled within SHUFFLE_ARCHIVES of them, so that a set larger than memory is read as a
@@ -138,12 +137,12 @@ class EpochSampler(Sampler):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Print the splits of a data set and what leaks "
-                                                 "between their sides.")
+    parser = argparse.ArgumentParser(description="Print the splits of a data set and what "
+                                                 "their parts share.")
     parser.add_argument("--data", default="sample",
                         help="sample, official, or a folder, zip or file of labels (default: "
                              "%(default)s)")
-    parser.add_argument("--layout", help="of the keypoints, a name or a .toml file")
+    parser.add_argument("--layout", help="keypoint layout: a name or a .toml file")
     options = parser.parse_args()
     frames = load_frames(options.data, "published", options.layout)
     print(f"{frames.data}: {len(frames)} annotated frames, {len(frames.layout)} keypoints "
@@ -164,7 +163,7 @@ def main() -> None:
         print("  shared between test and the rest: "
               + ", ".join(f"{n} {what}" for what, n in shared.items()))
         if split == "person" and any(shared.values()):
-            raise DataError("the person split leaks")
+            raise DataError("the person split has data leakage")
 
 
 if __name__ == "__main__":

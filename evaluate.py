@@ -32,7 +32,7 @@ from research.transforms import evaluation_transform
 
 def predict_frames(net: torch.nn.Module, frames: Frames, batch_size: int = 64, bar: bool = False,
                    boxes: np.ndarray | None = None, mirrored: bool = False) -> np.ndarray:
-    """Plain predictions of a network in crops of `boxes` (n, 4), else of the annotated ones: points
+    """Predictions of a network in crops of `boxes` (n, 4), else of the labels' tight boxes: points
     (n, k, 2) in pixels.
 
     mirrored: the mean of the predictions for each crop and for its mirror image.
@@ -84,8 +84,8 @@ def check_leakage(content: dict, frames: Frames, where: str) -> None:
 
 
 def default_part(frames: Frames, contents: Sequence[dict]) -> str:
-    """The part that is scored if none is given: 'test', or 'all' if the data set has no training
-    part and no checkpoint was trained on it."""
+    """The part that is scored if none is given: 'test', or 'all' if the data set has only one side
+    and no checkpoint was trained on it."""
     trained_here = any({*(content["data"].get("frames") or [])} & {*frames.names.tolist()}
                        for content in contents)
     return "test" if frames.has_sides or trained_here else "all"
@@ -110,7 +110,7 @@ def score(path: str | Path, frames: Frames, normalizer: str = "layout",
         check_leakage(content, frames, str(path))
     points = predict_frames(net, frames, bar=bar)
     if not (layout.normalizer(points) > 0).all():  # also where they are not finite
-        raise DataError(f"{path}: predictions that are no faces; the weights are broken, train "
+        raise DataError(f"{path}: predicted faces have no size; the weights are broken, train "
                         "them again")
     points = match_label_convention(frames, points, content["data"])
     metrics = {"net": content["net"],
@@ -144,7 +144,7 @@ def measures_table(rows: Sequence[Sequence]) -> str:
     if not names:
         return ""
     width = max(len(name) for name, _ in rows)
-    lines = ["slope of predicted on labeled distances (correlation); 1 (1) for perfect predictions",
+    lines = ["slope of predicted against labeled distances (correlation); perfect: 1 (1)",
              " " * width + "".join(f"{name:>14}" for name in names)]
     for name, metrics in rows:
         cells = (f"{slope:.2f} ({alike:.2f})" for slope, alike
@@ -182,17 +182,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
                         help="sample, official, or a folder, zip or file of labels (default: "
                              "%(default)s)")
     parser.add_argument("--layout",
-                        help="of the data's keypoints, a name or a .toml file (default: the data's "
-                             "own; for sample and official the checkpoint's)")
+                        help="keypoint layout: a name or a .toml file (default: the data's own; "
+                             "for sample and official the checkpoint's)")
     parser.add_argument("--split", default="person", choices=SPLITS, help="(default: %(default)s)")
     parser.add_argument(
         "--part",
         choices=SPLIT_PARTS,
-        help="(default: test; all if the data set has no training part and the network was not "
+        help="(default: test; all if the data set is not divided and the network was not "
              "trained on it)",
     )
     parser.add_argument("--labels", default="corrected", choices=LABELS,
-                        help="of the official data: published, or corrected for their shift "
+                        help="labels of the official data: published, or corrected for their shift "
                              "(default: %(default)s)")
     parser.add_argument("--normalizer", default="layout", choices=NORMALIZERS,
                         help="(default: %(default)s)")

@@ -146,8 +146,8 @@ def validate(net: torch.nn.Module, batches: Iterable[dict], loss: str,
 
 def ema_update(averaged: Any, current: Any,
                steps: int | torch.Tensor) -> None:
-    """Exponential moving average of the weights. The decay grows to 0.998 during warm-up: with a
-    constant decay, the random initial weights would still matter at the end of short runs."""
+    """Exponential moving average of the weights. The decay grows with the steps, up to 0.998: with
+    a constant decay, the random initial weights would still matter at the end of short runs."""
     keep = min(0.998, (1 + float(steps)) / (10 + float(steps)))
     if averaged[0].is_floating_point():
         torch._foreach_lerp_(averaged, current, 1 - keep)
@@ -201,8 +201,7 @@ class TrainingConfig:
                 raise UsageError(f"{name} must be a number above 0 of type {kind.__name__}, not "
                                  f"{str(value)[:40]!r}")
         if self.only and not self.init:
-            raise UsageError(f"only {self.only} is to be trained: give the weights of the other "
-                             "parts by init")
+            raise UsageError(f"only={self.only!r} needs init, the weights of the other parts")
         if not 0 <= self.turned <= 1:
             raise UsageError(f"turned must be a share in 0…1, not {self.turned}")
         if not 0 <= self.reshaped <= 1:
@@ -264,8 +263,7 @@ def train(config: TrainingConfig, training: Frames, validation: Frames | None, f
 
 
 class TrainingRun:
-    """A training run: the network with all that changes while it trains, its batches, and what is
-    stored of it."""
+    """A training run: the network, its training state, its batches and its records."""
 
     def __init__(self, team: SingleProcess, config: TrainingConfig, net: torch.nn.Module,
                  training: Frames, validation: Frames | None, workers: int | None, compiled: bool,
@@ -305,7 +303,7 @@ class TrainingRun:
         """Load the `init` weights and apply the teacher, if given. Returns the training frames, and
         the names of all frames that influenced the weights (used by the leakage check)."""
         known: Any = training.names
-        self.minutes_before = 0.0  # of training, in the weights that the run begins with
+        self.minutes_before = 0.0  # training time of the `init` weights
         if self.config.init:
             first = read_checkpoint(self.config.init)
             minutes = first["metrics"].get("minutes")
@@ -368,7 +366,7 @@ class TrainingRun:
 
 
 def with_shape(frames: Frames) -> Layout:
-    """The layout of frames with the typical shape of these faces, where it has none."""
+    """The layout of frames; if it has no shape, with the mean shape of these faces."""
     shape = mean_of_shapes(frames.points)
     if frames.layout.shape or frames.layout == load_layout() or np.isnan(shape).any():
         return frames.layout
@@ -409,7 +407,7 @@ def train_one_epoch(run: TrainingRun, epoch: int, folder: Path) -> tuple[float, 
         total += loss.item() * len(images)
     # the last step of the epoch can make weights infinite, and no loss is computed after it
     if not all(torch.isfinite(weights).all() for weights in run.net.parameters()):
-        raise DataError(diverged("not finite", epoch, config.lr, folder))
+        raise DataError(diverged("not finite", epoch, config.lr, folder, of="weights are"))
     return run.team.mean(total * run.team.world) / len(run.names), batches.seconds
 
 
@@ -467,8 +465,8 @@ def holds_run(folder: Path) -> bool:
 
 
 def small_net(layout: str | Layout = "ibug68") -> torch.nn.Module:
-    """A smaller version of the default network, a quarter as wide: for label audits, which train
-    for many epochs on few frames."""
+    """A smaller version of the default network, half as wide: for label audits, which train for
+    many epochs on few frames."""
     layout = load_layout(layout)
     net = net_class("models5")(len(layout), side=64, widths=(32, 64), features=64)
     return checked_net(net, "models5", layout)
@@ -523,8 +521,8 @@ def refine_labels(frames: Frames, teacher: str | Path) -> tuple[Frames, Sequence
 
 def nonfinite_samples(net: torch.nn.Module, images: torch.Tensor, targets: torch.Tensor,
                       loss: str) -> np.ndarray:
-    """Rows of a batch whose own loss is not finite. Empty if this is true for all rows of a larger
-    batch: then the weights are the cause, not a sample."""
+    """Rows of a batch whose own loss is not finite. Empty if this is true for all of several rows:
+    then the weights are the cause, not a sample."""
     with torch.inference_mode():
         net.eval()
         values = [loss_of(net, images[i:i + 1], targets[i:i + 1], loss).item()
@@ -534,15 +532,15 @@ def nonfinite_samples(net: torch.nn.Module, images: torch.Tensor, targets: torch
 
 
 def diverged(value: float | str, epoch: int, lr: float, folder: Path,
-             names: Sequence[str] = ()) -> str:
-    """The message for a loss or weights that are no numbers any more."""
+             names: Sequence[str] = (), of: str = "loss is") -> str:
+    """The message for a loss or weights that are not finite."""
     kept = f"; the last good state is {folder / 'last.pt'}" if (folder / "last.pt").exists() else ""
     cure = (
         f"look at {', '.join(names[:3])}"
         if len(names)
         else f"lower --lr (now {lr:g}) or look at the data"
     )
-    return f"the loss is {value} in epoch {epoch + 1}: {cure}{kept}"
+    return f"the {of} {value} in epoch {epoch + 1}: {cure}{kept}"
 
 
 def save_training_state(folder: Path, parts: dict, history: list[dict], best: dict, params: dict,
@@ -616,7 +614,7 @@ def report_epoch(row: dict, epochs: int, bar: bool, board: Any) -> None:
         tqdm.write(f"epoch {row['epoch']:>3}/{epochs}  training loss {row['training_loss']:.4f}" + (
             f"  validation loss {row['validation_loss']:.4f}  NME {row['validation_nme']:5.2f} %"
             if "validation_nme" in row else "")
-            + f"  {row['seconds']:.0f} s, {100 * row['waited']:.0f} % of them for data")
+            + f"  {row['seconds']:.0f} s, {100 * row['waited']:.0f} % waiting for data")
     for key in CURVE_COLUMNS[1:-2] if board else ():
         if key in row:
             board.add_scalar(key, row[key], row["epoch"])
@@ -625,8 +623,9 @@ def report_epoch(row: dict, epochs: int, bar: bool, board: Any) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train a network of models/ and keep the weights "
-                                                 "that validate best.")
+    parser = argparse.ArgumentParser(description="Train a network of models/. The weights with "
+                                                 "the lowest validation NME are kept, with "
+                                                 "--turned those of the last epoch.")
     parser.add_argument("--net", default=DEFAULT_NET,
                         help="a file of models/ (default: %(default)s)")
     parser.add_argument("--data", default="sample",
@@ -636,7 +635,7 @@ def main() -> None:
                         help="keypoint layout, a name or a .toml file (default: the data's own)")
     parser.add_argument("--split", default="person", choices=SPLITS, help="(default: %(default)s)")
     parser.add_argument("--labels", default="corrected", choices=LABELS,
-                        help="of the official data: published, or corrected for their shift "
+                        help="labels of the official data: published, or corrected for their shift "
                              "(default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=TrainingConfig.epochs,
                         help="(default: %(default)s)")
@@ -650,8 +649,8 @@ def main() -> None:
     parser.add_argument("--optimizer", default=TrainingConfig.optimizer, choices=OPTIMIZERS,
                         help="(default: %(default)s)")
     parser.add_argument("--augment", default=TrainingConfig.augment, choices=AUGMENTATIONS,
-                        help="hard: also rolled, dark, blurred, half-occluded faces (default: "
-                             "%(default)s)")
+                        help="how strongly images are changed, from fine to hard; hard adds low "
+                             "light, motion blur and occlusions (default: %(default)s)")
     parser.add_argument("--turned", type=bounded_number(float, 0, 1),
                         default=TrainingConfig.turned,
                         help="share of the samples with heads turned by up to 90 degrees "
@@ -676,16 +675,19 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true",
                         help="use torch.compile: faster on GPUs, needs a compiler")
     parser.add_argument("--final", action="store_true",
-                        help="train on the validation frames too, and keep the weights of the last "
-                             "epoch: after model selection")
+                        help="after model selection: train on the validation frames too, and keep "
+                             "the weights of the last epoch")
     parser.add_argument("--all", action="store_true",
                         help="train on all frames, test frames too, and keep the weights of the "
                              "last epoch: for small sets of your own, evaluated on other data")
     parser.add_argument("--threads", type=bounded_number(int, 1),
                         help="processor threads that PyTorch uses (default: one per core)")
     parser.add_argument("--resume", action="store_true",
-                        help="go on with the run in --out, or with the newest of its kind")
-    parser.add_argument("--overwrite", action="store_true", help="replace the run in --out")
+                        help="go on with the run in --out, or with the newest of this network, "
+                             "data and split")
+    parser.add_argument("--overwrite", action="store_true",
+                        help="replace the run in --out, or the newest of this network, data and "
+                             "split")
     parser.add_argument("--out",
                         help="folder to write to (default: runs/NET-DATA-SPLIT, then "
                              "runs/NET-DATA-SPLIT-2, …)")
@@ -725,7 +727,7 @@ def main() -> None:
     best = min((row["validation_nme"] for row in history if "validation_nme" in row), default=None)
     minutes = sum(row["seconds"] for row in history) / 60
     print_rank_zero(f"{minutes:.1f} minutes"
-                    + (f", best validation NME {best:.2f} %" if best else ""))
+                    + (f", lowest validation NME {best:.2f} %" if best else ""))
     layout = f" --layout {options.layout}" if options.layout else ""
     print_rank_zero(
         f"trained on all frames of {options.data}; evaluate {path} on other data" if options.all

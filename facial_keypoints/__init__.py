@@ -19,7 +19,7 @@ _MODULES = {"DataError": "errors", "UsageError": "errors", "Face": "detector",
 
 
 def __getattr__(name):
-    """Import what is asked for only then: `facial-keypoints --help` needs neither OpenCV nor ONNX
+    """Import a name at its first use: `facial-keypoints --help` needs neither OpenCV nor ONNX
     Runtime."""
     if name in _MODULES:
         return getattr(importlib.import_module(f"facial_keypoints.{_MODULES[name]}"), name)

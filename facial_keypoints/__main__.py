@@ -19,11 +19,11 @@ from facial_keypoints.errors import (
 def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of the command, checked."""
     parser = argparse.ArgumentParser(
-        description="Find faces and the keypoints of each (68 by default), in photos and clips.",
+        description="Find faces and the keypoints of each (68 by default), in photos and videos.",
         epilog="facial-keypoints layouts: list and draw the layouts of keypoints")
     parser.add_argument("photos", nargs="*", type=nonempty_path, metavar="PHOTO|FOLDER|CLIP")
     parser.add_argument("--camera", type=bounded_number(int, 0), metavar="N",
-                        help="follow the faces that camera N sees, 0 for the first, until Ctrl-C")
+                        help="track the faces in camera N (0: the first) until Ctrl-C")
     parser.add_argument("--net", default=DEFAULT_NET,
                         help="a network by name, or the path of an .onnx file or a checkpoint "
                              "(default: %(default)s)")
@@ -37,16 +37,15 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
                         help="where points are put: as in the labels of the training frames, or "
                              "as annotators of 300-W put them (default: %(default)s)")
     parser.add_argument("--boxes", type=nonempty_path, metavar="CSV",
-                        help="a table name,left,top,width,height of tight boxes in pixels, used "
-                             "instead of a detector")
+                        help="a table name,left,top,width,height of boxes that enclose the "
+                             "keypoints, in pixels, used instead of a detector")
     parser.add_argument("--csv", type=nonempty_path, metavar="OUT",
                         help="one row per face; '-' for standard output")
     parser.add_argument("--spreadsheet", action="store_true",
                         help="in the CSV, put an apostrophe before names that a spreadsheet would "
                              "take for a formula (= + - @)")
     parser.add_argument("--json", type=nonempty_path, metavar="OUT",
-                        help="one JSON object per line and face, with its pose; '-' for standard "
-                             "output")
+                        help="one line of JSON per face, with its pose; '-' for standard output")
     parser.add_argument("--coco", type=nonempty_path, metavar="OUT",
                         help="COCO keypoints JSON; '-' for standard output")
     parser.add_argument("--pts", type=nonempty_path, metavar="FOLDER",
@@ -62,8 +61,8 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto",
                         help="auto, cpu, cuda, … (default: %(default)s)")
     parser.add_argument("--runtime", default="auto", choices=["auto", *RUNTIMES],
-                        help="what runs the network; auto: the quickest installed (default: "
-                             "%(default)s)")
+                        help="what runs the network; auto: the first installed of openvino, onnx "
+                             "(default: %(default)s)")
     parser.add_argument("--threads", type=bounded_number(int, 0), default=1,
                         help="threads of the network; 0: as many as the runtime chooses (default: "
                              "%(default)s)")

@@ -30,11 +30,11 @@ SAME_OVERLAP = 0.2
 # degrees by which copies are rotated to find rolled faces; they add to the roll that the face
 # detector itself finds
 ROTATIONS = (-30, 30, -55, 55)
-# of a list, so many photos are in memory; their crops go through the network together
+# photos of a list that are in memory and predicted together
 PHOTOS_AT_ONCE = 16
 MIN_REFINE_CONFIDENCE = 0.1  # faces below it do not gain from a refinement step
 # A refinement step that lowers the confidence of a face by more than this is undone: the crop has
-# left the face. Smaller falls say nothing; to undo them as well makes the points less accurate.
+# left the face. Smaller decreases are noise; undoing them makes the points less accurate.
 MAX_REFINE_LOSS = 0.02
 # a refinement step is made where box or roll differ by more than this from those of the points
 BOX_TOLERANCE, ROLL_TOLERANCE = 0.03, 10.0  # share of the longer side; degrees
@@ -56,8 +56,8 @@ class Face:
     # (k,) in 0…1: the probability that a point is visible, neither covered nor on the far side of
     # the head; None from models that were not trained for it
     point_visibility: np.ndarray | None = None
-    pose: Pose | None = None  # where it was asked for
-    identity: int | None = None  # of a face that is followed over frames, from 1
+    pose: Pose | None = None  # set by `formats.JsonWriter` only
+    identity: int | None = None  # number of a tracked face, from 1
     layout: Layout = field(default_factory=load_layout)
 
     def part(self, name: str) -> np.ndarray:
@@ -77,11 +77,11 @@ class KeypointDetector:
     photo: a path, a uint8 array (height, width, 3) RGB or (height, width) gray, or a PIL image.
     net: the name of a model, or the path of an .onnx file or (after `import models`, with PyTorch)
     of a checkpoint. detector: a detector's name, or an object with such a `detect`. device: 'auto',
-    'cpu', 'cuda', … runtime: 'openvino', 'onnx' or 'torch'; 'auto' for the fastest that is
-    installed. threads: of the network in one call (0: the runtime chooses; more than one does not
-    help for a single face). tilted: also search copies of the photo that are rotated by up to 55
-    degrees, for faces that lie on their side. convention: 'labels' puts points where the training
-    labels have them, '300w' where the annotators of 300-W put them (68 points only).
+    'cpu', 'cuda', … runtime: 'openvino', 'onnx' or 'torch'; 'auto' for the first installed of
+    openvino and onnx. threads: number of threads of the network in one call (0: the runtime
+    chooses). tilted: also search copies of the photo that are rotated by up to 55 degrees, for
+    faces that lie on their side. convention: 'labels' puts points where the training labels have
+    them, '300w' where the annotators of 300-W put them (68 points only).
 
     Raises UsageError for an unknown net, detector, runtime or convention, and DataError for a photo
     or a model that cannot be read.
@@ -128,10 +128,9 @@ class KeypointDetector:
 
         A rejected face is one that the face detector found and whose confidence is below
         `min_confidence`.
-        Duplicates are in neither list. known (n, 4): tight boxes of faces that are known already;
-        they are left out, and where there are any, only the first search is made. rotated=False: do
-        not search rotated copies where nothing was found, which takes several times as long as one
-        search.
+        Accepted faces have no duplicates. known (n, 4): tight boxes of faces that are known
+        already; they are left out, and where there are any, only the first search is made.
+        rotated=False: do not search rotated copies, a search that takes several times as long.
         """
         return self.detect_batch([photo], [known], rotated)[0]
 
@@ -187,8 +186,8 @@ class KeypointDetector:
 
     def search(self, image: np.ndarray, detector: Any, known: np.ndarray,
                angles: Sequence[int]) -> tuple[np.ndarray, ...]:
-        """Tight boxes (n, 4) of what a detector finds in copies of an image that are rotated by
-        `angles`, without those of known faces (m, 4), and the roll of each (n,) in degrees."""
+        """Tight boxes (n, 4) and roll (n,) in degrees of the faces that a detector finds in copies
+        of an image rotated by `angles`, except known faces (m, 4)."""
         # boxes of a detector without `fit` are tight already
         found, fit = [], getattr(detector, "fit", (0, 0, 1, 1))
         if getattr(detector, "upright_only", False):
@@ -266,8 +265,8 @@ class KeypointDetector:
 
     def predict_crops(self, grays: list[np.ndarray], boxes: np.ndarray,
                       angles: np.ndarray) -> Prediction:
-        """Predictions in the crop of one box (n, 4) in each of n gray images: points (n, k, 2) in
-        the place of targets, confidence and visibility (n, k)."""
+        """Predictions in the crop of one box (n, 4) in each of n gray images: `targets` holds
+        points (n, k, 2) in pixels; confidence and visibility (n, k)."""
         side, scale = self.model.side, self.model.layout.crop_scale
         matrices = np.stack([crop_matrix(box, side, angle=a, scale=scale) for box,
                              a in zip(boxes, angles, strict=True)])

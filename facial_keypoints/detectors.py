@@ -22,9 +22,10 @@ def to_tight(boxes: np.ndarray, fit: Sequence[float], rolls: np.ndarray | float 
     """A detector's boxes (n, 4) -> tight boxes of the keypoints (n, 4), by its `fit` (x, y, width,
     height).
 
-    x, y: from the detector's center to that of the tight box; width, height: of the tight box; all
-    as shares of the detector's width and height, for a face that is upright. rolls: of the faces,
-    (n,) in degrees. Measured on training frames: python benchmarks/detectors.py --fit.
+    x, y: from the center of the detector's box to that of the tight box; width, height: of the
+    tight box; all as shares of the width and height of the detector's box, for an upright face.
+    rolls: of the faces, (n,) in degrees. `fit` is measured on training frames: python
+    benchmarks/detectors.py --fit.
     """
     size = boxes[:, 2:]
     away = rolled((size * np.array(fit[:2]))[:, None], np.broadcast_to(rolls, len(boxes)))[:, 0]

@@ -46,7 +46,7 @@ def import_optional(module: str, why: str, package: str | None = None) -> Module
         ) from None
 
 
-# of C0 and C1 (escape sequences, line breaks), and the marks that turn the direction of text
+# characters of C0 and C1 (escapes, line breaks), and marks that turn the direction of text
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
@@ -102,7 +102,7 @@ def discard(descriptor: int) -> None:
 
 
 class Terminated(KeyboardInterrupt):
-    """A signal that ends the process has come. It unwinds as Ctrl-C does, so that temporary files
+    """Raised by a signal that ends the process. It unwinds as Ctrl-C does, so that temporary files
     are removed; `number`: of the signal."""
 
     def __init__(self, number: int):
@@ -111,9 +111,9 @@ class Terminated(KeyboardInterrupt):
 
 
 def end_by_signals() -> None:
-    """Let SIGTERM, SIGHUP and SIGQUIT raise Terminated in this process, not in its children, and
-    SIGINT (Ctrl-C) KeyboardInterrupt. Signals that are ignored (nohup) or handled already stay
-    so."""
+    """In this process, not in its children, SIGTERM, SIGHUP and SIGQUIT raise Terminated, and
+    SIGINT (Ctrl-C) raises KeyboardInterrupt. Signals that are ignored (nohup) or handled already
+    stay so."""
     owner = os.getpid()
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -155,7 +155,7 @@ def _current_folder_exists():
 
 def run_command(main: Callable, quiet: bool = False) -> NoReturn:
     """Call `main()` and exit with its exit code. An error that a user can correct is reported in
-    one line. quiet: with `silence_libraries`."""
+    one line. quiet: call `silence_libraries`."""
     if quiet:
         silence_libraries()
     end_by_signals()

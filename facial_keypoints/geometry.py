@@ -61,7 +61,7 @@ def as_ibug68(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndarray
 
 def yaw_estimate(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndarray:
     """Keypoints (…, k, 2) -> how far a head is turned (…), from the position of the nose tip
-    between the ends of the jaw: 0 frontal, 1 a profile that looks to the viewer's right, -1 to the
+    between the sides of the jaw: 0 frontal, 1 a profile that looks to the viewer's right, -1 to the
     left. nan for layouts without jaw."""
     points = as_ibug68(points, layout)
     left, nose, right = (points[..., i, 0] for i in (1, 30, 15))
@@ -241,9 +241,8 @@ CONVENTION_FILE = SAVED_MODELS / "convention_300w.csv"
 
 @cache
 def convention_offsets() -> np.ndarray:
-    """From the place that our networks learned for each keypoint of ibug68 to where annotators of
-    300-W (Sagonas et al., ICCV-W 2013) put it: (68, 2), x to the right and y down, in inter-ocular
-    distances, for upright faces.
+    """Offsets (68, 2) from our keypoints of ibug68 to those of annotators of 300-W (Sagonas et al.,
+    ICCV-W 2013): x to the right and y down, in inter-ocular distances, for upright faces.
 
     Measured with a network trained on 300-W (`python -m research.label_convention`).
     """
@@ -274,8 +273,8 @@ def has_shape_score(layout: str | Layout) -> bool:
 
 
 def shape_score(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndarray:
-    """Keypoints (n, k, 2) -> face shape score (n,): 1 for points that can be a head, as 99.9 % of
-    the official labels can, down to 0 for points that cannot (`affine_residual`).
+    """Keypoints (n, k, 2) -> face shape score (n,): 1 for points that fit a head
+    (`affine_residual`), down to 0 for points that do not.
 
     1 for all faces of a layout without `has_shape_score`: there, the confidence alone decides.
     """
@@ -285,9 +284,9 @@ def shape_score(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndarr
 
 
 def box_fit(layout: str | Layout) -> tuple[float, ...]:
-    """From the tight box of the 68 keypoints of `ibug68` to that of another layout, for a face that
-    looks ahead: (x, y, width, height) as `detectors.to_tight` takes it. The same box for layouts
-    that share too few keypoints with the mean head."""
+    """The move from the tight box of the 68 keypoints of `ibug68` to that of another layout, for a
+    face that looks ahead: (x, y, width, height) as `detectors.to_tight` takes it. The same box for
+    layouts that share too few keypoints with the mean head."""
     rows = head_rows(layout)
     if load_layout(layout) == load_layout() or len(rows) < MIN_HEAD_POINTS:
         return (0.0, 0.0, 1.0, 1.0)

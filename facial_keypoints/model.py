@@ -38,9 +38,9 @@ class Model:
 
     crops: (n, 1, side, side) float32 in [0, 1] -> Prediction, float32. path: its file; side: of its
     input in pixels; runtime: what runs it; layout: of its k keypoints; shift: (pixels, share of the
-    inter-ocular distance) by which its points lie too low, where it learned labels that do; fit:
-    from the tight box of the keypoints of ibug68, which face detectors give, to that of its own
-    (see `detectors.to_tight`).
+    inter-ocular distance) by which its points are too low, learned from shifted labels; fit: from
+    the tight box of the keypoints of ibug68, which face detectors give, to that of its own (see
+    `detectors.to_tight`).
     """
 
     def __init__(self, path: Path, side: int, predict: Predict, runtime: str,
@@ -117,13 +117,13 @@ def find_model(net: str | os.PathLike = DEFAULT_NET, runtime: str = "auto",
 
 
 def installed_runtimes() -> list[str]:
-    """The runtimes that are installed, the fastest first."""
+    """The runtimes that are installed, in the order in which 'auto' tries them."""
     return [name for name, needed in RUNTIMES.items() if all(map(importlib.util.find_spec, needed))]
 
 
 def choose_runtime(wanted: str) -> str:
-    """'auto' -> the fastest installed runtime for exported models. Raises UsageError for one that
-    is not installed."""
+    """'auto' -> the first installed runtime for exported models. Raises UsageError for one that is
+    not installed."""
     if wanted == "auto":
         return next(name for name in installed_runtimes() if name != "torch")
     if wanted not in RUNTIMES:
@@ -138,7 +138,7 @@ def load_model(net: str | os.PathLike = DEFAULT_NET, runtime: str = "auto", devi
                threads: int = 1) -> Model:
     """A model by name, path of an .onnx file, or (where `models` is imported) checkpoint.
 
-    runtime: openvino, onnx or torch, 'auto' for the fastest installed; threads: for one call, 0 for
+    runtime: openvino, onnx or torch, 'auto' for the first installed; threads: for one call, 0 for
     as many as the runtime chooses. Raises UsageError or DataError.
     """
     model = _load(find_model(net, runtime, device), net, runtime, device, threads)

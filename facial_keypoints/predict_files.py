@@ -84,9 +84,9 @@ def list_jobs(places: Iterable, boxes: str | os.PathLike | None = None,
             work.append(Job(name, paths.get(name), [box]))
     without = paths.keys() - {job.name for job in work}
     if without:
-        print(f"{len(without)} of {len(paths)} photos have no row in {printable(boxes)}, "
-              f"{printable(min(without))} among "
-              "them: no faces there", file=sys.stderr)
+        more = " …" if len(without) > 1 else ""
+        print(f"{len(without)} of {len(paths)} photos have no row in {printable(boxes)} and "
+              f"are skipped: {printable(min(without))}{more}", file=sys.stderr)
     return work
 
 
@@ -249,8 +249,8 @@ class FilePredictor:
         """Track the faces of a clip (path) or a camera (number); write the predictions and the
         drawing.
 
-        If the file has fewer frames than it announces, the others are written, and then DataError
-        is raised.
+        If the file has fewer frames than it announces, those that exist are written, and then
+        DataError is raised.
         """
         clip = VideoReader(place)
         # to blur every face, the face detector runs on every frame
@@ -265,8 +265,8 @@ class FilePredictor:
 
             seen = track_video(tracker, clip, each, bar=sys.stderr.isatty())
         rejections = self.rejections(tracker.rejected) if not seen else ""
-        print(f"{printable(name)}: {tracker.frames} frames, {tracker.count} people, "
-              f"{seen} faces{rejections}", file=self.log)
+        print(f"{printable(name)}: {tracker.frames} frames, {tracker.count} tracks, "
+              f"{seen} detections{rejections}", file=self.log)
         self.count(name, seen, tracker.rejected)
         if clip.cut:
             raise DataError(f"{place}: only {clip.count} of {clip.length} frames could be read; "
@@ -291,7 +291,7 @@ def report_without_faces(without_faces: dict[str, list], detector: KeypointDetec
         if len(names) > MANY
         else ""
     )
-    print(f"no face in {len(names)} of them: {', '.join(map(printable, names[:MANY]))}{more}",
+    print(f"no face in {len(names)} photos: {', '.join(map(printable, names[:MANY]))}{more}",
           file=stream)
     rejected = [face for faces in without_faces.values() for face in faces]
     if rejected:

@@ -9,7 +9,7 @@ from facial_keypoints.detector import BOX_TOLERANCE, ROLL_TOLERANCE, SAME_OVERLA
 from facial_keypoints.geometry import boxes_differ, level_boxes, overlap, tight_box
 from facial_keypoints.layouts import Layout, load_layout
 
-DOUBLED_OVERLAP = 0.5  # IoU with an older track above which a track is a second one of that face
+DOUBLED_OVERLAP = 0.5  # IoU with an older track above which a track is a duplicate
 
 
 class OneEuroFilter:
@@ -85,8 +85,8 @@ class Track:
         self.box, self.angle = level_box(self.face)
 
     def follow(self, face: Face) -> None:
-        """Take the face of a new frame. The crop of the next frame is that of a refinement step,
-        so that a face that rests or moves slowly needs no second prediction."""
+        """Take the face of a new frame. The next frame is cropped as in a refinement step, so that
+        a face that rests or moves slowly needs no second prediction."""
         self.face, (box, angle) = face, level_box(face)
         if (boxes_differ(self.box[None], box[None], BOX_TOLERANCE)[0]
                 or abs(self.angle - angle) > ROLL_TOLERANCE):
@@ -109,13 +109,14 @@ class Tracker:
 
     Keypoints are predicted in a crop around the last ones. The face detector runs on the first
     frame, on every `every`-th frame, and on each frame while a face is lost. A lost face that is
-    found within `patience` frames, in a box that overlaps its last one, keeps its identity.
+    found within `max_missed` frames, in a box that overlaps its last one, keeps its identity.
     A Tracker is for one clip and one thread; trackers in several threads may share a
     KeypointDetector.
     """
 
-    def __init__(self, detector: Any, every: int = 15, patience: int = 15, smooth: bool = True):
-        self.detector, self.every, self.patience, self.smooth = detector, every, patience, smooth
+    def __init__(self, detector: Any, every: int = 15, max_missed: int = 15, smooth: bool = True):
+        self.detector, self.every, self.max_missed = detector, every, max_missed
+        self.smooth = smooth
         self.tracks, self.count, self.frames, self.searches = [], 0, 0, 0
         self.rejected = []  # the most confident rejected face of each search
 
@@ -130,7 +131,7 @@ class Tracker:
                 track.missed = 1
         for track in self.tracks:
             track.missed += track.missed > 0 and track not in seen
-        self.tracks = [track for track in self.tracks if track.missed <= self.patience]
+        self.tracks = [track for track in self.tracks if track.missed <= self.max_missed]
         if self.frames % self.every == 0 or any(track.missed for track in self.tracks):
             self.search(frame)
         self.frames += 1
@@ -152,7 +153,7 @@ class Tracker:
         is assigned to it; any other face starts a new track."""
         self.searches += 1
         known = [tight_box(track.face.points) for track in self.tracks if not track.missed]
-        # rotated copies take several times as long: only where a face is searched now and then
+        # rotated copies take several times as long: only on every `every`-th frame
         faces, rejected = self.detector.detect(frame, known, self.frames % self.every == 0)
         self.rejected += rejected[:1]
         for face in faces:

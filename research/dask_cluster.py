@@ -17,7 +17,7 @@ from typing import Any
 from facial_keypoints.errors import DataError, import_optional
 
 HOME = Path(__file__).resolve().parents[1]
-PATIENCE = 40.0  # seconds to wait for a worker, or for a scheduler that does not respond
+MAX_WAIT = 40.0  # seconds to wait for a worker, or for a scheduler that does not respond
 NO_RESPONSE = "the Dask scheduler does not respond; start it again"
 
 
@@ -52,7 +52,7 @@ class Watch:
     DataError if the scheduler does not respond to the first call.
 
     threads: of all workers, as the scheduler said last. If there are none, or the scheduler has not
-    responded, for PATIENCE seconds, `lost` says which, and the client is closed; this cancels what
+    responded, for MAX_WAIT seconds, `lost` says which, and the client is closed; this cancels what
     it waits for.
     """
 
@@ -67,7 +67,7 @@ class Watch:
 
     def count(self) -> int:
         """Threads of all workers. Raises TimeoutError if the scheduler does not respond."""
-        found = self.client.sync(self.client.scheduler.ncores, callback_timeout=PATIENCE / 4)
+        found = self.client.sync(self.client.scheduler.ncores, callback_timeout=MAX_WAIT / 4)
         return sum(found.values())
 
     def run(self) -> None:
@@ -82,7 +82,7 @@ class Watch:
                 lost = NO_RESPONSE
             except Exception:  # closed meanwhile, or the scheduler is gone
                 continue
-            if time.monotonic() - last > PATIENCE:
+            if time.monotonic() - last > MAX_WAIT:
                 self.lost = lost
                 self.close()
 
@@ -101,7 +101,7 @@ def map_on_cluster(address: str, function: str, items: Iterable,
     items are sent to keep the workers busy. The items of a dead worker are repeated on another one;
     Dask gives up on an item after several workers have died while they ran it. If the code of a
     worker differs from that of this process, its item gets an error message. Raises DataError if
-    the scheduler is gone, or if it does not respond or has no worker for PATIENCE seconds, and what
+    the scheduler is gone, or if it does not respond or has no worker for MAX_WAIT seconds, and what
     `connect` raises.
     """
     # a nested function is pickled by value: the workers need not import this module first

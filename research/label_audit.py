@@ -46,8 +46,8 @@ def fit_shift(offset: np.ndarray, length: np.ndarray, draws: int = 1000,
 
 
 def periodogram(values: np.ndarray, pitch: np.ndarray) -> np.ndarray:
-    """Strength (k,) in 0…1 of a grid of each pitch (k,) in numbers (m,): |mean of exp(2πi value /
-    pitch)|."""
+    """Strength (k,) in 0…1 of a grid with each cell size `pitch` (k,) in numbers (m,): |mean of
+    exp(2πi value / pitch)|."""
     return np.abs(np.exp(2j * np.pi * values[:, None] / pitch).mean(0))
 
 
@@ -138,12 +138,12 @@ def doubtful_faces(frames: Frames, model: Model) -> list[tuple[float, int, Face]
 def main() -> None:
     parser = argparse.ArgumentParser(
         description="Order the labels of a data set by doubt: how far the predictions of a network "
-                    "are from them. Use a network that was not trained on these labels, or on "
-                    "others of the same kind; `benchmarks/label_audit.py` trains two on halves.")
+                    "are from them. Use a network that was not trained on these labels; "
+                    "`benchmarks/label_audit.py` trains one on each half.")
     parser.add_argument("data", help="a folder, zip or file of labels, sample, or official")
     parser.add_argument("--net", default=DEFAULT_NET,
                         help="a network, a checkpoint or an .onnx file (default: %(default)s)")
-    parser.add_argument("--layout", help="of the data's keypoints, a name or a .toml file")
+    parser.add_argument("--layout", help="keypoint layout: a name or a .toml file")
     parser.add_argument("--most", type=bounded_number(int, 1), default=20, metavar="N",
                         help="write the N most doubtful faces (default: %(default)s)")
     parser.add_argument("--out", type=nonempty_path, required=True, metavar="FOLDER",

@@ -47,11 +47,11 @@ def normalizer_length(truth: np.ndarray, normalizer: str = "layout",
                       layout: str | Layout = "ibug68") -> np.ndarray:
     """Length (n,) that errors on keypoints (n, k, 2) are divided by; missing points are estimated.
 
-    layout: as the layout says, outer-eyes for ibug68; outer-eyes: between the outer eye corners,
-    the inter-ocular distance of 300-W (Sagonas et al., ICCV-W 2013); inter-pupil: between the
-    centers of the eyes; box-diagonal: of the tight box; box-size: the square root of its area, as
-    AFLW has it (Köstinger et al., ICCV-W 2011). Raises UsageError for another name, and for
-    a layout without these points.
+    normalizer: 'layout', what the layout names (outer-eyes for ibug68); 'outer-eyes', between the
+    outer eye corners, the inter-ocular distance of 300-W (Sagonas et al., ICCV-W 2013);
+    'inter-pupil', between the centers of the eyes; 'box-diagonal', of the tight box; 'box-size',
+    the square root of its area, as AFLW has it (Köstinger et al., ICCV-W 2011). Raises UsageError
+    for another name, and for a layout without these points.
     """
     if normalizer not in NORMALIZERS:
         raise UsageError(f"normalizer must be one of {', '.join(NORMALIZERS)}, not {normalizer!r}")
@@ -96,7 +96,7 @@ def face_errors(errors: np.ndarray) -> np.ndarray:
 
 
 def mean_of_labeled(values: np.ndarray) -> np.ndarray:
-    """The mean over faces (n, …) -> (…), over those where it is labeled; nan where none is."""
+    """The mean over the faces (n, …) that have a value -> (…); nan where none has."""
     counts = (~np.isnan(values)).sum(0)
     return np.where(counts > 0, np.nansum(values, 0) / np.maximum(counts, 1), np.nan)
 
@@ -206,13 +206,13 @@ def mean_shape(training: Frames) -> np.ndarray:
 
 
 def crop_matrices(frames: Frames, side: int = 1) -> np.ndarray:
-    """Matrices (n, 2, 3) of the crops around the keypoints of frames; to targets and back, any side
-    gives the same."""
+    """Matrices (n, 2, 3) of the crops around the keypoints of frames; targets do not depend on
+    `side`."""
     return np.stack([crop_matrix(box, side, scale=frames.layout.crop_scale)
                      for box in frames.boxes()])
 
 
 def rounding_bound(truth: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Predictions that are the truth up to a whole pixel, which is what a perfect network scores on
+    """The truth, moved by up to half a pixel in x and y: it has the error of a perfect network on
     rounded labels."""
     return truth + np.random.default_rng(seed).uniform(-0.5, 0.5, truth.shape).astype(np.float32)

@@ -21,18 +21,22 @@ HOME = Path(__file__).resolve().parents[1]
 
 
 def start() -> None:
-    """Go to the folder of the project, wherever the notebook was opened: paths below are relative
-    to it."""
+    """Go to the folder of the project, wherever the notebook was opened: its paths are relative to
+    it."""
     os.chdir(HOME)
 
 
-def environment(device: str = "cpu") -> str:
-    """Versions of Python and the main packages, and the device, in one line."""
+def environment(device: object = None) -> str:
+    """Versions of Python and the main packages, and the device (the one that training chooses by
+    default), in one line."""
     import cv2
     import torch
 
+    from research.networks import best_device
+
     return (f"Python {platform.python_version()}, PyTorch {torch.__version__}, NumPy "
-            f"{np.__version__}, OpenCV {cv2.__version__}, device {device}")
+            f"{np.__version__}, OpenCV {cv2.__version__}, "
+            f"device {device or best_device()}")
 
 
 def table(rows: Sequence[dict]) -> Any:

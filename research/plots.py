@@ -399,10 +399,11 @@ def label_shift(length: np.ndarray, offset: np.ndarray, fit: Sequence[float],
     """
     figure, axis = plt.subplots(figsize=(8, 3.4), layout="constrained")
     axis.scatter(length, offset, s=4, color="lightgray", label="one face")
-    for group in np.array_split(np.argsort(length), 8):
-        axis.errorbar(np.median(length[group]), np.mean(offset[group]),
-                      2 * np.std(offset[group]) / len(group) ** 0.5,
-                      fmt="o", color=BLUE, capsize=2)
+    groups = np.array_split(np.argsort(length), 8)
+    axis.errorbar([np.median(length[group]) for group in groups],
+                  [np.mean(offset[group]) for group in groups],
+                  [2 * np.std(offset[group]) / len(group) ** 0.5 for group in groups],
+                  fmt="o", color=BLUE, capsize=2, label="mean of a group ± 2 standard errors")
     ends = np.array([length.min(), length.max()])
     axis.plot(ends, fit[0] + fit[1] * ends, color=BLUE,
               label=f"measured: {fit[0]:.1f} px + {100 * fit[1]:.1f} %")

@@ -1,5 +1,5 @@
-"""Predictions as a start for labeling by hand: photos -> files of CVAT, Label Studio and imglab,
-the least confident first."""
+"""Predictions as a start for labeling by hand: photos -> files of CVAT, Label Studio and imglab.
+Photos without a face come first, then the least confident."""
 
 if __name__ == "__main__":
     from research import startup  # noqa: F401 - before the packages
@@ -38,8 +38,8 @@ def in_layout(face: Face, layout: Layout) -> Face:
 def prelabel(photos: Iterable[tuple[str, Path]], detector: KeypointDetector,
              layout: str | Layout | None = None,
              bar: bool = False) -> tuple[list[LabeledPhoto], list[str]]:
-    """Faces of photos (name, path) in a layout, the network's by default -> the photos in the order
-    in which they need a person most, and a message for each that could not be read.
+    """Faces of photos (name, path) in a layout, the network's by default -> the photos, those that
+    need correction most first, and a message for each that could not be read.
 
     Photos without a face come first, then those with the least confident face.
     """
@@ -65,8 +65,8 @@ def main() -> int:
     parser.add_argument("--net", default=DEFAULT_NET,
                         help="a network, a checkpoint or an .onnx file (default: %(default)s)")
     parser.add_argument("--layout",
-                        help="of the labels, a name or a .toml file; keypoints that the network "
-                             "does not give are left out (default: the network's)")
+                        help="layout of the labels: a name or a .toml file; keypoints that the "
+                             "network does not give are left out (default: the network's)")
     parser.add_argument("--detector", default=DEFAULT_DETECTOR, choices=detector_names(),
                         help="(default: %(default)s)")
     parser.add_argument("--min-confidence", type=bounded_number(float, 0, 1),
@@ -81,7 +81,7 @@ def main() -> int:
         raise DataError("no photo could be read: " + failures[0])
     paths = write_label_files(options.out, done, layout)
     without = sum(not photo.faces for photo in done)
-    print(f"{sum(len(photo.faces) for photo in done)} faces in {len(done)} photos, of which "
+    print(f"{sum(len(photo.faces) for photo in done)} faces in {len(done)} photos; the "
           f"{without} without a face come first; written: {', '.join(map(str, paths))}")
     for message in failures:
         print(f"failed: {printable(message)}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Weights of one layout as the start of a network for another, and where its face crop lies."""
+"""Weights of one layout as the start of a network for another, and the crop of the new layout."""
 
 from pathlib import Path
 
@@ -20,9 +20,9 @@ def transfer_weights(net: torch.nn.Module, content: dict, path: str | Path) -> l
     """Put the weights of a checkpoint into a network, whose layout may be another.
 
     Tensors of the same shape are copied. In others the dimensions that belong to keypoints are
-    mapped: each keypoint starts from the weights of the keypoint of the old layout that lies
-    nearest to it (`nearest_points`). Returns lines for the user that say what was kept and what was
-    not. Raises DataError if the weights are those of another network.
+    mapped: each keypoint starts from the weights of the old keypoint that `source_points` chooses.
+    Returns lines for the user that say what was kept and what was not. Raises DataError if the
+    weights are those of another network.
     """
     old, new = content["layout"], layout_of(net)
     begun = {name: value for name, value in net.state_dict().items()
@@ -31,7 +31,7 @@ def transfer_weights(net: torch.nn.Module, content: dict, path: str | Path) -> l
     if old.keypoints == new.keypoints:
         load_weights(net, content["state_dict"], path)
         return [f"{Path(path).name}: all weights are copied"]
-    sources = nearest_points(old, new)
+    sources = source_points(old, new)
     state, mapped = {}, []
     for name, own in net.state_dict().items():
         given = content["state_dict"].get(name)
@@ -47,16 +47,15 @@ def transfer_weights(net: torch.nn.Module, content: dict, path: str | Path) -> l
     same = sum(old.keypoints[source] == name for source, name
                in zip(sources.tolist(), new.keypoints, strict=True))
     return [f"{Path(path).name}: {len(state) - len(mapped)} of {len(state)} tensors are copied "
-            f"from layout {old.name}, {len(mapped)} are initialized for the {len(new)} keypoints "
-            f"of layout {new.name}: "
-            f"{same} from the keypoint of the same name, {len(new) - same} from the nearest "
-            f"({', '.join(mapped)})"]
+            f"from layout {old.name}, {len(mapped)} are initialized ({', '.join(mapped)}). "
+            f"Of the {len(new)} keypoints of layout {new.name}, {same} start from the same name, "
+            f"{len(new) - same} from others"]
 
 
-def nearest_points(old: Layout, new: Layout) -> np.ndarray:
-    """(points of new,) for each keypoint of a new layout the index of the keypoint of the old one
-    that it starts from: by the same name or the largest weight of the conversion, else the nearest
-    on typical faces that are laid over each other, else one in the same order."""
+def source_points(old: Layout, new: Layout) -> np.ndarray:
+    """The index of the old keypoint that each new one starts from: (points of new,). The first that
+    exists of: the same name; the largest weight of the conversion; the nearest on overlaid typical
+    faces; the same order."""
     weights = conversion_matrix(old, new)
     known = ~np.isnan(weights).any(1)
     found = np.round(np.linspace(0, len(old) - 1, len(new))).astype(int)
@@ -103,8 +102,8 @@ def map_points(given: torch.Tensor, own: torch.Tensor, sources: np.ndarray,
 
 
 def measured_fit(frames: Frames) -> list[float]:
-    """From the tight box of the 68 keypoints of ibug68, which face detectors give, to that of the
-    layout of these frames: (x, y, width, height) as `detectors.to_tight` takes it.
+    """The move from the tight box of the 68 keypoints of ibug68, which face detectors give, to that
+    of the layout of these frames: (x, y, width, height) as `detectors.to_tight` takes it.
 
     By the mean head where the layout has enough of its keypoints; else the median over up to SAMPLE
     frames in which the default model finds the labeled face; else the same box.

@@ -47,7 +47,7 @@ class Rescale:
         image = cv2.resize(image, (new_width, new_height),
                            interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
         ratio = np.array([new_width / width, new_height / height], np.float32)
-        # pixel centers, hence the halves
+        # integers are centers of pixels
         return {**sample, "image": image, "keypoints": (points + 0.5) * ratio - 0.5}
 
 
@@ -120,8 +120,8 @@ class FaceCrop:
 
 
 def negative_box(box: np.ndarray, shape: Sequence[int], rng: np.random.Generator) -> np.ndarray:
-    """A box next to the face, or on a small part of it, as false positives of detectors are: left,
-    top, width, height in pixels."""
+    """A box (left, top, width, height) in pixels next to the face or on a small part of it, like
+    false positives of detectors."""
     face = max(box[2:])
     for _ in range(10):
         side = face * rng.uniform(0.25, 1.0)
@@ -182,8 +182,8 @@ class Augment:
 
 
 def occlude(sample: dict, image: np.ndarray, cover: Cover, rng: np.random.Generator) -> np.ndarray:
-    """The image of a sample with a cover; 'visible' of the sample is replaced by what it leaves.
-    Without all keypoints it is a cover that needs none."""
+    """The image of a sample with a cover. Covered keypoints get 'visible' 0. Where keypoints are
+    missing, the cover is one that needs none."""
     points, missing = sample["keypoints"], np.isnan(sample["keypoints"]).any(-1)
     if (missing.any() or len(points) != len(load_layout())) and cover in ON_FACES:
         cover = ANYWHERE[0]
@@ -225,8 +225,7 @@ class ToTensor:
                 v in sample.items()}
 
 
-# The original project's chain: the whole frame, its shorter side at 250, a window of 224 anywhere
-# in it.
+# Udacity's chain: the shorter side of the frame at 250, a random window of 224 in it.
 data_transform = Compose([Rescale(250), RandomCrop(224), Normalize(), ToTensor()])
 # Strengths relative to 'plain': (crop jitter, rotation, image changes), the share of samples that
 # get a hard corruption, and whether half of the covers are drawn: hands, glasses …
@@ -239,12 +238,12 @@ def training_transform(side: int, augment: str = "hard", empty: float = 0.0,
                        layout: str | Layout = "ibug68", reshaped: float = 0.0) -> Compose:
     """Face crop with jitter, augmentation, gray tensor (1, side, side) and targets (k, 2).
 
-    augment: 'plain' is the standard augmentation; 'mild' has half of its crop jitter, rotation and
-    image changes; 'gentle' is 'mild' with drawn covers (hands, glasses, masks, hair); 'fine' is
-    'gentle' with a quarter of the crop jitter of 'plain'; 'hard' adds to 'plain' drawn covers,
-    large jitter on a quarter of the samples, and low light, blur, oversharpening, low resolution or
-    an occluded half on a quarter. empty: share of negative crops (no face); their targets are NaN.
-    reshaped: share of the samples whose eyes, brows, nose, mouth and jaw are moved (`ReshapeFace`).
+    augment: 'plain' is the reference; 'mild' has half of its crop jitter, rotation and image
+    changes; 'gentle' is 'mild' with drawn covers (hands, glasses, masks, hair); 'fine' is 'gentle'
+    with a quarter of the crop jitter of 'plain'; 'hard' adds to 'plain' drawn covers, large jitter
+    on a quarter of the samples, and low light, blur, oversharpening, low resolution or an occluded
+    half on a quarter. empty: share of negative crops (no face); their targets are NaN. reshaped:
+    share of the samples whose eyes, brows, nose, mouth and jaw are moved (`ReshapeFace`).
     """
     miss, tilt, strength, hard, drawn = AUGMENTATIONS[augment]
     crop = FaceCrop(side, zoom=0.12 * miss, place=0.06 * miss, angle=18 * tilt, mirror=True,

@@ -117,7 +117,7 @@ def tracker_values() -> dict:
         parameters = inspect.signature(function).parameters
         return {name: parameters[name].default for name in names}
 
-    return {**defaults(tracking.Tracker, "every", "patience"),
+    return {**defaults(tracking.Tracker, "every", "max_missed"),
             "doubled": tracking.DOUBLED_OVERLAP,
             "filter": defaults(tracking.OneEuroFilter, "cutoff", "slope", "own_slope",
                                "derivative_cutoff")}

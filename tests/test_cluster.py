@@ -161,7 +161,7 @@ def test_a_missing_scheduler_is_one_line(command, tmp_path):
 
 
 def test_work_ends_with_a_message_where_no_worker_is_left(cluster_of_two, monkeypatch):
-    monkeypatch.setattr(dask_cluster, "PATIENCE", 2.0)
+    monkeypatch.setattr(dask_cluster, "MAX_WAIT", 2.0)
     address, workers, _ = cluster_of_two
     found = dask_cluster.map_on_cluster(address, "time.sleep", [0.01] + [5.0] * 20)
     assert next(found) == (0.01, None, "")
@@ -173,7 +173,7 @@ def test_work_ends_with_a_message_where_no_worker_is_left(cluster_of_two, monkey
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="Windows stops no process")
 def test_work_ends_with_a_message_where_the_scheduler_does_not_respond(cluster_of_two, monkeypatch):
-    monkeypatch.setattr(dask_cluster, "PATIENCE", 2.0)
+    monkeypatch.setattr(dask_cluster, "MAX_WAIT", 2.0)
     address, _, scheduler = cluster_of_two
     found = dask_cluster.map_on_cluster(address, "time.sleep", [0.01] + [1.0] * 20)
     assert next(found) == (0.01, None, "")
@@ -184,7 +184,7 @@ def test_work_ends_with_a_message_where_the_scheduler_does_not_respond(cluster_o
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="Windows stops no process")
 def test_a_scheduler_that_stops_after_the_connection_is_reported(cluster_of_two, monkeypatch):
-    monkeypatch.setattr(dask_cluster, "PATIENCE", 2.0)
+    monkeypatch.setattr(dask_cluster, "MAX_WAIT", 2.0)
     address, _, scheduler = cluster_of_two
     connected = dask_cluster.connect(address)
     monkeypatch.setattr(dask_cluster, "connect", lambda _: connected)

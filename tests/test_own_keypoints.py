@@ -21,7 +21,7 @@ from research.datasets import convert_frames, split_frames
 from research.export import export_checkpoint
 from research.metrics import normalizer_length, point_errors, summarize
 from research.networks import find_weights, load_checkpoint, load_net, net_names, predict
-from research.transfer import measured_fit, nearest_points, transfer_weights
+from research.transfer import measured_fit, source_points, transfer_weights
 from research.transforms import FaceCrop
 from train import TrainingConfig, loss_of, train
 
@@ -79,9 +79,9 @@ def test_weights_of_68_points_start_a_network_for_others(tiny, tmp_path):
     assert errors.mean() < 0.25 * from_random.mean()
 
 
-def test_transferred_weights_are_those_of_the_nearest_points():
+def test_transferred_weights_are_those_of_the_source_points():
     old, new = load_layout(), load_layout("five")
-    sources = nearest_points(old, new)
+    sources = source_points(old, new)
     assert [old.keypoints[i] for i in sources[2:]] == ["nose tip", "right mouth corner",
                                                        "left mouth corner"]
     assert sources[0] in range(36, 42) and sources[1] in range(42, 48)
@@ -96,7 +96,7 @@ def test_transferred_weights_are_those_of_the_nearest_points():
 
 
 def test_layouts_without_names_start_from_points_in_order():
-    sources = nearest_points(load_layout(), unnamed_layout(3))
+    sources = source_points(load_layout(), unnamed_layout(3))
     assert sources.tolist() == [0, 34, 67] or sorted(sources.tolist()) == sources.tolist()
 
 

@@ -215,7 +215,7 @@ def test_photos_without_faces_are_listed(command, folder, tmp_path):
         Image.fromarray(np.full((40, 40, 3), 120, np.uint8)).save(folder / f"wall{number:02}.png")
     done = command("pipeline.py", folder, "--csv", tmp_path / "o.csv", "--without-faces",
                    tmp_path / "none.txt")
-    assert "28 photos, 2 faces\nno face in 26 of them: empty.webp, wall00.png, " in done.stdout, (
+    assert "28 photos, 2 faces\nno face in 26 photos: empty.webp, wall00.png, " in done.stdout, (
         done.stdout
     )
     assert "and 6 more (--without-faces FILE writes all)" in done.stdout

@@ -272,7 +272,7 @@ def test_the_command_trains_resumes_and_refuses(command, tiny_zip, tmp_path):
                  "--out", tmp_path / "run")
     done = command("train.py", *arguments)
     assert done.returncode == 0, done.stderr
-    assert "best validation NME" in done.stdout and (tmp_path / "run" / "checkpoint.pt").exists()
+    assert "lowest validation NME" in done.stdout and (tmp_path / "run" / "checkpoint.pt").exists()
     done = command("evaluate.py", tmp_path / "run" / "checkpoint.pt", "--data", tiny_zip, "--split",
                    "official")
     assert "allow-leak" in one_line_error(done, 1)
@@ -302,7 +302,7 @@ def test_only_a_part_of_a_network_is_trained(parts, tmp_path):
                                                    and value.is_floating_point()), name
     with pytest.raises(UsageError, match="no part 'sight'; its parts are stem, stages"):
         train_net("models5", *parts, tmp_path / "third", only="sight", init=str(first), **options)
-    with pytest.raises(UsageError, match="by init"):
+    with pytest.raises(UsageError, match="needs init"):
         train_net("models5", *parts, tmp_path / "third", only="seen", **options)
 
 

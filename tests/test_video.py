@@ -100,7 +100,7 @@ def test_the_command_follows_a_clip_and_draws_it(hopper, command, tmp_path):
     done = command("pipeline.py", tmp_path / "clip.avi", tmp_path / "bad.mp4", "--draw",
                    tmp_path / "drawn", "--json",
                    tmp_path / "out.jsonl")
-    assert done.returncode == 1 and "12 frames, 1 people, 12 faces" in done.stdout, (
+    assert done.returncode == 1 and "12 frames, 1 tracks, 12 detections" in done.stdout, (
         done.stdout + done.stderr
     )
     assert "bad.mp4" in done.stderr and "clip.avi" not in done.stderr
@@ -140,7 +140,7 @@ def test_blurred_faces_in_a_clip_are_not_found_again(hopper, command, tmp_path):
             film.write(np.full_like(photo, 90) if i < 4 else shifted(photo, i, 0))
     done = command("pipeline.py", tmp_path / "clip.avi", "--draw", tmp_path / "hidden.mp4",
                    "--style", "blur")
-    assert done.returncode == 0 and "8 faces" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0 and "8 detections" in done.stdout, done.stdout + done.stderr
     detector, frames = KeypointDetector(threads=1), [frame for frame,
                                                      _ in VideoReader(tmp_path / "hidden.mp4")]
     assert len(frames) == 12 and not any(detector(frame) for frame in frames)

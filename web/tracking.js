@@ -15,7 +15,7 @@ import {boxesDiffer, levelBox, overlap, tightBox} from "./geometry.js";
  *
  * @typedef {object} TrackerSettings
  * @property {number} every this many frames the whole frame is searched
- * @property {number} patience number of frames after which a missed face is forgotten
+ * @property {number} max_missed number of frames after which a missed face is forgotten
  * @property {number} doubled overlap above which a track is a second one of an older track's face
  * @property {FilterSettings} filter
  *
@@ -108,7 +108,7 @@ export class Tracker {
       }
     });
     for (const track of this.tracks) if (track.missed && !seen.includes(track)) track.missed += 1;
-    this.tracks = this.tracks.filter((track) => track.missed <= settings.patience);
+    this.tracks = this.tracks.filter((track) => track.missed <= settings.max_missed);
     if (this.frames % settings.every === 0 || this.tracks.some((track) => track.missed)) await this.search(gray);
     this.frames += 1;
     return this.tracks.filter((track) => !track.missed).map((track) => {
