@@ -50,12 +50,13 @@ class FacialKeypointsDataset(Dataset):
     image: uint8 RGB (h, w, 3); with `gray=True` gray (h, w), kept in memory up to CACHE_BYTES.
     keypoints: (k, 2) float32, pixels of the frame; nan where missing. visible: (k,) float32, 1 for
     keypoints that can be seen, 0 for those that the head hides, nan where that is not known: where
-    they are missing, and in frames with a yaw above about 15°. boxes (n, 4) in pixels, if given,
-    are what `FaceCrop` crops around instead of the keypoints' own. row: which frame it is.
-    `dataset[epoch * len(dataset) + index]` is frame `index` as epoch `epoch` sees it: randomness
-    comes from (seed, epoch, index) alone, for any number of workers. schedule: pairs (epoch,
-    transform), in order; from each epoch on that transform is used instead. turned: share of the
-    samples that are frames with their heads turned (`TurnedViews`), for gray frames.
+    they are missing, and in frames with a yaw above about 15°. Frames whose yaw cannot be estimated
+    count as frontal. boxes (n, 4) in pixels, if given, are what `FaceCrop` crops around instead of
+    the keypoints' own. row: which frame it is. `dataset[epoch * len(dataset) + index]` is frame
+    `index` as epoch `epoch` sees it: randomness comes from (seed, epoch, index) alone, for any
+    number of workers. schedule: pairs (epoch, transform), in order; from each epoch on that
+    transform is used instead. turned: share of the samples that are `TurnedViews` of their frame;
+    needs `gray=True`.
     """
 
     def __init__(self, frames: Frames, transform: Callable | None = None, gray: bool = False,
@@ -104,13 +105,13 @@ class FacialKeypointsDataset(Dataset):
                      *(later for start, later in self.schedule if start <= epoch)][-1]
         return transform(sample, rng)
 
-    def __iter__(self):  # without it, Python's old protocol would go on into the epochs for ever
+    def __iter__(self):  # without it, iteration would never end: larger indices are later epochs
         return (self[i] for i in range(len(self)))
 
 
 class EpochSampler(Sampler):
-    """All rows of a dataset of `length` in an order that depends on (seed, epoch) alone; set
-    `epoch` before each epoch.
+    """Positions epoch * length + row of all rows of a dataset, in an order that depends on seed,
+    epoch and `shards` alone. Set `epoch` before each epoch.
 
     shards: (length,) the archive of each row. With several, archives come in a random order, and
     rows are shuffled within SHUFFLE_ARCHIVES of them, so that a set larger than memory is read as a
@@ -163,7 +164,8 @@ def main() -> None:
         print("  shared between test and the rest: "
               + ", ".join(f"{n} {what}" for what, n in shared.items()))
         if split == "person" and any(shared.values()):
-            raise DataError("the person split has data leakage")
+            raise DataError("the person split has data leakage: test and training share people, "
+                            "videos or frames")
 
 
 if __name__ == "__main__":

@@ -84,8 +84,8 @@ def check_leakage(content: dict, frames: Frames, where: str) -> None:
 
 
 def default_part(frames: Frames, contents: Sequence[dict]) -> str:
-    """The part that is scored if none is given: 'test', or 'all' if the data set has only one side
-    and no checkpoint was trained on it."""
+    """The part that is scored if none is given: 'test', or 'all' if the data set has no published
+    training and test sides and no checkpoint was trained on it."""
     trained_here = any({*(content["data"].get("frames") or [])} & {*frames.names.tolist()}
                        for content in contents)
     return "test" if frames.has_sides or trained_here else "all"
@@ -110,8 +110,8 @@ def score(path: str | Path, frames: Frames, normalizer: str = "layout",
         check_leakage(content, frames, str(path))
     points = predict_frames(net, frames, bar=bar)
     if not (layout.normalizer(points) > 0).all():  # also where they are not finite
-        raise DataError(f"{path}: predicted faces have no size; the weights are broken, train "
-                        "them again")
+        raise DataError(f"{path}: predicted points coincide or are not finite; the weights are "
+                        "broken, train them again")
     points = match_label_convention(frames, points, content["data"])
     metrics = {"net": content["net"],
                **summarize(points, frames.points, frames.people, normalizer, layout)}
@@ -188,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--part",
         choices=SPLIT_PARTS,
-        help="(default: test; all if the data set is not divided and the network was not "
+        help="(default: test; all if the data set has no published sides and the network was not "
              "trained on it)",
     )
     parser.add_argument("--labels", default="corrected", choices=LABELS,
@@ -204,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     if len(options.checkpoints) > 2:
-        raise UsageError("one checkpoint is scored, two are compared; call again for more")
+        raise UsageError("at most two checkpoints can be given; call again for the others")
     paths = [find_weights(name) for name in options.checkpoints]
     # a wrong file is an error before the data is loaded
     contents = [read_checkpoint(path) for path in paths]

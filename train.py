@@ -146,8 +146,9 @@ def validate(net: torch.nn.Module, batches: Iterable[dict], loss: str,
 
 def ema_update(averaged: Any, current: Any,
                steps: int | torch.Tensor) -> None:
-    """Exponential moving average of the weights. The decay grows with the steps, up to 0.998: with
-    a constant decay, the random initial weights would still matter at the end of short runs."""
+    """Exponential moving average of the weights. The decay is (1 + steps) / (10 + steps), at most
+    0.998: with a constant decay, the random initial weights would still matter at the end of short
+    runs."""
     keep = min(0.998, (1 + float(steps)) / (10 + float(steps)))
     if averaged[0].is_floating_point():
         torch._foreach_lerp_(averaged, current, 1 - keep)
@@ -167,11 +168,11 @@ class TrainingConfig:
     augment: one of AUGMENTATIONS, until `schedule` gives another
     schedule: pairs (share of the epochs, augmentation): from that share on, this augmentation is
         used instead
-    bfloat16: compute in bfloat16 where the processor is fast at it
-    turned: share of the samples, 0…1, whose heads are turned by up to 90 degrees
-        (`research.head_rotation`)
-    reshaped: share of the samples, 0…1, that get another face shape (`research.face_shapes`)
-    only: the one child module that is trained, such as 'seen'; the others keep the weights of
+    bfloat16: compute in 16 bits where the device is fast at it: bfloat16, or float16 on older GPUs
+    turned: share of the samples, 0…1, whose heads are turned to a yaw of 15 to 90 degrees
+    (`research.head_rotation`) reshaped: share of the samples, 0…1, that get another face shape
+    (`research.face_shapes`; ibug68 only) only: the one child module that is trained, such as
+    'seen'; the others keep the weights of
         `init`
     init: a checkpoint to start from, of the same network and any layout (`research.transfer`)
     teacher: a checkpoint whose predictions refine the labels (`refine_labels`)
@@ -239,7 +240,7 @@ def train(config: TrainingConfig, training: Frames, validation: Frames | None, f
     compiled: use torch.compile, which is faster on GPUs and needs a compiler
 
     Raises UsageError for a folder that holds an earlier run, unless `resume` or `overwrite` is
-    given, and DataError if the loss is not finite any more.
+    given, and DataError if the loss or the weights are no longer finite.
     """
     folder = Path(folder)
     refuse_overwriting([find_weights(given) for given in (config.init, config.teacher) if given],
@@ -378,17 +379,16 @@ def train_one_epoch(run: TrainingRun, epoch: int, folder: Path) -> tuple[float, 
     """One pass over the training frames -> the mean loss, and for how many seconds the loop waited
     for data.
 
-    Raises DataError when the loss or the weights are not finite any more, with the frames to look
-    at.
+    Raises DataError if the loss or the weights are no longer finite. It names frames if single
+    frames are the cause.
     """
     config, device, total = run.config, run.team.device, 0.0
     run.sampler.epoch = epoch
     # same dropout masks, whether or not the run was interrupted before this epoch
     torch.manual_seed(config.seed * 100_003 + epoch)
-    run.net.train(not config.only)  # batch norms of frozen parts keep what they measured
+    run.net.train(not config.only)  # batch norms of frozen parts keep their statistics
     batches = TimedLoader(tqdm(run.loader, desc=f"epoch {epoch + 1}/{config.epochs}", unit="batch",
-                               leave=False,
-                               disable=not run.bar))
+                               leave=False, disable=not run.bar))
     for batch in batches:
         images = batch["image"].to(device, memory_format=torch.channels_last)
         targets = batch["keypoints"].to(device)
@@ -448,7 +448,8 @@ def new_folder(base: str | Path) -> Path:
 
 
 def newest_folder(base: str | Path) -> Path:
-    """The last of BASE, BASE-2, BASE-3, … that holds a run; BASE if none does."""
+    """The last folder of BASE, BASE-2, BASE-3, … before the first one without a run; BASE if that
+    is the first."""
     folders = list(itertools.takewhile(holds_run, numbered(base)))
     return folders[-1] if folders else Path(base)
 
@@ -465,8 +466,8 @@ def holds_run(folder: Path) -> bool:
 
 
 def small_net(layout: str | Layout = "ibug68") -> torch.nn.Module:
-    """A smaller version of the default network, half as wide: for label audits, which train for
-    many epochs on few frames."""
+    """A smaller version of models5 for label audits, which train two networks: half the channels,
+    on crops of half the side."""
     layout = load_layout(layout)
     net = net_class("models5")(len(layout), side=64, widths=(32, 64), features=64)
     return checked_net(net, "models5", layout)
@@ -488,8 +489,8 @@ def measure_shift(frames: Frames, epochs: int, folder: str | Path,
     """
     half = np.array([person_digit(person) % 2 for person in frames.people], bool)
     if half.all() or not half.any():
-        raise DataError(f"{frames.data}: too few people to have two halves of them, one to learn "
-                        "from and one to measure on")
+        raise DataError(f"{frames.data}: too few people to divide them into two halves, one for "
+                        "training and one for measuring")
     # without drawn covers, which small networks do not learn in so few epochs
     config = TrainingConfig("models5", epochs, batch_size=16, augment="plain",
                             schedule=((0.6, "mild"),))
@@ -521,8 +522,8 @@ def refine_labels(frames: Frames, teacher: str | Path) -> tuple[Frames, Sequence
 
 def nonfinite_samples(net: torch.nn.Module, images: torch.Tensor, targets: torch.Tensor,
                       loss: str) -> np.ndarray:
-    """Rows of a batch whose own loss is not finite. Empty if this is true for all of several rows:
-    then the weights are the cause, not a sample."""
+    """Rows of a batch whose loss, computed alone, is not finite. Empty if this is true for all of
+    several rows: then the weights are the cause, not a sample."""
     with torch.inference_mode():
         net.eval()
         values = [loss_of(net, images[i:i + 1], targets[i:i + 1], loss).item()
@@ -609,7 +610,7 @@ def tensorboard_writer(folder: Path) -> Any:
 
 
 def report_epoch(row: dict, epochs: int, bar: bool, board: Any) -> None:
-    """One line an epoch, and the same numbers to TensorBoard."""
+    """Print one line for an epoch, and write its learning rate, losses and NME to TensorBoard."""
     if bar:
         tqdm.write(f"epoch {row['epoch']:>3}/{epochs}  training loss {row['training_loss']:.4f}" + (
             f"  validation loss {row['validation_loss']:.4f}  NME {row['validation_nme']:5.2f} %"
@@ -627,7 +628,7 @@ def main() -> None:
                                                  "the lowest validation NME are kept, with "
                                                  "--turned those of the last epoch.")
     parser.add_argument("--net", default=DEFAULT_NET,
-                        help="a file of models/ (default: %(default)s)")
+                        help="name of a network in models/ (default: %(default)s)")
     parser.add_argument("--data", default="sample",
                         help="sample, official, or a folder, zip or file of labels (default: "
                              "%(default)s)")
@@ -653,8 +654,8 @@ def main() -> None:
                              "light, motion blur and occlusions (default: %(default)s)")
     parser.add_argument("--turned", type=bounded_number(float, 0, 1),
                         default=TrainingConfig.turned,
-                        help="share of the samples with heads turned by up to 90 degrees "
-                             "(default: %(default)s)")
+                        help="share of the samples with heads turned to a yaw of 15 to 90 "
+                             "degrees (default: %(default)s)")
     parser.add_argument("--reshaped", type=bounded_number(float, 0, 1),
                         default=TrainingConfig.reshaped,
                         help="share of the samples whose eyelids, eyebrows, nose, lips, mouth and "
@@ -689,8 +690,8 @@ def main() -> None:
                         help="replace the run in --out, or the newest of this network, data and "
                              "split")
     parser.add_argument("--out",
-                        help="folder to write to (default: runs/NET-DATA-SPLIT, then "
-                             "runs/NET-DATA-SPLIT-2, …)")
+                        help="folder to write to (default: runs/NET-DATA-SPLIT, with -published, "
+                             "-final, -all and -seedN where given, then -2, -3, …)")
     options = parser.parse_args()
 
     config = TrainingConfig(

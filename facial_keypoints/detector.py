@@ -25,7 +25,7 @@ from facial_keypoints.pose import Pose
 
 # two faces are duplicates if more than this share of the smaller box is inside the other box
 DUPLICATE_OVERLAP = 0.57
-# IoU above which two boxes, or the boxes of two sets of points, are of one face in a clip
+# boxes with an IoU above this belong to the same face (known faces, tracking)
 SAME_OVERLAP = 0.2
 # degrees by which copies are rotated to find rolled faces; they add to the roll that the face
 # detector itself finds
@@ -36,7 +36,8 @@ MIN_REFINE_CONFIDENCE = 0.1  # faces below it do not gain from a refinement step
 # A refinement step that lowers the confidence of a face by more than this is undone: the crop has
 # left the face. Smaller decreases are noise; undoing them makes the points less accurate.
 MAX_REFINE_LOSS = 0.02
-# a refinement step is made where box or roll differ by more than this from those of the points
+# a face is refined if the box or roll of its points differs by more than this from that of its crop
+# (`geometry.boxes_differ`)
 BOX_TOLERANCE, ROLL_TOLERANCE = 0.03, 10.0  # share of the longer side; degrees
 
 
@@ -53,7 +54,7 @@ class Face:
     points: np.ndarray
     confidence: float
     point_confidence: np.ndarray | None = None  # (k,) in 0…1
-    # (k,) in 0…1: the probability that a point is visible, neither covered nor on the far side of
+    # (k,) in 0…1: the probability that a point is visible, neither occluded nor on the far side of
     # the head; None from models that were not trained for it
     point_visibility: np.ndarray | None = None
     pose: Pose | None = None  # set by `formats.JsonWriter` only
@@ -76,15 +77,16 @@ class KeypointDetector:
 
     photo: a path, a uint8 array (height, width, 3) RGB or (height, width) gray, or a PIL image.
     net: the name of a model, or the path of an .onnx file or (after `import models`, with PyTorch)
-    of a checkpoint. detector: a detector's name, or an object with such a `detect`. device: 'auto',
-    'cpu', 'cuda', … runtime: 'openvino', 'onnx' or 'torch'; 'auto' for the first installed of
-    openvino and onnx. threads: number of threads of the network in one call (0: the runtime
-    chooses). tilted: also search copies of the photo that are rotated by up to 55 degrees, for
-    faces that lie on their side. convention: 'labels' puts points where the training labels have
-    them, '300w' where the annotators of 300-W put them (68 points only).
+    of a checkpoint. detector: a detector's name, or an object whose `detect(image)` returns boxes
+    (n, 4), scores (n,) and optionally rolls (n,). device: 'auto', 'cpu', 'cuda', … runtime:
+    'openvino', 'onnx' or 'torch'; 'auto' for the first installed of openvino and onnx. threads:
+    number of threads of the network in one call (0: the runtime chooses). tilted: also search
+    copies of the photo that are rotated by up to 55 degrees, for faces that lie on their side.
+    convention: 'labels' puts points where the training labels have them, '300w' where the
+    annotators of 300-W put them (ibug68 only).
 
-    Raises UsageError for an unknown net, detector, runtime or convention, and DataError for a photo
-    or a model that cannot be read.
+    Raises UsageError for an unknown net, detector, runtime or convention, and for '300w' with
+    another layout than ibug68; DataError for a photo or a model that cannot be read.
 
     The confidence of a face is the mean confidence of its points times a face shape score, which is
     1 for layouts that share too few keypoints with ibug68 (`geometry.has_shape_score`). Faces below
@@ -95,8 +97,8 @@ class KeypointDetector:
     in detector_architectures/ are).
     """
 
-    # maximum number of predictions per face, the first one included: each next crop is centered on
-    # the prediction before, until the box no longer moves
+    # maximum number of predictions per face, the first one included: each crop after the first is
+    # centered on the previous prediction, until box and roll hardly change
     refinement_steps = 3
     batch = 64  # faces at once
 
@@ -128,9 +130,10 @@ class KeypointDetector:
 
         A rejected face is one that the face detector found and whose confidence is below
         `min_confidence`.
-        Accepted faces have no duplicates. known (n, 4): tight boxes of faces that are known
-        already; they are left out, and where there are any, only the first search is made.
-        rotated=False: do not search rotated copies, a search that takes several times as long.
+        Each accepted face is there once; a rejected one may be there once for each search. known
+        (n, 4): tight boxes of known faces; faces in these boxes are not returned, and if any are
+        given, only the first search runs. rotated=False: skip the last search, in rotated copies,
+        which takes several times as long as the first one (without effect if `tilted`).
         """
         return self.detect_batch([photo], [known], rotated)[0]
 
@@ -173,7 +176,8 @@ class KeypointDetector:
             yield self.detector, ROTATIONS
 
     def filter_faces(self, faces: list[Face]) -> list[Face]:
-        """The faces with at least `min_confidence`, each once, the most confident first."""
+        """The faces with at least `min_confidence`, each once, the most confident first. Sets their
+        `box` to the tight box of their points."""
         kept: list[Face] = []
         for face in sorted(faces, key=lambda face: -face.confidence):
             box = tight_box(face.points)
@@ -198,7 +202,7 @@ class KeypointDetector:
             boxes, _, *rolls = detector.detect(copy)
             roll = rolls[0] if rolls else np.zeros(len(boxes))
             boxes = to_tight(to_tight(boxes, fit, roll), self.model.fit, roll)
-            # back, by a rotation's inverse
+            # back to the image: the inverse of a rotation is its transpose
             middles = (boxes[:, :2] + boxes[:, 2:] / 2 - matrix[:, 2]) @ matrix[:, :2]
             boxes[:, :2] = middles - boxes[:, 2:] / 2
             for box in known:
@@ -242,9 +246,9 @@ class KeypointDetector:
         return [faces[end - count:end] for end, count in zip(ends, counts, strict=True)]
 
     def _refine(self, grays, boxes, angles):
-        """Keypoints (n, k, 2), confidence and visibility (n, k) of one face each in n images:
-        predicted again in crops that fit the prediction before, unless that lowers the
-        confidence."""
+        """Keypoints (n, k, 2), confidence (n, k) and visibility (n, k) or None of one face in each
+        of n images. Each step predicts again in a crop around the previous points. Its result is
+        discarded if it lowers the confidence by more than MAX_REFINE_LOSS."""
         points, confidence, visibility = self.predict_crops(grays, boxes, angles)
         for _ in range(self.refinement_steps - 1):
             better, level = level_boxes(points, self.model.layout)

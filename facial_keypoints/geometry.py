@@ -61,8 +61,8 @@ def as_ibug68(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndarray
 
 def yaw_estimate(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndarray:
     """Keypoints (…, k, 2) -> how far a head is turned (…), from the position of the nose tip
-    between the sides of the jaw: 0 frontal, 1 a profile that looks to the viewer's right, -1 to the
-    left. nan for layouts without jaw."""
+    between the jaw points 1 and 15 of ibug68: 0 frontal, 1 a profile that looks to the viewer's
+    right, -1 to the left. nan for layouts without these points."""
     points = as_ibug68(points, layout)
     left, nose, right = (points[..., i, 0] for i in (1, 30, 15))
     return np.clip((2 * nose - left - right) / (right - left), -1, 1)
@@ -75,13 +75,14 @@ def crop_matrix(box: np.ndarray | Sequence[float], side: int, zoom: float = 1.0,
     `box`.
 
     box: left, top, width, height of the tight box. The side of the crop is `scale` (the layout's
-    `crop_scale`) × its longer side × `zoom`; the crop is centered on the box and moved by `shift`
-    (in crop sides), rotated clockwise by `angle` degrees, mirrored if `mirror`. Raises DataError
-    for a box without width and height, or with values that are not finite.
+    `crop_scale`) × the longer side of the box × `zoom`. The crop is centered on the box, moved by
+    `shift` (shares of its side, along the axes of the image) and rotated clockwise by `angle`
+    degrees, so that a face with this roll is upright in it. Its content is mirrored if `mirror`.
+    Raises DataError for a box without width and height, or with values that are not finite.
     """
     left, top, width, height = (float(v) for v in box)
     outer = scale * max(width, height) * zoom
-    if not (np.isfinite(outer) and outer > 0):
+    if not (np.isfinite([left, top, width, height, outer]).all() and outer > 0):
         raise DataError(f"a box of {width:g}×{height:g} pixels holds no face")
     center = np.array([left + width / 2 + shift[0] * outer, top + height / 2 + shift[1] * outer])
     cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
@@ -198,12 +199,13 @@ def roll_angle(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndarra
 
 def affine_residual(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndarray:
     """Keypoints (…, k, 2) -> how badly the best affine view of the mean head fits them (…): the
-    root of the share of their variance that remains. 0 for a mean head seen from any direction,
-    near 1 for random points.
+    square root of the share of their variance that the fit does not explain. 0 for a mean head seen
+    from any direction, near 1 for random points.
 
-    It is the least of three: of all keypoints, without the left half of the jaw, and without the
-    right half. In a turned head, the labels of the far half follow the visible outline of the
-    cheek, not the jaw of the head. An open mouth and closed eyes raise it.
+    It is the smallest of up to three values: of all keypoints, without the jaw on the viewer's
+    left, and without the jaw on the viewer's right (`shape_rows`). In a turned head, the labels of
+    the far half follow the visible outline of the cheek, not the jaw of the head. An open mouth and
+    closed eyes raise it.
     """
     points, residuals = np.asarray(points, np.float64), []
     for rows in shape_rows(layout):
@@ -216,9 +218,9 @@ def affine_residual(points: np.ndarray, layout: str | Layout = "ibug68") -> np.n
 
 @cache
 def shape_rows(layout: str | Layout = "ibug68") -> tuple[tuple[int, ...], ...]:
-    """Three sets of indices of keypoints that the mean head has: all of them, those without the
-    left half of the jaw, and those without the right half. A set of fewer than MIN_SHAPE_POINTS is
-    left out."""
+    """Up to three sets of indices of keypoints that the mean head has: all of them, those without
+    the jaw on the viewer's left, and those without the jaw on the viewer's right. A half set of
+    fewer than MIN_SHAPE_POINTS is left out."""
     layout, rows = load_layout(layout), head_rows(layout).tolist()
     jaw, x = layout.regions.get("jaw", []), mean_head(layout)[:, 0]
     halves = [[row for row in rows if not (row in jaw and sign * x[row] > JAW_MIDDLE)]
@@ -264,7 +266,7 @@ def in_convention_of_300w(points: np.ndarray) -> np.ndarray:
 
 # `affine_residual` above which a face is doubtful; at twice this value its score is 0
 MAX_SHAPE_RESIDUAL = 0.15
-JAW_MIDDLE = 0.05  # x of the mean head: keypoints of the jaw nearer to 0 are in no half
+JAW_MIDDLE = 0.05  # x of the mean head: jaw keypoints nearer to 0 are in neither half
 
 
 def has_shape_score(layout: str | Layout) -> bool:

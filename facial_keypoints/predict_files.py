@@ -92,25 +92,25 @@ def list_jobs(places: Iterable, boxes: str | os.PathLike | None = None,
 
 def drawing_path(target: str | os.PathLike, name: str, several: bool) -> Path:
     """The path of the drawing of photo or clip `name`: `target` itself if it is the name of an
-    image or video file, else a path in the folder `target`. Raises UsageError if `target` does not
-    fit.
+    image or video file, else a path in the folder `target`. several: there is more than one photo
+    or clip. Raises UsageError if `target` does not fit.
 
     The drawing of a photo that is neither JPEG nor PNG is a PNG with both extensions: x.webp.png.
-    Clips are drawn as .mp4.
+    In a folder, clips are drawn as .mp4.
     """
-    target = Path(target)
-    if Path(name).suffix.lower() in VIDEO_ENDINGS:
-        if target.suffix.lower() in CODECS and not several:
-            return target
-        if target.suffix.lower() in IMAGE_ENDINGS:
-            raise UsageError(f"--draw {target} cannot be used for a clip: give a folder, or a name "
-                             "that ends in .mp4")
-        return target / safe_relative_path(name).with_suffix(".mp4")
-    if target.suffix.lower() in IMAGE_ENDINGS:
+    target, ending = Path(target), Path(target).suffix.lower()
+    clip = Path(name).suffix.lower() in VIDEO_ENDINGS
+    unfit = {*IMAGE_ENDINGS, *VIDEO_ENDINGS} - CODECS.keys() if clip else VIDEO_ENDINGS
+    if ending in unfit:
+        raise UsageError(f"--draw {target} cannot be used for a {'clip' if clip else 'photo'}: "
+                         f"give a folder, or a name that ends in {'.mp4' if clip else '.jpg'}")
+    if ending in IMAGE_ENDINGS or ending in CODECS:
         if several:
-            raise UsageError(f"--draw {target} names one picture, but there are several photos: "
-                             "give a folder")
+            raise UsageError(f"--draw {target} names one file, but there are several photos or "
+                             "clips: give a folder")
         return target
+    if clip:
+        return target / safe_relative_path(name).with_suffix(".mp4")
     inside = safe_relative_path(name)
     return target / (inside if inside.suffix.lower() in (".jpg", ".jpeg", ".png")
                      else f"{inside}.png")
@@ -249,8 +249,8 @@ class FilePredictor:
         """Track the faces of a clip (path) or a camera (number); write the predictions and the
         drawing.
 
-        If the file has fewer frames than it announces, those that exist are written, and then
-        DataError is raised.
+        If more than 10 % of the announced frames cannot be read, the predictions of the others are
+        written, and then DataError is raised.
         """
         clip = VideoReader(place)
         # to blur every face, the face detector runs on every frame

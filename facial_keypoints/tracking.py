@@ -16,12 +16,12 @@ class OneEuroFilter:
     """The 1€ filter (Casiez, Roussel, Vogel, CHI 2012) on keypoints: little jitter when a face is
     still, little lag when it moves.
 
-    A low-pass filter whose cutoff frequency increases with speed. Speed is in inter-ocular
-    distances per second, so it does not depend on the face size. The mean velocity of all points
-    has the large weight `slope`, because noise averages out in it. The velocity of a point relative
-    to this mean has the small weight `own_slope`. cutoff: cutoff frequency at rest, in Hz; slope,
-    own_slope: in Hz per (inter-ocular distance per second); derivative_cutoff: cutoff frequency of
-    the velocity filter, in Hz.
+    A low-pass filter whose cutoff frequency increases with speed. Speed is in normalization
+    distances of the layout (inter-ocular distances for ibug68) per second, so it does not depend on
+    the face size. The mean velocity of all points has the large weight `slope`, because noise
+    averages out in it. The velocity of a point relative to this mean has the small weight
+    `own_slope`. cutoff: cutoff frequency at rest, in Hz; slope, own_slope: in Hz per (normalization
+    distance per second); derivative_cutoff: cutoff frequency of the velocity filter, in Hz.
     """
 
     def __init__(self, cutoff: float = 0.2, slope: float = 12.0, own_slope: float = 0.5,
@@ -93,7 +93,7 @@ class Track:
             self.box, self.angle = box, angle
 
     def start_anew(self) -> None:
-        """Forget the smoothing."""
+        """Reset the smoothing filter."""
         self.filter = OneEuroFilter(layout=self.face.layout)
 
 
@@ -109,8 +109,8 @@ class Tracker:
 
     Keypoints are predicted in a crop around the last ones. The face detector runs on the first
     frame, on every `every`-th frame, and on each frame while a face is lost. A lost face that is
-    found within `max_missed` frames, in a box that overlaps its last one, keeps its identity.
-    A Tracker is for one clip and one thread; trackers in several threads may share a
+    found within `max_missed` frames, in a box that overlaps its last one (SAME_OVERLAP), keeps its
+    identity. A Tracker is for one clip and one thread; trackers in several threads may share a
     KeypointDetector.
     """
 
@@ -142,15 +142,17 @@ class Tracker:
         return [track.face for track in self.tracks if track.missed]
 
     def doubled(self, face: Face, track: Track) -> bool:
-        """True if the face overlaps the face of an older track."""
+        """True if the IoU of the face with the face of an older active track is above
+        DOUBLED_OVERLAP."""
         older = [other for other in self.tracks if other.identity < track.identity
                  and not other.missed]
         boxes = np.array([tight_box(other.face.points) for other in older])
         return len(older) > 0 and overlap(boxes, tight_box(face.points)).max() > DOUBLED_OVERLAP
 
     def search(self, frame: np.ndarray) -> None:
-        """Run the detector, for faces without an active track. A face that overlaps a missed track
-        is assigned to it; any other face starts a new track."""
+        """Run the detector, for faces without an active track. A face is compared with the track
+        that it overlaps most. Above SAME_OVERLAP, a missed track continues with the face, and a
+        face on an active track is ignored. Any other face starts a new track."""
         self.searches += 1
         known = [tight_box(track.face.points) for track in self.tracks if not track.missed]
         # rotated copies take several times as long: only on every `every`-th frame
@@ -170,6 +172,6 @@ class Tracker:
                 self.tracks.append(Track(self.count, face))
 
     def smoothed_face(self, track: Track, seconds: float) -> Face:
-        """The face with smoothed points."""
+        """The face of a track with its identity; points and box are smoothed if `smooth` is set."""
         points = track.filter(track.face.points, seconds) if self.smooth else track.face.points
         return replace(track.face, points=points, box=tight_box(points), identity=track.identity)

@@ -48,7 +48,7 @@ def uneven(side: int, tone: float, rng: np.random.Generator, range_: float = 25)
 
 
 def skin_tone(image: np.ndarray, points: np.ndarray) -> float:
-    """The median gray level around the nose and the cheeks."""
+    """The median gray level at six keypoints: four of the nose and two of the jaw."""
     places = np.clip(points[[28, 29, 31, 35, 3, 13]], 0, image.shape[0] - 1).astype(int)
     return float(np.median(image[places[:, 1], places[:, 0]]))
 
@@ -126,7 +126,8 @@ def hair(image: np.ndarray, points: np.ndarray,
 
 def thing(image: np.ndarray, points: np.ndarray,
           rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A phone, a cup, a microphone: a box or a ball of one material."""
+    """A rectangle or an ellipse, of smooth gray levels or of noise: a phone, a cup, a
+    microphone."""
     side, box = image.shape[0], tight_box(points)
     center = box[:2] + box[2:] * rng.uniform(-0.1, 1.1, 2)
     axes, angle = box[2:].max() * rng.uniform(0.08, 0.35, 2), rng.uniform(0, 180)

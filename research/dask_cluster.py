@@ -38,7 +38,7 @@ def connect(address: str) -> Any:
     The project must have the same path on all workers, for example on a shared disk.
     """
     distributed = import_optional("distributed", "a cluster", "'dask[distributed]'")
-    if not os.environ.get("FACIAL_KEYPOINTS_VERBOSE"):  # its tracebacks; we say it in one line
+    if not os.environ.get("FACIAL_KEYPOINTS_VERBOSE"):  # no tracebacks from Dask; see below
         logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     try:
         return distributed.Client(address, timeout=10)
@@ -51,9 +51,9 @@ class Watch:
     """Watches the cluster at an address in a thread of its own until its client is closed. Raises
     DataError if the scheduler does not respond to the first call.
 
-    threads: of all workers, as the scheduler said last. If there are none, or the scheduler has not
-    responded, for MAX_WAIT seconds, `lost` says which, and the client is closed; this cancels what
-    it waits for.
+    threads: of all workers, at the last response of the scheduler. If for MAX_WAIT seconds there
+    are none, or no response, `lost` is set to the reason and the client is closed. This cancels its
+    pending futures.
     """
 
     def __init__(self, client: Any, address: str):
@@ -114,7 +114,7 @@ def map_on_cluster(address: str, function: str, items: Iterable,
         there = importlib.import_module("research.dask_cluster")
         if getattr(there, "code_digest", str)() != digest:
             raise RuntimeError(f"a worker has another version of the code, {there.__file__}; "
-                               "copy this folder there and start the worker again")
+                               "copy this project there and start the worker again")
         module, _, name = function.rpartition(".")
         return getattr(importlib.import_module(module), name)(*words)
 

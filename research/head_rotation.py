@@ -52,8 +52,8 @@ MAX_YAW, MAX_PITCH = 90.0, 30.0  # degrees, of the rendered heads
 MIN_YAW = 15.0
 VIEWS = 4  # turned pictures of each frame, made before training
 QUALITY = 95  # of the JPEG in which they are kept in memory
-MAX_MORE_YAW = 75.0  # how far a head is turned beyond the yaw it has
-FRONTAL = 7.0  # a yaw below this can be turned to both sides
+MAX_MORE_YAW = 75.0  # degrees by which the yaw can exceed the yaw in the frame
+FRONTAL = 7.0  # degrees: a head with a smaller yaw can be turned to both sides
 
 
 def fit_head(points: np.ndarray, layout: str | Layout = "ibug68"
@@ -80,7 +80,7 @@ class SmoothDepth:
         self.weights = np.linalg.solve(system, np.append(depths, 0))
 
     def basis(self, places: np.ndarray) -> np.ndarray:
-        """(m, n + 1): the functions whose sum is the depth, at places (m, 2)."""
+        """(m, n + 1): the functions whose weighted sum is the depth, at places (m, 2)."""
         a, b = places / self.unit, self.places / self.unit
         away = np.square(a).sum(1)[:, None] + np.square(b).sum(1) - 2 * a @ b.T
         return np.column_stack([np.sqrt(np.maximum(away, 0) + 0.15), np.ones(len(places))])
@@ -140,7 +140,8 @@ class Head:
 
     def moved(self, places: np.ndarray, depths: np.ndarray,
               turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Places (…, 2) with depths (…) -> where the rotation `turn` (3, 3) takes them."""
+        """Places (…, 2) with depths (…) -> places and depths after the rotation `turn` (3, 3);
+        these depths are relative to the center of the rotation."""
         space = np.concatenate([places, depths[..., None]], -1) - self.center
         return space @ turn[:2].T + self.center[:2], space @ turn[2]
 
@@ -149,7 +150,7 @@ class Head:
         """The head with another yaw and pitch, in degrees, and roll 0 -> gray image (side, side),
         keypoints (k, 2) in its pixels, and visible (k,): False for points that the head hides.
 
-        Points of the jaw that the cheek hides are on the visible outline of the cheek, as in
+        With ibug68, jaw points that the cheek hides are moved to its visible outline, as in
         annotations of photographs. detail: surface points per pixel of the image, per axis.
         """
         turn = rotation_of(yaw, pitch, 0) @ self.rotation.T
@@ -190,9 +191,10 @@ class Head:
         return image, high - closed * ((high - low) / (LEVELS - 1))
 
     def contour(self, jaw: np.ndarray, side: float, turn: np.ndarray) -> np.ndarray:
-        """The jaw (17, 2) after a rotation, its hidden points moved to the outline of the cheek:
-        to the outermost of all points between the jaw and the middle of the cheek, at their
-        height. side: -1 for a head that is turned to the viewer's left, else 1."""
+        """The jaw (17, 2) after a rotation, its hidden points moved in x to the outline of the
+        cheek: to the outermost point of a path on the surface, from the jaw point 60 % of the way
+        to the midline of the face. side: -1 for a head that is turned to the viewer's left, else
+        1."""
         rows = np.arange(8) if side < 0 else np.arange(9, 17)
         middle = self.points[[27, 28, 29, 30, 33, 51, 57, 8], 0].mean()
         share = np.linspace(0, 0.6, 13)[:, None]
@@ -205,8 +207,8 @@ class Head:
 
 
 def random_view(head: Head, rng: np.random.Generator) -> tuple[float, float]:
-    """A random yaw and pitch in degrees to turn a head to. It keeps the side to which it is turned
-    already: its frame does not show the other."""
+    """A random yaw and pitch in degrees to turn a head to. A head that is turned by more than
+    FRONTAL keeps its side: its frame does not show the other side of the face."""
     side = np.sign(head.yaw) if abs(head.yaw) > FRONTAL else rng.choice([-1, 1])
     farthest = min(MAX_YAW, abs(head.yaw) + MAX_MORE_YAW)
     yaw = side * rng.uniform(MIN_YAW, farthest)

@@ -214,8 +214,8 @@ class Normalize:
 
 
 class ToTensor:
-    """Image (h, w) or (h, w, c) -> float tensor (c, h, w); everything else that is an array ->
-    tensor."""
+    """Image (h, w) or (h, w, c) -> tensor (c, h, w) of the same type; everything else that is an
+    array -> tensor."""
 
     def __call__(self, sample: dict, rng: np.random.Generator | None = None) -> dict:
         image = sample["image"]
@@ -228,7 +228,8 @@ class ToTensor:
 # Udacity's chain: the shorter side of the frame at 250, a random window of 224 in it.
 data_transform = Compose([Rescale(250), RandomCrop(224), Normalize(), ToTensor()])
 # Strengths relative to 'plain': (crop jitter, rotation, image changes), the share of samples that
-# get a hard corruption, and whether half of the covers are drawn: hands, glasses …
+# get a hard corruption and, independently, large jitter, and whether half of the covers are drawn:
+# hands, glasses …
 AUGMENTATIONS = {"fine": (0.25, 0.5, 0.5, 0.0, True), "gentle": (0.5, 0.5, 0.5, 0.0, True),
                  "mild": (0.5, 0.5, 0.5, 0.0, False), "plain": (1.0, 1.0, 1.0, 0.0, False),
                  "hard": (1.0, 1.0, 1.0, 0.25, True)}
@@ -253,5 +254,5 @@ def training_transform(side: int, augment: str = "hard", empty: float = 0.0,
 
 
 def evaluation_transform(side: int, layout: str | Layout = "ibug68") -> Compose:
-    """The same crop without jitter or augmentation."""
+    """The crop of `training_transform` without jitter or augmentation."""
     return Compose([FaceCrop(side, layout=layout), Normalize(), ToTensor()])

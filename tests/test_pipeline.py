@@ -23,7 +23,7 @@ from facial_keypoints.geometry import (
 )
 from facial_keypoints.images import as_image
 from facial_keypoints.model import Prediction
-from facial_keypoints.predict_files import FilePredictor, Job
+from facial_keypoints.predict_files import FilePredictor, Job, drawing_path
 from research.datasets import split_frames
 from research.label_convention import measure_offsets
 from research.metrics import point_errors
@@ -275,6 +275,17 @@ def test_given_boxes_give_one_row_each_in_their_order(command, folder, tmp_path,
 ])
 def test_users_mistakes_are_one_clear_line(command, folder, arguments, code, said):
     assert said in one_line_error(command("pipeline.py", folder, *arguments), code)
+
+
+@pytest.mark.parametrize("target, name, several, said", [
+    ("one.png", "a.jpg", True, "several"), ("one.mp4", "a.mp4", True, "several"),
+    ("one.mp4", "a.jpg", False, "for a photo"), ("one.png", "a.mp4", False, "for a clip"),
+    ("one.webm", "a.mp4", False, "ends in .mp4"),
+])
+def test_a_drawing_has_the_kind_of_its_source(target, name, several, said):
+    with pytest.raises(UsageError, match=said):
+        drawing_path(target, name, several)
+    assert str(drawing_path("folder", name, several)) == os.path.join("folder", name)
 
 
 def test_a_drawing_never_goes_over_its_photo(command, folder):

@@ -107,7 +107,8 @@ def test_a_crop_outside_of_the_image_is_black():
 
 
 def test_boxes_without_area_are_refused():
-    for box in ((0, 0, 0, 0), (0, 0, float("nan"), 5)):
+    nan = float("nan")
+    for box in ((0, 0, 0, 0), (0, 0, nan, 5), (nan, 0, 5, 5), (0, 0, 5, nan)):
         with pytest.raises(DataError, match="holds no face"):
             crop_matrix(box, 64)
 
