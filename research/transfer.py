@@ -48,8 +48,8 @@ def transfer_weights(net: torch.nn.Module, content: dict, path: str | Path) -> l
                in zip(sources.tolist(), new.keypoints, strict=True))
     return [f"{Path(path).name}: {len(state) - len(mapped)} of {len(state)} tensors are copied "
             f"from layout {old.name}, {len(mapped)} are initialized ({', '.join(mapped)}). "
-            f"Of the {len(new)} keypoints of layout {new.name}, {same} start from the same name, "
-            f"{len(new) - same} from others"]
+            f"Of the {len(new)} keypoints of layout {new.name}, {same} start from the keypoint of "
+            f"the same name, {len(new) - same} from other keypoints"]
 
 
 def source_points(old: Layout, new: Layout) -> np.ndarray:
