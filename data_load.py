@@ -164,8 +164,8 @@ def main() -> None:
         print("  shared between test and the rest: "
               + ", ".join(f"{n} {what}" for what, n in shared.items()))
         if split == "person" and any(shared.values()):
-            raise DataError("the person split has data leakage: test and training share people, "
-                            "videos or frames")
+            raise DataError("the person split has data leakage: test and other parts share "
+                            "people, videos or frames")
 
 
 if __name__ == "__main__":

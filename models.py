@@ -39,8 +39,8 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("export",
                                   help="write an ONNX file: crops (n, 1, side, side) in "
-                                       "[0, 1] -> targets (n, k, 2), confidence, and "
-                                       "visibility (n, k)")
+                                       "[0, 1] -> targets (n, k, 2), confidence (n, k) and, "
+                                       "if the network predicts it, visibility (n, k)")
     command.add_argument("weights", help="name of a network, or a checkpoint")
     command.add_argument("--onnx", required=True, metavar="FILE", help="where to write it")
     options = parser.parse_args()

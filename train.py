@@ -397,7 +397,8 @@ def train_one_epoch(run: TrainingRun, epoch: int, folder: Path) -> tuple[float, 
         if not torch.isfinite(loss):
             wrong = nonfinite_samples(run.net, images, targets, run.loss)
             names = run.names[batch["row"].numpy()[wrong]]
-            raise DataError(diverged(loss.item(), epoch, config.lr, folder, names))
+            raise DataError(diverged(f"the loss is {loss.item()}", epoch, config.lr, folder,
+                                     names))
         run.optimizer.zero_grad()
         run.scaler.scale(loss).backward()
         run.scaler.step(run.optimizer)
@@ -407,7 +408,7 @@ def train_one_epoch(run: TrainingRun, epoch: int, folder: Path) -> tuple[float, 
         total += loss.item() * len(images)
     # the last step of the epoch can make weights infinite, and no loss is computed after it
     if not all(torch.isfinite(weights).all() for weights in run.net.parameters()):
-        raise DataError(diverged("not finite", epoch, config.lr, folder, of="weights are"))
+        raise DataError(diverged("the weights are not finite", epoch, config.lr, folder))
     return run.team.mean(total * run.team.world) / len(run.names), batches.seconds
 
 
@@ -532,8 +533,8 @@ def nonfinite_samples(net: torch.nn.Module, images: torch.Tensor, targets: torch
     return wrong if len(wrong) < len(values) or len(values) == 1 else wrong[:0]
 
 
-def diverged(value: float | str, epoch: int, lr: float, folder: Path,
-             names: Sequence[str] = (), of: str = "loss is") -> str:
+def diverged(problem: str, epoch: int, lr: float, folder: Path,
+             names: Sequence[str] = ()) -> str:
     """The message for a loss or weights that are not finite."""
     kept = f"; the last good state is {folder / 'last.pt'}" if (folder / "last.pt").exists() else ""
     cure = (
@@ -541,7 +542,7 @@ def diverged(value: float | str, epoch: int, lr: float, folder: Path,
         if len(names)
         else f"lower --lr (now {lr:g}) or look at the data"
     )
-    return f"the {of} {value} in epoch {epoch + 1}: {cure}{kept}"
+    return f"{problem} in epoch {epoch + 1}: {cure}{kept}"
 
 
 def save_training_state(folder: Path, parts: dict, history: list[dict], best: dict, params: dict,

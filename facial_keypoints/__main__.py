@@ -23,7 +23,7 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         epilog="facial-keypoints layouts: list and draw the layouts of keypoints")
     parser.add_argument("photos", nargs="*", type=nonempty_path, metavar="PHOTO|FOLDER|CLIP")
     parser.add_argument("--camera", type=bounded_number(int, 0), metavar="N",
-                        help="track the faces in camera N (0: the first) until Ctrl-C")
+                        help="track the faces that camera N sees (0: the first) until Ctrl-C")
     parser.add_argument("--net", default=DEFAULT_NET,
                         help="a network by name, or the path of an .onnx file or a checkpoint "
                              "(default: %(default)s)")

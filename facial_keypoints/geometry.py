@@ -1,5 +1,6 @@
 """Geometry of faces: boxes, the square crop and its inverse, roll, yaw, face shape score."""
 
+import math
 from collections.abc import Sequence
 from functools import cache
 
@@ -82,7 +83,8 @@ def crop_matrix(box: np.ndarray | Sequence[float], side: int, zoom: float = 1.0,
     """
     left, top, width, height = (float(v) for v in box)
     outer = scale * max(width, height) * zoom
-    if not (np.isfinite([left, top, width, height, outer]).all() and outer > 0):
+    # a sum is finite only if all its terms are
+    if not (math.isfinite(left + top + width + height + outer) and outer > 0):
         raise DataError(f"a box of {width:g}×{height:g} pixels holds no face")
     center = np.array([left + width / 2 + shift[0] * outer, top + height / 2 + shift[1] * outer])
     cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))

@@ -100,15 +100,14 @@ def drawing_path(target: str | os.PathLike, name: str, several: bool) -> Path:
     """
     target, ending = Path(target), Path(target).suffix.lower()
     clip = Path(name).suffix.lower() in VIDEO_ENDINGS
-    unfit = {*IMAGE_ENDINGS, *VIDEO_ENDINGS} - CODECS.keys() if clip else VIDEO_ENDINGS
-    if ending in unfit:
-        raise UsageError(f"--draw {target} cannot be used for a {'clip' if clip else 'photo'}: "
-                         f"give a folder, or a name that ends in {'.mp4' if clip else '.jpg'}")
-    if ending in IMAGE_ENDINGS or ending in CODECS:
+    if ending in (CODECS if clip else IMAGE_ENDINGS):
         if several:
             raise UsageError(f"--draw {target} names one file, but there are several photos or "
                              "clips: give a folder")
         return target
+    if ending in (*IMAGE_ENDINGS, *VIDEO_ENDINGS):
+        raise UsageError(f"--draw {target} cannot be used for a {'clip' if clip else 'photo'}: "
+                         f"give a folder, or a name that ends in {'.mp4' if clip else '.jpg'}")
     if clip:
         return target / safe_relative_path(name).with_suffix(".mp4")
     inside = safe_relative_path(name)

@@ -18,7 +18,6 @@ from facial_keypoints.errors import DataError, import_optional
 
 HOME = Path(__file__).resolve().parents[1]
 MAX_WAIT = 40.0  # seconds to wait for a worker, or for a scheduler that does not respond
-NO_RESPONSE = "the Dask scheduler does not respond; start it again"
 
 
 @functools.cache
@@ -48,21 +47,17 @@ def connect(address: str) -> Any:
 
 
 class Watch:
-    """Watches the cluster at an address in a thread of its own until its client is closed. Raises
-    DataError if the scheduler does not respond to the first call.
+    """Watches a cluster in a thread of its own until its client is closed.
 
-    threads: of all workers, at the last response of the scheduler. If for MAX_WAIT seconds there
-    are none, or no response, `lost` is set to the reason and the client is closed. This cancels its
-    pending futures.
+    threads: of all workers, at the last response of the scheduler; 1 before the first. If for
+    MAX_WAIT seconds there are none, or no response, `lost` is set to the reason and the client is
+    closed. This cancels its pending futures.
     """
 
-    def __init__(self, client: Any, address: str):
-        self.client, self.lost = client, ""
-        try:
+    def __init__(self, client: Any):
+        self.client, self.lost, self.threads = client, "", 1
+        with contextlib.suppress(TimeoutError):  # the thread asks again
             self.threads = self.count()
-        except TimeoutError:
-            self.close()
-            raise DataError(f"{address}: {NO_RESPONSE} and run the command again") from None
         threading.Thread(target=self.run, daemon=True).start()
 
     def count(self) -> int:
@@ -79,17 +74,13 @@ class Watch:
                 self.threads = self.count()
                 last = time.monotonic() if self.threads else last
             except TimeoutError:
-                lost = NO_RESPONSE
+                lost = "the Dask scheduler does not respond; start it again"
             except Exception:  # closed meanwhile, or the scheduler is gone
                 continue
             if time.monotonic() - last > MAX_WAIT:
                 self.lost = lost
-                self.close()
-
-    def close(self) -> None:
-        """Close the client, also if its scheduler does not respond to this."""
-        with contextlib.suppress(Exception):
-            self.client.close(timeout=5)
+                with contextlib.suppress(Exception):  # a scheduler that does not respond to this
+                    self.client.close(timeout=5)
 
 
 def map_on_cluster(address: str, function: str, items: Iterable,
@@ -122,7 +113,7 @@ def map_on_cluster(address: str, function: str, items: Iterable,
     with connect(address) as client:
         from distributed import as_completed
 
-        watch = Watch(client, address)
+        watch = Watch(client)
         if not watch.threads:
             print(f"{address}: no workers yet; start them: `dask worker {address}`",
                   file=sys.stderr)
