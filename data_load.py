@@ -1,5 +1,5 @@
-"""Frames as samples: the dataset, the sampler, and the transforms by their names; the command
-prints the splits."""
+"""Annotated frames for training: the dataset, the sampler, and the transforms. As a command, it
+prints the splits of a data set."""
 
 if __name__ == "__main__":
     from research import startup  # noqa: F401 - before the packages
@@ -47,16 +47,20 @@ class FacialKeypointsDataset(Dataset):
     """Annotated frames as samples {'image', 'keypoints', 'visible', 'row'}, put through
     `transform(sample, rng)`.
 
-    image: uint8 RGB (h, w, 3); with `gray=True` gray (h, w), kept in memory up to CACHE_BYTES.
-    keypoints: (k, 2) float32, pixels of the frame; nan where missing. visible: (k,) float32, 1 for
-    keypoints that can be seen, 0 for those that the head hides, nan where that is not known: where
-    they are missing, and in frames with a yaw above about 15°. Frames whose yaw cannot be estimated
-    count as frontal. boxes (n, 4) in pixels, if given, are what `FaceCrop` crops around instead of
-    the keypoints' own. row: which frame it is. `dataset[epoch * len(dataset) + index]` is frame
-    `index` as epoch `epoch` sees it: randomness comes from (seed, epoch, index) alone, for any
-    number of workers. schedule: pairs (epoch, transform), in order; from each epoch on that
-    transform is used instead. turned: share of the samples that are `TurnedViews` of their frame;
-    needs `gray=True`.
+    image: uint8 RGB (h, w, 3); with `gray=True` gray (h, w), kept in memory up to CACHE_BYTES
+    keypoints: (k, 2) float32, in pixels of the frame; nan where missing
+    visible: (k,) float32; 1 for keypoints that can be seen, 0 for those that the head hides, nan
+        where that is not known: where they are missing, and in frames with a yaw above about 15°
+        (a frame whose yaw cannot be estimated counts as frontal)
+    row: index of the frame
+
+    `dataset[epoch * len(dataset) + index]` is frame `index` as it is transformed in epoch `epoch`:
+    randomness depends on (seed, epoch, index) alone, for any number of workers.
+
+    boxes: (n, 4) in pixels, which `FaceCrop` crops around instead of the keypoints' own
+    schedule: pairs (epoch, transform) in order; from that epoch on, this transform replaces the one
+        before
+    turned: share of the samples that are `TurnedViews` of their frame; needs `gray=True`
     """
 
     def __init__(self, frames: Frames, transform: Callable | None = None, gray: bool = False,

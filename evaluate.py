@@ -1,4 +1,4 @@
-"""Scores of checkpoints on a data set: predictions, metrics, comparison; the command."""
+"""Score one checkpoint on a data set, or compare two. The command prints their metrics."""
 
 if __name__ == "__main__":
     from research import startup  # noqa: F401 - before the packages

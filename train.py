@@ -55,8 +55,8 @@ from research.transforms import AUGMENTATIONS, evaluation_transform, training_tr
 
 def wing_penalty(distance: torch.Tensor, width: float = 0.2,
                  curvature: float = 0.04) -> torch.Tensor:
-    """The wing loss of distances in targets: logarithmic up to `width`, then linear. Feng et al.,
-    CVPR 2018, equation 5."""
+    """The wing loss (Feng et al., CVPR 2018, equation 5) of distances in units of targets:
+    logarithmic up to `width`, linear above."""
     offset = width - width * math.log1p(width / curvature)
     return torch.where(distance < width, width * torch.log1p(distance / curvature),
                        distance - offset)
@@ -231,7 +231,7 @@ def train(config: TrainingConfig, training: Frames, validation: Frames | None, f
     Writes into `folder`: checkpoint.pt (the moving average of the weights), last.pt (all that
     `resume=True` needs to end with the same weights as an uninterrupted run), curves.csv and
     params.json. Under `accelerate launch` the processes share each batch, and only the first
-    writes. Returns the path of checkpoint.pt and the rows of curves.csv.
+    one writes files. Returns the path of checkpoint.pt and the rows of curves.csv.
 
     workers: number of processes that load data; by default one for frames in several archives, else
         none
@@ -558,7 +558,11 @@ def save_training_state(folder: Path, parts: dict, history: list[dict], best: di
 
 def load_training_state(path: Path, parts: dict, params: dict,
                         data: dict) -> tuple[list[dict], dict]:
-    """Put an interrupted run's state back; raises UsageError if it was another run's."""
+    """Restore the state of an interrupted run from last.pt -> (rows of curves.csv, its best epoch).
+
+    Raises DataError if the file is damaged, UsageError if it is of a run with other parameters or
+    data.
+    """
     verify_archive(path)
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)

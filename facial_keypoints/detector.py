@@ -301,6 +301,6 @@ def find_keypoints(photo: Any, **options: Any) -> list:
 
 @lru_cache(maxsize=1)
 def _kept_detector(changed, **options):
-    """The detector of `find_keypoints`, made anew for other options or when the file of weights has
-    `changed`."""
+    """The detector of `find_keypoints`. changed: modification time of the file of weights; with
+    another time or other options, a new detector is built."""
     return KeypointDetector(**options)

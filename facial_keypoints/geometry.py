@@ -14,8 +14,9 @@ from facial_keypoints.layouts import (
 )
 
 OUTER_EYE_CORNERS = (36, 45)  # of ibug68
-MIN_HEAD_POINTS = 5  # number that a layout must share with the mean head, for the head pose
-MIN_SHAPE_POINTS = 20  # for the shape score: fewer fit a head too easily
+# how many keypoints a layout must share with the mean head, for the head pose and for the face
+# shape score (fewer points fit a head too easily)
+MIN_HEAD_POINTS, MIN_SHAPE_POINTS = 5, 20
 
 
 def tight_box(points: np.ndarray) -> np.ndarray:
@@ -173,8 +174,8 @@ def head_rows(layout: str | Layout = "ibug68") -> np.ndarray:
 
 @cache
 def _front(layout):
-    """(indices, their centered positions seen from the front), or None: what the roll is
-    measured against."""
+    """The upright face that rolls are measured against: indices of keypoints and their centered
+    positions seen from the front, or None if the layout has no such face."""
     layout, rows = load_layout(layout), head_rows(layout)
     if len(rows) >= MIN_HEAD_POINTS:
         front = mean_head(layout)[rows, :2]
@@ -288,9 +289,9 @@ def shape_score(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndarr
 
 
 def box_fit(layout: str | Layout) -> tuple[float, ...]:
-    """The move from the tight box of the 68 keypoints of `ibug68` to that of another layout, for a
-    face that looks ahead: (x, y, width, height) as `detectors.to_tight` takes it. The same box for
-    layouts that share too few keypoints with the mean head."""
+    """Where the tight box of a layout lies relative to the tight box of `ibug68`, for a face that
+    looks ahead: (x, y, width, height) as `relative_box` returns them and `detectors.to_tight` takes
+    them. (0, 0, 1, 1) for layouts that share too few keypoints with the mean head."""
     rows = head_rows(layout)
     if load_layout(layout) == load_layout() or len(rows) < MIN_HEAD_POINTS:
         return (0.0, 0.0, 1.0, 1.0)
@@ -312,8 +313,8 @@ def align_shapes(shapes: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def relative_box(box: np.ndarray, other: np.ndarray) -> tuple[float, ...]:
-    """Where another box (4,) lies relative to a box (4,): the move of the center, and the size, as
-    shares of the width and height of `box`."""
+    """Where `other` (4,) lies relative to `box` (4,): the shift of its center and its size, as
+    multiples of the width and height of `box` -> (x, y, width, height)."""
     x, y = (other[:2] + other[2:] / 2 - box[:2] - box[2:] / 2) / box[2:]
     width, height = other[2:] / box[2:]
     return tuple(float(value) for value in (x, y, width, height))
@@ -331,8 +332,8 @@ def rotated_copy(size: tuple[int, int], angle: float) -> tuple[np.ndarray, list[
 
 
 def boxes_differ(boxes: np.ndarray, better: np.ndarray, allowed: float) -> np.ndarray:
-    """Mask (n,) of the boxes (n, 4) that differ from better ones (n, 4): in center by more than
-    `allowed` of the longer side, or in log size by more than 1.5 × `allowed`."""
+    """Mask (n,) of the boxes (n, 4) that differ from `better` (n, 4): whose center differs by more
+    than `allowed` of the longer side, or the logarithm of the side by more than 1.5 × `allowed`."""
     side, better_side = boxes[:, 2:].max(1), better[:, 2:].max(1)
     away = np.linalg.norm(boxes[:, :2] + boxes[:, 2:] / 2 - better[:, :2] - better[:, 2:] / 2,
                           axis=1)

@@ -22,7 +22,8 @@ from facial_keypoints.images import IMAGE_ENDINGS, UNREADABLE_ENDINGS, files_bel
 from facial_keypoints.tracking import Tracker
 from facial_keypoints.video import CODECS, VIDEO_ENDINGS, VideoReader, VideoWriter, track_video
 
-MANY = 20  # with this many photos or more, print a summary instead of one line per photo
+# this many photos or more get a summary instead of one line each; summaries name at most as many
+MANY = 20
 BATCH_BYTES = 100_000_000  # size of the decoded photos of a batch
 
 
@@ -130,9 +131,9 @@ class FilePredictor:
     """Runs a detector on photos and clips, writes its predictions, and continues after failures.
 
     detector: a KeypointDetector; writers: open writers of `formats`; drawings: {path of a photo or
-    clip: where its drawing goes}; style: of the drawings; log: the stream that gets one line for
-    each photo. Photos go through the network in batches of at most PHOTOS_AT_ONCE.
-    Afterwards: `failures`, a message for each file that failed; `faces`, how many were accepted;
+    clip: path of its drawing}; style: of the drawings; log: the stream for one line about each
+    photo. Photos go through the network in batches of at most PHOTOS_AT_ONCE. Results:
+    `failures`, a message for each file that failed; `faces`, the number of accepted faces;
     `without_faces`, {name: rejected faces} of the photos and clips without an accepted face.
     """
 
@@ -194,14 +195,14 @@ class FilePredictor:
         """Detect the faces of a batch of photos, finish the photos, and empty the batch."""
         try:
             found: list = self.detector.detect_batch([image for _, image in batch])
-        except (DataError, cv2.error, MemoryError):  # one photo is the cause: predict each alone
+        except (DataError, cv2.error, MemoryError):  # from one of the photos: predict each alone
             found = [None] * len(batch)
         for (job, image), faces in zip(batch, found, strict=True):
             self.attempt(job, self.finish_photo, job, image, faces)
         batch.clear()
 
     def do_alone(self, job: Job) -> None:
-        """A clip, or the given boxes of a photo."""
+        """Predict a clip, or a photo whose boxes are given: both go without a batch."""
         if job.path is None:
             raise DataError(f"{job.name}: in the table of boxes, but not among the photos given")
         if job.path.suffix.lower() in VIDEO_ENDINGS:

@@ -75,8 +75,8 @@ class Track:
     face: Face
     filter: OneEuroFilter = field(init=False)
     missed: int = 0
-    # box and roll of the crop in the next frame; they change only when the points have moved away
-    # from them, so that crop and prediction do not drift together
+    # box and roll of the crop in the next frame. They change only when the points have moved by
+    # more than a tolerance: otherwise small errors of crop and points would add up
     box: np.ndarray = field(init=False)
     angle: float = field(init=False)
 
@@ -104,14 +104,14 @@ def level_box(face: Face) -> tuple[np.ndarray, float]:
 
 
 class Tracker:
-    """Tracks faces: `Tracker(KeypointDetector())(frame, time)` -> list of Face with identities and
-    points, smoothed if `smooth`. time: of the frame, in seconds.
+    """Tracks faces: `Tracker(KeypointDetector())(frame, seconds)` -> list of Face with identities.
 
-    Keypoints are predicted in a crop around the last ones. The face detector runs on the first
-    frame, on every `every`-th frame, and on each frame while a face is lost. A lost face that is
-    found within `max_missed` frames, in a box that overlaps its last one (SAME_OVERLAP), keeps its
-    identity. A Tracker is for one clip and one thread; trackers in several threads may share a
-    KeypointDetector.
+    seconds: time of the frame. The points are smoothed unless `smooth` is False. Keypoints are
+    predicted in a crop around those of the last frame. The face detector runs on the first frame,
+    on every `every`-th frame, and on each frame in which a face is missed. A missed face that is
+    found again within `max_missed` frames, in a box that overlaps its last one (SAME_OVERLAP),
+    keeps its identity. A Tracker is for one clip and one thread; trackers in several threads may
+    share a KeypointDetector.
     """
 
     def __init__(self, detector: Any, every: int = 15, max_missed: int = 15, smooth: bool = True):
@@ -138,7 +138,7 @@ class Tracker:
         return [self.smoothed_face(track, seconds) for track in self.tracks if not track.missed]
 
     def missed(self) -> list:
-        """The missed faces, as they were last found."""
+        """The faces that are missed in this frame, as they were last found."""
         return [track.face for track in self.tracks if track.missed]
 
     def doubled(self, face: Face, track: Track) -> bool:

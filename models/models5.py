@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-# number of bins per axis, and their range -REACH to REACH in targets; the crop is -1 to 1
+# number of bins per axis; they cover -REACH to REACH in units of targets, the crop -1 to 1
 BINS, REACH = 144, 1.3
 LEAST = 0.042  # standard deviation below which the confidence is 1
 
@@ -40,14 +40,14 @@ class Net(nn.Module):
     """Gray (n, 1, side, side) in [0, 1] -> targets (n, 2 * points): the means of the
     distributions."""
 
-    # share of negative crops (no face) in training; their distributions are trained to be uniform
+    # share of negative crops (without a face) in training, where every bin is equally likely
     empty = 0.06
-    # standard deviation of a label in targets: about half a cell of the grid that labels lie on
+    # standard deviation of the labels, in units of targets: about half a cell of the label grid
     label_width = 0.03
-    # Standard deviation (minus LEAST) at which confidence is 0.5, and the steepness of the curve.
-    # Both were fitted by benchmarks/confidence.py.
+    # standard deviation (minus LEAST) at which the confidence is 0.5, and the steepness of the
+    # curve; fitted by benchmarks/confidence.py
     even_odds, steepness = 0.118, 1.63
-    # may be missing in checkpoints, which then give no visibility
+    # parts that a checkpoint may lack; without `seen`, the network predicts no visibility
     optional = ("seen",)
 
     def __init__(self, points: int = 68, side: int = 128, widths: tuple[int, ...] = (64, 128),
@@ -55,7 +55,7 @@ class Net(nn.Module):
         super().__init__()
         self.count = points
         self.input_size, grid, stride = side, side // 16, 16 // 2 ** len(widths)
-        # large stride in the first layer: feature maps of high resolution need much memory
+        # a large stride in the first layer, because feature maps of high resolution cost much time
         self.stem = nn.Sequential(
             nn.Conv2d(1, widths[0] // 2, 2 * stride, stride, stride // 2, bias=False),
             nn.BatchNorm2d(widths[0] // 2),
@@ -69,7 +69,7 @@ class Net(nn.Module):
         self.stages = nn.Sequential(*stages)
         self.maps = nn.Conv2d(inputs, 4 * points, 1)  # four maps for each point
         self.mix = nn.Sequential(nn.Linear(4 * grid * grid, features), nn.ReLU(inplace=True))
-        # the points are linked: the others locate an occluded one
+        # mixes the points, so that the others help to locate an occluded one
         self.points = nn.Linear(points, points)
         self.axes = nn.Linear(features, 2 * BINS)
         self.seen: Visibility | None = Visibility(points, inputs, grid)

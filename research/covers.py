@@ -1,5 +1,5 @@
-"""Draw what occludes faces (hands, sunglasses, masks, hair, objects, other parts of the picture)
-into crops, and tell which keypoints it hides."""
+"""Covers: things drawn over a face in a crop (a hand, sunglasses, a mask, hair, an object), and
+which keypoints they hide."""
 
 from collections.abc import Callable
 
@@ -8,27 +8,28 @@ import numpy as np
 
 from facial_keypoints.geometry import tight_box
 
-# A cover takes a gray uint8 crop (side, side), keypoints (68, 2) in its pixels and a random
-# generator. It gives its opacity (side, side) in 0…1, and its own gray levels (side, side).
+# A cover is a function of a gray uint8 crop (side, side), keypoints (68, 2) in its pixels, and a
+# random generator. It returns the opacity (side, side), 0…1, and the gray levels (side, side) of
+# what is drawn.
 Cover = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
-SHIFT = 4  # bits of fractions of a pixel in OpenCV's drawing
+SHIFT = 4  # OpenCV draws at positions in 1 / 2**SHIFT of a pixel
 
 
 def fixed(places: np.ndarray) -> np.ndarray:
-    """Places (…, 2) in pixels as the integers that OpenCV draws with."""
+    """Positions (…, 2) in pixels -> the integers that OpenCV draws at, given SHIFT."""
     return np.rint(np.asarray(places) * 2**SHIFT).astype(np.int32)
 
 
 def polygon(side: int, corners: np.ndarray) -> np.ndarray:
-    """The mask (side, side) of a filled polygon (n, 2)."""
+    """The mask (side, side), 0…1, of a filled polygon with corners (n, 2) in pixels."""
     mask = np.zeros((side, side), np.uint8)
     cv2.fillPoly(mask, [fixed(corners)], 255, cv2.LINE_AA, SHIFT)
     return mask / np.float32(255)
 
 
 def ellipse(side: int, center: np.ndarray, axes: np.ndarray, angle: float) -> np.ndarray:
-    """The mask (side, side) of a filled ellipse with half axes (2,) that is rotated by an angle in
-    degrees."""
+    """The mask (side, side), 0…1, of a filled ellipse. axes: half axes (2,) in pixels; angle:
+    clockwise, in degrees."""
     t = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     ring = np.stack([np.cos(t) * axes[0], np.sin(t) * axes[1]], -1)
     return polygon(side, ring @ rotated(angle).T + center)
@@ -41,7 +42,8 @@ def rotated(angle: float) -> np.ndarray:
 
 
 def uneven(side: int, tone: float, rng: np.random.Generator, range_: float = 25) -> np.ndarray:
-    """Gray levels (side, side) around a tone, which change slowly, as light does on a surface."""
+    """Gray levels (side, side) that vary smoothly around `tone`, like light on a surface. range_:
+    standard deviation of the variation."""
     light = cv2.resize(rng.normal(0, range_, (3, 3)).astype(np.float32), (side, side),
                        interpolation=cv2.INTER_CUBIC)
     return tone + light + rng.normal(0, 2, (side, side)).astype(np.float32)
@@ -126,8 +128,8 @@ def hair(image: np.ndarray, points: np.ndarray,
 
 def thing(image: np.ndarray, points: np.ndarray,
           rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A rectangle or an ellipse, of smooth gray levels or of noise: a phone, a cup, a
-    microphone."""
+    """A rectangle or an ellipse, filled with smooth gray levels or with noise, in place of objects
+    such as a phone or a cup."""
     side, box = image.shape[0], tight_box(points)
     center = box[:2] + box[2:] * rng.uniform(-0.1, 1.1, 2)
     axes, angle = box[2:].max() * rng.uniform(0.08, 0.35, 2), rng.uniform(0, 180)
@@ -144,7 +146,7 @@ def thing(image: np.ndarray, points: np.ndarray,
 
 def other_part(image: np.ndarray, points: np.ndarray,
                rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Another part of the picture, often of the same face: a person in front."""
+    """An object filled with another part of the crop, as if another person stood in front."""
     side = image.shape[0]
     mask, _ = thing(image, points, rng)
     turned = np.rot90(image, int(rng.integers(4)))
@@ -153,7 +155,8 @@ def other_part(image: np.ndarray, points: np.ndarray,
 
 def half(image: np.ndarray, points: np.ndarray,
          rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Everything on one side of a random line, which is at most side / 4 from the center."""
+    """Everything on one side of a random line that passes within side / 4 of the center of the
+    crop."""
     side = image.shape[0]
     across, angle = np.arange(side, dtype=np.float32) - (side - 1) / 2, rng.uniform(0, 2 * np.pi)
     mask = (across[None] * np.float32(np.cos(angle)) + across[:, None] * np.float32(np.sin(angle))
@@ -163,14 +166,14 @@ def half(image: np.ndarray, points: np.ndarray,
     return mask, np.full(image.shape, rng.integers(0, 256), np.float32)
 
 
-ANYWHERE: tuple[Cover, ...] = (thing, other_part)  # need a box only
-ON_FACES: tuple[Cover, ...] = (hand, sunglasses, face_mask, hair)  # need the keypoints of ibug68
+ANYWHERE: tuple[Cover, ...] = (thing, other_part)  # for keypoints of any layout
+ON_FACES: tuple[Cover, ...] = (hand, sunglasses, face_mask, hair)  # for those of ibug68 only
 
 
 def covered(image: np.ndarray, points: np.ndarray, cover: Cover,
             rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a cover into a crop (side, side[, 3]) -> the new crop, and for each keypoint whether
-    it is hidden (k,): where the opacity is above 0.5."""
+    """Draw a cover over a crop (side, side) or (side, side, 3) -> the new crop and the mask (k,) of
+    the hidden keypoints: those where the opacity is above 0.5."""
     mask, levels = cover(image, points, rng)
     under = image.astype(np.float32)
     levels = np.clip(levels, 0, 255).astype(np.float32)

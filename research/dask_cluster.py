@@ -37,7 +37,7 @@ def connect(address: str) -> Any:
     The project must have the same path on all workers, for example on a shared disk.
     """
     distributed = import_optional("distributed", "a cluster", "'dask[distributed]'")
-    if not os.environ.get("FACIAL_KEYPOINTS_VERBOSE"):  # no tracebacks from Dask; see below
+    if not os.environ.get("FACIAL_KEYPOINTS_VERBOSE"):  # Dask logs tracebacks at ERROR
         logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     try:
         return distributed.Client(address, timeout=10)
@@ -95,7 +95,8 @@ def map_on_cluster(address: str, function: str, items: Iterable,
     the scheduler is gone, or if it does not respond or has no worker for MAX_WAIT seconds, and what
     `connect` raises.
     """
-    # a nested function is pickled by value: the workers need not import this module first
+    # nested, because such a function is sent with its code: a worker cannot import this module
+    # before the folder of the project is on its path
     def far(function, *words):
         import importlib
         import sys

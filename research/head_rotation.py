@@ -42,11 +42,12 @@ OUTLINE = with_mirrored(np.array([
 ]))
 # inter-ocular distances: half axes of the ellipse that contains the head seen from the front
 HEIGHT, WIDTH = 1.38, 1.0
-RIM, REACH = 1.05, 1.95  # multiples of that ellipse: within RIM all moves, beyond REACH nothing
-BACKGROUND = 1.2  # depth (z) of what does not move
-GRID = 48  # nodes on each side of the grid on which depth is interpolated
-LEVELS = 4096  # steps of depth when hidden pixels are found
-CRACK = 0.04  # a pixel that is deeper than its neighbors by this share of all depth is a gap
+# multiples of that ellipse: pixels within RIM turn with the head, those beyond REACH stay
+RIM, REACH = 1.05, 1.95
+BACKGROUND = 1.2  # depth (z) of the pixels that stay
+GRID = 48  # depth is computed at GRID × GRID nodes and interpolated between them
+LEVELS = 4096  # number of depth values that the depth buffer can tell apart
+CRACK = 0.04  # a pixel deeper than its neighbors by this share of the depth range is a gap
 HIDDEN_BY = 0.15  # a point is hidden if something is nearer to the camera by more than this
 MAX_YAW, MAX_PITCH = 90.0, 30.0  # degrees, of the rendered heads
 MIN_YAW = 15.0
@@ -58,8 +59,10 @@ FRONTAL = 7.0  # degrees: a head with a smaller yaw can be turned to both sides
 
 def fit_head(points: np.ndarray, layout: str | Layout = "ibug68"
              ) -> tuple[np.ndarray, float, np.ndarray]:
-    """Keypoints (k, 2) in pixels -> rotation (3, 3), pixels per unit of `mean_head`, and the
-    position (2,) of its origin in pixels, under weak perspective (a distant camera)."""
+    """Fit `mean_head` to keypoints (k, 2) in pixels, under weak perspective (a distant camera).
+
+    Returns its rotation (3, 3), its scale in pixels per inter-ocular distance, and the position
+    (2,) of its origin in pixels."""
     rows = rigid_points(layout)
     model, seen = mean_head(layout)[rows], points[rows]
     left, values, right = np.linalg.svd(affine_camera(model, seen), full_matrices=False)
@@ -68,9 +71,10 @@ def fit_head(points: np.ndarray, layout: str | Layout = "ibug68"
 
 
 class SmoothDepth:
-    """Depths (n,) of places (n, 2) as a smooth function of any place.
+    """A smooth function depth(x, y) through given depths (n,) at positions (n, 2).
 
-    A sum of multiquadrics (Hardy, J. Geophys. Res. 1971), which are rounded over 0.4 `unit`.
+    A sum of multiquadrics (Hardy, J. Geophys. Res. 1971). Each is rounded at its tip, within about
+    0.4 `unit` (in the units of the positions).
     """
 
     def __init__(self, places: np.ndarray, depths: np.ndarray, unit: float):
@@ -80,21 +84,21 @@ class SmoothDepth:
         self.weights = np.linalg.solve(system, np.append(depths, 0))
 
     def basis(self, places: np.ndarray) -> np.ndarray:
-        """(m, n + 1): the functions whose weighted sum is the depth, at places (m, 2)."""
+        """Positions (m, 2) -> (m, n + 1): the functions whose weighted sum is the depth."""
         a, b = places / self.unit, self.places / self.unit
         away = np.square(a).sum(1)[:, None] + np.square(b).sum(1) - 2 * a @ b.T
         return np.column_stack([np.sqrt(np.maximum(away, 0) + 0.15), np.ones(len(places))])
 
     def __call__(self, places: np.ndarray) -> np.ndarray:
-        """Places (…, 2) -> depths (…)."""
+        """Positions (…, 2) -> depths (…)."""
         return (self.basis(places.reshape(-1, 2)) @ self.weights).reshape(places.shape[:-1])
 
 
 class Head:
     """The face of a frame as a surface in 3D, which can be seen from other sides.
 
-    image: gray uint8 (h, w); points: keypoints (k, 2) in its pixels; side: of the square image that
-    `turned` gives, in which the face is upright and its tight box takes 1 / `zoom`.
+    image: gray uint8 (h, w); points: keypoints (k, 2) in its pixels. `turned` returns square
+    images of `side` pixels with an upright face, in which the tight box has 1 / `zoom` of the side.
     """
 
     def __init__(self, image: np.ndarray, points: np.ndarray, side: int = 192, zoom: float = 2.1,
@@ -207,8 +211,10 @@ class Head:
 
 
 def random_view(head: Head, rng: np.random.Generator) -> tuple[float, float]:
-    """A random yaw and pitch in degrees to turn a head to. A head that is turned by more than
-    FRONTAL keeps its side: its frame does not show the other side of the face."""
+    """A random yaw and pitch in degrees to turn a head to.
+
+    A head with a yaw above FRONTAL is not turned to the other side, which its frame does not
+    show."""
     side = np.sign(head.yaw) if abs(head.yaw) > FRONTAL else rng.choice([-1, 1])
     farthest = min(MAX_YAW, abs(head.yaw) + MAX_MORE_YAW)
     yaw = side * rng.uniform(MIN_YAW, farthest)

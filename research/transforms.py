@@ -81,11 +81,11 @@ class FaceCrop:
 
     zoom: standard deviation of the log scale; place: standard deviation of the shift, as a share of
     the crop side; angle: standard deviation of the rotation, in degrees; mirror: mirror half of the
-    samples and renumber their keypoints; wild: share of samples with jitter drawn uniformly from ±3
-    standard deviations, to simulate rotated heads and inaccurate boxes; empty: share of negative
+    samples and renumber their keypoints; wild: share of the samples whose jitter is uniform within
+    ±3 standard deviations, to simulate rotated heads and inaccurate boxes; empty: share of negative
     crops (background or a small part of the face), with NaN keypoints. layout: of the keypoints;
-    without mirror pairs nothing is mirrored. Adds 'matrix' (2, 3), which `to_points` inverts;
-    'visible' (k,), if given, goes with the keypoints.
+    one without mirror pairs is never mirrored. Adds 'matrix' (2, 3), from frame to crop, which
+    `to_points` inverts; 'visible' (k,), if given, is renumbered with the keypoints.
     """
 
     def __init__(self, side: int, zoom: float = 0.0, place: float = 0.0, angle: float = 0.0,
@@ -126,10 +126,10 @@ def negative_box(box: np.ndarray, shape: Sequence[int], rng: np.random.Generator
     for _ in range(10):
         side = face * rng.uniform(0.25, 1.0)
         center = rng.uniform(0, 1, 2) * shape[1::-1]
-        # nearly apart from the face
+        # overlaps the face by little or nothing
         if (np.abs(center - (box[:2] + box[2:] / 2)) > (box[2:] + side) / 2 * 0.8).any():
             return np.array([*(center - side / 2), side, side])
-    side = face * rng.uniform(0.1, 0.25)  # the face fills the picture
+    side = face * rng.uniform(0.1, 0.25)  # no such box: the face fills the picture
     return np.array([*(box[:2] + rng.uniform(0, 1, 2) * (box[2:] - side)), side, side])
 
 
@@ -197,8 +197,8 @@ def occlude(sample: dict, image: np.ndarray, cover: Cover, rng: np.random.Genera
 
 
 class Normalize:
-    """uint8 RGB or gray -> gray float32 in [0, 1]; keypoints in pixels -> targets, -1…1 from edge
-    to edge."""
+    """Image: uint8 RGB or gray -> gray float32 in [0, 1]. Keypoints: pixels -> targets, which are
+    -1 at one edge of the image and 1 at the other."""
 
     def __call__(self, sample: dict, rng: np.random.Generator | None = None) -> dict:
         image, points = sample["image"], sample["keypoints"]
