@@ -55,14 +55,15 @@ def predict_frames(net: torch.nn.Module, frames: Frames, batch_size: int = 64, b
 
 
 def predict_in_self_crops(net: torch.nn.Module, frames: Frames, steps: int = 4,
-                         mirrored: bool = False) -> np.ndarray:
+                          mirrored: bool = False, first: np.ndarray | None = None) -> np.ndarray:
     """Predictions (n, k, 2) in crops around the network's own predictions, as at inference.
 
     The first crop is centered on the labels, which favors a network that predicts the center of the
     crop when it is uncertain. Each further step crops around the last prediction, so after `steps`
-    predictions little of this bias remains.
+    predictions little of this bias remains. first: the predictions (n, k, 2) in the first crops,
+    where they are known already.
     """
-    points = predict_frames(net, frames, mirrored=mirrored)
+    points = predict_frames(net, frames, mirrored=mirrored) if first is None else first
     boxes = None
     for _ in range(steps - 1):
         last, boxes = boxes, tight_box(points)
@@ -112,10 +113,11 @@ def score(path: str | Path, frames: Frames, normalizer: str = "layout",
     if not (layout.normalizer(points) > 0).all():  # also where they are not finite
         raise DataError(f"{path}: predicted points coincide or are not finite; the weights are "
                         "broken, train them again")
+    own = predict_in_self_crops(net, frames, first=points)
     points = match_label_convention(frames, points, content["data"])
     metrics = {"net": content["net"],
                **summarize(points, frames.points, frames.people, normalizer, layout)}
-    own = match_label_convention(frames, predict_in_self_crops(net, frames), content["data"])
+    own = match_label_convention(frames, own, content["data"])
     errors = point_errors(own, frames.points, normalizer, layout)
     metrics["nme_own"] = float(face_errors(errors).mean())
     return metrics, face_errors(point_errors(points, frames.points, normalizer, layout)), points

@@ -9,7 +9,7 @@ import argparse
 import numpy as np
 
 from evaluate import score
-from facial_keypoints.errors import run_command
+from facial_keypoints.errors import bounded_number, run_command
 from research.datasets import load_frames, split_frames
 from research.networks import find_weights
 from detector_architectures.haar import Detector
@@ -34,9 +34,15 @@ def main():
                         help="network trained on official frames (default: %(default)s)")
     parser.add_argument("--on-drawn", metavar="CHECKPOINT",
                         help="network trained only on synthetic frames")
+    parser.add_argument("--frames", type=bounded_number(int, 1), metavar="N",
+                        help="use at most N synthetic frames (default: all)")
     options = parser.parse_args()
-    drawn = split_frames(load_frames("sample"), "official", "test")
-    print(f"Haar finds {found_by_haar(load_frames('sample')):.1f} % of the synthetic faces")
+    sample = load_frames("sample")
+    drawn = split_frames(sample, "official", "test")
+    if options.frames:
+        sample, drawn = (frames.select(np.arange(min(options.frames, len(frames))))
+                         for frames in (sample, drawn))
+    print(f"Haar finds {found_by_haar(sample):.1f} % of the synthetic faces")
     official = split_frames(load_frames("official", "published"), "official", "test")
     if options.on_drawn:
         nme = score(find_weights(options.on_drawn), official)[0]["nme"]

@@ -46,6 +46,7 @@ SMALLER = (  # the same, in seconds; and names for what stands for one
     (r"(confidence\.py).*", r"\1 models5-person"),
     (r"--data FOLDER$", "--data official"),
     (r"(detectors\.py)", r"\1 --data official --detector haar"),
+    (r"(realism\.py)", r"\1 --frames 100"),
     (r"(face_detector .*)", r"\1 --steps 2 --out folder/faces.onnx"),
     (r"(?s)(speed\.py).*", r"\1 models5 --seconds 0.1 --threads 1"), (r"\bNAME\b", "models4"),
     (r"\bFOLDER\b", "folder"),
