@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 
 # none that starts threads, which do not live on in a fork (ONNX Runtime, OpenVINO)
-PACKAGES = ("numpy", "torch", "torch.optim.swa_utils", "torch.utils.data",
-            "torch._dynamo", "torch._functorch.aot_autograd", "torch.onnx._internal.exporter._core",
-            "onnxscript", "pandas", "cv2", "matplotlib.pyplot", "papermill", "nbconvert", "tqdm.auto",
+PACKAGES = ("numpy", "torch", "torch.optim.swa_utils", "torch.utils.data", "torch._dynamo",
+            "torch._functorch.aot_autograd", "torch.onnx._internal.exporter._core", "onnxscript",
+            "pandas", "cv2", "matplotlib.pyplot", "papermill", "nbconvert", "tqdm.auto",
             "filelock")
 
 
