@@ -14,8 +14,10 @@ import research.passive_threads  # noqa: F401 - before PyTorch
 import torch
 
 from data_load import FacialKeypointsDataset
+from facial_keypoints.assets import CONVENTIONS
 from facial_keypoints.errors import DataError, UsageError, bounded_number, run_command
-from facial_keypoints.geometry import tight_box, to_points
+from facial_keypoints.geometry import in_convention_of_300w, tight_box, to_points
+from facial_keypoints.layouts import load_layout
 from research.checkpoints import read_checkpoint
 from research.datasets import LABELS, SPLITS, SPLIT_PARTS, load_frames, split_frames
 from research.frames import Frames
@@ -102,11 +104,19 @@ def check_layout(content: dict, frames: Frames, where: str) -> None:
 
 
 def score(path: str | Path, frames: Frames, normalizer: str = "layout",
-          allow_leak: bool = False, bar: bool = False) -> tuple[dict, np.ndarray, np.ndarray]:
-    """Score one checkpoint on frames -> (metrics, NME of each face (n,), points (n, k, 2))."""
+          allow_leak: bool = False, bar: bool = False, convention: str = CONVENTIONS[0],
+          ) -> tuple[dict, np.ndarray, np.ndarray]:
+    """Score one checkpoint on frames -> (metrics, NME of each face (n,), points (n, k, 2)).
+
+    convention: 'labels', or '300w' for predictions in the label convention of 300-W, which needs
+    the layout ibug68.
+    """
     net, content = load_checkpoint(path)
     check_layout(content, frames, str(path))
     layout = frames.layout
+    if convention == "300w" and layout != load_layout():
+        raise UsageError(f"convention {convention} is known for the 68 points of ibug68, not for "
+                         f"layout {layout.name}")
     if not allow_leak:
         check_leakage(content, frames, str(path))
     points = predict_frames(net, frames, bar=bar)
@@ -114,6 +124,8 @@ def score(path: str | Path, frames: Frames, normalizer: str = "layout",
         raise DataError(f"{path}: predicted points coincide or are not finite; the weights are "
                         "broken, train them again")
     own = predict_in_self_crops(net, frames, first=points)
+    if convention == "300w":
+        points, own = in_convention_of_300w(points), in_convention_of_300w(own)
     points = match_label_convention(frames, points, content["data"])
     metrics = {"net": content["net"],
                **summarize(points, frames.points, frames.people, normalizer, layout)}
@@ -198,6 +210,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                              "(default: %(default)s)")
     parser.add_argument("--normalizer", default="layout", choices=NORMALIZERS,
                         help="(default: %(default)s)")
+    parser.add_argument("--convention", default=CONVENTIONS[0], choices=CONVENTIONS,
+                        help="where points lie: as in the training labels, or as in 300-W "
+                             "(default: %(default)s)")
     parser.add_argument("--allow-leak", action="store_true",
                         help="score on frames that the network was trained on")
     parser.add_argument("--worst", type=bounded_number(int, 0), default=0, metavar="N",
@@ -217,9 +232,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.part = options.part or default_part(everything, contents)
     frames = split_frames(everything, options.split, options.part)
     named = {"data": options.data, "split": options.split, "part": options.part,
-             "labels": frames.labels}
-    results = [score(path, frames, options.normalizer, options.allow_leak, sys.stderr.isatty())
-               for path in paths]
+             "labels": frames.labels, "convention": options.convention}
+    results = [score(path, frames, options.normalizer, options.allow_leak, sys.stderr.isatty(),
+                     options.convention) for path in paths]
     rows = [{"checkpoint": str(path), **metrics, **named} for path,
             (metrics, _, _) in zip(paths, results, strict=True)]
     if len(results) == 2:
@@ -235,7 +250,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{frames.data}, {options.split} split, {options.part}: {len(frames)}{of_all} frames of "
           f"{len(set(frames.people))} "
           f"people, {len(frames.layout)} keypoints ({frames.layout.name}), labels {frames.labels}; "
-          f"% of {normalizer_name(options.normalizer, frames.layout)}")
+          f"% of {normalizer_name(options.normalizer, frames.layout)}"
+          + ("; predictions in the convention of 300-W" if options.convention == "300w" else ""))
     shown = [(path.name if len(paths) < 2 else str(path), metrics)
              for path, (metrics, _, _) in zip(paths, results, strict=True)]
     print(text_table(shown + baselines(frames, everything, options.split, options.normalizer)))

@@ -27,7 +27,7 @@ from facial_keypoints.geometry import crop_image, crop_matrix, tight_box, to_poi
 from facial_keypoints.model import installed_runtimes
 from research.export import compile_net
 from research.datasets import load_frames
-from research.label_convention import dlib_predictor
+from benchmarks.label_convention import dlib_predictor
 from research.networks import (
     autocast, find_weights, input_size, load_checkpoint, load_net, net_names,
 )

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import cv2
@@ -17,6 +18,7 @@ OUTER_EYE_CORNERS = (36, 45)  # of ibug68
 # how many keypoints a layout must share with the mean head, for the head pose and for the face
 # shape score (fewer points fit a head too easily)
 MIN_HEAD_POINTS, MIN_SHAPE_POINTS = 5, 20
+MAX_DEVIATION = 3.0  # standard deviations
 
 
 def tight_box(points: np.ndarray) -> np.ndarray:
@@ -244,14 +246,50 @@ def affine_projector(layout: str | Layout, rows: tuple[int, ...]) -> np.ndarray:
 CONVENTION_FILE = SAVED_MODELS / "convention_300w.csv"
 
 
-@cache
-def convention_offsets() -> np.ndarray:
-    """Offsets (68, 2) from our keypoints of ibug68 to those of annotators of 300-W (Sagonas et al.,
-    ICCV-W 2013): x to the right and y down, in inter-ocular distances, for upright faces.
+@dataclass(frozen=True)
+class ConventionMap:
+    """How keypoints of ibug68 move to another label convention: `shapes_of` a face deviate from
+    `mean`, and their movements are `offset` plus a linear function of this deviation.
 
-    Measured with a network trained on 300-W (`python -m research.label_convention`).
+    mean, offset: (68, 2); modes, responses: (m, 136). A product with a mode is how many standard
+    deviations a shape is away from the mean in the direction of this mode; a response is the
+    movement for one standard deviation.
     """
-    return np.loadtxt(CONVENTION_FILE, delimiter=",", skiprows=1).astype(np.float64)
+
+    mean: np.ndarray
+    offset: np.ndarray
+    modes: np.ndarray
+    responses: np.ndarray
+
+    def movements(self, shapes: np.ndarray) -> np.ndarray:
+        """Shapes (n, 68, 2) -> their movements (n, 68, 2). Deviations count up to MAX_DEVIATION,
+        because the function is known for common shapes only."""
+        away = (shapes - self.mean).reshape(len(shapes), -1) @ self.modes.T
+        away = np.clip(away, -MAX_DEVIATION, MAX_DEVIATION)
+        return self.offset + (away @ self.responses).reshape(shapes.shape)
+
+
+@cache
+def convention_map() -> ConventionMap:
+    """The movements from our keypoints to where annotators of 300-W (Sagonas et al., ICCV-W 2013)
+    would put them, fitted with a network trained on 300-W (benchmarks/label_convention.py)."""
+    rows = np.loadtxt(CONVENTION_FILE, delimiter=",", skiprows=1).astype(np.float64)
+    mean, offset = rows[:2].reshape(2, -1, 2)
+    return ConventionMap(mean, offset, *np.split(rows[2:], 2))
+
+
+def shapes_of(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Keypoints (n, k, 2) -> upright shapes (n, k, 2) around 0, their sizes (n, 1, 1) in the units
+    of the points, and their roll angles (n,) in degrees.
+
+    A size is the root mean square distance of the points from their center: unlike the inter-ocular
+    distance, it changes little when a head turns.
+    """
+    points = np.asarray(points, np.float64)
+    away = points - points.mean(1, keepdims=True)
+    sizes = np.maximum(np.sqrt(np.square(away).sum(2).mean(1)), 1e-6)[:, None, None]
+    angles = roll_angle(points)
+    return rolled(away / sizes, -angles), sizes, angles
 
 
 def rolled(vectors: np.ndarray, angles: np.ndarray) -> np.ndarray:
@@ -263,8 +301,9 @@ def rolled(vectors: np.ndarray, angles: np.ndarray) -> np.ndarray:
 
 def in_convention_of_300w(points: np.ndarray) -> np.ndarray:
     """Keypoints (n, 68, 2) of our networks -> where annotators of 300-W would put them."""
-    offsets = rolled(np.broadcast_to(convention_offsets(), points.shape), roll_angle(points))
-    return (points + inter_ocular(points)[:, None, None] * offsets).astype(np.float32)
+    shapes, sizes, angles = shapes_of(points)
+    movements = rolled(convention_map().movements(shapes), angles)
+    return (points + sizes * movements).astype(np.float32)
 
 
 # `affine_residual` above which a face is doubtful; at twice this value its score is 0

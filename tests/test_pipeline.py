@@ -11,6 +11,9 @@ import pytest
 from conftest import one_line_error
 from PIL import Image
 
+from benchmarks import label_convention
+from benchmarks.label_convention import fit_convention
+from facial_keypoints import geometry
 from facial_keypoints.detector import (
     MIN_CONFIDENCE, ROTATIONS, Face, KeypointDetector, find_keypoints,
 )
@@ -18,14 +21,14 @@ from facial_keypoints.drawing import draw_faces
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.formats import read_pts
 from facial_keypoints.geometry import (
-    convention_offsets, in_convention_of_300w, inter_ocular, level_boxes, roll_angle, rolled,
-    rotated_copy, shape_score, tight_box,
+    MAX_DEVIATION, convention_map, in_convention_of_300w, inter_ocular, level_boxes, roll_angle,
+    rolled, rotated_copy, shape_score, shapes_of, tight_box,
 )
 from facial_keypoints.images import as_image
+from facial_keypoints.layouts import load_layout
 from facial_keypoints.model import Prediction
 from facial_keypoints.predict_files import FilePredictor, Job, drawing_path
 from research.datasets import split_frames
-from research.label_convention import measure_offsets
 from research.metrics import point_errors
 from research.synthetic_faces import draw_scene
 
@@ -490,18 +493,28 @@ def test_a_photo_is_drawn_though_one_of_its_rows_failed(hopper, tmp_path):
 
 
 def test_the_convention_of_300w_moves_each_point_with_the_face(hopper, hopper_face):
-    """By the same share of the inter-ocular distance, turned with the face."""
+    """By the same share of its size; turned, enlarged and mirrored with the face."""
     moved = KeypointDetector(convention="300w")(hopper[1])[0]
-    np.testing.assert_allclose(moved.points, in_convention_of_300w(hopper_face.points[None])[0],
-                               atol=0.01)
-    offsets = (moved.points - hopper_face.points) / inter_ocular(hopper_face.points)
-    np.testing.assert_allclose(rolled(offsets[None], -roll_angle(hopper_face.points[None]))[0],
-                               convention_offsets(), atol=1e-4)
+    points = hopper_face.points[None].astype(np.float64)
+    np.testing.assert_allclose(moved.points, in_convention_of_300w(points)[0], atol=0.01)
     assert moved.confidence == pytest.approx(hopper_face.confidence)
-    assert convention_offsets()[17:27, 1].mean() > 0.02  # brows lie lower in 300-W
-    turn = rolled(hopper_face.points[None].astype(np.float64), np.array([30.0]))
-    np.testing.assert_allclose(in_convention_of_300w(turn)[0],
-                               rolled(moved.points[None], np.array([30.0]))[0], atol=0.02)
+    away = rolled(moved.points[None] - points, -roll_angle(points)) / inter_ocular(points)
+    assert away[0, 17:27, 1].mean() > 0.02  # brows lie lower in 300-W
+    angle, flip = np.array([30.0]), load_layout().flip_indices
+    for change in (lambda p: rolled(p, angle), lambda p: 3 * p + (50, 70),
+                   lambda p: p[:, flip] * [-1, 1]):
+        np.testing.assert_allclose(in_convention_of_300w(change(points)),
+                                   change(moved.points[None]), atol=0.2)
+
+
+def test_shapes_that_are_like_no_face_move_as_the_farthest_that_are_known():
+    shapes = convention_map().mean + 100 * np.random.default_rng(0).normal(0, 1, (20, 68, 2))
+    movements = convention_map().movements(shapes)
+    limit = MAX_DEVIATION * np.linalg.norm(convention_map().responses, axis=1).sum()
+    assert np.isfinite(movements).all()
+    assert np.linalg.norm(movements - convention_map().offset, axis=(1, 2)).max() <= limit
+    # points at one place, as untrained networks predict them
+    assert np.isfinite(in_convention_of_300w(np.zeros((1, 68, 2)))).all()
 
 
 def test_conventions_that_are_not_known_are_refused(command, hopper):
@@ -511,7 +524,24 @@ def test_conventions_that_are_not_known_are_refused(command, hopper):
     assert done.returncode == 2 and "--convention" in done.stderr
 
 
-def test_offsets_of_a_convention_are_found_again(tiny):
+def test_a_convention_is_found_again_though_a_sixth_of_the_faces_is_lost(tiny):
     labels = tiny.points.astype(np.float64)
-    others = in_convention_of_300w(labels) + np.random.default_rng(0).normal(0, 1, labels.shape)
-    np.testing.assert_allclose(measure_offsets(labels, others), convention_offsets(), atol=0.02)
+    others, rng = in_convention_of_300w(labels).astype(np.float64), np.random.default_rng(0)
+    lost = np.arange(0, len(labels), 6)
+    others[lost] += rng.normal(0, 30, (len(lost), 68, 2))
+    found = fit_convention(labels, others)
+    shapes, _, _ = shapes_of(labels)
+    truth = convention_map().movements(shapes)
+    away = np.linalg.norm(found.movements(shapes) - truth, axis=2).mean()
+    assert away < 0.2 * np.linalg.norm(truth - convention_map().offset, axis=2).mean()
+
+
+def test_a_convention_is_read_as_it_is_written(tmp_path, monkeypatch):
+    for module in (geometry, label_convention):
+        monkeypatch.setattr(module, "CONVENTION_FILE", tmp_path / "convention.csv")
+    ours = convention_map()
+    label_convention.write_convention(ours)
+    read = convention_map()
+    convention_map.cache_clear()
+    for name in ("mean", "offset", "modes", "responses"):
+        np.testing.assert_allclose(getattr(read, name), getattr(ours, name), rtol=1e-3, atol=1e-6)

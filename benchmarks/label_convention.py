@@ -1,0 +1,136 @@
+"""The map from our keypoints to where networks trained on 300-W put them, fitted with dlib."""
+
+if __name__ == "__main__":
+    from research import startup  # noqa: F401 - before the packages
+
+import argparse
+import math
+import os
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import cv2
+import numpy as np
+from tqdm.auto import tqdm
+
+from evaluate import predict_frames
+from facial_keypoints.errors import UsageError, run_command
+from facial_keypoints.files import atomic_write
+from facial_keypoints.geometry import (
+    CONVENTION_FILE, MAX_DEVIATION, ConventionMap, convention_map, in_convention_of_300w,
+    inter_ocular, rolled, shapes_of,
+)
+from facial_keypoints.layouts import load_layout
+from research.datasets import load_frames, split_frames
+from research.frames import Frames
+from research.networks import find_weights, load_checkpoint
+
+NETS = ("models5", "models6")  # whose predictions are mapped
+MODES = 20  # more came no nearer to dlib on validation people
+KEPT = 0.8  # share of the faces that the map is fitted to
+
+
+def dlib_predictor() -> Callable[[np.ndarray, Sequence[float]], Any]:
+    """dlib's regression trees (Kazemi and Sullivan, CVPR 2014), trained on 300-W, as a function of
+    a gray image and a box (left, top, width, height). Raises ImportError if dlib or its weights are
+    not installed."""
+    import dlib
+
+    # the package has the weights; importing it would need pkg_resources, which setuptools removed
+    found = find_spec("face_recognition_models")
+    if found is None or not found.submodule_search_locations:
+        raise ImportError("No module named 'face_recognition_models'")
+    predictor = dlib.shape_predictor(os.path.join(
+        found.submodule_search_locations[0], "models", "shape_predictor_68_face_landmarks.dat"))
+    return lambda gray, box: predictor(gray, dlib.rectangle(*(
+        int(v) for v in (box[0], box[1], box[0] + box[2], box[1] + box[3]))))
+
+
+def predict_by_dlib(frames: Frames) -> np.ndarray:
+    """dlib's points (n, 68, 2) at the tight boxes of the labels, made square as its detector gives
+    them."""
+    try:
+        predict, found = dlib_predictor(), []
+    except ImportError as error:
+        raise UsageError(f"measuring the convention of 300-W requires packages ({error}): pip "
+                         "install dlib-bin face_recognition_models") from None
+    for row, box in enumerate(tqdm(frames.boxes(), desc="dlib", unit="frame", leave=False)):
+        gray = cv2.cvtColor(frames.image(row), cv2.COLOR_RGB2GRAY)
+        start = box[:2] + box[2:] / 2 - box[2:].max() / 2
+        low, high = np.rint(start), np.rint(start + box[2:].max())
+        found.append([(part.x, part.y) for part in predict(gray, [*low, *(high - low)]).parts()])
+    return np.array(found, np.float32)
+
+
+def fit_convention(points: np.ndarray, others: np.ndarray) -> ConventionMap:
+    """Keypoints (n, 68, 2) of our networks and of other networks on the same faces -> the map that
+    moves ours to the others, with MODES principal components of our shapes.
+
+    Linear least squares on faces and their mirror images, so that the map is symmetric. Faces whose
+    movements are far from the median movement are left out (1 - KEPT of all): there, the other
+    network did not find the face.
+    """
+    shapes, sizes, angles = shapes_of(points)
+    movements = rolled((others - points) / sizes, -angles)
+    far = np.linalg.norm(movements - np.median(movements, axis=0), axis=2).mean(1)
+    kept = far <= np.quantile(far, KEPT)
+    shapes, movements = (np.concatenate([one[kept], mirrored(one[kept])])
+                         for one in (shapes, movements))
+    mean = shapes.mean(0)
+    away = (shapes - mean).reshape(len(shapes), -1)
+    _, values, modes = np.linalg.svd(away, full_matrices=False)
+    modes = modes[:MODES] / (values[:MODES, None] / math.sqrt(len(shapes)))
+    away = np.clip(away @ modes.T, -MAX_DEVIATION, MAX_DEVIATION)
+    fit = np.linalg.lstsq(np.column_stack([np.ones(len(away)), away]),
+                          movements.reshape(len(away), -1))[0]
+    return ConventionMap(mean, fit[0].reshape(mean.shape), modes, fit[1:])
+
+
+def mirrored(shapes: np.ndarray) -> np.ndarray:
+    """Upright shapes or movements (n, 68, 2) of faces -> those of their mirror images."""
+    return shapes[:, load_layout().flip_indices] * [-1, 1]
+
+
+def write_convention(convention: ConventionMap) -> None:
+    """Write the map where `convention_map` reads it."""
+    rows = np.vstack([convention.mean.reshape(1, -1), convention.offset.reshape(1, -1),
+                      convention.modes, convention.responses])
+    header = ",".join(f"{axis}{i}" for i in range(len(convention.mean)) for axis in "xy")
+    lines = [",".join(f"{value:.5g}" for value in row) for row in rows]
+    atomic_write(CONVENTION_FILE, "\n".join([header, *lines, ""]))
+    convention_map.cache_clear()
+
+
+def distances(points: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Mean distance of keypoints (n, 68, 2) from others, in % of the inter-ocular distance (n,)."""
+    return 100 * np.linalg.norm(points - others, axis=2).mean(1) / inter_ocular(points)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Fit the map from our keypoints to the convention "
+                                                 "of 300-W, on training people of the person "
+                                                 "split, and test it on validation people.")
+    parser.add_argument("--data", default="official", help="(default: %(default)s)")
+    everything = load_frames(parser.parse_args().data)
+    nets = [load_checkpoint(find_weights(f"{name}-person"))[0] for name in NETS]
+    pairs = {}
+    for part in ("training", "validation"):
+        frames = split_frames(everything, "person", part)
+        others = predict_by_dlib(frames)
+        pairs[part] = (np.concatenate([predict_frames(net, frames) for net in nets]),
+                       np.concatenate([others] * len(nets)))
+    write_convention(fit_convention(*pairs["training"]))
+    points, others = pairs["validation"]
+    shapes, sizes, angles = shapes_of(points)
+    constant = rolled(np.broadcast_to(convention_map().offset, shapes.shape), angles)
+    print(f"written: {CONVENTION_FILE.name}. Median distance from dlib's points on "
+          f"{len(points) // len(nets)} frames of validation people, in % of the inter-ocular "
+          f"distance: {np.median(distances(points, others)):.2f} as predicted, "
+          f"{np.median(distances(points + sizes * constant, others)):.2f} with the same movement "
+          "for all faces, "
+          f"{np.median(distances(in_convention_of_300w(points), others)):.2f} with the map")
+
+
+if __name__ == "__main__":
+    run_command(main)
