@@ -38,7 +38,8 @@ __all__ = [
 
 # bytes of decoded gray frames that a dataset keeps in memory; other frames are decoded again
 CACHE_BYTES = 300_000_000
-MAX_FRONTAL = 0.3  # `yaw_estimate` of a head that hides none of its keypoints: about 15 degrees
+# largest absolute `yaw_estimate` at which a head hides none of its keypoints: about 15 degrees
+MAX_FRONTAL = 0.3
 SHUFFLE_ARCHIVES = 4  # archives of a sharded set that are shuffled together, and read at once
 
 

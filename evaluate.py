@@ -87,8 +87,8 @@ def check_leakage(content: dict, frames: Frames, where: str) -> None:
 
 
 def default_part(frames: Frames, contents: Sequence[dict]) -> str:
-    """The part that is scored if none is given: 'test', or 'all' if the data set has no published
-    training and test sides and no checkpoint was trained on it."""
+    """The part that is scored if none is given: 'test', or 'all' if the data set was published
+    without a test part and no checkpoint was trained on it."""
     trained_here = any({*(content["data"].get("frames") or [])} & {*frames.names.tolist()}
                        for content in contents)
     return "test" if frames.has_sides or trained_here else "all"
@@ -202,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--part",
         choices=SPLIT_PARTS,
-        help="(default: test; all if the data set has no published sides and the network was not "
+        help="(default: test; all if the data set has no test part and the network was not "
              "trained on it)",
     )
     parser.add_argument("--labels", default="corrected", choices=LABELS,

@@ -83,6 +83,7 @@ OPTIMIZERS: dict[str, Callable] = {
 # (share of the epochs, augmentation from there on): the last epochs train on crops like those at
 # inference.
 AUGMENTATION_SCHEDULE = ((0.6, "gentle"), (0.8, "fine"))
+# of curves.csv; validation_nme in %; waited: share of `seconds` spent waiting for data
 CURVE_COLUMNS = ("epoch", "lr", "training_loss", "validation_loss", "validation_nme", "seconds",
                  "waited")
 
@@ -170,10 +171,11 @@ class TrainingConfig:
         used instead
     bfloat16: compute in 16 bits where the device is fast at it: bfloat16, or float16 on older GPUs
     turned: share of the samples, 0…1, whose heads are turned to a yaw of 15 to 90 degrees
-    (`research.head_rotation`) reshaped: share of the samples, 0…1, that get another face shape
-    (`research.face_shapes`; ibug68 only) only: the one child module that is trained, such as
-    'seen'; the others keep the weights of
-        `init`
+        (`research.head_rotation`)
+    reshaped: share of the samples, 0…1, that get another face shape (`research.face_shapes`;
+        ibug68 only)
+    only: name of the one child module that is trained, such as 'seen'; all other modules keep the
+        weights of `init`
     init: a checkpoint to start from, of the same network and any layout (`research.transfer`)
     teacher: a checkpoint whose predictions refine the labels (`refine_labels`)
     """
@@ -449,8 +451,8 @@ def new_folder(base: str | Path) -> Path:
 
 
 def newest_folder(base: str | Path) -> Path:
-    """The last folder of BASE, BASE-2, BASE-3, … before the first one without a run; BASE if that
-    is the first."""
+    """The last of BASE, BASE-2, BASE-3, … before the first folder without a run; BASE if BASE
+    itself has no run."""
     folders = list(itertools.takewhile(holds_run, numbered(base)))
     return folders[-1] if folders else Path(base)
 
@@ -476,8 +478,8 @@ def small_net(layout: str | Layout = "ibug68") -> torch.nn.Module:
 
 def measure_shift(frames: Frames, epochs: int, folder: str | Path,
                   bar: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """Train with mirroring on labels as they are -> offsets (n, 2) of labels from predictions, and
-    the predictions (n, k, 2).
+    """Train with mirroring on labels as they are -> the mean offset (n, 2) of the labels of each
+    face from the predictions, and the predictions (n, k, 2), both in pixels.
 
     The network is also trained on the mirror image of every face, with mirrored labels. A shift to
     the right in one is a shift to the left in the other, so the network learns x without the shift.
@@ -486,7 +488,7 @@ def measure_shift(frames: Frames, epochs: int, folder: str | Path,
     can memorize the shifted labels of the faces it was trained on. Predictions are averaged over
     the crop and its mirror image, because a network that is not trained to the end has a shift of
     its own. Crop jitter stays on in all epochs, because a crop centered exactly on the labels has
-    the same shift as the labels.
+    the same shift as the labels. y offsets do not show a shift that all labels share.
     """
     half = np.array([person_digit(person) % 2 for person in frames.people], bool)
     if half.all() or not half.any():
@@ -511,7 +513,7 @@ def refine_labels(frames: Frames, teacher: str | Path) -> tuple[Frames, Sequence
     teacher network. Returns the frames, and the names of the frames the teacher was trained on.
 
     Quantized labels are noisy, and a larger network averages this noise out. The predictions are
-    averaged over each crop and its mirror image, and get the same label shift as these labels.
+    averaged over each crop and its mirror image, and moved by the shift that these labels have.
     """
     net, content = load_checkpoint(find_weights(teacher))
     predictions = match_label_convention(frames, predict_frames(net, frames, mirrored=True),
@@ -523,8 +525,8 @@ def refine_labels(frames: Frames, teacher: str | Path) -> tuple[Frames, Sequence
 
 def nonfinite_samples(net: torch.nn.Module, images: torch.Tensor, targets: torch.Tensor,
                       loss: str) -> np.ndarray:
-    """Rows of a batch whose loss, computed alone, is not finite. Empty if this is true for all of
-    several rows: then the weights are the cause, not a sample."""
+    """Rows of a batch whose loss, computed alone, is not finite. Empty if the batch has more than
+    one row and all are such: then the weights are the cause, not a sample."""
     with torch.inference_mode():
         net.eval()
         values = [loss_of(net, images[i:i + 1], targets[i:i + 1], loss).item()
@@ -577,7 +579,7 @@ def load_training_state(path: Path, parts: dict, params: dict,
     except Exception as error:
         raise DataError(f"{path}: cannot be resumed from ({type(error).__name__}); delete it to "
                         "begin again") from None
-    # earlier versions recorded a loss that such networks do not use
+    # for networks with a loss of their own, earlier versions recorded another one, without effect
     if params.get("loss") == "own":
         before["loss"] = "own"
     before.setdefault("schedule", before.get("finish"))  # its name in earlier versions
@@ -655,8 +657,9 @@ def main() -> None:
     parser.add_argument("--optimizer", default=TrainingConfig.optimizer, choices=OPTIMIZERS,
                         help="(default: %(default)s)")
     parser.add_argument("--augment", default=TrainingConfig.augment, choices=AUGMENTATIONS,
-                        help="how strongly images are changed, from fine to hard; hard adds low "
-                             "light, motion blur and occlusions (default: %(default)s)")
+                        help="how strongly images are changed: fine, gentle, mild, plain or hard; "
+                             "hard adds low light, motion blur and an occluded half "
+                             "(default: %(default)s)")
     parser.add_argument("--turned", type=bounded_number(float, 0, 1),
                         default=TrainingConfig.turned,
                         help="share of the samples with heads turned to a yaw of 15 to 90 "

@@ -27,8 +27,8 @@ from facial_keypoints.pose import Pose
 DUPLICATE_OVERLAP = 0.57
 # boxes with an IoU above this belong to the same face (known faces, tracking)
 SAME_OVERLAP = 0.2
-# degrees by which copies are rotated to find rolled faces; they add to the roll that the face
-# detector itself finds
+# degrees by which copies are rotated counter-clockwise to find rolled faces; the roll that the
+# detector finds in a copy is added to them
 ROTATIONS = (-30, 30, -55, 55)
 # photos of a list that are in memory and predicted together
 PHOTOS_AT_ONCE = 16
@@ -79,8 +79,9 @@ class KeypointDetector:
     net: the name of a model, or the path of an .onnx file or (after `import models`, with PyTorch)
     of a checkpoint. detector: a detector's name, or an object whose `detect(image)` returns boxes
     (n, 4), scores (n,) and optionally rolls (n,). device: 'auto', 'cpu', 'cuda', … runtime:
-    'openvino', 'onnx' or 'torch'; 'auto' for the first installed of openvino and onnx. threads:
-    number of threads of the network in one call (0: the runtime chooses). tilted: also search
+    'openvino', 'onnx' or 'torch'; 'auto' is torch for checkpoints and for devices other than the
+    CPU, else the first installed of openvino and onnx. threads: number of threads of the network
+    in one call (0: the runtime chooses). tilted: also search
     copies of the photo that are rotated by up to 55 degrees, for faces that lie on their side.
     convention: 'labels' puts points where the training labels have them, '300w' where the
     annotators of 300-W put them (ibug68 only).
@@ -129,11 +130,12 @@ class KeypointDetector:
         """Accepted faces (largest first) and rejected faces (highest confidence first).
 
         A rejected face is one that the face detector found and whose confidence is below
-        `min_confidence`.
-        Each accepted face is there once; a rejected one may be there once for each search. known
-        (n, 4): tight boxes of known faces; faces in these boxes are not returned, and if any are
-        given, only the first search runs. rotated=False: skip the last search, in rotated copies,
-        which takes several times as long as the first one (without effect if `tilted`).
+        `min_confidence`. A search is one pass of one face detector over the photo or over rotated
+        copies of it (`searches`). Each accepted face is returned once; a rejected one may be
+        returned once for each search. known (n, 4): tight boxes of known faces; faces whose box has
+        an IoU above SAME_OVERLAP with one of them are not returned, and if any are given, only the
+        first search runs. rotated=False: skip the last search, in rotated copies, which takes
+        several times as long as the first one (without effect if `tilted`).
         """
         return self.detect_batch([photo], [known], rotated)[0]
 
@@ -269,8 +271,9 @@ class KeypointDetector:
 
     def predict_crops(self, grays: list[np.ndarray], boxes: np.ndarray,
                       angles: np.ndarray) -> Prediction:
-        """Predictions in the crop of one box (n, 4) in each of n gray images: `targets` holds
-        points (n, k, 2) in pixels; confidence and visibility (n, k)."""
+        """Predictions in the crop of one box (n, 4), rotated by its angle (n,), in each of n gray
+        images. `targets` are points (n, k, 2) in pixels of the image here, not in -1…1; confidence
+        is (n, k), visibility (n, k) or None."""
         side, scale = self.model.side, self.model.layout.crop_scale
         matrices = np.stack([crop_matrix(box, side, angle=a, scale=scale) for box,
                              a in zip(boxes, angles, strict=True)])

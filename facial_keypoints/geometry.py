@@ -15,8 +15,8 @@ from facial_keypoints.layouts import (
 )
 
 OUTER_EYE_CORNERS = (36, 45)  # of ibug68
-# how many keypoints a layout must share with the mean head, for the head pose and for the face
-# shape score (fewer points fit a head too easily)
+# how many keypoints a layout must share with the mean head: for the head pose, and (more, because
+# few points fit a head too easily) for the face shape score
 MIN_HEAD_POINTS, MIN_SHAPE_POINTS = 5, 20
 MAX_DEVIATION = 3.0  # standard deviations
 
@@ -80,9 +80,10 @@ def crop_matrix(box: np.ndarray | Sequence[float], side: int, zoom: float = 1.0,
 
     box: left, top, width, height of the tight box. The side of the crop is `scale` (the layout's
     `crop_scale`) × the longer side of the box × `zoom`. The crop is centered on the box, moved by
-    `shift` (shares of its side, along the axes of the image) and rotated clockwise by `angle`
-    degrees, so that a face with this roll is upright in it. Its content is mirrored if `mirror`.
-    Raises DataError for a box without width and height, or with values that are not finite.
+    `shift` (shares of the crop's side, along the axes of the image) and rotated clockwise by
+    `angle` degrees, so that a face with this roll is upright in it. Its content is mirrored if
+    `mirror`. Raises DataError for a box without width and height, or with values that are not
+    finite.
     """
     left, top, width, height = (float(v) for v in box)
     outer = scale * max(width, height) * zoom
@@ -224,8 +225,8 @@ def affine_residual(points: np.ndarray, layout: str | Layout = "ibug68") -> np.n
 @cache
 def shape_rows(layout: str | Layout = "ibug68") -> tuple[tuple[int, ...], ...]:
     """Up to three sets of indices of keypoints that the mean head has: all of them, those without
-    the jaw on the viewer's left, and those without the jaw on the viewer's right. A half set of
-    fewer than MIN_SHAPE_POINTS is left out."""
+    the jaw on the viewer's left, and those without the jaw on the viewer's right. The second or
+    third set is left out if it has fewer than MIN_SHAPE_POINTS."""
     layout, rows = load_layout(layout), head_rows(layout).tolist()
     jaw, x = layout.regions.get("jaw", []), mean_head(layout)[:, 0]
     halves = [[row for row in rows if not (row in jaw and sign * x[row] > JAW_MIDDLE)]
@@ -381,8 +382,8 @@ def boxes_differ(boxes: np.ndarray, better: np.ndarray, allowed: float) -> np.nd
 
 def level_boxes(points: np.ndarray,
                 layout: str | Layout = "ibug68") -> tuple[np.ndarray, np.ndarray]:
-    """Keypoints (n, k, 2) -> the boxes (n, 4) that are tight once the faces are rotated upright,
-    and their roll (n,) in degrees."""
+    """Keypoints (n, k, 2) -> boxes (n, 4) for `crop_matrix`, each tight if its face is rotated
+    upright about the center of the box; and the clockwise roll of each face (n,) in degrees."""
     tilt = roll_angle(points, layout)
     boxes = tight_box(rolled(points, -tilt))
     middles = rolled(boxes[:, None, :2] + boxes[:, None, 2:] / 2, tilt)[:, 0]

@@ -22,7 +22,8 @@ from facial_keypoints.images import IMAGE_ENDINGS, UNREADABLE_ENDINGS, files_bel
 from facial_keypoints.tracking import Tracker
 from facial_keypoints.video import CODECS, VIDEO_ENDINGS, VideoReader, VideoWriter, track_video
 
-# this many photos or more get a summary instead of one line each; summaries name at most as many
+# runs of MANY or more photos print a summary instead of one line per photo; a summary names at
+# most MANY photos
 MANY = 20
 BATCH_BYTES = 100_000_000  # size of the decoded photos of a batch
 
@@ -33,7 +34,8 @@ def list_photos(places: Iterable, unlisted: list[str] | None = None) -> list[tup
 
     If two photos would have the same name, their full given paths are used as names. Files of a
     folder in unsupported image formats are skipped and reported on standard error, by format. A
-    folder that cannot be listed raises DataError, or its message is appended to `unlisted`.
+    folder that cannot be listed raises DataError; if a list `unlisted` is given, the message is
+    appended to it instead.
     """
     photos = []
     for place in map(Path, places):
@@ -215,7 +217,8 @@ class FilePredictor:
         self.finish_photo(job, image, (self.detector.predict_boxes(image, job.boxes), []))
 
     def finish_photo(self, job: Job, image: np.ndarray, found: Any) -> None:
-        """Write and draw the accepted faces of a photo, and report them."""
+        """Write and draw the accepted faces of a photo, and report them. found: the pair (accepted,
+        rejected), or None to detect the faces now."""
         accepted, rejected = found if found is not None else self.detector.detect(image)
         self.write(job.name, image, accepted)
         if job.path in self.drawings:

@@ -9,7 +9,7 @@ from facial_keypoints.detector import BOX_TOLERANCE, ROLL_TOLERANCE, SAME_OVERLA
 from facial_keypoints.geometry import boxes_differ, level_boxes, overlap, tight_box
 from facial_keypoints.layouts import Layout, load_layout
 
-DOUBLED_OVERLAP = 0.5  # IoU with an older track above which a track is a duplicate
+DOUBLED_OVERLAP = 0.5  # a track whose IoU with an older track exceeds this is a duplicate
 
 
 class OneEuroFilter:
@@ -28,7 +28,8 @@ class OneEuroFilter:
                  derivative_cutoff: float = 2.0, layout: str | Layout = "ibug68"):
         self.cutoff, self.slope, self.own_slope = cutoff, slope, own_slope
         self.derivative_cutoff, self.layout = derivative_cutoff, load_layout(layout)
-        self.points: np.ndarray | None = None  # smoothed points; below: raw points, speed
+        self.points: np.ndarray | None = None  # the last smoothed points (k, 2)
+        # the last raw points (k, 2), and velocities (k, 2) in normalization distances per second
         self.raw = self.speed = np.zeros((0, 2))
         self.seconds = 0.0
         self.count = 0
@@ -68,8 +69,8 @@ def lowpass_weight(cutoff: float | np.ndarray, passed: float) -> np.ndarray:
 
 @dataclass
 class Track:
-    """A face that is tracked: its identity, its last prediction, its filter, and the number of
-    frames in which it has been missed."""
+    """A face that is tracked: its identity, its last prediction, its filter, and for how many
+    frames in a row it has been missed."""
 
     identity: int
     face: Face
@@ -85,8 +86,9 @@ class Track:
         self.box, self.angle = level_box(self.face)
 
     def follow(self, face: Face) -> None:
-        """Take the face of a new frame. The next frame is cropped as in a refinement step, so that
-        a face that rests or moves slowly needs no second prediction."""
+        """Take the face of a new frame. As in a refinement step, its points give the crop of the
+        next frame; if they moved by less than a tolerance, the old crop is kept. So a face that
+        rests or moves slowly needs one prediction per frame."""
         self.face, (box, angle) = face, level_box(face)
         if (boxes_differ(self.box[None], box[None], BOX_TOLERANCE)[0]
                 or abs(self.angle - angle) > ROLL_TOLERANCE):
@@ -106,12 +108,13 @@ def level_box(face: Face) -> tuple[np.ndarray, float]:
 class Tracker:
     """Tracks faces: `Tracker(KeypointDetector())(frame, seconds)` -> list of Face with identities.
 
-    seconds: time of the frame. The points are smoothed unless `smooth` is False. Keypoints are
-    predicted in a crop around those of the last frame. The face detector runs on the first frame,
-    on every `every`-th frame, and on each frame in which a face is missed. A missed face that is
-    found again within `max_missed` frames, in a box that overlaps its last one (SAME_OVERLAP),
-    keeps its identity. A Tracker is for one clip and one thread; trackers in several threads may
-    share a KeypointDetector.
+    frame: uint8 RGB (height, width, 3); seconds: its time. A tracked face is missed if its new
+    prediction is rejected or lies on the face of an older track. The points are smoothed unless
+    `smooth` is False. Keypoints are predicted in a crop around those of the last frame. The face
+    detector runs on the first frame, on every `every`-th frame, and on each frame in which a face
+    is missed. A missed face that is found again within `max_missed` frames, in a box that overlaps
+    its last one (SAME_OVERLAP), keeps its identity. A Tracker is for one clip and one thread;
+    trackers in several threads may share a KeypointDetector.
     """
 
     def __init__(self, detector: Any, every: int = 15, max_missed: int = 15, smooth: bool = True):
@@ -150,9 +153,10 @@ class Tracker:
         return len(older) > 0 and overlap(boxes, tight_box(face.points)).max() > DOUBLED_OVERLAP
 
     def search(self, frame: np.ndarray) -> None:
-        """Run the detector, for faces without an active track. A face is compared with the track
-        that it overlaps most. Above SAME_OVERLAP, a missed track continues with the face, and a
-        face on an active track is ignored. Any other face starts a new track."""
+        """Run the detector, for faces without an active track (one that is not missed). Each face
+        is compared with the track that it overlaps most. If their IoU is above SAME_OVERLAP, a
+        missed track continues with the face, and on an active track the face is ignored. Any other
+        face starts a new track."""
         self.searches += 1
         known = [tight_box(track.face.points) for track in self.tracks if not track.missed]
         # rotated copies take several times as long: only on every `every`-th frame

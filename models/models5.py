@@ -40,9 +40,10 @@ class Net(nn.Module):
     """Gray (n, 1, side, side) in [0, 1] -> targets (n, 2 * points): the means of the
     distributions."""
 
-    # share of negative crops (without a face) in training, where every bin is equally likely
+    # share of negative crops (without a face) in training; their label: all bins equally likely
     empty = 0.06
-    # standard deviation of the labels, in units of targets: about half a cell of the label grid
+    # standard deviation of the label distributions, in units of targets: about half a cell of the
+    # label grid
     label_width = 0.03
     # standard deviation (minus LEAST) at which the confidence is 0.5, and the steepness of the
     # curve; fitted by benchmarks/confidence.py
@@ -97,7 +98,8 @@ class Net(nn.Module):
 
     def loss(self, images: torch.Tensor, targets: torch.Tensor,
              visible: torch.Tensor | None = None) -> torch.Tensor:
-        """Cross-entropy with Gaussian label distributions, plus a robust loss on the means.
+        """Images (n, 1, side, side) and targets (n, points, 2) -> the loss of the batch:
+        cross-entropy with Gaussian label distributions, plus a robust loss on the means.
 
         Points with a large standard deviation get a smaller weight in the second term, as in STAR
         (Zhou et al., CVPR 2023). Crops without a face have NaN targets only: their distributions

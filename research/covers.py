@@ -8,9 +8,9 @@ import numpy as np
 
 from facial_keypoints.geometry import tight_box
 
-# A cover is a function of a gray uint8 crop (side, side), keypoints (68, 2) in its pixels, and a
-# random generator. It returns the opacity (side, side), 0…1, and the gray levels (side, side) of
-# what is drawn.
+# A cover is a function of a uint8 crop (side, side) or (side, side, 3), keypoints (68, 2) in its
+# pixels, and a random generator. It returns the opacity (side, side), 0…1, and the levels of what
+# is drawn: (side, side), or (side, side, 3) where a part of a color crop is drawn.
 Cover = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 SHIFT = 4  # OpenCV draws at positions in 1 / 2**SHIFT of a pixel
 
@@ -128,8 +128,8 @@ def hair(image: np.ndarray, points: np.ndarray,
 
 def thing(image: np.ndarray, points: np.ndarray,
           rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A rectangle or an ellipse, filled with smooth gray levels or with noise, in place of objects
-    such as a phone or a cup."""
+    """A rectangle or an ellipse, filled with smooth gray levels or with noise, which stands for
+    an object such as a phone or a cup."""
     side, box = image.shape[0], tight_box(points)
     center = box[:2] + box[2:] * rng.uniform(-0.1, 1.1, 2)
     axes, angle = box[2:].max() * rng.uniform(0.08, 0.35, 2), rng.uniform(0, 180)

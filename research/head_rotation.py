@@ -25,7 +25,7 @@ def with_mirrored(points: np.ndarray) -> np.ndarray:
     return np.concatenate([points, points[points[:, 0] > 0] * [-1, 1, 1]])
 
 
-# All in coordinates of `mean_head` (units: inter-ocular distances).
+# The next three in coordinates of `mean_head` (units: inter-ocular distances).
 CENTER = np.array([0, 0.3, 0.95])  # of the rotation, between the ears
 SURFACE = with_mirrored(np.array([  # points of a head that have no keypoint
     (0.00, -0.55, -0.24), (0.40, -0.55, -0.12), (0.00, -0.90, -0.02), (0.45, -0.85, 0.14),
@@ -44,11 +44,13 @@ OUTLINE = with_mirrored(np.array([
 HEIGHT, WIDTH = 1.38, 1.0
 # multiples of that ellipse: pixels within RIM turn with the head, those beyond REACH stay
 RIM, REACH = 1.05, 1.95
-BACKGROUND = 1.2  # depth (z) of the pixels that stay
+BACKGROUND = 1.2  # depth (z) of the pixels that stay, in inter-ocular distances
 GRID = 48  # depth is computed at GRID × GRID nodes and interpolated between them
 LEVELS = 4096  # number of depth values that the depth buffer can tell apart
 CRACK = 0.04  # a pixel deeper than its neighbors by this share of the depth range is a gap
-HIDDEN_BY = 0.15  # a point is hidden if something is nearer to the camera by more than this
+# a point is hidden if something is nearer to the camera by more than this, in inter-ocular
+# distances
+HIDDEN_BY = 0.15
 MAX_YAW, MAX_PITCH = 90.0, 30.0  # degrees, of the rendered heads
 MIN_YAW = 15.0
 VIEWS = 4  # turned pictures of each frame, made before training
@@ -71,10 +73,11 @@ def fit_head(points: np.ndarray, layout: str | Layout = "ibug68"
 
 
 class SmoothDepth:
-    """A smooth function depth(x, y) through given depths (n,) at positions (n, 2).
+    """A smooth function depth(x, y) that passes near given depths (n,) at positions (n, 2); not
+    exactly through them, because labels are not exact.
 
-    A sum of multiquadrics (Hardy, J. Geophys. Res. 1971). Each is rounded at its tip, within about
-    0.4 `unit` (in the units of the positions).
+    A sum of multiquadrics (Hardy, J. Geophys. Res. 1971): cones with a rounded tip. `unit` is a
+    length in the units of the positions; the radius of the rounding is about 0.4 of it.
     """
 
     def __init__(self, places: np.ndarray, depths: np.ndarray, unit: float):
@@ -98,7 +101,7 @@ class Head:
     """The face of a frame as a surface in 3D, which can be seen from other sides.
 
     image: gray uint8 (h, w); points: keypoints (k, 2) in its pixels. `turned` returns square
-    images of `side` pixels with an upright face, in which the tight box has 1 / `zoom` of the side.
+    images of `side` pixels with an upright face: the longer side of its tight box is side / zoom.
     """
 
     def __init__(self, image: np.ndarray, points: np.ndarray, side: int = 192, zoom: float = 2.1,
@@ -151,8 +154,9 @@ class Head:
 
     def turned(self, yaw: float, pitch: float, detail: int = 2
                ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The head with another yaw and pitch, in degrees, and roll 0 -> gray image (side, side),
-        keypoints (k, 2) in its pixels, and visible (k,): False for points that the head hides.
+        """The head at a yaw (> 0: it looks to the viewer's right) and pitch (> 0: down) in degrees
+        and at roll 0, whatever they are in the frame -> gray image (side, side), keypoints (k, 2)
+        in its pixels, and visible (k,): False for points that the head hides.
 
         With ibug68, jaw points that the cheek hides are moved to its visible outline, as in
         annotations of photographs. detail: surface points per pixel of the image, per axis.
@@ -195,10 +199,10 @@ class Head:
         return image, high - closed * ((high - low) / (LEVELS - 1))
 
     def contour(self, jaw: np.ndarray, side: float, turn: np.ndarray) -> np.ndarray:
-        """The jaw (17, 2) after a rotation, its hidden points moved in x to the outline of the
-        cheek: to the outermost point of a path on the surface, from the jaw point 60 % of the way
-        to the midline of the face. side: -1 for a head that is turned to the viewer's left, else
-        1."""
+        """The jaw (17, 2) after a rotation; its hidden points are moved in x to the outline of the
+        cheek. For each, a path on the surface goes from the jaw point toward the midline of the
+        face, over 60 % of that distance; its outermost x is taken. side: -1 for a head that is
+        turned to the viewer's left, else 1."""
         rows = np.arange(8) if side < 0 else np.arange(9, 17)
         middle = self.points[[27, 28, 29, 30, 33, 51, 57, 8], 0].mean()
         share = np.linspace(0, 0.6, 13)[:, None]

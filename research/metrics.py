@@ -16,8 +16,8 @@ def jitter(points: np.ndarray) -> float:
 
 
 def lag(points: np.ndarray, truth: np.ndarray, most: int = 6) -> float:
-    """The delay in frames, from 0 to `most`, at which the truth (t, n, 2) fits the predictions
-    (t, n, 2) best."""
+    """The lag of predictions (t, n, 2) in frames, with fractions: the delay from 0 to `most` by
+    which the truth (t, n, 2) must be moved to fit them best."""
     predictions, truth = (np.asarray(p, np.float64).mean(1) for p in (points, truth))
     predictions, truth = predictions - predictions.mean(0), truth - truth.mean(0)
     times, delays = np.arange(len(truth)), np.linspace(0, most, 20 * most + 1)
@@ -103,8 +103,8 @@ def mean_of_labeled(values: np.ndarray) -> np.ndarray:
 
 def debias(points: np.ndarray, truth: np.ndarray,
            layout: str | Layout = "ibug68") -> np.ndarray:
-    """Subtract from `points` the mean offset of each point over these faces, in units of the
-    normalization distance.
+    """Remove from `points` the mean offset of each point from the truth. The mean over these faces
+    is taken in normalization distances, and each face gets it scaled to its own size.
 
     points, truth: (n, k, 2) in any one unit -> (n, k, 2) in that unit.
     """
@@ -177,8 +177,13 @@ def measure_slopes(points: np.ndarray, truth: np.ndarray,
 
 def summarize(points: np.ndarray, truth: np.ndarray, people: np.ndarray | None = None,
               normalizer: str = "layout", layout: str | Layout = "ibug68") -> dict:
-    """All metrics of predictions (n, k, 2) against the truth as a dictionary; percentages as
-    numbers. Missing points of the truth (nan) take no part."""
+    """All metrics of predictions (n, k, 2) against the truth, as a dictionary. Values in % are
+    stored as 3.5, not as 0.035.
+
+    fr8, fr10: failure rates above 8 and 10 %; auc8: area under the curve up to 8 %; offset: mean
+    (x, y), and points: error of each point, both in % of the normalizer; measures: see
+    `measure_slopes`. Missing points of the truth (nan) take no part.
+    """
     layout = load_layout(layout)
     errors = point_errors(points, truth, normalizer, layout)
     nme = face_errors(errors)
@@ -213,6 +218,7 @@ def crop_matrices(frames: Frames, side: int = 1) -> np.ndarray:
 
 
 def rounding_bound(truth: np.ndarray, seed: int = 0) -> np.ndarray:
-    """The truth, moved by up to half a pixel in x and y: it has the error of a perfect network on
-    rounded labels."""
+    """The truth (n, k, 2) in pixels, moved by up to half a pixel in x and y. Its error is that of a
+    perfect network on labels rounded to whole pixels, without the coarser grid of the official
+    labels."""
     return truth + np.random.default_rng(seed).uniform(-0.5, 0.5, truth.shape).astype(np.float32)

@@ -227,9 +227,9 @@ class ToTensor:
 
 # Udacity's chain: the shorter side of the frame at 250, a random window of 224 in it.
 data_transform = Compose([Rescale(250), RandomCrop(224), Normalize(), ToTensor()])
-# Strengths relative to 'plain': (crop jitter, rotation, image changes), the share of samples that
-# get a hard corruption and, independently, large jitter, and whether half of the covers are drawn:
-# hands, glasses …
+# Five values each: the strengths of crop jitter, rotation and image changes, relative to 'plain';
+# the share of samples that get a hard corruption, and (independently) of those that get large
+# jitter; whether half of the covers are hands, glasses, masks or hair.
 AUGMENTATIONS = {"fine": (0.25, 0.5, 0.5, 0.0, True), "gentle": (0.5, 0.5, 0.5, 0.0, True),
                  "mild": (0.5, 0.5, 0.5, 0.0, False), "plain": (1.0, 1.0, 1.0, 0.0, False),
                  "hard": (1.0, 1.0, 1.0, 0.25, True)}
