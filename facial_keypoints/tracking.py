@@ -100,7 +100,7 @@ class Track:
 
 
 def level_box(face: Face) -> tuple[np.ndarray, float]:
-    """The box (4,) that is tight once the face is rotated upright, and its roll in degrees."""
+    """`level_boxes` of one face: a box (4,) for `crop_matrix`, and the roll in degrees."""
     boxes, angles = level_boxes(face.points[None], face.layout)
     return boxes[0], float(angles[0])
 
