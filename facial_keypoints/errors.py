@@ -130,6 +130,15 @@ def end_by_signals() -> None:
             signal.signal(number, handle)
 
 
+def leave_signals_to_parent(_: int = 0) -> None:
+    """In a process that loads data (`worker_init_fn`): ignore SIGHUP and SIGQUIT, which a terminal
+    sends to all processes of a command. The command ends by its own signal and then ends this
+    process; a worker that dies first would be an error of its own."""
+    for name in ("SIGHUP", "SIGQUIT"):
+        if hasattr(signal, name):  # Windows has neither
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
 def silence_libraries() -> None:
     """Discard what libraries of C and C++ print to standard error, such as libpng, libjpeg and
     OpenCV about a damaged image: the command says it in one line. FACIAL_KEYPOINTS_VERBOSE=1 keeps

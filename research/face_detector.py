@@ -17,11 +17,12 @@ from torch.utils.data import DataLoader, IterableDataset
 from tqdm.auto import tqdm
 
 from detector_architectures.pyramid import LARGEST, SMALLEST, STRIDE, UNIT, WEIGHTS
-from facial_keypoints.errors import bounded_number, run_command
+from facial_keypoints.errors import (
+    SEED, bounded_number, leave_signals_to_parent, run_command,
+)
 from facial_keypoints.files import atomic_write
 from facial_keypoints.geometry import rolled
 from facial_keypoints.onnx_file import metadata_entry, digest, FORMAT
-from facial_keypoints.errors import SEED
 from research.datasets import SPLIT_PARTS, SPLITS, load_frames, split_frames
 from research.export import without_notes, halve, quiet, OPSET, EXPORTER
 from research.face_scenes import (
@@ -146,7 +147,8 @@ def train_detector(net: FaceNet, scenes: FaceScenes, steps: int, batch: int = 48
         net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998), use_buffers=True)
     optimizer = torch.optim.AdamW(net.parameters(), lr, weight_decay=0.02)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps, pct_start=0.1)
-    batches = DataLoader(SceneStream(scenes, batch, seed), None, num_workers=workers)
+    batches = DataLoader(SceneStream(scenes, batch, seed), None, num_workers=workers,
+                         worker_init_fn=leave_signals_to_parent)
     shown, recent = tqdm(range(steps), "training", unit="step", disable=not bar), 0.0
     for step, (images, targets) in zip(shown, batches, strict=False):
         loss = detector_loss(net(images.to(memory_format=torch.channels_last)), targets)

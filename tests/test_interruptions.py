@@ -90,6 +90,22 @@ def test_a_batch_killed_on_its_way_ends_with_the_same_table(tiny_zip, tmp_path, 
     assert tables[0] == tables[1] and len(tables[0]) == 2
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no such signals")
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGQUIT"])
+def test_a_terminal_that_closes_ends_a_training_and_the_processes_that_load_its_data(
+        name, tiny_zip, tmp_path):
+    """The terminal sends the signal to all of them."""
+    words = training(tiny_zip, tmp_path / "run", "--workers", 2, "--epochs", 1000)
+    process = start(*words)
+    until = time.monotonic() + 100
+    while not (tmp_path / "run" / "last.pt").exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    os.killpg(process.pid, getattr(signal, name))
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + getattr(signal, name)
+    assert "DataLoader worker" not in said and "stopped" in said, said
+
+
 @pytest.mark.slow
 def test_ctrl_c_stops_a_grid_and_says_how_to_go_on(grid):
     """The first interrupt ends the running notebook and starts none of those that wait."""
