@@ -16,8 +16,9 @@ import torch
 from data_load import FacialKeypointsDataset
 from facial_keypoints.assets import CONVENTIONS
 from facial_keypoints.errors import DataError, UsageError, bounded_number, run_command
-from facial_keypoints.geometry import in_convention_of_300w, tight_box, to_points
-from facial_keypoints.layouts import load_layout
+from facial_keypoints.geometry import (
+    check_convention, in_convention_of_300w, tight_box, to_points,
+)
 from research.checkpoints import read_checkpoint
 from research.datasets import LABELS, SPLITS, SPLIT_PARTS, load_frames, split_frames
 from research.frames import Frames
@@ -114,9 +115,7 @@ def score(path: str | Path, frames: Frames, normalizer: str = "layout",
     net, content = load_checkpoint(path)
     check_layout(content, frames, str(path))
     layout = frames.layout
-    if convention == "300w" and layout != load_layout():
-        raise UsageError(f"convention {convention} is known for the 68 points of ibug68, not for "
-                         f"layout {layout.name}")
+    check_convention(convention, layout)
     if not allow_leak:
         check_leakage(content, frames, str(path))
     points = predict_frames(net, frames, bar=bar)

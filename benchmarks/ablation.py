@@ -79,11 +79,10 @@ def some_people(frames, one_in):
     return frames.select(np.flatnonzero(np.isin(frames.people, chosen)))
 
 
-def nme_of(net, frames, trained, predictions=predict_frames, mirrored=False):
-    """NME (n,) in % of a network on frames with corrected labels; `trained`: the `data` of its
-    checkpoint."""
-    return point_errors(match_label_convention(frames, predictions(net, frames, mirrored=mirrored),
-                                               trained), frames.points).mean(1)
+def nme_of(points, frames, trained):
+    """NME (n,) in % of a network's predictions (n, 68, 2) on frames with corrected labels;
+    `trained`: the `data` of its checkpoint."""
+    return point_errors(match_label_convention(frames, points, trained), frames.points).mean(1)
 
 
 def measure(step, seed, epochs, frames, folder):
@@ -148,9 +147,12 @@ def main():
                   f"seed {seed}"
             )
             net, trained, spent = measure(step, seed, options.epochs, frames, folder)
-            errors.append(nme_of(net, validation, trained, mirrored=mirrored))
-            own.append(nme_of(net, validation, trained, predict_in_self_crops, mirrored).mean())
-            learnt.append(nme_of(net, known, trained, mirrored=mirrored).mean())
+            points = predict_frames(net, validation, mirrored=mirrored)
+            errors.append(nme_of(points, validation, trained))
+            points = predict_in_self_crops(net, validation, mirrored=mirrored, first=points)
+            own.append(nme_of(points, validation, trained).mean())
+            points = predict_frames(net, known, mirrored=mirrored)
+            learnt.append(nme_of(points, known, trained).mean())
             minutes.append(spent)
             base.setdefault(seed, errors[-1])
         each = [base[seed] - nme for seed, nme in zip(options.seeds, errors, strict=True)]

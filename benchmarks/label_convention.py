@@ -18,12 +18,12 @@ from evaluate import predict_frames
 from facial_keypoints.errors import UsageError, run_command
 from facial_keypoints.files import atomic_write
 from facial_keypoints.geometry import (
-    CONVENTION_FILE, MAX_DEVIATION, ConventionMap, convention_map, in_convention_of_300w,
-    inter_ocular, rolled, shapes_of,
+    CONVENTION_FILE, ConventionMap, convention_map, deviations, in_convention_of_300w, mirrored,
+    rolled, shapes_of,
 )
-from facial_keypoints.layouts import load_layout
 from research.datasets import load_frames, split_frames
 from research.frames import Frames
+from research.metrics import face_errors, point_errors
 from research.networks import find_weights, load_checkpoint
 
 NETS = ("models5", "models6")  # whose predictions are mapped
@@ -78,18 +78,12 @@ def fit_convention(points: np.ndarray, others: np.ndarray) -> ConventionMap:
     shapes, movements = (np.concatenate([one[kept], mirrored(one[kept])])
                          for one in (shapes, movements))
     mean = shapes.mean(0)
-    away = (shapes - mean).reshape(len(shapes), -1)
-    _, values, modes = np.linalg.svd(away, full_matrices=False)
+    _, values, modes = np.linalg.svd((shapes - mean).reshape(len(shapes), -1), full_matrices=False)
     modes = modes[:MODES] / (values[:MODES, None] / math.sqrt(len(shapes)))
-    away = np.clip(away @ modes.T, -MAX_DEVIATION, MAX_DEVIATION)
+    away = deviations(shapes, mean, modes)
     fit = np.linalg.lstsq(np.column_stack([np.ones(len(away)), away]),
                           movements.reshape(len(away), -1))[0]
     return ConventionMap(mean, fit[0].reshape(mean.shape), modes, fit[1:])
-
-
-def mirrored(shapes: np.ndarray) -> np.ndarray:
-    """Upright shapes or movements (n, 68, 2) of faces -> those of their mirror images."""
-    return shapes[:, load_layout().flip_indices] * [-1, 1]
 
 
 def write_convention(convention: ConventionMap) -> None:
@@ -100,11 +94,6 @@ def write_convention(convention: ConventionMap) -> None:
     lines = [",".join(f"{value:.5g}" for value in row) for row in rows]
     atomic_write(CONVENTION_FILE, "\n".join([header, *lines, ""]))
     convention_map.cache_clear()
-
-
-def distances(points: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Mean distance of keypoints (n, 68, 2) from others, in % of the inter-ocular distance (n,)."""
-    return 100 * np.linalg.norm(points - others, axis=2).mean(1) / inter_ocular(points)
 
 
 def main() -> None:
@@ -124,12 +113,12 @@ def main() -> None:
     points, others = pairs["validation"]
     shapes, sizes, angles = shapes_of(points)
     constant = rolled(np.broadcast_to(convention_map().offset, shapes.shape), angles)
+    away = [np.median(face_errors(point_errors(others, moved))) for moved in (
+        points, points + sizes * constant, in_convention_of_300w(points))]
     print(f"written: {CONVENTION_FILE.name}. Median distance from dlib's points on "
           f"{len(points) // len(nets)} frames of validation people, in % of the inter-ocular "
-          f"distance: {np.median(distances(points, others)):.2f} as predicted, "
-          f"{np.median(distances(points + sizes * constant, others)):.2f} with the same movement "
-          "for all faces, "
-          f"{np.median(distances(in_convention_of_300w(points), others)):.2f} with the map")
+          f"distance: {away[0]:.2f} as predicted, {away[1]:.2f} with the same movement for all "
+          f"faces, {away[2]:.2f} with the map")
 
 
 if __name__ == "__main__":

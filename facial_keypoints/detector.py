@@ -14,10 +14,9 @@ from facial_keypoints.assets import (
 )
 from facial_keypoints.detectors import load_detector, to_tight
 from facial_keypoints.geometry import (
-    boxes_differ, crop_image, crop_matrix, in_convention_of_300w, level_boxes, overlap,
-    rotated_copy, shape_score, tight_box, to_points,
+    boxes_differ, check_convention, crop_image, crop_matrix, in_convention_of_300w, level_boxes,
+    overlap, rotated_copy, shape_score, tight_box, to_points,
 )
-from facial_keypoints.errors import UsageError
 from facial_keypoints.images import as_image, to_gray
 from facial_keypoints.layouts import Layout, load_layout
 from facial_keypoints.model import find_model, load_model, Model, Prediction
@@ -114,12 +113,7 @@ class KeypointDetector:
         )
         self.detector = load_detector(detector) if isinstance(detector, str) else detector
         self.min_confidence, self.tilted, self.convention = min_confidence, tilted, convention
-        if convention not in CONVENTIONS:
-            raise UsageError(f"convention must be one of {', '.join(CONVENTIONS)}, not "
-                             f"{convention!r}")
-        if convention != CONVENTIONS[0] and self.model.layout != load_layout():
-            raise UsageError(f"convention {convention} is known for the 68 points of ibug68, not "
-                             f"for layout {self.model.layout.name}")
+        check_convention(convention, self.model.layout)
 
     def __call__(self, photo: Any) -> list[Face]:
         """The accepted faces of a photo, the largest first."""

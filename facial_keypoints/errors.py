@@ -130,7 +130,7 @@ def end_by_signals() -> None:
             signal.signal(number, handle)
 
 
-def leave_signals_to_parent(_: int = 0) -> None:
+def leave_signals_to_parent(_: int) -> None:
     """In a process that loads data (`worker_init_fn`): ignore SIGHUP and SIGQUIT, which a terminal
     sends to all processes of a command. The command ends by its own signal and then ends this
     process; a worker that dies first would be an error of its own."""

@@ -8,8 +8,8 @@ from functools import cache
 import cv2
 import numpy as np
 
-from facial_keypoints.assets import SAVED_MODELS
-from facial_keypoints.errors import DataError
+from facial_keypoints.assets import CONVENTIONS, SAVED_MODELS
+from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.layouts import (
     CROP_SCALE, Layout, conversion_matrix, convert_points, load_layout,
 )
@@ -265,9 +265,15 @@ class ConventionMap:
     def movements(self, shapes: np.ndarray) -> np.ndarray:
         """Shapes (n, 68, 2) -> their movements (n, 68, 2). Deviations count up to MAX_DEVIATION,
         because the function is known for common shapes only."""
-        away = (shapes - self.mean).reshape(len(shapes), -1) @ self.modes.T
-        away = np.clip(away, -MAX_DEVIATION, MAX_DEVIATION)
+        away = deviations(shapes, self.mean, self.modes)
         return self.offset + (away @ self.responses).reshape(shapes.shape)
+
+
+def deviations(shapes: np.ndarray, mean: np.ndarray, modes: np.ndarray) -> np.ndarray:
+    """How many standard deviations, at most MAX_DEVIATION, shapes (n, 68, 2) are away from the mean
+    in the direction of each mode (m, 136) -> (n, m)."""
+    away = (shapes - mean).reshape(len(shapes), -1) @ modes.T
+    return np.clip(away, -MAX_DEVIATION, MAX_DEVIATION)
 
 
 @cache
@@ -298,6 +304,20 @@ def rolled(vectors: np.ndarray, angles: np.ndarray) -> np.ndarray:
     cos, sin = np.cos(np.radians(angles)), np.sin(np.radians(angles))
     turns = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], -2)
     return vectors @ turns.swapaxes(-1, -2)
+
+
+def mirrored(shapes: np.ndarray) -> np.ndarray:
+    """Keypoints of ibug68 (n, 68, 2) -> those of the mirror images, mirrored about x = 0."""
+    return shapes[:, load_layout().flip_indices] * [-1, 1]
+
+
+def check_convention(convention: str, layout: Layout) -> None:
+    """Raise UsageError for a label convention that is unknown, or unknown for this layout."""
+    if convention not in CONVENTIONS:
+        raise UsageError(f"convention must be one of {', '.join(CONVENTIONS)}, not {convention!r}")
+    if convention != CONVENTIONS[0] and layout != load_layout():
+        raise UsageError(f"convention {convention} is known for the 68 points of ibug68, not for "
+                         f"layout {layout.name}")
 
 
 def in_convention_of_300w(points: np.ndarray) -> np.ndarray:

@@ -15,8 +15,7 @@ from tqdm.auto import tqdm
 from facial_keypoints.assets import SAVED_MODELS
 from facial_keypoints.errors import DataError
 from facial_keypoints.files import atomic_write
-from facial_keypoints.geometry import align_shapes
-from facial_keypoints.layouts import load_layout
+from facial_keypoints.geometry import align_shapes, mirrored
 from research.frames import Frames
 
 MODEL = SAVED_MODELS / "sample_faces.npz"
@@ -96,8 +95,8 @@ def build(frames: Frames, bar: bool = True) -> tuple[dict, np.ndarray, np.ndarra
                         "are needed to learn from")
     shapes = frames.points[rows].astype(np.float64)
     sizes = np.zeros((len(rows), 2))
-    mirrored = shapes[:, load_layout().flip_indices] * [-1, 1]
-    mean = mean_shape(np.concatenate([shapes, mirrored]))
+    both = np.concatenate([shapes, mirrored(shapes)])
+    mean = mean_shape(both)
     ring = frame_points()
     triangles = Triangulation(*np.concatenate([mean, ring]).T).triangles
     corners, weights = barycentric(np.concatenate([mean, ring]), triangles)
@@ -130,7 +129,6 @@ def build(frames: Frames, bar: bool = True) -> tuple[dict, np.ndarray, np.ndarra
                                pack((luminance * weight)[..., ::-1], chroma[..., ::-1])])
     people = np.concatenate([frames.people[rows], [p + "*" for p in frames.people[rows]]])
     videos = np.concatenate([frames.videos[rows], [v + "*" for v in frames.videos[rows]]])
-    both = np.concatenate([shapes, mirrored])
     linear, offset = align_shapes(both, mean)
     aligned = (both @ linear + offset[:, None] - mean).reshape(len(both), -1)
 
