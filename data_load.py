@@ -45,20 +45,21 @@ SHUFFLE_ARCHIVES = 4  # archives of a sharded set that are shuffled together, an
 
 
 class FacialKeypointsDataset(Dataset):
-    """Annotated frames as samples {'image', 'keypoints', 'visible', 'row'}, put through
-    `transform(sample, rng)`.
+    """Annotated frames as samples {'image', 'keypoints', 'visible', 'row'}, and 'box' (4,) where
+    `boxes` are used. Each is put through `transform(sample, rng)`; before that, it has:
 
     image: uint8 RGB (h, w, 3); with `gray=True` gray (h, w), kept in memory up to CACHE_BYTES
     keypoints: (k, 2) float32, in pixels of the frame; nan where missing
-    visible: (k,) float32; 1 for keypoints that can be seen, 0 for those that the head hides, nan
-        where that is not known: where they are missing, and in frames with a yaw above about 15°
-        (a frame whose yaw cannot be estimated counts as frontal)
+    visible: (k,) float32; in turned views 1 for keypoints that can be seen and 0 for those that
+        the head hides; in frames 1, or nan where it is not known: where keypoints are missing, and
+        at a yaw above about 15° (a frame whose yaw cannot be estimated counts as frontal)
     row: index of the frame
 
     `dataset[epoch * len(dataset) + index]` is frame `index` as it is transformed in epoch `epoch`:
     randomness depends on (seed, epoch, index) alone, for any number of workers.
 
-    boxes: (n, 4) in pixels, which `FaceCrop` crops around instead of the keypoints' own
+    boxes: (n, 4), left, top, width, height in pixels; `FaceCrop` crops around them instead of the
+        tight boxes of the keypoints; `frames.boxes()` if some keypoints are missing
     schedule: pairs (epoch, transform) in order; from that epoch on, this transform replaces the one
         before
     turned: share of the samples that are `TurnedViews` of their frame; needs `gray=True`

@@ -64,7 +64,7 @@ def predict_in_self_crops(net: torch.nn.Module, frames: Frames, steps: int = 4,
     The first crop is centered on the labels, which favors a network that predicts the center of the
     crop when it is uncertain. Each further step crops around the last prediction, so after `steps`
     predictions little of this bias remains. first: the predictions (n, k, 2) in the first crops,
-    where they are known already.
+    if they are known already.
     """
     points = predict_frames(net, frames, mirrored=mirrored) if first is None else first
     boxes = None
@@ -107,10 +107,11 @@ def check_layout(content: dict, frames: Frames, where: str) -> None:
 def score(path: str | Path, frames: Frames, normalizer: str = "layout",
           allow_leak: bool = False, bar: bool = False, convention: str = CONVENTIONS[0],
           ) -> tuple[dict, np.ndarray, np.ndarray]:
-    """Score one checkpoint on frames -> (metrics, NME of each face (n,), points (n, k, 2)).
+    """Score one checkpoint on frames -> (metrics, NME of each face (n,) in %, points (n, k, 2) in
+    pixels, predicted in crops of the labels; the metric nme_own is of `predict_in_self_crops`).
 
-    convention: 'labels', or '300w' for predictions in the label convention of 300-W, which needs
-    the layout ibug68.
+    convention: where predictions lie: 'labels', as in the network's training labels, or '300w',
+    moved to the convention of 300-W (ibug68 only), for frames that are labeled so.
     """
     net, content = load_checkpoint(path)
     check_layout(content, frames, str(path))

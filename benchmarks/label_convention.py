@@ -1,4 +1,5 @@
-"""The map from our keypoints to where networks trained on 300-W put them, fitted with dlib."""
+"""Fit the map from our keypoints to the label convention of 300-W. The points of dlib, which was
+trained on 300-W, stand for this convention."""
 
 if __name__ == "__main__":
     from research import startup  # noqa: F401 - before the packages
@@ -27,7 +28,7 @@ from research.metrics import face_errors, point_errors
 from research.networks import find_weights, load_checkpoint
 
 NETS = ("models5", "models6")  # whose predictions are mapped
-MODES = 20  # more came no nearer to dlib on validation people
+MODES = 20  # principal components; with more, the map came no nearer to dlib on validation people
 KEPT = 0.8  # share of the faces that the map is fitted to
 
 
@@ -48,8 +49,8 @@ def dlib_predictor() -> Callable[[np.ndarray, Sequence[float]], Any]:
 
 
 def predict_by_dlib(frames: Frames) -> np.ndarray:
-    """dlib's points (n, 68, 2) at the tight boxes of the labels, made square as its detector gives
-    them."""
+    """dlib's points (n, 68, 2) in pixels, predicted in the tight boxes of the labels, which are
+    made square, as dlib's face detector gives them."""
     try:
         predict, found = dlib_predictor(), []
     except ImportError as error:
@@ -64,12 +65,13 @@ def predict_by_dlib(frames: Frames) -> np.ndarray:
 
 
 def fit_convention(points: np.ndarray, others: np.ndarray) -> ConventionMap:
-    """Keypoints (n, 68, 2) of our networks and of other networks on the same faces -> the map that
-    moves ours to the others, with MODES principal components of our shapes.
+    """Keypoints (n, 68, 2) of our networks, and `others` (n, 68, 2) of a predictor that was trained
+    on 300-W, on the same faces -> the map from the former to the latter, with MODES principal
+    components of our shapes.
 
-    Linear least squares on faces and their mirror images, so that the map is symmetric. Faces whose
-    movements are far from the median movement are left out (1 - KEPT of all): there, the other
-    network did not find the face.
+    Linear least squares on faces and their mirror images, so that the map is symmetric. The
+    share 1 - KEPT of the faces whose movements are farthest from the median is left out: there, the
+    other predictor probably did not find the face.
     """
     shapes, sizes, angles = shapes_of(points)
     movements = rolled((others - points) / sizes, -angles)

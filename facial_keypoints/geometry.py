@@ -249,12 +249,13 @@ CONVENTION_FILE = SAVED_MODELS / "convention_300w.csv"
 
 @dataclass(frozen=True)
 class ConventionMap:
-    """How keypoints of ibug68 move to another label convention: `shapes_of` a face deviate from
-    `mean`, and their movements are `offset` plus a linear function of this deviation.
+    """How keypoints of ibug68 move to another label convention. The shape of a face (`shapes_of`)
+    deviates from `mean`; the movement is `offset` plus a linear function of this deviation.
 
-    mean, offset: (68, 2); modes, responses: (m, 136). A product with a mode is how many standard
-    deviations a shape is away from the mean in the direction of this mode; a response is the
-    movement for one standard deviation.
+    mean, offset: (68, 2), of an upright face, in multiples of its size (`shapes_of`)
+    modes, responses: (m, 136), one row for each of m modes of variation, as x0, y0, x1, …; the dot
+        product of a deviation and a mode is a number of standard deviations, and the response is
+        the movement for one of them
     """
 
     mean: np.ndarray
@@ -279,15 +280,17 @@ def deviations(shapes: np.ndarray, mean: np.ndarray, modes: np.ndarray) -> np.nd
 @cache
 def convention_map() -> ConventionMap:
     """The movements from our keypoints to where annotators of 300-W (Sagonas et al., ICCV-W 2013)
-    would put them, fitted with a network trained on 300-W (benchmarks/label_convention.py)."""
+    would put them, estimated from dlib's regression trees, which were trained on 300-W
+    (benchmarks/label_convention.py)."""
     rows = np.loadtxt(CONVENTION_FILE, delimiter=",", skiprows=1).astype(np.float64)
     mean, offset = rows[:2].reshape(2, -1, 2)
     return ConventionMap(mean, offset, *np.split(rows[2:], 2))
 
 
 def shapes_of(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Keypoints (n, k, 2) -> upright shapes (n, k, 2) around 0, their sizes (n, 1, 1) in the units
-    of the points, and their roll angles (n,) in degrees.
+    """Keypoints of ibug68 (n, 68, 2) -> shapes (n, 68, 2): the points around 0, upright and divided
+    by their size; the sizes (n, 1, 1) in the units of the points; the roll angles (n,) in degrees,
+    clockwise.
 
     A size is the root mean square distance of the points from their center: unlike the inter-ocular
     distance, it changes little when a head turns.
@@ -350,8 +353,9 @@ def shape_score(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndarr
 
 def box_fit(layout: str | Layout) -> tuple[float, ...]:
     """Where the tight box of a layout lies relative to the tight box of `ibug68`, for a face that
-    looks ahead: (x, y, width, height) as `relative_box` returns them and `detectors.to_tight` takes
-    them. (0, 0, 1, 1) for layouts that share too few keypoints with the mean head."""
+    looks ahead: (x, y, width, height), the shift of the center and the size, as multiples of the
+    width and height of the box of `ibug68` (`relative_box`). (0, 0, 1, 1) for layouts that share
+    too few keypoints with the mean head."""
     rows = head_rows(layout)
     if load_layout(layout) == load_layout() or len(rows) < MIN_HEAD_POINTS:
         return (0.0, 0.0, 1.0, 1.0)
@@ -392,8 +396,9 @@ def rotated_copy(size: tuple[int, int], angle: float) -> tuple[np.ndarray, list[
 
 
 def boxes_differ(boxes: np.ndarray, better: np.ndarray, allowed: float) -> np.ndarray:
-    """Mask (n,) of the boxes (n, 4) that differ from `better` (n, 4): whose center differs by more
-    than `allowed` of the longer side, or the logarithm of the side by more than 1.5 × `allowed`."""
+    """Mask (n,) of the boxes (n, 4) that differ from `better` (n, 4): the centers are farther apart
+    than `allowed` × the longer side of `better`, or the logarithms of the two longer sides differ
+    by more than 1.5 × `allowed`."""
     side, better_side = boxes[:, 2:].max(1), better[:, 2:].max(1)
     away = np.linalg.norm(boxes[:, :2] + boxes[:, 2:] / 2 - better[:, :2] - better[:, 2:] / 2,
                           axis=1)

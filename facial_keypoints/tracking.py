@@ -108,8 +108,9 @@ def level_box(face: Face) -> tuple[np.ndarray, float]:
 class Tracker:
     """Tracks faces: `Tracker(KeypointDetector())(frame, seconds)` -> list of Face with identities.
 
-    frame: uint8 RGB (height, width, 3); seconds: its time. A tracked face is missed if its new
-    prediction is rejected or lies on the face of an older track. The points are smoothed unless
+    frame: uint8 RGB (height, width, 3); seconds: its time. A tracked face is missed if the
+    confidence of its new prediction is below the detector's `min_confidence`, or if its box
+    overlaps that of an older track (IoU above DOUBLED_OVERLAP). The points are smoothed unless
     `smooth` is False. Keypoints are predicted in a crop around those of the last frame. The face
     detector runs on the first frame, on every `every`-th frame, and on each frame in which a face
     is missed. A missed face that is found again within `max_missed` frames, in a box that overlaps

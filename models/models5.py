@@ -6,7 +6,7 @@ from torch import nn
 
 # number of bins per axis; they cover -REACH to REACH in units of targets, the crop -1 to 1
 BINS, REACH = 144, 1.3
-LEAST = 0.042  # standard deviation below which the confidence is 1
+LEAST = 0.042  # sqrt(variance in x + variance in y), in targets, below which the confidence is 1
 
 
 class Block(nn.Module):
@@ -42,11 +42,11 @@ class Net(nn.Module):
 
     # share of negative crops (without a face) in training; their label: all bins equally likely
     empty = 0.06
-    # standard deviation of the label distributions, in units of targets: about half a cell of the
-    # label grid
+    # standard deviation of the label distributions, in units of targets: about half a step of the
+    # coarse grid on which the official labels lie
     label_width = 0.03
-    # standard deviation (minus LEAST) at which the confidence is 0.5, and the steepness of the
-    # curve; fitted by benchmarks/confidence.py
+    # sqrt(variance in x + variance in y) minus LEAST at which the confidence is 0.5, and the
+    # steepness of the curve; fitted by benchmarks/confidence.py
     even_odds, steepness = 0.118, 1.63
     # parts that a checkpoint may lack; without `seen`, the network predicts no visibility
     optional = ("seen",)
@@ -70,7 +70,7 @@ class Net(nn.Module):
         self.stages = nn.Sequential(*stages)
         self.maps = nn.Conv2d(inputs, 4 * points, 1)  # four maps for each point
         self.mix = nn.Sequential(nn.Linear(4 * grid * grid, features), nn.ReLU(inplace=True))
-        # mixes the points, so that the others help to locate an occluded one
+        # combines the features of all points: the others help to locate an occluded one
         self.points = nn.Linear(points, points)
         self.axes = nn.Linear(features, 2 * BINS)
         self.seen: Visibility | None = Visibility(points, inputs, grid)
@@ -107,7 +107,7 @@ class Net(nn.Module):
         face, NaN as well, are ignored by both.
 
         visible (n, points): 1 for points that can be seen, 0 for hidden ones, NaN where unknown;
-        adds the cross-entropy of the visibility, which does not change the feature maps.
+        adds the cross-entropy of the visibility. Its gradient stops before the feature maps.
         """
         encoded = self.encode(images)
         logits = self.distributions(self.features(encoded)).float()
@@ -125,7 +125,7 @@ class Net(nn.Module):
             odds[known], visible[known], reduction="sum") / max(int(known.sum()), 1)
 
     def moments(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Means and variances of the distributions, in targets."""
+        """Means of the distributions in units of targets, and variances in their squares."""
         chance = logits.float().softmax(-1)
         mean = chance @ self.bins
         return mean, (chance @ self.bins.square() - mean.square()).clamp_min(0)

@@ -8,9 +8,9 @@ import numpy as np
 
 from facial_keypoints.geometry import tight_box
 
-# A cover is a function of a uint8 crop (side, side) or (side, side, 3), keypoints (68, 2) in its
-# pixels, and a random generator. It returns the opacity (side, side), 0…1, and the levels of what
-# is drawn: (side, side), or (side, side, 3) where a part of a color crop is drawn.
+# A cover is a function of a uint8 crop (side, side) or (side, side, 3), keypoints (k, 2) in its
+# pixels, and a random generator. It returns the opacity (side, side), 0…1, and what is drawn, in
+# levels of about 0…255: (side, side), or for color crops also (side, side, 3).
 Cover = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 SHIFT = 4  # OpenCV draws at positions in 1 / 2**SHIFT of a pixel
 
@@ -155,8 +155,8 @@ def other_part(image: np.ndarray, points: np.ndarray,
 
 def half(image: np.ndarray, points: np.ndarray,
          rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Everything on one side of a random line that passes within side / 4 of the center of the
-    crop."""
+    """Hides what lies beyond a random line at 0 to side / 4 pixels from the center of the crop,
+    behind a shifted copy of the crop or one gray level; hard augmentation uses it by itself."""
     side = image.shape[0]
     across, angle = np.arange(side, dtype=np.float32) - (side - 1) / 2, rng.uniform(0, 2 * np.pi)
     mask = (across[None] * np.float32(np.cos(angle)) + across[:, None] * np.float32(np.sin(angle))

@@ -25,7 +25,7 @@ def with_mirrored(points: np.ndarray) -> np.ndarray:
     return np.concatenate([points, points[points[:, 0] > 0] * [-1, 1, 1]])
 
 
-# The next three in coordinates of `mean_head` (units: inter-ocular distances).
+# CENTER, SURFACE and OUTLINE are in coordinates of `mean_head` (unit: inter-ocular distance).
 CENTER = np.array([0, 0.3, 0.95])  # of the rotation, between the ears
 SURFACE = with_mirrored(np.array([  # points of a head that have no keypoint
     (0.00, -0.55, -0.24), (0.40, -0.55, -0.12), (0.00, -0.90, -0.02), (0.45, -0.85, 0.14),
@@ -40,11 +40,12 @@ OUTLINE = with_mirrored(np.array([
     (0.95, 0.20, 1.00), (0.92, -0.30, 0.95), (0.80, -0.90, 0.95), (0.45, -1.30, 0.95),
     (0.00, -1.42, 0.95), (0.85, 0.70, 0.95), (0.70, 1.10, 0.90), (0.75, 1.90, 1.00),
 ]))
-# inter-ocular distances: half axes of the ellipse that contains the head seen from the front
+# half axes, in inter-ocular distances, of the ellipse that contains the head seen from the front
 HEIGHT, WIDTH = 1.38, 1.0
 # multiples of that ellipse: pixels within RIM turn with the head, those beyond REACH stay
 RIM, REACH = 1.05, 1.95
-BACKGROUND = 1.2  # depth (z) of the pixels that stay, in inter-ocular distances
+# depth of the pixels that stay: inter-ocular distances behind the center of the rotation
+BACKGROUND = 1.2
 GRID = 48  # depth is computed at GRID × GRID nodes and interpolated between them
 LEVELS = 4096  # number of depth values that the depth buffer can tell apart
 CRACK = 0.04  # a pixel deeper than its neighbors by this share of the depth range is a gap
@@ -63,8 +64,8 @@ def fit_head(points: np.ndarray, layout: str | Layout = "ibug68"
              ) -> tuple[np.ndarray, float, np.ndarray]:
     """Fit `mean_head` to keypoints (k, 2) in pixels, under weak perspective (a distant camera).
 
-    Returns its rotation (3, 3), its scale in pixels per inter-ocular distance, and the position
-    (2,) of its origin in pixels."""
+    Returns a rotation (3, 3), a scale in pixels per inter-ocular distance, and a position (2,) in
+    pixels: a point p (3,) of the head is seen at scale * (rotation @ p)[:2] + position."""
     rows = rigid_points(layout)
     model, seen = mean_head(layout)[rows], points[rows]
     left, values, right = np.linalg.svd(affine_camera(model, seen), full_matrices=False)
@@ -74,7 +75,7 @@ def fit_head(points: np.ndarray, layout: str | Layout = "ibug68"
 
 class SmoothDepth:
     """A smooth function depth(x, y) that passes near given depths (n,) at positions (n, 2); not
-    exactly through them, because labels are not exact.
+    exactly through them, because labels and the depths of a mean head are not exact.
 
     A sum of multiquadrics (Hardy, J. Geophys. Res. 1971): cones with a rounded tip. `unit` is a
     length in the units of the positions; the radius of the rounding is about 0.4 of it.
@@ -148,7 +149,7 @@ class Head:
     def moved(self, places: np.ndarray, depths: np.ndarray,
               turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Places (…, 2) with depths (…) -> places and depths after the rotation `turn` (3, 3);
-        these depths are relative to the center of the rotation."""
+        the returned depths are relative to the center of the rotation."""
         space = np.concatenate([places, depths[..., None]], -1) - self.center
         return space @ turn[:2].T + self.center[:2], space @ turn[2]
 
@@ -199,10 +200,11 @@ class Head:
         return image, high - closed * ((high - low) / (LEVELS - 1))
 
     def contour(self, jaw: np.ndarray, side: float, turn: np.ndarray) -> np.ndarray:
-        """The jaw (17, 2) after a rotation; its hidden points are moved in x to the outline of the
-        cheek. For each, a path on the surface goes from the jaw point toward the midline of the
-        face, over 60 % of that distance; its outermost x is taken. side: -1 for a head that is
-        turned to the viewer's left, else 1."""
+        """jaw (17, 2), already rotated by `turn` -> the same with the far half moved in x to the
+        outline of the cheek. For each of its 8 points, a path on the surface goes over 60 % of the
+        way from the point to the midline of the face; the outermost x of the rotated path is taken
+        if it is farther out than the point. side: -1 for a head that is turned to the viewer's
+        left, else 1."""
         rows = np.arange(8) if side < 0 else np.arange(9, 17)
         middle = self.points[[27, 28, 29, 30, 33, 51, 57, 8], 0].mean()
         share = np.linspace(0, 0.6, 13)[:, None]
