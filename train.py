@@ -31,7 +31,7 @@ from data_load import CACHE_BYTES, EpochSampler, FacialKeypointsDataset
 from evaluate import predict_frames, predict_in_self_crops
 from facial_keypoints.assets import DEFAULT_NET
 from facial_keypoints.errors import (
-    SEED, DataError, UsageError, bounded_number, leave_signals_to_parent, run_command,
+    SEED, DataError, UsageError, bounded_number, leave_errors_to_parent, run_command,
 )
 from facial_keypoints.files import atomic_write, csv_text, refuse_overwriting
 from facial_keypoints.layouts import Layout, load_layout
@@ -290,7 +290,7 @@ class TrainingRun:
         workers = int(training.shards.any()) if workers is None else workers
         self.loader = DataLoader(training_dataset(config, training, net, bar),
                                  num_workers=workers, persistent_workers=workers > 0,
-                                 worker_init_fn=leave_signals_to_parent,
+                                 worker_init_fn=leave_errors_to_parent,
                                  batch_sampler=team.batches(self.sampler, config.batch_size))
         self.validation = validation and validation_loader(validation, side, config.batch_size)
         self.optimizer = OPTIMIZERS[config.optimizer](trained_parameters(self.net, config.only),

@@ -130,10 +130,12 @@ def end_by_signals() -> None:
             signal.signal(number, handle)
 
 
-def leave_signals_to_parent(_: int) -> None:
+def leave_errors_to_parent(_: int) -> None:
     """In a process that loads data (`worker_init_fn`): ignore SIGHUP and SIGQUIT, which a terminal
-    sends to all processes of a command. The command ends by its own signal and then ends this
-    process; a worker that dies first would be an error of its own."""
+    sends to all processes of a command, and print nothing when the command ends before it has
+    taken a tensor that waits here. The command says why it ends, and then ends this process; other
+    errors in this process are raised in the command by PyTorch."""
+    sys.excepthook = lambda *_: None  # called only by the thread that hands tensors over
     for name in ("SIGHUP", "SIGQUIT"):
         if hasattr(signal, name):  # Windows has neither
             signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from detector_architectures.pyramid import LARGEST, SMALLEST, STRIDE, UNIT, WEIGHTS
 from facial_keypoints.errors import (
-    SEED, bounded_number, leave_signals_to_parent, run_command,
+    SEED, bounded_number, leave_errors_to_parent, run_command,
 )
 from facial_keypoints.files import atomic_write
 from facial_keypoints.geometry import rolled
@@ -148,7 +148,7 @@ def train_detector(net: FaceNet, scenes: FaceScenes, steps: int, batch: int = 48
     optimizer = torch.optim.AdamW(net.parameters(), lr, weight_decay=0.02)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps, pct_start=0.1)
     batches = DataLoader(SceneStream(scenes, batch, seed), None, num_workers=workers,
-                         worker_init_fn=leave_signals_to_parent)
+                         worker_init_fn=leave_errors_to_parent)
     shown, recent = tqdm(range(steps), "training", unit="step", disable=not bar), 0.0
     for step, (images, targets) in zip(shown, batches, strict=False):
         loss = detector_loss(net(images.to(memory_format=torch.channels_last)), targets)

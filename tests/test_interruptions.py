@@ -8,13 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import current_process, resource_sharer
+from multiprocessing.connection import Client
 
 import pytest
 import torch
 from conftest import HOME, one_line_error
 
 from batch import NOTEBOOKS
-from facial_keypoints.errors import UsageError
+from facial_keypoints.errors import UsageError, leave_errors_to_parent
 from facial_keypoints.files import atomic_write, csv_text
 from research.checkpoints import read_checkpoint
 from research.locks import lock_folder
@@ -104,6 +106,30 @@ def test_a_terminal_that_closes_ends_a_training_and_the_processes_that_load_its_
     _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + getattr(signal, name)
     assert "DataLoader worker" not in said and "stopped" in said, said
+
+
+class LeavesATensor(torch.utils.data.Dataset):
+    """Makes the thread that hands tensors over to the command fail in `row` 0, as it does when the
+    command ends too early: it is asked for a tensor that it does not have."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, row):
+        if row == 0:
+            address, _ = resource_sharer._resource_sharer.register(lambda *_: None, lambda: None)
+            with Client(address, authkey=current_process().authkey) as line:
+                line.send((-1, os.getpid()))
+            time.sleep(0.5)
+        return row
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_a_process_that_loads_data_leaves_errors_to_the_command(quiet, capfd):
+    batches = torch.utils.data.DataLoader(LeavesATensor(), num_workers=1, worker_init_fn=
+                                          leave_errors_to_parent if quiet else None)
+    assert [int(rows) for rows in batches] == [0, 1]
+    assert ("KeyError: -1" in capfd.readouterr().err) == (not quiet)
 
 
 @pytest.mark.slow
