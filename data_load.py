@@ -51,7 +51,7 @@ class FacialKeypointsDataset(Dataset):
     image: uint8 RGB (h, w, 3); with `gray=True` gray (h, w), kept in memory up to CACHE_BYTES
     keypoints: (k, 2) float32, in pixels of the frame; nan where missing
     visible: (k,) float32; in turned views 1 for keypoints that can be seen and 0 for those that
-        the head hides; in frames 1, or nan where it is not known: where keypoints are missing, and
+        the head hides; in other samples 1, or nan where it is not known: for missing keypoints, and
         at a yaw above about 15° (a frame whose yaw cannot be estimated counts as frontal)
     row: index of the frame
 
@@ -59,7 +59,7 @@ class FacialKeypointsDataset(Dataset):
     randomness depends on (seed, epoch, index) alone, for any number of workers.
 
     boxes: (n, 4), left, top, width, height in pixels; `FaceCrop` crops around them instead of the
-        tight boxes of the keypoints; `frames.boxes()` if some keypoints are missing
+        tight boxes of the keypoints; by default `frames.boxes()` if keypoints are missing
     schedule: pairs (epoch, transform) in order; from that epoch on, this transform replaces the one
         before
     turned: share of the samples that are `TurnedViews` of their frame; needs `gray=True`

@@ -108,7 +108,8 @@ def score(path: str | Path, frames: Frames, normalizer: str = "layout",
           allow_leak: bool = False, bar: bool = False, convention: str = CONVENTIONS[0],
           ) -> tuple[dict, np.ndarray, np.ndarray]:
     """Score one checkpoint on frames -> (metrics, NME of each face (n,) in %, points (n, k, 2) in
-    pixels, predicted in crops of the labels; the metric nme_own is of `predict_in_self_crops`).
+    pixels). The crops are made from the labels; those of the metric nme_own from the network's own
+    predictions (`predict_in_self_crops`).
 
     convention: where predictions lie: 'labels', as in the network's training labels, or '300w',
     moved to the convention of 300-W (ibug68 only), for frames that are labeled so.

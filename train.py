@@ -232,7 +232,7 @@ def train(config: TrainingConfig, training: Frames, validation: Frames | None, f
     """Train a network on frames and keep the weights with the lowest NME on `validation`. Without
     validation frames, or with turned heads, the weights of the last epoch are kept.
 
-    Writes into `folder`: checkpoint.pt (the moving average of the weights), last.pt (all that
+    Writes into `folder`: checkpoint.pt (these weights, a moving average), last.pt (all that
     `resume=True` needs to end with the same weights as an uninterrupted run), curves.csv and
     params.json. Under `accelerate launch` the processes share each batch, and only the first
     one writes files. Returns the path of checkpoint.pt and the rows of curves.csv.

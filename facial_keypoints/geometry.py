@@ -78,12 +78,12 @@ def crop_matrix(box: np.ndarray | Sequence[float], side: int, zoom: float = 1.0,
     """Affine (2, 3) float64 that takes pixels of the image to pixels of the square crop around
     `box`.
 
-    box: left, top, width, height of the tight box. The side of the crop is `scale` (the layout's
-    `crop_scale`) × the longer side of the box × `zoom`. The crop is centered on the box, moved by
-    `shift` (shares of the crop's side, along the axes of the image) and rotated clockwise by
-    `angle` degrees, so that a face with this roll is upright in it. Its content is mirrored if
-    `mirror`. Raises DataError for a box without width and height, or with values that are not
-    finite.
+    box: left, top, width, height of the tight box. `side` pixels of the crop show `scale`
+    (the layout's `crop_scale`) × the longer side of the box × `zoom`. The crop is centered on the
+    box, moved by `shift` (shares of the crop's side, along the axes of the image) and rotated
+    clockwise by `angle` degrees, so that a face with this roll is upright in it. Its content is
+    mirrored if `mirror`. Raises DataError for a box without width and height, or with values that
+    are not finite.
     """
     left, top, width, height = (float(v) for v in box)
     outer = scale * max(width, height) * zoom

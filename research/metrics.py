@@ -180,8 +180,8 @@ def summarize(points: np.ndarray, truth: np.ndarray, people: np.ndarray | None =
     """All metrics of predictions (n, k, 2) against the truth, as a dictionary. Values in % are
     stored as 3.5, not as 0.035.
 
-    fr8, fr10: failure rates above 8 and 10 %; auc8: area under the curve up to 8 %; offset: mean
-    (x, y), and points: error of each point, both in % of the normalizer; measures: see
+    fr8, fr10: failure rates above 8 and 10 %; auc8: see `area_under_curve`; offset: mean (x, y),
+    and points: mean error of each point, both in % of the normalizer; measures: see
     `measure_slopes`. Missing points of the truth (nan) take no part.
     """
     layout = load_layout(layout)
