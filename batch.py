@@ -95,8 +95,8 @@ def smaller(png: str) -> str:
 
 
 def refresh(notebook: Path) -> None:
-    """Run a notebook with its default parameters and store the outputs in it, without times and
-    versions, for comparison by nbval."""
+    """Run a notebook with its default parameters and store the outputs in it, for comparison
+    by nbval; no times and versions in its metadata."""
     import nbformat
     from nbclient import NotebookClient
 

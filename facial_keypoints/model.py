@@ -39,7 +39,7 @@ class Model:
     crops: (n, 1, side, side) float32 in [0, 1] -> Prediction, float32. path: its file; side: of its
     input in pixels; runtime: what runs it; layout: of its k keypoints; shift: (pixels, share of the
     inter-ocular distance) by which its points are too low, learned from shifted labels; fit: from
-    the tight box of the keypoints of ibug68, which face detectors give, to that of its own (see
+    the tight box of the keypoints of ibug68 to that of its own keypoints (see
     `detectors.to_tight`).
     """
 
@@ -138,8 +138,8 @@ def load_model(net: str | os.PathLike = DEFAULT_NET, runtime: str = "auto", devi
                threads: int = 1) -> Model:
     """A model by name, path of an .onnx file, or (where `models` is imported) checkpoint.
 
-    runtime: openvino, onnx or torch, 'auto' for the first installed; threads: for one call, 0 for
-    as many as the runtime chooses. Raises UsageError or DataError.
+    runtime, device: as in `KeypointDetector`; threads: for one call, 0 for as many as the runtime
+    chooses. Raises UsageError or DataError.
     """
     model = _load(find_model(net, runtime, device), net, runtime, device, threads)
     model.source = (net, runtime, device, threads)

@@ -25,7 +25,7 @@ CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi"
 
 class VideoReader:
     """Reads a video file, or a camera by its number: yields pairs of a frame, uint8 RGB (h, w, 3),
-    and its time in seconds, which also holds for videos whose frame rate varies.
+    and its time in seconds, correct also where the frame rate varies.
 
     Raises DataError for a file that is not a video, or whose frames have more pixels than an image
     may have.

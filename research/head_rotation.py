@@ -102,17 +102,18 @@ class Head:
     """The face of a frame as a surface in 3D, which can be seen from other sides.
 
     image: gray uint8 (h, w); points: keypoints (k, 2) in its pixels. `turned` returns square
-    images of `side` pixels with an upright face: the longer side of its tight box is side / zoom.
+    images of `side` pixels with an upright face: the longer side of its tight box is
+    side / crop_scale.
     """
 
-    def __init__(self, image: np.ndarray, points: np.ndarray, side: int = 192, zoom: float = 2.1,
-                 layout: str | Layout = "ibug68"):
+    def __init__(self, image: np.ndarray, points: np.ndarray, side: int = 192,
+                 crop_scale: float = 2.1, layout: str | Layout = "ibug68"):
         self.layout = layout = load_layout(layout)
         if not has_pose(layout):
             raise UsageError(f"heads cannot be turned with layout {layout.name}: it has too few "
                              "keypoints with the names that ibug68 has")
         boxes, rolls = level_boxes(points[None], layout)
-        matrix = crop_matrix(boxes[0], side, angle=rolls[0], scale=zoom)
+        matrix = crop_matrix(boxes[0], side, angle=rolls[0], scale=crop_scale)
         self.side = side
         self.image = cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_LINEAR,
                                     borderMode=cv2.BORDER_REPLICATE)
@@ -230,7 +231,7 @@ def random_view(head: Head, rng: np.random.Generator) -> tuple[float, float]:
 class TurnedViews:
     """Frames with their heads turned to random sides: VIEWS of each frame, rendered once.
 
-    `views(row, rng)` draws one: gray image, keypoints (k, 2), visible (k,). They depend on the
+    A call with (row, rng) picks one: gray image, keypoints (k, 2), visible (k,). All depend on the
     frames and `seed` alone.
     """
 
