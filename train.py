@@ -39,6 +39,7 @@ from research.checkpoints import (
     is_plain, load_weights, read_checkpoint, save_checkpoint, to_builtins, verify_archive,
 )
 from research.datasets import LABELS, SPLITS, load_frames, person_digit, split_frames
+from research.dlib_labels import labels_by_dlib
 from research.distributed import (
     SingleProcess, LossModule, PeerFailureHandler, TimedLoader, print_rank_zero, process_group,
 )
@@ -75,6 +76,7 @@ LOSSES: dict[str, Callable] = {
     "l1": F.l1_loss,
     "mse": F.mse_loss,
 }
+DLIB = "dlib"  # as a teacher
 OPTIMIZERS: dict[str, Callable] = {
     "adamw": lambda parameters, lr: torch.optim.AdamW(parameters, lr, weight_decay=0.05,
                                                       fused=True),
@@ -179,7 +181,8 @@ class TrainingConfig:
     only: name of the one child module that is trained, such as 'seen'; all other modules keep the
         weights of `init`
     init: a checkpoint to start from, of the same network and any layout (`research.transfer`)
-    teacher: a checkpoint whose predictions refine the labels (`refine_labels`)
+    teacher: a checkpoint whose predictions refine the labels (`refine_labels`), or 'dlib', whose
+        points are the labels (`research.dlib_labels`; with only='details')
     """
 
     net: str = DEFAULT_NET
@@ -207,6 +210,9 @@ class TrainingConfig:
                                  f"{str(value)[:40]!r}")
         if self.only and not self.init:
             raise UsageError(f"only={self.only!r} needs init, the weights of the other parts")
+        if self.teacher == DLIB and self.only != "details":
+            raise UsageError("teacher='dlib' is for only='details': dlib's points are less "
+                             "accurate than the labels, except for how far eyes and lips are open")
         if not 0 <= self.turned <= 1:
             raise UsageError(f"turned must be a share in 0…1, not {self.turned}")
         if not 0 <= self.reshaped <= 1:
@@ -247,7 +253,8 @@ def train(config: TrainingConfig, training: Frames, validation: Frames | None, f
     given, and DataError if the loss or the weights are no longer finite.
     """
     folder = Path(folder)
-    refuse_overwriting([find_weights(given) for given in (config.init, config.teacher) if given],
+    refuse_overwriting([find_weights(given) for given in (config.init, config.teacher)
+                        if given not in ("", DLIB)],
                        [folder / "checkpoint.pt"])
     team = process_group(device)
     alone = lock_folder(folder) if team.main else contextlib.nullcontext()
@@ -311,13 +318,18 @@ class TrainingRun:
         known: Any = training.names
         self.minutes_before = 0.0  # training time of the `init` weights
         if self.config.init:
+            if self.config.only and getattr(net, self.config.only, self) is None:
+                net.add(self.config.only)
             first = read_checkpoint(self.config.init)
             minutes = first["metrics"].get("minutes")
             self.minutes_before = minutes if isinstance(minutes, (int, float)) else 0.0
             for line in transfer_weights(net, first, self.config.init):
                 print_rank_zero(line)
             known = sorted({*(first["data"].get("frames") or []), *known})
-        if self.config.teacher:
+        if self.config.teacher == DLIB:
+            training = labels_by_dlib(training, predict_frames(net, training, mirrored=True),
+                                      self.bar)
+        elif self.config.teacher:
             training, seen = refine_labels(training, self.config.teacher)
             known = sorted({*seen, *known})
         return training, known
@@ -392,6 +404,8 @@ def train_one_epoch(run: TrainingRun, epoch: int, folder: Path) -> tuple[float, 
     # same dropout masks, whether or not the run was interrupted before this epoch
     torch.manual_seed(config.seed * 100_003 + epoch)
     run.net.train(not config.only)  # batch norms of frozen parts keep their statistics
+    if config.only:
+        run.net.get_submodule(config.only).train()
     batches = TimedLoader(tqdm(run.loader, desc=f"epoch {epoch + 1}/{config.epochs}", unit="batch",
                                leave=False, disable=not run.bar))
     for batch in batches:
@@ -673,7 +687,8 @@ def main() -> None:
                              "jaw are moved (default: %(default)s)")
     parser.add_argument("--only", default=TrainingConfig.only, metavar="PART",
                         help="train only this part of the network (a child module, such as "
-                             "'seen' of models5) and keep the other weights; needs --init")
+                             "'seen' or 'details' of models5) and keep the other weights; needs "
+                             "--init")
     parser.add_argument("--device", default="auto",
                         help="auto, cpu, cuda, … (default: %(default)s)")
     parser.add_argument("--seed", type=SEED, default=0, help="(default: %(default)s)")
@@ -683,7 +698,8 @@ def main() -> None:
     parser.add_argument("--init", metavar="CHECKPOINT",
                         help="start from these weights, also those of another layout")
     parser.add_argument("--teacher", metavar="CHECKPOINT",
-                        help="a trained network whose predictions refine the labels")
+                        help="a trained network whose predictions refine the labels; or, with "
+                             "--only details, dlib")
     parser.add_argument("--compile", action="store_true",
                         help="use torch.compile: faster on GPUs, needs a compiler")
     parser.add_argument("--final", action="store_true",

@@ -6,62 +6,24 @@ if __name__ == "__main__":
 
 import argparse
 import math
-import os
-from collections.abc import Callable, Sequence
-from importlib.util import find_spec
-from typing import Any
 
-import cv2
 import numpy as np
-from tqdm.auto import tqdm
 
 from evaluate import predict_frames
-from facial_keypoints.errors import UsageError, run_command
+from facial_keypoints.errors import run_command
 from facial_keypoints.files import atomic_write
 from facial_keypoints.geometry import (
     CONVENTION_FILE, ConventionMap, convention_map, deviations, in_convention_of_300w, mirrored,
     rolled, shapes_of,
 )
 from research.datasets import load_frames, split_frames
-from research.frames import Frames
+from research.dlib_labels import predict_by_dlib
 from research.metrics import face_errors, point_errors
 from research.networks import find_weights, load_checkpoint
 
 NETS = ("models5", "models6")  # whose predictions are mapped
 MODES = 20  # principal components; with more, the map came no nearer to dlib on validation people
 KEPT = 0.8  # share of the faces that the map is fitted to
-
-
-def dlib_predictor() -> Callable[[np.ndarray, Sequence[float]], Any]:
-    """dlib's regression trees (Kazemi and Sullivan, CVPR 2014), trained on 300-W, as a function of
-    a gray image and a box (left, top, width, height). Raises ImportError if dlib or its weights are
-    not installed."""
-    import dlib
-
-    # the package has the weights; importing it would need pkg_resources, which setuptools removed
-    found = find_spec("face_recognition_models")
-    if found is None or not found.submodule_search_locations:
-        raise ImportError("No module named 'face_recognition_models'")
-    predictor = dlib.shape_predictor(os.path.join(
-        found.submodule_search_locations[0], "models", "shape_predictor_68_face_landmarks.dat"))
-    return lambda gray, box: predictor(gray, dlib.rectangle(*(
-        int(v) for v in (box[0], box[1], box[0] + box[2], box[1] + box[3]))))
-
-
-def predict_by_dlib(frames: Frames) -> np.ndarray:
-    """dlib's points (n, 68, 2) in pixels, predicted in the tight boxes of the labels, which are
-    made square, as dlib's face detector gives them."""
-    try:
-        predict, found = dlib_predictor(), []
-    except ImportError as error:
-        raise UsageError(f"measuring the convention of 300-W requires packages ({error}): pip "
-                         "install dlib-bin face_recognition_models") from None
-    for row, box in enumerate(tqdm(frames.boxes(), desc="dlib", unit="frame", leave=False)):
-        gray = cv2.cvtColor(frames.image(row), cv2.COLOR_RGB2GRAY)
-        start = box[:2] + box[2:] / 2 - box[2:].max() / 2
-        low, high = np.rint(start), np.rint(start + box[2:].max())
-        found.append([(part.x, part.y) for part in predict(gray, [*low, *(high - low)]).parts()])
-    return np.array(found, np.float32)
 
 
 def fit_convention(points: np.ndarray, others: np.ndarray) -> ConventionMap:

@@ -36,6 +36,87 @@ class Visibility(nn.Sequential):
                          nn.Linear(kept * grid * grid, points))
 
 
+class Details(nn.Module):
+    """A second look at both eyes and the mouth, for how far they are open: patches of the crop
+    around points -> the heights of these points.
+
+    The feature maps of the last stage have a cell for 16 pixels, an eye is open by 4. The left eye
+    is mirrored, so that both look alike. A height is measured from the mean of its part, downward,
+    at right angles to the line between the eyes, in units of `axes`.
+    """
+
+    parts = ((36, 37, 38, 39, 40, 41), (45, 44, 43, 42, 47, 46), tuple(range(48, 68)))
+    # half the width and height of the patch of each part, in units of `axes`; of what the patch
+    # shows, `share` is taken, the rest of a height stays as it was
+    reach, share = ((0.42, 0.28), (-0.42, 0.28), (0.72, 0.48)), 0.9
+    height, width = 32, 48  # of a patch, in samples
+
+    def __init__(self):
+        super().__init__()
+        self.trunk = nn.Sequential(
+            nn.Conv2d(1, 16, 5, 2, 2, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True),
+            nn.Conv2d(16, 24, 3, 2, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU(inplace=True),
+            nn.Conv2d(24, 24, 3, 2, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU(inplace=True),
+            nn.Conv2d(24, 16, 1), nn.ReLU(inplace=True), nn.Flatten())
+        kept = 16 * (self.height // 8) * (self.width // 8)
+        self.eye, self.mouth = (nn.Linear(kept, len(part)) for part in self.parts[1:])
+        y, x = ((torch.arange(size) + 0.5) / size * 2 - 1 for size in (self.height, self.width))
+        grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).flatten(0, 1)
+        self.register_buffer("grid", grid[None, None] * torch.tensor(self.reach)[:, None],
+                             persistent=False)
+        self.rows = [row for part in self.parts for row in part]
+
+    def axes(self, points: torch.Tensor) -> torch.Tensor:
+        """Targets (n, 68, 2) -> the axes of the face in targets: (n, 2, 2), the first from the
+        right to the left eye, the second down. Both have the length of the distance between the
+        eyes as it is seen from the front: in turned heads, the nose is longer than this."""
+        right, left = points[:, 36:42].mean(1), points[:, 42:48].mean(1)
+        across, nose = left - right, points[:, 33] - (left + right) / 2
+        length = torch.maximum(across.norm(dim=-1), 1.25 * nose.norm(dim=-1))
+        x, y = (across / across.norm(dim=-1).clamp_min(1e-6)[:, None] * length[:, None]).unbind(-1)
+        return torch.stack([torch.stack([x, y], -1), torch.stack([-y, x], -1)], 1)
+
+    def heights(self, axes: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+        """Heights (n, 32) of `rows` of points (n, 68, 2), by axes (n, 2, 2)."""
+        down = axes[:, 1] / axes[:, 1].square().sum(-1).clamp_min(1e-12)[:, None]
+        return self.from_mean((points[:, self.rows] * down[:, None]).sum(-1))
+
+    def from_mean(self, heights: torch.Tensor) -> torch.Tensor:
+        return torch.cat([part - part.mean(1, keepdim=True)
+                          for part in heights.split([len(part) for part in self.parts], 1)], 1)
+
+    def look(self, images: torch.Tensor, axes: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+        """Crops (n, 1, side, side) and points (n, 68, 2) -> heights (n, 32) by the patches."""
+        count = len(self.parts)
+        centers = torch.stack([points[:, part].mean(1) for part in self.parts], 1)
+        places = centers[:, :, None] + self.grid @ axes[:, None]
+        patches = F.grid_sample(images, places.flatten(1, 2).unflatten(1, (-1, self.width)),
+                                padding_mode="border", align_corners=False)
+        patches = patches.view(-1, 1, self.height, self.width)
+        patches = patches - patches.mean((2, 3), keepdim=True)
+        patches = patches / (patches.square().mean((2, 3), keepdim=True).sqrt() + 0.03)
+        features = self.trunk(patches).unflatten(0, (-1, count))
+        eyes, mouth = self.eye(features[:, :2]).flatten(1), self.mouth(features[:, 2])
+        return self.from_mean(0.3 * torch.cat([eyes, mouth], 1))
+
+    def forward(self, images: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+        """Crops and points (n, 68, 2) -> the points with the heights of the patches."""
+        axes = self.axes(points)
+        up = self.share * (self.look(images, axes, points) - self.heights(axes, points))
+        moved = points[:, self.rows] + up[..., None] * axes[:, None, 1]
+        order = sorted(range(len(self.rows)), key=self.rows.__getitem__)
+        return torch.cat([points[:, :36], moved[:, order]], 1)
+
+    def loss(self, images: torch.Tensor, points: torch.Tensor,
+             targets: torch.Tensor) -> torch.Tensor:
+        """The mean absolute error of the heights, in 5 % of the axes, for predicted points and
+        targets (n, 68, 2), NaN where missing. Points are moved at random, as they err."""
+        points = points + 0.02 * torch.randn_like(points[:, :1])
+        axes = self.axes(points)
+        errors = self.look(images, axes, points) - self.heights(axes, targets)
+        return 20 * errors[~errors.isnan()].abs().sum() / errors.numel()
+
+
 class Net(nn.Module):
     """Gray (n, 1, side, side) in [0, 1] -> targets (n, 2 * points): the means of the
     distributions."""
@@ -48,8 +129,9 @@ class Net(nn.Module):
     # sqrt(variance in x + variance in y) minus LEAST at which the confidence is 0.5, and the
     # steepness of the curve; fitted by benchmarks/confidence.py
     even_odds, steepness = 0.118, 1.63
-    # parts that a checkpoint may lack; without `seen`, the network predicts no visibility
-    optional = ("seen",)
+    # parts that a checkpoint may lack; without `seen`, the network predicts no visibility. A new
+    # network has no `details`: `add` makes them, for `train.py --only details`
+    optional = ("seen", "details")
 
     def __init__(self, points: int = 68, side: int = 128, widths: tuple[int, ...] = (64, 128),
                  depth: int = 2, features: int = 128):
@@ -74,7 +156,13 @@ class Net(nn.Module):
         self.points = nn.Linear(points, points)
         self.axes = nn.Linear(features, 2 * BINS)
         self.seen: Visibility | None = Visibility(points, inputs, grid)
+        self.details: Details | None = None
         self.register_buffer("bins", torch.linspace(-REACH, REACH, BINS), persistent=False)
+
+    def add(self, part: str) -> None:
+        """Make an optional part that this network does not have yet."""
+        if part == "details" and self.count == 68:
+            self.details = Details()
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """The feature maps of the last stage: (n, channels, grid, grid)."""
@@ -94,7 +182,11 @@ class Net(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         logits = self.distributions(self.features(self.encode(images)))
-        return (logits.float().softmax(-1) @ self.bins).flatten(1)
+        return self.detailed(images, logits.float().softmax(-1) @ self.bins).flatten(1)
+
+    def detailed(self, images: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+        """Targets (n, points, 2), with eyes and mouth looked at again where `details` are there."""
+        return mean if self.details is None else self.details(images.float(), mean)
 
     def loss(self, images: torch.Tensor, targets: torch.Tensor,
              visible: torch.Tensor | None = None) -> torch.Tensor:
@@ -118,6 +210,8 @@ class Net(nn.Module):
         distance = (mean - targets[labeled]).abs() * self.scale(variance.detach())
         loss = 0.1 * self.cross_entropy(logits[used], targets[used]) + self.penalty(
             distance).sum() / max(distance.numel(), 1)
+        if self.details is not None:
+            loss = loss + self.details.loss(images, self.moments(logits.detach())[0], targets)
         if visible is None or self.seen is None:
             return loss
         odds, known = self.seen(encoded.detach()).float(), ~visible.isnan()
@@ -161,7 +255,7 @@ class Net(nn.Module):
         """
         encoded = self.encode(images)
         mean, variance = self.moments(self.distributions(self.features(encoded)))
-        deviation = variance.sum(-1).sqrt()
+        mean, deviation = self.detailed(images, mean), variance.sum(-1).sqrt()
         sure = 1 / (1 + ((deviation - LEAST).clamp_min(0) / self.even_odds) ** self.steepness)
         if self.seen is None:
             return mean, sure

@@ -114,11 +114,14 @@ def read_checkpoint(path: str | Path) -> dict:
 
 
 def load_weights(net: torch.nn.Module, state: dict, path: str | Path) -> None:
-    """Load weights into a network. Its `optional` parts that have none are set to None. Raises
-    DataError if they do not fit the network or are not finite."""
+    """Load weights into a network. Its `optional` parts that have none are set to None;
+    those that it lacks are made. Raises DataError if the weights do not fit the network or are not
+    finite."""
     for part in getattr(net, "optional", ()):
         if not any(isinstance(name, str) and name.startswith(f"{part}.") for name in state):
             setattr(net, part, None)
+        elif getattr(net, part) is None:
+            net.add(part)
     own = net.state_dict()
     strange = [k for k, v in state.items() if not isinstance(k, str) or not is_dense_tensor(v)
                or (k in own and v.is_floating_point() != own[k].is_floating_point())]

@@ -7,6 +7,7 @@ import pickle
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -19,6 +20,7 @@ from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.layouts import load_layout
 from research.checkpoints import save_checkpoint
 from research.inspection import describe, feature_maps, saliency
+from research.metrics import measure_slopes
 from research.networks import (
     SAVED_MODELS, best_device, find_weights, input_size, load_checkpoint, load_net, net_class,
     net_names, parameter_count, predict, predict_targets, say_once,
@@ -69,6 +71,74 @@ def test_every_network_learns_from_a_step(name):
             p -= 1e-3 * p.grad / length
     after = (net(images).view(-1, 68, 2) - targets).square().mean()
     assert after < before
+
+
+@pytest.fixture
+def details():
+    """A network of models5 with random details, and points of a face for two crops."""
+    torch.manual_seed(0)
+    net = load_net("models5").eval()
+    net.add("details")
+    shape = torch.tensor(load_layout().shape, dtype=torch.float32)
+    shape = (shape - shape.mean(0)) / (shape - shape.mean(0)).abs().max() * 0.7
+    turn = torch.tensor([[0.955, 0.296], [-0.296, 0.955]])
+    return net.details.eval(), torch.stack([shape, shape @ turn + 0.1])
+
+
+def test_details_move_eyes_and_lips_up_and_down_only(details):
+    """Their mean stays, and all other points: along the face, wherever it is turned to."""
+    part, points = details
+    moved = part(torch.rand(2, 1, 128, 128), points) - points
+    down = part.axes(points)[:, 1]
+    across = torch.stack([down[:, 1], -down[:, 0]], -1)
+    assert torch.equal(moved[:, :36], torch.zeros(2, 36, 2)) and moved.abs().max() > 0.001
+    assert (moved @ across[..., None]).abs().max() < 1e-6
+    for rows in (slice(36, 42), slice(42, 48), slice(48, 68)):
+        assert moved[:, rows].mean(1).abs().max() < 1e-6
+
+
+def test_details_see_a_mirrored_eye_as_the_other_eye(details):
+    part, points = details
+    images = torch.rand(2, 1, 128, 128)
+    flip = torch.tensor(load_layout().flip_indices)
+    other = points[:, flip] * torch.tensor([-1.0, 1.0])
+    one = (part(images, points) - points)[:, flip] * torch.tensor([-1.0, 1.0])
+    two = part(images.flip(-1), other) - other
+    torch.testing.assert_close(one[:, 36:48], two[:, 36:48], atol=1e-5, rtol=0)
+
+
+def test_details_learn_how_far_eyes_are_open(details):
+    """Dark ellipses of random heights: after some steps the heights follow them."""
+    part, points = details
+    net, rng = part.train(), np.random.default_rng(0)
+    optimizer = torch.optim.AdamW(net.parameters(), 0.01)
+
+    def crops(count):
+        images, targets = np.full((count, 128, 128), 200, np.uint8), points[:1].repeat(count, 1, 1)
+        for image, wanted in zip(images, targets, strict=True):
+            scale = rng.uniform(0.2, 2)
+            for rows in (slice(36, 42), slice(42, 48)):
+                middle = wanted[rows].mean(0)
+                wanted[rows, 1] = middle[1] + scale * (wanted[rows, 1] - middle[1])
+                eye = np.rint((wanted[rows].numpy() + 1) * 64 - 0.5).astype(int)
+                cv2.fillPoly(image, [eye], 20)
+        return torch.from_numpy(images[:, None] / np.float32(255)), targets
+    for _ in range(60):
+        images, targets = crops(16)
+        optimizer.zero_grad()
+        net.loss(images, points[:1].expand(16, -1, -1), targets).backward()
+        optimizer.step()
+    images, targets = crops(40)
+    with torch.inference_mode():
+        found = net.eval()(images, points[:1].expand(40, -1, -1))
+    slope, alike = measure_slopes(found.numpy(), targets.numpy())["eye opening"]
+    assert slope > 0.6 and alike > 0.9
+
+
+def test_details_are_for_the_68_keypoints_alone():
+    net = load_net("models5", "five")
+    net.add("details")
+    assert net.details is None
 
 
 def test_models3_is_models1_with_dropout():
