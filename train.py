@@ -327,7 +327,8 @@ class TrainingRun:
                 print_rank_zero(line)
             known = sorted({*(first["data"].get("frames") or []), *known})
         if self.config.teacher == DLIB:
-            training = labels_by_dlib(training, predict_frames(net, training, mirrored=True),
+            before, _ = load_checkpoint(self.config.init)  # without untrained details
+            training = labels_by_dlib(training, predict_frames(before, training, mirrored=True),
                                       self.bar)
         elif self.config.teacher:
             training, seen = refine_labels(training, self.config.teacher)

@@ -340,7 +340,11 @@ def test_labels_by_dlib_are_in_our_convention_and_of_found_faces(tiny, opened_ey
         dlib_labels.labels_by_dlib(convert_frames(tiny, "five"), tiny.points)
 
 
-def test_details_are_trained_alone_with_the_points_of_dlib(parts, tmp_path, opened_eyes):
+def test_details_are_trained_alone_with_the_points_of_dlib(parts, tmp_path, opened_eyes,
+                                                            monkeypatch):
+    ours = []
+    monkeypatch.setattr(module, "labels_by_dlib", lambda frames, points, bar: (
+        ours.append(points), dlib_labels.labels_by_dlib(frames, points, bar))[1])
     options = {**OPTIONS, "epochs": 1}
     first, _ = train_net("models5", *parts, tmp_path / "first", **options)
     more = {**options, "only": "details", "init": str(first), "teacher": "dlib", "lr": 0.003,
@@ -349,6 +353,8 @@ def test_details_are_trained_alone_with_the_points_of_dlib(parts, tmp_path, open
     before, after = weights(first), weights(second)
     assert equal(before, {name: after[name] for name in before})
     assert {name.split(".")[0] for name in after.keys() - before.keys()} == {"details"}
+    expected = predict_frames(load_checkpoint(first)[0], parts[0], mirrored=True)
+    np.testing.assert_array_equal(ours[0], expected, "not those of untrained details")
     net, _ = load_checkpoint(second)
     images = torch.rand(2, 1, 128, 128)
     with torch.inference_mode():
