@@ -74,7 +74,8 @@ def metadata_entry(values: dict) -> bytes:
         raw = text if isinstance(text, bytes) else text.encode()
         return encoded(number << 3 | 2) + encoded(len(raw)) + raw
 
-    return delimited(METADATA_FIELD, delimited(1, KEY) + delimited(2, json.dumps(values)))
+    text = json.dumps(values, separators=(",", ":"))
+    return delimited(METADATA_FIELD, delimited(1, KEY) + delimited(2, text))
 
 
 def encoded(value: int) -> bytes:

@@ -6,6 +6,7 @@ from torch import nn
 
 # number of bins per axis; they cover -REACH to REACH in units of targets, the crop -1 to 1
 BINS, REACH = 144, 1.3
+FIRST = 36  # keypoints of ibug68 from here on are those of the eyes and the mouth
 LEAST = 0.042  # sqrt(variance in x + variance in y), in targets, below which the confidence is 1
 
 
@@ -45,7 +46,8 @@ class Details(nn.Module):
     at right angles to the line between the eyes, in units of `axes`.
     """
 
-    parts = ((36, 37, 38, 39, 40, 41), (45, 44, 43, 42, 47, 46), tuple(range(48, 68)))
+    parts = (6, 6, 20)  # points of the right eye, the left eye and the mouth, from FIRST on
+    mirrored = (3, 2, 1, 0, 5, 4)  # points of an eye in the order of the other eye
     # half the width and height of the patch of each part, in units of `axes`; of what the patch
     # shows, `share` is taken, the rest of a height stays as it was
     reach, share = ((0.42, 0.28), (-0.42, 0.28), (0.72, 0.48)), 0.9
@@ -59,53 +61,57 @@ class Details(nn.Module):
             nn.Conv2d(24, 24, 3, 2, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU(inplace=True),
             nn.Conv2d(24, 16, 1), nn.ReLU(inplace=True), nn.Flatten())
         kept = 16 * (self.height // 8) * (self.width // 8)
-        self.eye, self.mouth = (nn.Linear(kept, len(part)) for part in self.parts[1:])
-        y, x = ((torch.arange(size) + 0.5) / size * 2 - 1 for size in (self.height, self.width))
-        grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).flatten(0, 1)
-        self.register_buffer("grid", grid[None, None] * torch.tensor(self.reach)[:, None],
-                             persistent=False)
-        self.rows = [row for part in self.parts for row in part]
+        self.eye, self.mouth = (nn.Linear(kept, count) for count in self.parts[1:])
+        for name, size in (("across", self.width), ("down", self.height)):  # places of samples
+            places = (torch.arange(size) + 0.5) / size * 2 - 1
+            self.register_buffer(name, places[:, None], persistent=False)
+        self.register_buffer("sides", torch.tensor(self.reach)[..., None], persistent=False)
+
+    def centers(self, points: torch.Tensor) -> torch.Tensor:
+        """Targets (n, 68, 2) -> the means of the parts, (n, 3, 2)."""
+        return torch.stack([part.mean(1) for part in points[:, FIRST:].split(self.parts, 1)], 1)
 
     def axes(self, points: torch.Tensor) -> torch.Tensor:
         """Targets (n, 68, 2) -> the axes of the face in targets: (n, 2, 2), the first from the
         right to the left eye, the second down. Both have the length of the distance between the
         eyes as it is seen from the front: in turned heads, the nose is longer than this."""
-        right, left = points[:, 36:42].mean(1), points[:, 42:48].mean(1)
+        right, left, _ = self.centers(points).unbind(1)
         across, nose = left - right, points[:, 33] - (left + right) / 2
-        length = torch.maximum(across.norm(dim=-1), 1.25 * nose.norm(dim=-1))
-        x, y = (across / across.norm(dim=-1).clamp_min(1e-6)[:, None] * length[:, None]).unbind(-1)
-        return torch.stack([torch.stack([x, y], -1), torch.stack([-y, x], -1)], 1)
+        length = across.norm(dim=-1, keepdim=True)
+        seen = torch.maximum(length, 1.25 * nose.norm(dim=-1, keepdim=True))
+        x, y = (across / length.clamp_min(1e-6) * seen).unbind(-1)
+        return torch.stack([x, y, -y, x], -1).unflatten(-1, (2, 2))
 
     def heights(self, axes: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-        """Heights (n, 32) of `rows` of points (n, 68, 2), by axes (n, 2, 2)."""
-        down = axes[:, 1] / axes[:, 1].square().sum(-1).clamp_min(1e-12)[:, None]
-        return self.from_mean((points[:, self.rows] * down[:, None]).sum(-1))
+        """Heights (n, 32) of the points (n, 68, 2) of the parts, by axes (n, 2, 2)."""
+        down = axes[:, 1:]
+        return (points[:, FIRST:] * down).sum(-1) / down.square().sum(-1).clamp_min(1e-12)
 
     def from_mean(self, heights: torch.Tensor) -> torch.Tensor:
+        """Heights (n, 32) relative to the mean of their part."""
         return torch.cat([part - part.mean(1, keepdim=True)
-                          for part in heights.split([len(part) for part in self.parts], 1)], 1)
+                          for part in heights.split(self.parts, 1)], 1)
 
     def look(self, images: torch.Tensor, axes: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
         """Crops (n, 1, side, side) and points (n, 68, 2) -> heights (n, 32) by the patches."""
-        count = len(self.parts)
-        centers = torch.stack([points[:, part].mean(1) for part in self.parts], 1)
-        places = centers[:, :, None] + self.grid @ axes[:, None]
-        patches = F.grid_sample(images, places.flatten(1, 2).unflatten(1, (-1, self.width)),
-                                padding_mode="border", align_corners=False)
+        right, down = (axes[:, None] * self.sides)[:, :, :, None].unbind(2)  # (n, parts, 1, 2)
+        places = (self.centers(points)[:, :, None] + self.down * down)[:, :, :, None] + (
+            self.across * right)[:, :, None]  # (n, parts, height, width, 2)
+        patches = F.grid_sample(images, places.flatten(1, 2), padding_mode="border",
+                                align_corners=False)
         patches = patches.view(-1, 1, self.height, self.width)
         patches = patches - patches.mean((2, 3), keepdim=True)
         patches = patches / (patches.square().mean((2, 3), keepdim=True).sqrt() + 0.03)
-        features = self.trunk(patches).unflatten(0, (-1, count))
-        eyes, mouth = self.eye(features[:, :2]).flatten(1), self.mouth(features[:, 2])
-        return self.from_mean(0.3 * torch.cat([eyes, mouth], 1))
+        right, left, mouth = self.trunk(patches).unflatten(0, (-1, len(self.parts))).unbind(1)
+        return 0.3 * torch.cat([self.eye(right), self.eye(left)[:, self.mirrored],
+                                self.mouth(mouth)], 1)
 
     def forward(self, images: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
         """Crops and points (n, 68, 2) -> the points with the heights of the patches."""
         axes = self.axes(points)
-        up = self.share * (self.look(images, axes, points) - self.heights(axes, points))
-        moved = points[:, self.rows] + up[..., None] * axes[:, None, 1]
-        order = sorted(range(len(self.rows)), key=self.rows.__getitem__)
-        return torch.cat([points[:, :36], moved[:, order]], 1)
+        away = self.from_mean(self.look(images, axes, points) - self.heights(axes, points))
+        moved = points[:, FIRST:] + self.share * away[..., None] * axes[:, 1:]
+        return torch.cat([points[:, :FIRST], moved], 1)
 
     def loss(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """The mean absolute error of the heights, in 5 % of the axes, for targets (n, 68, 2); faces
@@ -113,11 +119,12 @@ class Details(nn.Module):
         random as predictions err: training needs no other part of the network."""
         known = ~targets.isnan().any(2).any(1)
         images, targets = images[known], targets[known]
-        points = targets + 0.02 * torch.randn_like(targets[:, :1])
-        for part in self.parts:
-            points[:, part] += 0.02 * torch.randn_like(targets[:, :1])
+        away = 0.02 * torch.randn_like(targets[:, :4])  # of all points, and of each part
+        points = targets + away[:, 3:]
+        points = torch.cat([points[:, :FIRST], *(part + away[:, i:i + 1] for i, part in enumerate(
+            points[:, FIRST:].split(self.parts, 1)))], 1)
         axes = self.axes(points)
-        errors = self.look(images, axes, points) - self.heights(axes, targets)
+        errors = self.from_mean(self.look(images, axes, points) - self.heights(axes, targets))
         return 20 * errors.abs().sum() / max(errors.numel(), 1)
 
 
