@@ -122,9 +122,10 @@ def halve(model: Any, smallest: int = 128, rounded_from: int = 256) -> None:
     """Store the float32 weights and biases of an ONNX model as fp16, each with a cast behind it, in
     place; other constants, such as the places of bins, stay exact.
 
-    Those of convolutions that sum over at least `rounded_from` values are rounded to 8 significant
-    bits before: compression finds the zeros, so a visitor of the page loads an eighth less. Sums
-    over fewer values, whose errors average less, would move points more.
+    Those of layers that sum over at least `rounded_from` values (linear layers, which may be
+    transposed: over more) are rounded to 8 significant bits before: compression finds the zeros, so
+    a visitor of the page loads an eighth less. Sums over fewer values, whose errors average less,
+    would move points more.
     """
     from onnx import TensorProto, helper, numpy_helper
 
@@ -134,7 +135,9 @@ def halve(model: Any, smallest: int = 128, rounded_from: int = 256) -> None:
         if (weight.data_type == TensorProto.FLOAT and learned
                 and np.prod(weight.dims) >= smallest):
             name, values = weight.name, numpy_helper.to_array(weight)
-            if values.ndim == 4 and np.prod(values.shape[1:]) >= rounded_from:
+            # of a convolution; or of a linear layer, in either order
+            summed = np.prod(values.shape[1:]) if values.ndim == 4 else max(values.shape) - 1
+            if values.ndim > 1 and summed >= rounded_from:
                 values = rounded_to_bfloat16(values)
             weight.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
             casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
