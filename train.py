@@ -39,7 +39,7 @@ from research.checkpoints import (
     is_plain, load_weights, read_checkpoint, save_checkpoint, to_builtins, verify_archive,
 )
 from research.datasets import LABELS, SPLITS, load_frames, person_digit, split_frames
-from research.dlib_labels import labels_by_dlib
+from research.dlib_labels import DLIB, labels_by_dlib
 from research.distributed import (
     SingleProcess, LossModule, PeerFailureHandler, TimedLoader, print_rank_zero, process_group,
 )
@@ -76,7 +76,6 @@ LOSSES: dict[str, Callable] = {
     "l1": F.l1_loss,
     "mse": F.mse_loss,
 }
-DLIB = "dlib"  # as a teacher
 OPTIMIZERS: dict[str, Callable] = {
     "adamw": lambda parameters, lr: torch.optim.AdamW(parameters, lr, weight_decay=0.05,
                                                       fused=True),

@@ -16,6 +16,7 @@ from facial_keypoints.geometry import rolled, shapes_of, yaw_estimate
 from facial_keypoints.layouts import load_layout
 from research.frames import Frames
 
+DLIB = "dlib"  # as a teacher, in place of a checkpoint
 KEPT = 0.85  # share of the frames on which dlib probably found the face
 SIZES = (0.94, 1.0, 1.06)  # of the boxes that predictions are averaged over
 
