@@ -36,12 +36,12 @@ def describe(net: torch.nn.Module) -> list[tuple]:
 
 def feature_maps(net: torch.nn.Module, image: torch.Tensor) -> dict[str, torch.Tensor]:
     """Feature maps of one crop (1, side, side): {layer: (c, h, w)}, from the last layer of each map
-    size."""
+    size, of layers that see the crop as a whole: not of `details`, which see patches."""
     found, handles = {}, []
 
     def note(name):
         def hook(layer, inputs, output):
-            if isinstance(output, torch.Tensor) and output.ndim == 4:
+            if isinstance(output, torch.Tensor) and output.ndim == 4 and len(output) == 1:
                 found[tuple(output.shape[2:])] = (name, output[0].float().cpu())
         return hook
 
