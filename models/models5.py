@@ -42,14 +42,14 @@ class Details(nn.Module):
     around points -> the heights of these points.
 
     The feature maps of the last stage have a cell for 16 pixels, an eye is open by 4. The left eye
-    is mirrored, so that both look alike. A height is measured from the mean of its part, downward,
-    at right angles to the line between the eyes, in units of `axes`.
+    is mirrored, so that both look alike. A height is measured downward, at right angles to the line
+    between the eyes, in units of `axes`; only heights relative to the mean of a part count.
     """
 
     parts = (6, 6, 20)  # points of the right eye, the left eye and the mouth, from FIRST on
     mirrored = (3, 2, 1, 0, 5, 4)  # points of an eye in the order of the other eye
-    # half the width and height of the patch of each part, in units of `axes`; of what the patch
-    # shows, `share` is taken, the rest of a height stays as it was
+    # half the width and height of the patch of each part, in units of `axes`; a height
+    # moves by `share` of its way to what the patch shows
     reach, share = ((0.42, 0.28), (-0.42, 0.28), (0.72, 0.48)), 0.9
     height, width = 32, 48  # of a patch, in samples
 
@@ -73,8 +73,8 @@ class Details(nn.Module):
 
     def axes(self, points: torch.Tensor) -> torch.Tensor:
         """Targets (n, 68, 2) -> the axes of the face in targets: (n, 2, 2), the first from the
-        right to the left eye, the second down. Both have the length of the distance between the
-        eyes as it is seen from the front: in turned heads, the nose is longer than this."""
+        right to the left eye, the second down. Both are as long as the distance between the eyes
+        seen from the front: in turned heads, 1.25 times the nose."""
         right, left, _ = self.centers(points).unbind(1)
         across, nose = left - right, points[:, 33] - (left + right) / 2
         length = across.norm(dim=-1, keepdim=True)
@@ -107,16 +107,16 @@ class Details(nn.Module):
                                 self.mouth(mouth)], 1)
 
     def forward(self, images: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-        """Crops and points (n, 68, 2) -> the points with the heights of the patches."""
+        """Crops and points (n, 68, 2) -> the points, moved by `share` to the patches' heights."""
         axes = self.axes(points)
         away = self.from_mean(self.look(images, axes, points) - self.heights(axes, points))
         moved = points[:, FIRST:] + self.share * away[..., None] * axes[:, 1:]
         return torch.cat([points[:, :FIRST], moved], 1)
 
     def loss(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """The mean absolute error of the heights, in 5 % of the axes, for targets (n, 68, 2); faces
-        with missing points (NaN) take no part. The patches are placed by the targets, moved at
-        random as predictions err: training needs no other part of the network."""
+        """The mean absolute error of the heights, in units of 5 % of the axes, for targets (n, 68,
+        2); faces with missing points (NaN) take no part. The patches are placed by the targets,
+        moved at random like predictions: training needs no other part of the network."""
         known = ~targets.isnan().any(2).any(1)
         images, targets = images[known], targets[known]
         away = 0.02 * torch.randn_like(targets[:, :4])  # of all points, and of each part

@@ -1,5 +1,5 @@
-"""The keypoints of dlib, which was trained on 300-W, for frames with labels of ours: for the
-convention of 300-W, and for how far eyes and lips are open, about which coarse labels say little.
+"""The keypoints of dlib, which was trained on 300-W, for labeled frames: for the convention
+of 300-W, and for how far eyes and lips are open, about which coarse labels say little.
 """
 
 import os
@@ -48,11 +48,11 @@ def dlib_predictor() -> Callable[[np.ndarray, Sequence[float]], np.ndarray]:
 
 def predict_by_dlib(frames: Frames, sizes: Sequence[float] = (1.0,), mirrored: bool = False,
                     bar: bool = True) -> np.ndarray:
-    """dlib's points (n, 68, 2) in pixels, predicted in the tight boxes of the labels, which are
-    made square, as dlib's face detector gives them.
+    """dlib's points (n, 68, 2) in pixels, predicted in the tight boxes of the labels, made square
+    like those of dlib's face detector.
 
-    sizes: the mean of the predictions in boxes of these relative sizes is taken; mirrored: and in
-    the mirror image. One prediction errs by whole pixels.
+    sizes: the mean of the predictions in boxes of these relative sizes is taken; mirrored: also of
+    those in the mirror image. One prediction is rounded to whole pixels.
     """
     predict, flip, found = dlib_predictor(), load_layout().flip_indices, []
     for row, box in enumerate(tqdm(frames.boxes(), desc="dlib", unit="frame", leave=False,
@@ -72,9 +72,9 @@ def predict_by_dlib(frames: Frames, sizes: Sequence[float] = (1.0,), mirrored: b
 
 
 def labels_by_dlib(frames: Frames, points: np.ndarray, bar: bool = True) -> Frames:
-    """Frames with the points of dlib as labels, without what separates them from our convention:
-    the part of their distance from the predictions `points` (n, 68, 2) of a network of ours that
-    is the same for all faces, or linear or quadratic in the yaw.
+    """Frames with the points of dlib as labels, minus the difference of conventions: of their
+    offsets from the predictions `points` (n, 68, 2) of our network, what is constant, linear or
+    quadratic in the yaw.
 
     The share 1 - KEPT of the frames where dlib is farthest away is left out: there, it probably did
     not find the face. Raises UsageError for other layouts than ibug68, and without dlib.
