@@ -25,9 +25,9 @@ from facial_keypoints.detector import KeypointDetector
 from facial_keypoints.errors import DataError, UsageError, bounded_number, run_command
 from facial_keypoints.geometry import crop_image, crop_matrix, tight_box, to_points
 from facial_keypoints.model import installed_runtimes
+from research.dlib_labels import dlib_predictor
 from research.export import compile_net
 from research.datasets import load_frames
-from benchmarks.label_convention import dlib_predictor
 from research.networks import (
     autocast, find_weights, input_size, load_checkpoint, load_net, net_names,
 )
@@ -65,11 +65,12 @@ def ours(run, side):
 
 
 def dlib_on_boxes():
-    """dlib's predictor on boxes; ImportError if it is not installed."""
+    """dlib's predictor on boxes, made square; UsageError if it is not installed."""
     predict_one = dlib_predictor()
 
     def predict(grays, boxes):
-        return [predict_one(gray, box) for gray, box in zip(grays, boxes, strict=True)]
+        return [predict_one(gray, [*box[:2], max(box[2:])])
+                for gray, box in zip(grays, boxes, strict=True)]
     return predict
 
 
@@ -206,7 +207,7 @@ def main():
     for name, make in (("dlib", dlib_on_boxes), ("MediaPipe face mesh", mediapipe_predictor)):
         try:
             rows.append((name, "its own", 1, make()))
-        except ImportError as error:
+        except (ImportError, UsageError) as error:
             print(f"{name} is not measured: {error}; pip install dlib-bin face_recognition_models "
                   "mediapipe==0.10.21")
     print(f"\n{'':<20} {'runtime':<10} {'threads':>7} {'ms / face':>10} {'/ dlib':>8}   (median, "
