@@ -318,8 +318,6 @@ class TrainingRun:
         known: Any = training.names
         self.minutes_before = 0.0  # training time of the `init` weights
         if self.config.init:
-            if self.config.only and getattr(net, self.config.only, self) is None:
-                net.add(self.config.only)
             first = read_checkpoint(self.config.init)
             minutes = first["metrics"].get("minutes")
             self.minutes_before = minutes if isinstance(minutes, (int, float)) else 0.0
@@ -327,12 +325,14 @@ class TrainingRun:
                 print_rank_zero(line)
             known = sorted({*(first["data"].get("frames") or []), *known})
         if self.config.teacher == DLIB:
-            before, _ = load_checkpoint(self.config.init)  # without untrained details
-            training = labels_by_dlib(training, predict_frames(before, training, mirrored=True),
+            training = labels_by_dlib(training, predict_frames(net, training, mirrored=True),
                                       self.bar)
         elif self.config.teacher:
             training, seen = refine_labels(training, self.config.teacher)
             known = sorted({*seen, *known})
+        # only now: dlib's points are compared with predictions without untrained details
+        if self.config.only and getattr(net, self.config.only, self) is None:
+            net.add(self.config.only)
         return training, known
 
     @property

@@ -17,7 +17,7 @@ from facial_keypoints.geometry import (
     rolled, shapes_of,
 )
 from research.datasets import load_frames, split_frames
-from research.dlib_labels import predict_by_dlib
+from research.dlib_labels import found_faces, predict_by_dlib
 from research.metrics import face_errors, point_errors
 from research.networks import find_weights, load_checkpoint
 
@@ -37,8 +37,7 @@ def fit_convention(points: np.ndarray, others: np.ndarray) -> ConventionMap:
     """
     shapes, sizes, angles = shapes_of(points)
     movements = rolled((others - points) / sizes, -angles)
-    far = np.linalg.norm(movements - np.median(movements, axis=0), axis=2).mean(1)
-    kept = far <= np.quantile(far, KEPT)
+    kept = found_faces(movements, KEPT)
     shapes, movements = (np.concatenate([one[kept], mirrored(one[kept])])
                          for one in (shapes, movements))
     mean = shapes.mean(0)

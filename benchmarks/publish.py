@@ -156,12 +156,13 @@ def write(data, keep_times=False):
     shipped = {path: read_checkpoint(path)["net"]
                for path in sorted(SAVED_MODELS.glob("models*.pt"))}
     rows = read_results(UNSHIPPED) if UNSHIPPED.exists() else []
-    nets = {row["net"]: load_net(row["net"]).eval() for row in rows}  # one time a network
-    nets |= {net: load_checkpoint(path)[0] for path, net in shipped.items()}
-    times = ({row["net"]: float(row["ms_per_face"]) for row in read_results(PUBLISHED)}
-             if keep_times else
-             dict(zip(nets, milliseconds_per_face(*nets.values(), runtime="onnx", rounds=5),
-                      strict=True)))
+    if keep_times:
+        times = {row["net"]: float(row["ms_per_face"]) for row in read_results(PUBLISHED)}
+    else:
+        nets = {row["net"]: load_net(row["net"]).eval() for row in rows}  # one time a network
+        nets |= {net: load_checkpoint(path)[0] for path, net in shipped.items()}
+        times = dict(zip(nets, milliseconds_per_face(*nets.values(), runtime="onnx", rounds=5),
+                         strict=True))
     for row in rows:
         row["ms_per_face"] = round(float(times[row["net"]]), 2)
     for path, net in shipped.items():

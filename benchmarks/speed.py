@@ -22,7 +22,9 @@ from pathlib import Path
 import models  # noqa: F401 - with it, KeypointDetector takes checkpoints
 from facial_keypoints.assets import DEFAULT_NET
 from facial_keypoints.detector import KeypointDetector
-from facial_keypoints.errors import DataError, UsageError, bounded_number, run_command
+from facial_keypoints.errors import (
+    DataError, UsageError, bounded_number, import_optional, run_command,
+)
 from facial_keypoints.geometry import crop_image, crop_matrix, tight_box, to_points
 from facial_keypoints.model import installed_runtimes
 from research.dlib_labels import dlib_predictor
@@ -76,11 +78,11 @@ def dlib_on_boxes():
 
 def mediapipe_predictor():
     """MediaPipe's face mesh on given boxes, in tracking mode, so that its own detector does not run
-    on each crop. Raises ImportError if MediaPipe is not installed."""
-    import mediapipe
-
+    on each crop. Raises UsageError if MediaPipe is not installed."""
+    package = "mediapipe==0.10.21"
+    mediapipe = import_optional("mediapipe", "MediaPipe's face mesh", package)
     if not hasattr(mediapipe, "solutions"):
-        raise ImportError("mediapipe without its solutions; 0.10.21 has them")
+        raise UsageError(f"this version of MediaPipe has no face mesh: pip install {package}")
     mesh = mediapipe.solutions.face_mesh.FaceMesh(static_image_mode=False, max_num_faces=1)
 
     def predict(grays, boxes):
@@ -207,9 +209,8 @@ def main():
     for name, make in (("dlib", dlib_on_boxes), ("MediaPipe face mesh", mediapipe_predictor)):
         try:
             rows.append((name, "its own", 1, make()))
-        except (ImportError, UsageError) as error:
-            print(f"{name} is not measured: {error}; pip install dlib-bin face_recognition_models "
-                  "mediapipe==0.10.21")
+        except UsageError as error:
+            print(f"{name} is not measured: {error}")
     print(f"\n{'':<20} {'runtime':<10} {'threads':>7} {'ms / face':>10} {'/ dlib':>8}   (median, "
           f"batches of {options.batch})")
     rounds = []

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
-from facial_keypoints.errors import UsageError
+from facial_keypoints.errors import UsageError, import_optional
 from facial_keypoints.geometry import rolled, shapes_of, yaw_estimate
 from facial_keypoints.layouts import load_layout
 from research.frames import Frames
@@ -25,17 +25,12 @@ def dlib_predictor() -> Callable[[np.ndarray, Sequence[float]], np.ndarray]:
     """dlib's regression trees (Kazemi and Sullivan, CVPR 2014), trained on 300-W, as a function of
     a gray image and a square box (left, top, side) -> points (68, 2) in pixels. Raises UsageError
     if dlib or its weights are not installed."""
-    try:
-        import dlib
-
-        # the package has the weights; importing it would need pkg_resources, which setuptools
-        # removed
-        found = find_spec("face_recognition_models")
-        if found is None or not found.submodule_search_locations:
-            raise ImportError("No module named 'face_recognition_models'")
-    except ImportError as error:
-        raise UsageError(f"the points of dlib require packages ({error}): pip install dlib-bin "
-                         "face_recognition_models") from None
+    packages, why = "dlib-bin face_recognition_models", "predicting by dlib"
+    dlib: Any = import_optional("dlib", why, packages)
+    # the package has the weights; importing it would need pkg_resources, which setuptools removed
+    found = find_spec("face_recognition_models")
+    if found is None or not found.submodule_search_locations:
+        raise UsageError(f"{why} requires a package: pip install {packages}")
     predictor: Any = dlib.shape_predictor(os.path.join(
         found.submodule_search_locations[0], "models", "shape_predictor_68_face_landmarks.dat"))
 
@@ -71,6 +66,13 @@ def predict_by_dlib(frames: Frames, sizes: Sequence[float] = (1.0,), mirrored: b
     return np.array(found, np.float32)
 
 
+def found_faces(offsets: np.ndarray, share: float) -> np.ndarray:
+    """Offsets (n, 68, 2) of dlib's points from ours, upright and divided by the size of the face
+    -> where dlib probably found the face, (n,) bool: the `share` nearest to the median offset."""
+    far = np.linalg.norm(offsets - np.median(offsets, axis=0), axis=2).mean(1)
+    return far <= np.quantile(far, share)
+
+
 def labels_by_dlib(frames: Frames, points: np.ndarray, bar: bool = True) -> Frames:
     """Frames with the points of dlib as labels, minus the difference of conventions: of their
     offsets from the predictions `points` (n, 68, 2) of our network, what is constant, linear or
@@ -84,8 +86,7 @@ def labels_by_dlib(frames: Frames, points: np.ndarray, bar: bool = True) -> Fram
     others = predict_by_dlib(frames, SIZES, mirrored=True, bar=bar)
     shapes, sizes, angles = shapes_of(points.astype(np.float64))
     away = rolled((others - points) / sizes, -angles)
-    far = np.linalg.norm(away - np.median(away, axis=0), axis=2).mean(1)
-    kept = far <= np.quantile(far, KEPT)
+    kept = found_faces(away, KEPT)
     yaw = yaw_estimate(shapes)
     design = np.column_stack([np.ones_like(yaw), yaw, yaw * yaw])
     fit = np.linalg.lstsq(design[kept], away[kept].reshape(kept.sum(), -1))[0]

@@ -101,9 +101,9 @@ def shorten_names(model: Any) -> None:
     hundredth of a small file."""
     graph, names = model.graph, {}
     kept = {value.name for value in (*graph.input, *graph.output)} | {""}
-    for part in (*graph.initializer, *graph.node):
-        for name in getattr(part, "output", None) or [part.name]:
-            names[name] = name if name in kept else f"{len(names):x}"
+    for name in (*(weight.name for weight in graph.initializer),
+                 *(name for node in graph.node for name in node.output)):
+        names[name] = name if name in kept else f"{len(names):x}"
     for weight in graph.initializer:
         weight.name = names[weight.name]
     for node in graph.node:
