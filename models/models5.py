@@ -6,7 +6,7 @@ from torch import nn
 
 # number of bins per axis; they cover -REACH to REACH in units of targets, the crop -1 to 1
 BINS, REACH = 144, 1.3
-FIRST = 36  # keypoints of ibug68 from here on are those of the eyes and the mouth
+BELOW_NOSE, EYES = 33, 36  # keypoints of ibug68; from EYES on they are those of eyes and mouth
 LEAST = 0.042  # sqrt(variance in x + variance in y), in targets, below which the confidence is 1
 
 
@@ -44,13 +44,19 @@ class Details(nn.Module):
     The feature maps of the last stage have a cell for 16 pixels, an eye is open by 4. The left eye
     is mirrored, so that both look alike. A height is measured downward, at right angles to the line
     between the eyes, in units of `axes`; only heights relative to the mean of a part count.
+
+    Small constant matrices take the means: one operation each, where time goes into many.
     """
 
-    parts = (6, 6, 20)  # points of the right eye, the left eye and the mouth, from FIRST on
+    parts = (6, 6, 20)  # points of the right eye, the left eye and the mouth, from EYES on
     mirrored = (3, 2, 1, 0, 5, 4)  # points of an eye in the order of the other eye
-    # half the width and height of the patch of each part, in units of `axes`; a height
-    # moves by `share` of its way to what the patch shows
-    reach, share = ((0.42, 0.28), (-0.42, 0.28), (0.72, 0.48)), 0.9
+    # lower and upper points whose distance says how far eyes, lips and mouth are open
+    openings = ((41, 37), (40, 38), (47, 43), (46, 44), (62, 51), (57, 66), (66, 62))
+    # half the width and height of the patch of each part, in units of `axes`
+    reach = ((0.42, 0.28), (-0.42, 0.28), (0.72, 0.48))
+    # a height moves by this share of its way to what the patch of its part shows. Labels flatten
+    # eyes and lips, so more of it makes the NME worse (docs/ablation.md)
+    shares = (0.6, 0.6, 0.3)
     height, width = 32, 48  # of a patch, in samples
 
     def __init__(self):
@@ -62,70 +68,97 @@ class Details(nn.Module):
             nn.Conv2d(24, 16, 1), nn.ReLU(inplace=True), nn.Flatten())
         kept = 16 * (self.height // 8) * (self.width // 8)
         self.eye, self.mouth = (nn.Linear(kept, count) for count in self.parts[1:])
-        for name, size in (("across", self.width), ("down", self.height)):  # places of samples
-            places = (torch.arange(size) + 0.5) / size * 2 - 1
-            self.register_buffer(name, places[:, None], persistent=False)
-        self.register_buffer("sides", torch.tensor(self.reach)[..., None], persistent=False)
+        members = torch.block_diag(*(torch.ones(1, count) for count in self.parts))  # (3, 32)
+        means = members / members.sum(1, keepdim=True)
+        points = torch.eye(EYES + sum(self.parts))[:, BELOW_NOSE:]
+        centers = means @ points[EYES:]
+        # the nose, from between the eyes, in units of their distance seen from the front
+        nose = 1.25 * (points[BELOW_NOSE] - centers[:2].mean(0))
+        lower, upper = points[torch.tensor(self.openings), EYES - BELOW_NOSE:].unbind(1)
+        placing = torch.zeros(len(self.parts), 2, 2, 5)
+        for part, (wide, high) in enumerate(self.reach):
+            placing[part, 0, 0, part], placing[part, 0, 1, 3], placing[part, 1, 0, 4] = (
+                1, wide, high)
+        for name, value in (
+                # points from BELOW_NOSE on -> means of the parts, between the eyes, along the nose
+                ("summary", torch.stack([*centers, centers[1] - centers[0], nose])),  # (5, 35)
+                ("means", means.T), ("members", members), ("opened", lower - upper),  # (7, 32)
+                ("share", torch.tensor(self.shares) @ members),  # (32,)
+                # (x, y) -> itself, and turned by a quarter: (x, y, -y, x)
+                ("quarter", torch.tensor([[1.0, 0, 0, 1], [0, 1, -1, 0]])),
+                # centers and axes -> for each part a line and the step downward: two places each
+                ("placing", placing.flatten(0, 2)),  # (12, 5)
+                ("across", self.steps(self.width)), ("down", self.steps(self.height))):
+            self.register_buffer(name, value, persistent=False)
 
-    def centers(self, points: torch.Tensor) -> torch.Tensor:
-        """Targets (n, 68, 2) -> the means of the parts, (n, 3, 2)."""
-        return torch.stack([part.mean(1) for part in points[:, FIRST:].split(self.parts, 1)], 1)
+    def steps(self, size: int) -> torch.Tensor:
+        """For each of `size` equal cells between -1 and 1: 1 and its center, (size, 2)."""
+        centers = (torch.arange(size) + 0.5) / size * 2 - 1
+        return torch.stack([torch.ones(size), centers], 1)
 
-    def axes(self, points: torch.Tensor) -> torch.Tensor:
-        """Targets (n, 68, 2) -> the axes of the face in targets: (n, 2, 2), the first from the
-        right to the left eye, the second down. Both are as long as the distance between the eyes
-        seen from the front: in turned heads, 1.25 times the nose."""
-        right, left, _ = self.centers(points).unbind(1)
-        across, nose = left - right, points[:, 33] - (left + right) / 2
+    def place(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Targets (n, 68, 2) -> the means of the parts (n, 3, 2), and the axes of the face (n, 2,
+        2), the first from the right to the left eye, the second down. Both are as long as the
+        distance between the eyes seen from the front: in turned heads, 1.25 times the nose."""
+        summary = self.summary @ points[:, BELOW_NOSE:]
+        centers, across, nose = summary[:, :3], summary[:, 3], summary[:, 4]
         length = across.norm(dim=-1, keepdim=True)
-        seen = torch.maximum(length, 1.25 * nose.norm(dim=-1, keepdim=True))
-        x, y = (across / length.clamp_min(1e-6) * seen).unbind(-1)
-        return torch.stack([x, y, -y, x], -1).unflatten(-1, (2, 2))
+        seen = torch.maximum(length, nose.norm(dim=-1, keepdim=True))
+        across = across / length.clamp_min(1e-6) * seen
+        return centers, (across @ self.quarter).unflatten(-1, (2, 2))
 
     def heights(self, axes: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
         """Heights (n, 32) of the points (n, 68, 2) of the parts, by axes (n, 2, 2)."""
         down = axes[:, 1:]
-        return (points[:, FIRST:] * down).sum(-1) / down.square().sum(-1).clamp_min(1e-12)
+        down = down / down.square().sum(-1, keepdim=True).clamp_min(1e-12)
+        return (points[:, EYES:] * down).sum(-1)
 
     def from_mean(self, heights: torch.Tensor) -> torch.Tensor:
         """Heights (n, 32) relative to the mean of their part."""
-        return torch.cat([part - part.mean(1, keepdim=True)
-                          for part in heights.split(self.parts, 1)], 1)
+        return heights - heights @ self.means @ self.members
 
-    def look(self, images: torch.Tensor, axes: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-        """Crops (n, 1, side, side) and points (n, 68, 2) -> heights (n, 32) by the patches."""
-        right, down = (axes[:, None] * self.sides)[:, :, :, None].unbind(2)  # (n, parts, 1, 2)
-        places = (self.centers(points)[:, :, None] + self.down * down)[:, :, :, None] + (
-            self.across * right)[:, :, None]  # (n, parts, height, width, 2)
-        patches = F.grid_sample(images, places.flatten(1, 2), padding_mode="border",
-                                align_corners=False)
-        patches = patches.view(-1, 1, self.height, self.width)
-        patches = patches - patches.mean((2, 3), keepdim=True)
-        patches = patches / (patches.square().mean((2, 3), keepdim=True).sqrt() + 0.03)
-        right, left, mouth = self.trunk(patches).unflatten(0, (-1, len(self.parts))).unbind(1)
+    def look(self, images: torch.Tensor, centers: torch.Tensor, axes: torch.Tensor) -> torch.Tensor:
+        """Crops (n, 1, side, side), and where the parts are -> heights (n, 32) of their points by
+        the patches."""
+        lines = (self.placing @ torch.cat([centers, axes], 1)).unflatten(1, (-1, 2, 2))
+        lines = (self.across @ lines).flatten(3)  # (n, 3, 2, 2 * width)
+        places = (self.down @ lines).view(-1, len(self.parts) * self.height, self.width, 2)
+        patches = F.grid_sample(images, places, padding_mode="border",
+                                align_corners=False).view(-1, 1, self.height, self.width)
+        kept = self.trunk(F.instance_norm(patches, eps=1e-3))
+        right, left, mouth = kept.unflatten(0, (-1, len(self.parts))).unbind(1)
         return 0.3 * torch.cat([self.eye(right), self.eye(left)[:, self.mirrored],
                                 self.mouth(mouth)], 1)
 
     def forward(self, images: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-        """Crops and points (n, 68, 2) -> the points, moved by `share` to the patches' heights."""
-        axes = self.axes(points)
-        away = self.from_mean(self.look(images, axes, points) - self.heights(axes, points))
-        moved = points[:, FIRST:] + self.share * away[..., None] * axes[:, 1:]
-        return torch.cat([points[:, :FIRST], moved], 1)
+        """Crops and points (n, 68, 2) -> the points, moved by `shares` to the patches' heights."""
+        centers, axes = self.place(points)
+        away = self.from_mean(self.look(images, centers, axes) - self.heights(axes, points))
+        moved = points[:, EYES:] + (self.share * away)[..., None] * axes[:, 1:]
+        return torch.cat([points[:, :EYES], moved], 1)
 
     def loss(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """The mean absolute error of the heights, in units of 5 % of the axes, for targets (n, 68,
-        2); faces with missing points (NaN) take no part. The patches are placed by the targets,
-        moved at random like predictions: training needs no other part of the network."""
+        """The mean absolute error of the heights, in units of 5 % of the axes, and 0.15 times the
+        mean of (1 - slope)², where `slope` is that of the predicted `openings` against the true
+        ones in this batch: without it, uncertain openings come out too much like the mean.
+
+        Targets are (n, 68, 2); faces with missing points (NaN) take no part. The patches are placed
+        by the targets, moved at random like predictions: training needs no other part of the
+        network.
+        """
         known = ~targets.isnan().any(2).any(1)
         images, targets = images[known], targets[known]
+        centers, axes = self.place(targets)
         away = 0.02 * torch.randn_like(targets[:, :4])  # of all points, and of each part
-        points = targets + away[:, 3:]
-        points = torch.cat([points[:, :FIRST], *(part + away[:, i:i + 1] for i, part in enumerate(
-            points[:, FIRST:].split(self.parts, 1)))], 1)
-        axes = self.axes(points)
-        errors = self.from_mean(self.look(images, axes, points) - self.heights(axes, targets))
-        return 20 * errors.abs().sum() / max(errors.numel(), 1)
+        found = self.from_mean(self.look(images, centers + away[:, :3] + away[:, 3:], axes))
+        wanted = self.from_mean(self.heights(axes, targets))
+        error = 20 * (found - wanted).abs().sum() / max(wanted.numel(), 1)
+        if len(targets) < 2:
+            return error
+        opened, truth = found @ self.opened.T, wanted @ self.opened.T
+        truth = truth - truth.mean(0)
+        slope = (opened * truth).sum(0) / truth.square().sum(0).clamp_min(1e-8)
+        return error + 0.15 * (1 - slope).square().mean()
 
 
 class Net(nn.Module):
@@ -168,7 +201,10 @@ class Net(nn.Module):
         self.axes = nn.Linear(features, 2 * BINS)
         self.seen: Visibility | None = Visibility(points, inputs, grid)
         self.details: Details | None = None
-        self.register_buffer("bins", torch.linspace(-REACH, REACH, BINS), persistent=False)
+        bins = torch.linspace(-REACH, REACH, BINS)
+        self.register_buffer("bins", bins, persistent=False)
+        # both sums of `moments` in one product: as two they take a thirtieth of the network's time
+        self.register_buffer("powers", torch.stack([bins, bins.square()], 1), persistent=False)
 
     def add(self, part: str) -> None:
         """Make an optional part that this network does not have yet."""
@@ -231,9 +267,8 @@ class Net(nn.Module):
 
     def moments(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Means of the distributions in units of targets, and variances in their squares."""
-        chance = logits.float().softmax(-1)
-        mean = chance @ self.bins
-        return mean, (chance @ self.bins.square() - mean.square()).clamp_min(0)
+        mean, square = (logits.float().softmax(-1) @ self.powers).unbind(-1)
+        return mean, (square - mean.square()).clamp_min(0)
 
     def scale(self, variance: torch.Tensor) -> torch.Tensor:
         """Weight of each distance in the loss: sqrt(label_width / standard deviation).

@@ -118,9 +118,9 @@ def rounded_to_bfloat16(values: np.ndarray) -> np.ndarray:
     return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
 
 
-def halve(model: Any, smallest: int = 128, rounded_from: int = 256) -> None:
+def halve(model: Any, smallest: int = 64, rounded_from: int = 256) -> None:
     """Store the float32 weights and biases of an ONNX model as fp16, each with a cast behind it, in
-    place; other constants, such as the places of bins, stay exact.
+    place; other small constants only where fp16 holds them to 1e-4: the places of bins stay exact.
 
     Those of layers that sum over at least `rounded_from` values (linear layers, which may be
     transposed: over more) are rounded to 8 significant bits before: compression finds the zeros, so
@@ -131,10 +131,12 @@ def halve(model: Any, smallest: int = 128, rounded_from: int = 256) -> None:
 
     casts = []
     for weight in model.graph.initializer:
-        learned = len(weight.dims) > 1 or weight.name.endswith("bias")
-        if (weight.data_type == TensorProto.FLOAT and learned
-                and np.prod(weight.dims) >= smallest):
-            name, values = weight.name, numpy_helper.to_array(weight)
+        if weight.data_type != TensorProto.FLOAT or np.prod(weight.dims) < smallest:
+            continue
+        name, values = weight.name, numpy_helper.to_array(weight)
+        # the weights of linear layers are transposed and lose their names
+        learned = name.endswith(("weight", "bias")) or values.size >= 1024
+        if learned or np.abs(values.astype(np.float16) - values).max() < 1e-4:
             # of a convolution; or of a linear layer, in either order
             summed = np.prod(values.shape[1:]) if values.ndim == 4 else max(values.shape) - 1
             if values.ndim > 1 and summed >= rounded_from:
