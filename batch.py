@@ -83,12 +83,12 @@ def run_notebook(notebook: Path, folder: Path, parameters: dict, bar: bool = Tru
 
 
 def smaller(png: str) -> str:
-    """A base64 PNG reduced to at most 256 colors: a third of the size, with hardly visible
+    """A base64 PNG reduced to at most 240 colors: a third of the size, with hardly visible
     differences."""
     from PIL import Image
 
     file = io.BytesIO()
-    Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB").quantize(256).save(
+    Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB").quantize(240).save(
         file, "PNG", optimize=True
     )
     return base64.b64encode(file.getvalue()).decode()

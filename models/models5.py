@@ -201,10 +201,7 @@ class Net(nn.Module):
         self.axes = nn.Linear(features, 2 * BINS)
         self.seen: Visibility | None = Visibility(points, inputs, grid)
         self.details: Details | None = None
-        bins = torch.linspace(-REACH, REACH, BINS)
-        self.register_buffer("bins", bins, persistent=False)
-        # both sums of `moments` in one product: as two they take a thirtieth of the network's time
-        self.register_buffer("powers", torch.stack([bins, bins.square()], 1), persistent=False)
+        self.register_buffer("bins", torch.linspace(-REACH, REACH, BINS), persistent=False)
 
     def add(self, part: str) -> None:
         """Make an optional part that this network does not have yet."""
@@ -228,8 +225,8 @@ class Net(nn.Module):
         return self.axes(features).view(-1, self.count, 2, BINS)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits = self.distributions(self.features(self.encode(images)))
-        return self.detailed(images, logits.float().softmax(-1) @ self.bins).flatten(1)
+        mean, _ = self.moments(self.distributions(self.features(self.encode(images))))
+        return self.detailed(images, mean).flatten(1)
 
     def detailed(self, images: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
         """Targets (n, points, 2), with eyes and mouth looked at again where `details` are there."""
@@ -267,7 +264,9 @@ class Net(nn.Module):
 
     def moments(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Means of the distributions in units of targets, and variances in their squares."""
-        mean, square = (logits.float().softmax(-1) @ self.powers).unbind(-1)
+        # both sums in one product: as two they take a thirtieth of the network's time
+        powers = torch.stack([self.bins, self.bins.square()], 1)
+        mean, square = (logits.float().softmax(-1) @ powers).unbind(-1)
         return mean, (square - mean.square()).clamp_min(0)
 
     def scale(self, variance: torch.Tensor) -> torch.Tensor:
