@@ -75,10 +75,10 @@ class Details(nn.Module):
         # the nose, from between the eyes, in units of their distance seen from the front
         nose = 1.25 * (points[BELOW_NOSE] - centers[:2].mean(0))
         lower, upper = points[torch.tensor(self.openings), EYES - BELOW_NOSE:].unbind(1)
-        placing = torch.zeros(len(self.parts), 2, 2, 5)
+        placing = torch.zeros(len(self.parts), 4, 5)
         for part, (wide, high) in enumerate(self.reach):
-            placing[part, 0, 0, part], placing[part, 0, 1, 3], placing[part, 1, 0, 4] = (
-                1, wide, high)
+            for row, (column, value) in enumerate(((part, 1), (3, wide), (4, high))):
+                placing[part, row, column] = value
         for name, value in (
                 # points from BELOW_NOSE on -> means of the parts, between the eyes, along the nose
                 ("summary", torch.stack([*centers, centers[1] - centers[0], nose])),  # (5, 35)
@@ -86,8 +86,8 @@ class Details(nn.Module):
                 ("share", torch.tensor(self.shares) @ members),  # (32,)
                 # (x, y) -> itself, and turned by a quarter: (x, y, -y, x)
                 ("quarter", torch.tensor([[1.0, 0, 0, 1], [0, 1, -1, 0]])),
-                # centers and axes -> for each part a line and the step downward: two places each
-                ("placing", placing.flatten(0, 2)),  # (12, 5)
+                # centers and axes -> for each part a center, the steps right and down, and zeros
+                ("placing", placing.flatten(0, 1)),  # (12, 5)
                 ("across", self.steps(self.width)), ("down", self.steps(self.height))):
             self.register_buffer(name, value, persistent=False)
 
