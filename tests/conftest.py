@@ -91,7 +91,7 @@ def tiny_zip(shared_folder):
 
 
 @pytest.fixture(scope="session")
-def grid(shared_folder, tiny_zip, python):
+def grid(shared_folder, tiny_zip, python, kernels):
     """A grid of notebook 2: two seeds, and a network that does not exist. It is interrupted in its
     second run, and the same command called again.
 
@@ -123,7 +123,7 @@ def grid(shared_folder, tiny_zip, python):
             "runs": begun_runs, "inside": inside,
             "first": next(out.glob("*seed=0/run/checkpoint.pt")).stat().st_mtime_ns}))
         done = python([HOME / "batch.py", *words, "--workers", "2", "--out", out],
-                      env={**os.environ, "PYTHONPATH": str(HOME)})
+                      env={**os.environ, **kernels, "PYTHONPATH": str(HOME)})
         (folder / "resumed.json").write_text(json.dumps(
             {"returncode": done.returncode, "stdout": done.stdout, "stderr": done.stderr}))
 
@@ -165,12 +165,25 @@ def official_path():
 
 
 @pytest.fixture(scope="session")
-def python():
+def forked():
+    """Processes that need not import the large packages."""
+    started = ForkedPython()
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="session")
+def python(forked):
     """Run a Python command: python(["pipeline.py", "--help"], cwd=…, env=…) -> finished process,
     as text."""
-    forked = ForkedPython()
-    yield forked.run
-    forked.stop()
+    return forked.run
+
+
+@pytest.fixture(scope="session")
+def kernels(forked, tmp_path_factory):
+    """Variables of the environment with which notebooks run in forked kernels: for tests of what
+    notebooks do, not of how kernels start and end."""
+    return forked.kernels(tmp_path_factory.mktemp("jupyter"))
 
 
 @pytest.fixture

@@ -1,26 +1,28 @@
-"""Python commands in processes that are forked from one which has imported the large packages.
+"""Python commands and notebook kernels in processes that are forked from one which has imported the
+large packages.
 
-Most tests of commands would otherwise spend their time importing PyTorch, two seconds each. The
-server imports third-party packages only: our own modules are imported by each command anew.
+Most tests of commands and notebooks would otherwise spend their time importing PyTorch: two to six
+seconds each. The server imports third-party packages only: our own modules are imported by each
+command anew.
 """
 
 import gc
 import json
 import os
 import runpy
+import selectors
 import shlex
 import signal
-import subprocess
+import socket
 import sys
-import tempfile
-import time
-from pathlib import Path
 
 # none that starts threads, which do not live on in a fork (ONNX Runtime, OpenVINO)
 PACKAGES = ("numpy", "torch", "torch.optim.swa_utils", "torch.utils.data", "torch._dynamo",
             "torch._functorch.aot_autograd", "torch.onnx._internal.exporter._core", "onnxscript",
             "pandas", "cv2", "matplotlib.pyplot", "papermill", "nbconvert", "tqdm.auto",
-            "filelock")
+            "filelock", "ipykernel.kernelapp", "matplotlib_inline.backend_inline", "PIL.Image")
+KERNEL = ("-m", "ipykernel_launcher", "-f", "{connection_file}")
+LONGEST = 200_000  # bytes of a request: most of it is the environment
 
 
 class ForkedPython:
@@ -30,74 +32,153 @@ class ForkedPython:
     """
 
     def __init__(self):
-        self.server = None
+        self.server = self.folder = None
 
     def run(self, words, cwd=None, env=None, timeout=300):
         """Run [script or '-m', module or '-c', text, arguments …] -> CompletedProcess with text.
         Raises TimeoutExpired, as subprocess.run."""
+        import subprocess
+        import tempfile
+
         words = [str(word) for word in words]
         env = dict(os.environ if env is None else env)
         if sys.platform != "linux":
             return subprocess.run([sys.executable, *words], cwd=cwd, env=env, timeout=timeout,
                                   capture_output=True, text=True)
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            self.start()
-            request = {"words": words, "cwd": str(cwd or os.getcwd()), "env": env,
-                       "out": out.fileno(), "err": err.fileno(), "pid": os.getpid(),
-                       "timeout": timeout}
-            self.server.stdin.write(json.dumps(request) + "\n")
-            self.server.stdin.flush()
-            code = json.loads(self.server.stdout.readline())
-            if code is None:
-                raise subprocess.TimeoutExpired(shlex.join(words), timeout)
+            with ask(self.address(), words, cwd, env, (out, err)) as connection:
+                connection.settimeout(timeout)
+                try:
+                    code = json.loads(connection.recv(100))
+                except TimeoutError:
+                    raise subprocess.TimeoutExpired(shlex.join(words), timeout) from None
             texts = []
             for file in (out, err):
                 file.seek(0)
                 texts.append(file.read().decode())
         return subprocess.CompletedProcess([sys.executable, *words], code, *texts)
 
-    def start(self):
-        """Start the server if it is not running."""
+    def address(self):
+        """The socket of the server, which is started if it is not running."""
+        import subprocess
+        import tempfile
+
         if self.server is None:
+            self.folder = tempfile.mkdtemp()
             free = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
             self.server = subprocess.Popen(
-                [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                text=True, env={**free, "OMP_WAIT_POLICY": "PASSIVE"})
+                [sys.executable, __file__, "serve", f"{self.folder}/socket"],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                env={**free, "OMP_WAIT_POLICY": "PASSIVE"})
+            self.server.stdout.readline()  # it listens
+        return f"{self.folder}/socket"
+
+    def kernels(self, folder):
+        """Write a Jupyter kernel 'python3' that is such a fork into `folder` -> the variables of
+        the environment with which Jupyter finds it before its own."""
+        if sys.platform != "linux":
+            return {}
+        place = folder / "kernels" / "python3"
+        place.mkdir(parents=True)
+        (place / "kernel.json").write_text(json.dumps({
+            "display_name": "forked", "language": "python",
+            "argv": [sys.executable, "-IS", __file__, "follow", self.address(), *KERNEL]}))
+        return {"JUPYTER_PATH": str(folder)}
 
     def stop(self):
-        """End the server. A word does it: other processes of a test may hold its pipe open."""
+        """End the server, and what it runs."""
+        import shutil
+
         if self.server is not None:
-            self.server.stdin.write(json.dumps(None) + "\n")
             self.server.stdin.close()
             self.server.wait(60)
+            shutil.rmtree(self.folder)
 
 
-def serve():
-    """Fork for each request of standard input, and write the exit code; in the fork, return the
-    request."""
-    for line in sys.stdin:
-        request = json.loads(line)
-        if request is None:
-            return None
-        child = os.fork()
-        if not child:
-            return request
-        end = time.monotonic() + request["timeout"]
-        while not (ended := os.waitpid(child, os.WNOHANG))[0]:
-            if time.monotonic() > end:
-                os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
-                break
-            time.sleep(0.005)
-        print(json.dumps(os.waitstatus_to_exitcode(ended[1]) if ended[0] else None), flush=True)
-    return None
+def ask(address, words, cwd, env, files):
+    """Ask the server for a process with these files as standard output and error -> a connection:
+    the exit code will come from it, signal numbers go to it, and the process dies when it is
+    closed."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LONGEST)
+    connection.connect(address)
+    request = {"words": words, "cwd": str(cwd or os.getcwd()), "env": env}
+    socket.send_fds(connection, [json.dumps(request).encode()],
+                    [file.fileno() for file in files])
+    return connection
 
 
-def become(request):
+def follow(address, words):
+    """Be a process that the server forks: signals go to it, its exit code becomes this one's, and
+    it ends with this process and with the parent of this process."""
+    parent = os.getppid()
+    with ask(address, words, None, dict(os.environ), (sys.stdout, sys.stderr)) as connection:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda number, _: connection.send(b"%d" % number))
+        connection.settimeout(0.5)
+        while os.getppid() == parent:
+            try:
+                code = json.loads(connection.recv(100) or b"1")
+            except TimeoutError:
+                continue
+            sys.exit(code if code >= 0 else 128 - code)
+    sys.exit(1)
+
+
+def serve(address):
+    """Fork for each connection, and answer it with the exit code; end with standard input. In the
+    fork, return what is wanted and the two files."""
+    running, ready = {}, selectors.DefaultSelector()
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(address)
+    listener.listen(64)
+    ready.register(listener, selectors.EVENT_READ)
+    ready.register(sys.stdin, selectors.EVENT_READ)
+    print(flush=True)
+    while True:
+        for key, _ in ready.select():
+            if key.fileobj is sys.stdin:
+                for process in running.values():
+                    os.kill(process, signal.SIGKILL)
+                sys.exit()
+            if key.fileobj is listener:
+                connection = listener.accept()[0]
+                text, files, _, _ = socket.recv_fds(connection, LONGEST, 2)
+                child = os.fork()
+                if not child:
+                    for open_file in (*running, connection, listener):
+                        open_file.close()
+                    ready.close()
+                    return json.loads(text), files
+                for file in files:
+                    os.close(file)
+                running[connection] = child
+                ready.register(connection, selectors.EVENT_READ)
+                ready.register(os.pidfd_open(child), selectors.EVENT_READ, connection)
+            elif key.data:  # a process has ended
+                child = running.pop(key.data)
+                code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+                try:
+                    key.data.send(json.dumps(code).encode())
+                except OSError:
+                    pass  # nobody waits for it any more
+                for file in (key.fd, key.data):
+                    if file in ready.get_map():
+                        ready.unregister(file)
+                os.close(key.fd)
+                key.data.close()
+            elif key.fileobj in running:
+                number = key.fileobj.recv(100)
+                os.kill(running[key.fileobj], int(number or signal.SIGKILL))
+                if not number:
+                    ready.unregister(key.fileobj)
+
+
+def become(request, files):
     """Take the folder, environment, arguments and output files of a command."""
-    for name, number in (("out", 1), ("err", 2)):
-        with open(f"/proc/{request['pid']}/fd/{request[name]}", "r+b") as file:
-            os.dup2(file.fileno(), number)
+    for file, number in zip(files, (1, 2), strict=True):
+        os.dup2(file, number)
+        os.close(file)
     sys.stdin.close()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.stdin = open(0)
@@ -107,9 +188,12 @@ def become(request):
     script, *arguments = request["words"]
     module = arguments.pop(0) if script in ("-m", "-c") else None
     sys.argv = [script, *arguments]
-    first = str(Path(script).resolve().parent) if module is None else request["cwd"]
+    first = os.path.dirname(os.path.realpath(script)) if module is None else request["cwd"]
     paths = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     sys.path[:1] = [first, *paths]
+    if module == KERNEL[1]:  # these ask when they are imported whether they are in a notebook
+        sys.modules["matplotlib"].use("module://matplotlib_inline.backend_inline")
+        sys.modules["pandas"].set_option("display.max_columns", 20)
     return script, module
 
 
@@ -124,9 +208,9 @@ def run_as_main(script, module):
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "follow":
+        follow(sys.argv[2], sys.argv[3:])
     for package in PACKAGES:
         __import__(package)
     gc.freeze()  # a fork need not look through these packages when it ends
-    wanted = serve()
-    if wanted is not None:
-        run_as_main(*become(wanted))
+    run_as_main(*become(*serve(sys.argv[2])))

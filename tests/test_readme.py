@@ -82,12 +82,12 @@ def clone(tiny_zip, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(python, clone, tiny_zip):
+def run(python, kernels, clone, tiny_zip):
     """Run words in the clone -> '' or what went wrong."""
     def call(words):
         program = ["-m", "papermill"] if words[0] == "papermill" else []
         done = python([*program, *words[1:]], cwd=clone, timeout=600,
-                      env={**os.environ, "PYTHONPATH": str(clone),
+                      env={**os.environ, **kernels, "PYTHONPATH": str(clone),
                            "FACIAL_KEYPOINTS_DATA": str(tiny_zip)})
         return done.stdout[-500:] + done.stderr[-1500:] if done.returncode else ""
     return call
