@@ -6,6 +6,7 @@ seconds each. The server imports third-party packages only: our own modules are 
 command anew.
 """
 
+import contextlib
 import gc
 import json
 import os
@@ -126,8 +127,8 @@ def follow(address, words):
 
 
 def serve(address):
-    """Fork for each connection, and answer it with the exit code; end with standard input. In the
-    fork, return what is wanted and the two files."""
+    """Fork for each connection, and send it the exit code; end with standard input. In the fork,
+    return what is wanted and the two files."""
     running, ready = {}, selectors.DefaultSelector()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(address)
@@ -158,10 +159,8 @@ def serve(address):
             elif key.data:  # a process has ended
                 child = running.pop(key.data)
                 code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-                try:
+                with contextlib.suppress(OSError):  # where nobody waits for it any more
                     key.data.send(json.dumps(code).encode())
-                except OSError:
-                    pass  # nobody waits for it any more
                 for file in (key.fd, key.data):
                     if file in ready.get_map():
                         ready.unregister(file)
