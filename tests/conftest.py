@@ -29,13 +29,21 @@ matplotlib.use("agg")
 
 
 def pytest_collection_modifyitems(items):
-    """Tests of minutes begin first, and those of the grid one after another in one process, so that
-    two parallel processes, which begin with a half each, end at about the same time."""
+    """Tests of minutes begin first, divided among the parallel processes, each of which begins with
+    an equal share of all tests; those of the grid one after another in the first process."""
     grid = [item for item in items if "grid" in item.fixturenames]
     slow = [item for item in items if item.get_closest_marker("slow") and item not in grid]
     others = [item for item in items if item not in grid and item not in slow]
-    middle = (len(others) + len(slow) - len(grid)) // 2
-    items[:] = [*grid, *others[:middle], *slow, *others[middle:]]
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    ordered, left = [], len(items)
+    for process in range(processes):
+        share = left // (processes - process)
+        left -= share
+        first = [*grid, *slow[::processes]] if process == 0 else slow[process::processes]
+        fill = max(share - len(first), 0)
+        ordered += [*first, *others[:fill]]
+        others = others[fill:]
+    items[:] = ordered + others
 
 
 def contents(folder):
