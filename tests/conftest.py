@@ -28,6 +28,13 @@ HOME = Path(__file__).resolve().parents[1]
 matplotlib.use("agg")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """One process more than there are cores: some tests wait for other processes."""
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count())
+    return len(cores) + 1
+
+
 def pytest_collection_modifyitems(items):
     """Tests of minutes begin first, divided among the parallel processes, each of which begins with
     an equal share of all tests; those of the grid one after another in the first process."""

@@ -21,7 +21,7 @@ import sys
 PACKAGES = ("numpy", "torch", "torch.optim.swa_utils", "torch.utils.data", "torch._dynamo",
             "torch._functorch.aot_autograd", "torch.onnx._internal.exporter._core", "onnxscript",
             "pandas", "cv2", "matplotlib.pyplot", "papermill", "nbconvert", "tqdm.auto",
-            "filelock", "ipykernel.kernelapp", "matplotlib_inline.backend_inline", "PIL.Image")
+            "filelock", "ipykernel.kernelapp", "PIL.Image")
 KERNEL = ("-m", "ipykernel_launcher", "-f", "{connection_file}")
 LONGEST = 200_000  # bytes of a request: most of it is the environment
 
@@ -191,7 +191,7 @@ def become(request, files):
     paths = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     sys.path[:1] = [first, *paths]
     if module == KERNEL[1]:  # these ask when they are imported whether they are in a notebook
-        sys.modules["matplotlib"].use("module://matplotlib_inline.backend_inline")
+        sys.modules["matplotlib"].rcParams["backend"] = "module://matplotlib_inline.backend_inline"
         sys.modules["pandas"].set_option("display.max_columns", 20)
     return script, module
 
