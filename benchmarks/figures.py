@@ -1,5 +1,6 @@
-"""Figures of the README and of docs/: python benchmarks/figures.py"""
+"""Draw the figures of the README and of docs/ anew."""
 
+import argparse
 from pathlib import Path
 
 import cv2
@@ -49,6 +50,7 @@ def save(figure, name):
 
 
 def main():
+    argparse.ArgumentParser(description=__doc__).parse_args()
     pictures_of_results()
     detector = KeypointDetector(device="cpu")
     photo = read_image(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))

@@ -162,5 +162,5 @@ def test_the_first_cell_installs_the_project_on_colab(tmp_path):
             done.stdout + done.stderr
         )
         home = bare / "Face_Recognition"
-        assert f"pip install --quiet --editable . in {home}" in done.stdout
+        assert f"pip install --quiet --editable . onnx onnxscript in {home}" in done.stdout
         assert done.stdout.split()[-1] == str(home)
