@@ -145,9 +145,7 @@ class KeypointDetector:
         known = [np.asarray(boxes, np.float32).reshape(-1, 4)
                  for boxes in known or [()] * len(images)]
         todo = list(range(len(images)))
-        for detector, angles in self.searches(rotated):
-            if not todo:
-                break
+        for detector, angles in self.searches(rotated) if todo else ():
             boxes = [self.search(images[index], detector, known[index], angles) for index in todo]
             candidates = self._predict([images[index] for index in todo],
                                        *map(list, zip(*boxes, strict=True)))
@@ -156,6 +154,8 @@ class KeypointDetector:
                 accepted += self.filter_faces(faces)
                 rejected += [face for face in faces if face.confidence < self.min_confidence]
             todo = [index for index in todo if not found[index][0] and not len(known[index])]
+            if not todo:  # before the next detector is loaded
+                break
         return [(sorted(accepted, key=lambda face: -face.box[2] * face.box[3]),
                  sorted(rejected, key=lambda face: -face.confidence))
                 for accepted, rejected in found]

@@ -432,6 +432,15 @@ def test_rotated_copies_are_searched_last_and_only_where_nothing_was_found(hoppe
     assert len(detector.detect(both)[0]) == 1
 
 
+def test_a_fallback_is_made_only_where_it_is_needed(hopper, hopper_face, monkeypatch):
+    detector, made = KeypointDetector(detector="haar"), []
+    kind = type(detector.detector)
+    monkeypatch.setattr(kind, "fallback", property(lambda _: made.append(1)))
+    assert len(detector(hopper[1])) == 1 and not made
+    assert not detector(np.zeros_like(hopper[1])) and made
+    assert detector.detect_batch([]) == []
+
+
 def test_level_boxes_turn_with_the_face(hopper_face):
     points = hopper_face.points.astype(np.float64)
     boxes, tilts = level_boxes(points[None])
