@@ -40,7 +40,7 @@ test: .venv/done
 	@OMP_NUM_THREADS=1 $(KEEP) $(BIN)/python -m pytest tests --ignore=tests/browser -n $(JOBS) --dist worksteal $(ARGS)
 
 test-browser: .venv/done
-	@echo "running the web page, and the notebooks in JupyterLab, in Chromium: some six minutes"
+	@echo "running the web page, and the notebooks in JupyterLab, in Chromium: some four minutes"
 	@$(BIN)/python -c "import playwright, websocket" 2>/dev/null || $(BIN)/python -m pip install --quiet playwright websocket-client
 	@$(BIN)/python -m pytest tests/browser -n 2 --dist loadfile $(ARGS)
 
