@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(items):
     for process in range(processes):
         share = left // (processes - process)
         left -= share
-        first = [*grid, *slow[::processes]] if process == 0 else slow[process::processes]
+        first = (grid if process == 0 else []) + slow[process::processes]
         fill = max(share - len(first), 0)
         ordered += [*first, *others[:fill]]
         others = others[fill:]

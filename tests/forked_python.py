@@ -13,9 +13,13 @@ import os
 import runpy
 import selectors
 import shlex
+import shutil
 import signal
 import socket
+import subprocess
 import sys
+import tempfile
+from functools import partial
 
 # none that starts threads, which do not live on in a fork (ONNX Runtime, OpenVINO)
 PACKAGES = ("numpy", "torch", "torch.optim.swa_utils", "torch.utils.data", "torch._dynamo",
@@ -38,9 +42,6 @@ class ForkedPython:
     def run(self, words, cwd=None, env=None, timeout=300):
         """Run [script or '-m', module or '-c', text, arguments …] -> CompletedProcess with text.
         Raises TimeoutExpired, as subprocess.run."""
-        import subprocess
-        import tempfile
-
         words = [str(word) for word in words]
         env = dict(os.environ if env is None else env)
         if sys.platform != "linux":
@@ -61,9 +62,6 @@ class ForkedPython:
 
     def address(self):
         """The socket of the server, which is started if it is not running."""
-        import subprocess
-        import tempfile
-
         if self.server is None:
             self.folder = tempfile.mkdtemp()
             free = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
@@ -88,8 +86,6 @@ class ForkedPython:
 
     def stop(self):
         """End the server, and what it runs."""
-        import shutil
-
         if self.server is not None:
             self.server.stdin.close()
             self.server.wait(60)
@@ -126,51 +122,67 @@ def follow(address, words):
     sys.exit(1)
 
 
-def serve(address):
-    """Fork for each connection, and send it the exit code; end with standard input. In the fork,
-    return what is wanted and the two files."""
-    running, ready = {}, selectors.DefaultSelector()
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    listener.bind(address)
-    listener.listen(64)
-    ready.register(listener, selectors.EVENT_READ)
-    ready.register(sys.stdin, selectors.EVENT_READ)
-    print(flush=True)
-    while True:
-        for key, _ in ready.select():
-            if key.fileobj is sys.stdin:
-                for process in running.values():
-                    os.kill(process, signal.SIGKILL)
-                sys.exit()
-            if key.fileobj is listener:
-                connection = listener.accept()[0]
-                text, files, _, _ = socket.recv_fds(connection, LONGEST, 2)
-                child = os.fork()
-                if not child:
-                    for open_file in (*running, connection, listener):
-                        open_file.close()
-                    ready.close()
-                    return json.loads(text), files
-                for file in files:
-                    os.close(file)
-                running[connection] = child
-                ready.register(connection, selectors.EVENT_READ)
-                ready.register(os.pidfd_open(child), selectors.EVENT_READ, connection)
-            elif key.data:  # a process has ended
-                child = running.pop(key.data)
-                code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-                with contextlib.suppress(OSError):  # where nobody waits for it any more
-                    key.data.send(json.dumps(code).encode())
-                for file in (key.fd, key.data):
-                    if file in ready.get_map():
-                        ready.unregister(file)
-                os.close(key.fd)
-                key.data.close()
-            elif key.fileobj in running:
-                number = key.fileobj.recv(100)
-                os.kill(running[key.fileobj], int(number or signal.SIGKILL))
-                if not number:
-                    ready.unregister(key.fileobj)
+class Server:
+    """Forks a process for each connection to its socket, and sends the exit code; ends with
+    standard input."""
+
+    def __init__(self, address):
+        self.ready, self.running = selectors.DefaultSelector(), {}  # {connection: process}
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.listener.bind(address)
+        self.listener.listen(64)
+        self.ready.register(self.listener, selectors.EVENT_READ, self.fork)
+        self.ready.register(sys.stdin, selectors.EVENT_READ, self.end)
+
+    def serve(self):
+        """Serve; returns in a fork only, what is wanted of it and its two files."""
+        print(flush=True)  # it listens
+        while True:
+            for key, _ in self.ready.select():
+                if wanted := key.data(key.fileobj):
+                    return wanted
+
+    def fork(self, listener):
+        """Fork for the next connection; in the fork, return what is wanted and the two files."""
+        connection = listener.accept()[0]
+        text, files, _, _ = socket.recv_fds(connection, LONGEST, 2)
+        child = os.fork()
+        if not child:
+            for open_file in (*self.running, connection, listener, self.ready):
+                open_file.close()
+            return json.loads(text), files
+        for file in files:
+            os.close(file)
+        self.running[connection] = child
+        self.ready.register(connection, selectors.EVENT_READ, self.signal)
+        self.ready.register(os.pidfd_open(child), selectors.EVENT_READ,
+                            partial(self.report, connection))
+        return None
+
+    def signal(self, connection):
+        """Pass a signal on to a process, or kill it where the connection is closed."""
+        if connection in self.running:  # else its process has just ended
+            number = connection.recv(100)
+            os.kill(self.running[connection], int(number or signal.SIGKILL))
+            if not number:
+                self.ready.unregister(connection)
+
+    def report(self, connection, ended):
+        """Send the exit code of the process that has `ended`, a file descriptor."""
+        code = os.waitstatus_to_exitcode(os.waitpid(self.running.pop(connection), 0)[1])
+        with contextlib.suppress(OSError):  # where nobody waits for it any more
+            connection.send(json.dumps(code).encode())
+        with contextlib.suppress(KeyError):  # closed by the other side
+            self.ready.unregister(connection)
+        self.ready.unregister(ended)
+        os.close(ended)
+        connection.close()
+
+    def end(self, _):
+        """Kill what runs, and end."""
+        for process in self.running.values():
+            os.kill(process, signal.SIGKILL)
+        sys.exit()
 
 
 def become(request, files):
@@ -212,4 +224,4 @@ if __name__ == "__main__":
     for package in PACKAGES:
         __import__(package)
     gc.freeze()  # a fork need not look through these packages when it ends
-    run_as_main(*become(*serve(sys.argv[2])))
+    run_as_main(*become(*Server(sys.argv[2]).serve()))

@@ -28,23 +28,30 @@ def title(path):
 SMALL = {"1": {"audit_epochs": 1}, "2": {"epochs": 1, "batch_size": 64}}
 
 
+@pytest.fixture
+def forked_kernels(kernels, monkeypatch):
+    """Notebooks run in forked kernels."""
+    for name, value in kernels.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("forked_kernels")
 def test_a_parameter_that_does_not_exist_fails_the_run(tmp_path):
     with pytest.raises(DataError, match="did you mean"):
         run_notebook(NOTEBOOKS[2], tmp_path, {"detecter": "haar"}, bar=False)
 
 
-def test_papermill_finds_the_project_from_any_folder(python, kernels, tmp_path):
-    done = python(["-m", "papermill", NOTEBOOKS[2], "out.ipynb"], cwd=tmp_path,
-                  env={**os.environ, **kernels})
+@pytest.mark.usefixtures("forked_kernels")
+def test_papermill_finds_the_project_from_any_folder(python, tmp_path):
+    done = python(["-m", "papermill", NOTEBOOKS[2], "out.ipynb"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.mark.official
+@pytest.mark.usefixtures("forked_kernels")
 @pytest.mark.parametrize("notebook", NOTEBOOKS[:2], ids=title)
-def test_papermill_runs_on_the_official_data(notebook, official_path, tmp_path, kernels,
-                                             monkeypatch):
-    for name, value in (kernels | {"FACIAL_KEYPOINTS_DATA": str(official_path)}).items():
-        monkeypatch.setenv(name, value)
+def test_papermill_runs_on_the_official_data(notebook, official_path, tmp_path, monkeypatch):
+    monkeypatch.setenv("FACIAL_KEYPOINTS_DATA", str(official_path))
     given = {"data": "official", **SMALL[notebook.name[0]]}
     if notebook.name[0] == "2":  # the smallest network, for an epoch of the whole set
         given |= {"folder": str(tmp_path / "run"), "net": "models4"}
@@ -52,12 +59,10 @@ def test_papermill_runs_on_the_official_data(notebook, official_path, tmp_path, 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_kernels")
 @pytest.mark.parametrize("notebook", NOTEBOOKS[:2], ids=title)
-def test_notebooks_take_photos_with_other_keypoints(notebook, tiny, tmp_path, kernels,
-                                                    monkeypatch):
+def test_notebooks_take_photos_with_other_keypoints(notebook, tiny, tmp_path):
     """Four points with names of one's own, of which some are missing, and a layout file."""
-    for name, value in kernels.items():
-        monkeypatch.setenv(name, value)
     points = tiny.points[:, [36, 45, 48, 54]]
     points[::9, 3] = np.nan
     data = tmp_path / "data"
@@ -72,8 +77,9 @@ def test_notebooks_take_photos_with_other_keypoints(notebook, tiny, tmp_path, ke
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_kernels")
 @pytest.mark.parametrize("notebook", [*NOTEBOOKS, OWN_KEYPOINTS, *SOLUTIONS], ids=title)
-def test_outputs_are_what_the_cells_print(notebook, python, kernels, tmp_path):
+def test_outputs_are_what_the_cells_print(notebook, python, tmp_path):
     """Strict nbval, in a copy: notebook 2 writes below runs/. Numbers with a unit depend on the
     processor; the sanitizer takes them out, and the cells check their bounds."""
     home = copy_of_the_repository(tmp_path / "clone")
@@ -81,7 +87,7 @@ def test_outputs_are_what_the_cells_print(notebook, python, kernels, tmp_path):
                    "-p", "no:cacheprovider",
                    "--nbval-sanitize-with", home / "tests" / "nbval_sanitize.cfg",
                    home / notebook.relative_to(HOME)],
-                  cwd=home, timeout=900, env={**os.environ, **kernels, "PYTHONPATH": str(home)})
+                  cwd=home, timeout=900, env={**os.environ, "PYTHONPATH": str(home)})
     assert done.returncode == 0, done.stdout[-6000:]
     assert "passed" in done.stdout
 
