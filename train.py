@@ -306,10 +306,8 @@ class TrainingRun:
                                    pct_start=max(0.2, min(2 / steps, 0.9)))
         half = config.bfloat16 and team.device.type == "cuda" and not has_bfloat16("cuda")
         self.scaler = torch.amp.GradScaler(team.device.type, enabled=half)
-        part: Any = self.net.get_submodule(config.only) if config.only else None
-        losses: Any = LossModule(self.net, lambda images, targets, visible: (
-            part.loss(images, targets) if hasattr(part, "loss")
-            else loss_of(self.net, images, targets, self.loss, visible)))
+        losses: Any = LossModule(self.net, lambda images, targets, visible: loss_of(
+            self.net, images, targets, self.loss, visible))
         self.losses = team.wrap(torch.compile(losses) if compiled else losses)
 
     def prepare(self, net: torch.nn.Module, training: Frames) -> tuple[Frames, Sequence[str]]:

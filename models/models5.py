@@ -38,12 +38,12 @@ class Visibility(nn.Sequential):
 
 
 class Details(nn.Module):
-    """A second look at both eyes and the mouth, for how far they are open: patches of the crop
-    around points -> the heights of these points.
+    """A second look at both eyes and the mouth: patches of the crop around points -> how far they
+    are open, how far to the side each eye is, and how high the mouth.
 
     The feature maps of the last stage have a cell for 16 pixels, an eye is open by 4. The left eye
     is mirrored, so that both look alike. A height is measured downward, at right angles to the line
-    between the eyes, in units of `axes`; only heights relative to the mean of a part count.
+    between the eyes, in units of `axes`, from the mean of the points of its part.
 
     Small constant matrices take the means: one operation each, where time goes into many.
     """
@@ -52,11 +52,13 @@ class Details(nn.Module):
     mirrored = (3, 2, 1, 0, 5, 4)  # points of an eye in the order of the other eye
     # lower and upper points whose distance says how far eyes, lips and mouth are open
     openings = ((41, 37), (40, 38), (47, 43), (46, 44), (62, 51), (57, 66), (66, 62))
+    lip = ((61, 50), (62, 51), (63, 52))  # lower and upper edge of the upper lip
     # half the width and height of the patch of each part, in units of `axes`
     reach = ((0.42, 0.28), (-0.42, 0.28), (0.72, 0.48))
-    # a height moves by this share of its way to what the patch of its part shows. Labels flatten
-    # eyes and lips, so more of it makes the NME worse (docs/ablation.md)
-    shares = (0.6, 0.6, 0.3)
+    # a height moves by this share of its way to what the patch of its part shows, the thickness of
+    # the upper lip and the place of an eye to the side by shares of their own. Labels flatten eyes
+    # and lips, so more of it makes the NME worse (docs/ablation.md)
+    shares, lip_share, side_share = (0.5, 0.5, 0.3), 0.6, 0.3
     height, width = 32, 48  # of a patch, in samples
 
     def __init__(self):
@@ -65,16 +67,19 @@ class Details(nn.Module):
             nn.Conv2d(1, 16, 5, 2, 2, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True),
             nn.Conv2d(16, 24, 3, 2, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU(inplace=True),
             nn.Conv2d(24, 24, 3, 2, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU(inplace=True),
-            nn.Conv2d(24, 16, 1), nn.ReLU(inplace=True), nn.Flatten())
-        kept = 16 * (self.height // 8) * (self.width // 8)
-        self.eye, self.mouth = (nn.Linear(kept, count) for count in self.parts[1:])
+            nn.Conv2d(24, 15, 1), nn.ReLU(inplace=True), nn.Flatten())
+        kept = 15 * (self.height // 8) * (self.width // 8)
+        self.eye, self.mouth = (nn.Linear(kept, count) for count in (self.parts[1] + 1,
+                                                                     self.parts[2]))
         members = torch.block_diag(*(torch.ones(1, count) for count in self.parts))  # (3, 32)
         means = members / members.sum(1, keepdim=True)
         points = torch.eye(EYES + sum(self.parts))[:, BELOW_NOSE:]
         centers = means @ points[EYES:]
         # the nose, from between the eyes, in units of their distance seen from the front
         nose = 1.25 * (points[BELOW_NOSE] - centers[:2].mean(0))
-        lower, upper = points[torch.tensor(self.openings), EYES - BELOW_NOSE:].unbind(1)
+        opened, lip = (points[torch.tensor(pairs), EYES - BELOW_NOSE:].diff(dim=1)[:, 0].neg()
+                       for pairs in (self.openings, self.lip))
+        share = torch.tensor(self.shares) @ members
         placing = torch.zeros(len(self.parts), 4, 5)
         for part, (wide, high) in enumerate(self.reach):
             for row, (column, value) in enumerate(((part, 1), (3, wide), (4, high))):
@@ -82,8 +87,14 @@ class Details(nn.Module):
         for name, value in (
                 # points from BELOW_NOSE on -> means of the parts, between the eyes, along the nose
                 ("summary", torch.stack([*centers, centers[1] - centers[0], nose])),  # (5, 35)
-                ("means", means.T), ("members", members), ("opened", lower - upper),  # (7, 32)
-                ("share", torch.tensor(self.shares) @ members),  # (32,)
+                ("opened", opened), ("means", means),  # (7, 32), (3, 32)
+                ("members", members.T),  # (32, 3)
+                # a height moves by `share` of what the patch shows, in an eye less the mean of
+                # these, and in the upper lip more of its thickness: (32,), (32, 5), (5, 32)
+                ("share", share), ("summed", torch.cat([means[:2], lip]).T),
+                ("spread", torch.cat([members[:2] * share,
+                                      (self.shares[2] - self.lip_share) / 2 * lip])),
+                ("aside", self.side_share * members[:2]),  # (2, 32)
                 # (x, y) -> itself, and turned by a quarter: (x, y, -y, x)
                 ("quarter", torch.tensor([[1.0, 0, 0, 1], [0, 1, -1, 0]])),
                 # centers and axes -> for each part a center, the steps right and down, and zeros
@@ -107,19 +118,17 @@ class Details(nn.Module):
         across = across / length.clamp_min(1e-6) * seen
         return centers, (across @ self.quarter).unflatten(-1, (2, 2))
 
-    def heights(self, axes: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-        """Heights (n, 32) of the points (n, 68, 2) of the parts, by axes (n, 2, 2)."""
-        down = axes[:, 1:]
-        down = down / down.square().sum(-1, keepdim=True).clamp_min(1e-12)
-        return (points[:, EYES:] * down).sum(-1)
+    def coordinates(self, points: torch.Tensor, centers: torch.Tensor,
+                    axes: torch.Tensor) -> torch.Tensor:
+        """How far along both axes the points of the parts are from the centers: (n, 32, 2), in
+        units of `axes`. The points are (n, 68, 2)."""
+        size = axes[:, :1].square().sum(-1, keepdim=True).clamp_min(1e-12)
+        return (points[:, EYES:] - self.members @ centers) @ axes.mT / size
 
-    def from_mean(self, heights: torch.Tensor) -> torch.Tensor:
-        """Heights (n, 32) relative to the mean of their part."""
-        return heights - heights @ self.means @ self.members
-
-    def look(self, images: torch.Tensor, centers: torch.Tensor, axes: torch.Tensor) -> torch.Tensor:
-        """Crops (n, 1, side, side), and where the parts are -> heights (n, 32) of their points by
-        the patches."""
+    def look(self, images: torch.Tensor, centers: torch.Tensor,
+             axes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Crops (n, 1, side, side), and where the parts are -> by the patches, heights (n, 32) of
+        their points, and how far each eye is to the side of its center (n, 2)."""
         lines = (self.placing @ torch.cat([centers, axes], 1)).unflatten(1, (-1, 2, 2))
         lines = (self.across @ lines).flatten(3)  # (n, 3, 2, 2 * width)
         places = (self.down @ lines).view(-1, len(self.parts) * self.height, self.width, 2)
@@ -127,35 +136,42 @@ class Details(nn.Module):
                                 align_corners=False).view(-1, 1, self.height, self.width)
         kept = self.trunk(F.instance_norm(patches, eps=1e-3))
         right, left, mouth = kept.unflatten(0, (-1, len(self.parts))).unbind(1)
-        return 0.3 * torch.cat([self.eye(right), self.eye(left)[:, self.mirrored],
-                                self.mouth(mouth)], 1)
+        right, left, mouth = 0.3 * self.eye(right), 0.3 * self.eye(left), 0.3 * self.mouth(mouth)
+        return (torch.cat([right[:, :-1], left[:, self.mirrored], mouth], 1),
+                torch.cat([right[:, -1:], -left[:, -1:]], 1))
 
     def forward(self, images: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-        """Crops and points (n, 68, 2) -> the points, moved by `shares` to the patches' heights."""
+        """Crops and points (n, 68, 2) -> the points, moved by the shares to what patches show."""
         centers, axes = self.place(points)
-        away = self.from_mean(self.look(images, centers, axes) - self.heights(axes, points))
-        moved = points[:, EYES:] + (self.share * away)[..., None] * axes[:, 1:]
-        return torch.cat([points[:, :EYES], moved], 1)
+        heights, sides = self.look(images, centers, axes)
+        away = heights - self.coordinates(points, centers, axes)[..., 1]
+        away = self.share * away - away @ self.summed @ self.spread
+        moves = torch.stack([sides @ self.aside, away], -1) @ axes
+        return torch.cat([points[:, :EYES], points[:, EYES:] + moves], 1)
 
-    def loss(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """The mean absolute error of the heights, in units of 5 % of the axes, and 0.15 times the
-        mean of (1 - slope)², where `slope` is that of the predicted `openings` against the true
-        ones in this batch: without it, uncertain openings come out too much like the mean.
+    def loss(self, images: torch.Tensor, targets: torch.Tensor,
+             points: torch.Tensor) -> torch.Tensor:
+        """The mean absolute error, in units of 5 % of the axes, of heights from the mean of their
+        part, of these means, and of the eyes' places to the side; and 0.15 times the mean of
+        (1 - slope)², where `slope` is that of the predicted `openings` against the true ones in
+        this batch: without it, uncertain openings come out too much like the mean.
 
         Targets are (n, 68, 2); faces with missing points (NaN) take no part. The patches are placed
-        by the targets, moved at random like predictions: training needs no other part of the
-        network.
+        by the predictions `points` (n, 68, 2), as in `forward`.
         """
         known = ~targets.isnan().any(2).any(1)
-        images, targets = images[known], targets[known]
-        centers, axes = self.place(targets)
-        away = 0.02 * torch.randn_like(targets[:, :4])  # of all points, and of each part
-        found = self.from_mean(self.look(images, centers + away[:, :3] + away[:, 3:], axes))
-        wanted = self.from_mean(self.heights(axes, targets))
-        error = 20 * (found - wanted).abs().sum() / max(wanted.numel(), 1)
+        images, targets, points = images[known], targets[known], points[known]
+        centers, axes = self.place(points)
+        heights, sides = self.look(images, centers, axes)
+        across, wanted = self.coordinates(targets, centers, axes).unbind(-1)
+        away = heights - wanted
+        middle = away @ self.means.T
+        errors = torch.cat([away - middle @ self.members.T, middle,
+                            sides - across @ self.means[:2].T], 1)
+        error = 20 * errors.abs().sum() / max(errors.numel(), 1)
         if len(targets) < 2:
             return error
-        opened, truth = found @ self.opened.T, wanted @ self.opened.T
+        opened, truth = heights @ self.opened.T, wanted @ self.opened.T
         truth = truth - truth.mean(0)
         slope = (opened * truth).sum(0) / truth.square().sum(0).clamp_min(1e-8)
         return error + 0.15 * (1 - slope).square().mean()
@@ -250,12 +266,12 @@ class Net(nn.Module):
         missing = targets.isnan().any(-1)
         labeled, empty = ~missing, missing.all(1, keepdim=True).expand_as(missing)
         used = labeled | empty
-        mean, variance = self.moments(logits[labeled])
-        distance = (mean - targets[labeled]).abs() * self.scale(variance.detach())
+        mean, variance = self.moments(logits)
+        distance = (mean - targets)[labeled].abs() * self.scale(variance[labeled].detach())
         loss = 0.1 * self.cross_entropy(logits[used], targets[used]) + self.penalty(
             distance).sum() / max(distance.numel(), 1)
         if self.details is not None:
-            loss = loss + self.details.loss(images, targets)
+            loss = loss + self.details.loss(images.float(), targets, mean.detach())
         if visible is None or self.seen is None:
             return loss
         odds, known = self.seen(encoded.detach()).float(), ~visible.isnan()

@@ -85,16 +85,43 @@ def details():
     return net.details.eval(), torch.stack([shape, shape @ turn + 0.1])
 
 
-def test_details_move_eyes_and_lips_up_and_down_only(details):
-    """Their mean stays, and all other points: along the face, wherever it is turned to."""
+def test_details_move_eyes_as_wholes_to_the_side_and_all_points_up_and_down(details):
+    """Along the face, wherever it is turned to. An eye stays as high as it is on average, the mouth
+    where it is between left and right."""
     part, points = details
     moved = part(torch.rand(2, 1, 128, 128), points) - points
-    down = part.place(points)[1][:, 1]
-    across = torch.stack([down[:, 1], -down[:, 0]], -1)
-    assert torch.equal(moved[:, :36], torch.zeros(2, 36, 2)) and moved.abs().max() > 0.001
-    assert (moved @ across[..., None]).abs().max() < 1e-6
-    for rows in (slice(36, 42), slice(42, 48), slice(48, 68)):
-        assert moved[:, rows].mean(1).abs().max() < 1e-6
+    axes = part.place(points)[1]
+    aside, down = (moved @ axes.mT).unbind(-1)
+    assert torch.equal(moved[:, :36], torch.zeros(2, 36, 2)) and down.abs().max() > 0.001
+    assert aside[:, 48:].abs().max() < 1e-6
+    for rows in (slice(36, 42), slice(42, 48)):
+        assert (aside[:, rows] - aside[:, rows].mean(1, keepdim=True)).abs().max() < 1e-6
+        assert aside[:, rows].abs().min() > 1e-5 and down[:, rows].mean(1).abs().max() < 1e-6
+
+
+def test_details_move_points_by_the_shares_of_their_parts(details, monkeypatch):
+    """The upper lip's thickness and an eye's place to the side by shares of their own."""
+    part, points = details
+    centers, axes = part.place(points)
+    before = part.coordinates(points, centers, axes)[..., 1]
+    wanted, sides = 0.1 * torch.randn(2, 32), 0.1 * torch.randn(2, 2)
+    for rows in (slice(0, 6), slice(6, 12)):
+        wanted[:, rows] -= wanted[:, rows].mean(1, keepdim=True)
+    monkeypatch.setattr(part, "look", lambda *_: (wanted, sides))
+    across, after = part.coordinates(part(torch.rand(2, 1, 128, 128), points), centers,
+                                     axes).unbind(-1)
+    old_across = part.coordinates(points, centers, axes)[..., 0]
+    lip = [point - 36 for point in (50, 51, 52, 61, 62, 63)]
+    for rows, share in zip((range(6), range(6, 12), range(12, 32)), part.shares, strict=True):
+        rows = [row for row in rows if row not in lip]
+        torch.testing.assert_close(after[:, rows], torch.lerp(before, wanted, share)[:, rows])
+    for lower, upper in ((61, 50), (62, 51), (63, 52)):
+        thick, old, new = (heights[:, lower - 36] - heights[:, upper - 36]
+                           for heights in (after, before, wanted))
+        torch.testing.assert_close(thick, torch.lerp(old, new, part.lip_share))
+    for eye in (0, 1):
+        torch.testing.assert_close((across - old_across)[:, 6 * eye:6 * eye + 6],
+                                   part.side_share * sides[:, eye:eye + 1].expand(2, 6))
 
 
 def test_details_see_a_mirrored_eye_as_the_other_eye(details):
@@ -110,8 +137,10 @@ def test_details_see_a_mirrored_eye_as_the_other_eye(details):
 def test_details_learn_how_far_eyes_are_open(details):
     """Dark ellipses of random heights: after some steps the heights follow them."""
     part, points = details
-    net, rng = part.train(), np.random.default_rng(0)
-    net.share.fill_(1)
+
+    class Full(type(part)):
+        shares = (1.0, 1.0, 1.0)
+    net, rng = Full(), np.random.default_rng(0)
     optimizer = torch.optim.AdamW(net.parameters(), 0.01)
 
     def crops(count):
@@ -127,7 +156,7 @@ def test_details_learn_how_far_eyes_are_open(details):
     for _ in range(100):
         images, targets = crops(16)
         optimizer.zero_grad()
-        net.loss(images, targets).backward()
+        net.loss(images, targets, points[:1].expand(16, -1, -1)).backward()
         optimizer.step()
     images, targets = crops(40)
     with torch.inference_mode():
@@ -144,21 +173,36 @@ def test_the_loss_of_details_asks_for_openings_with_a_slope_of_one(details, monk
     for rows in (slice(36, 42), slice(42, 48), slice(48, 68)):
         middle = targets[:, rows, 1].mean(1, keepdim=True)
         targets[:, rows, 1] = middle + (targets[:, rows, 1] - middle) * torch.rand(8, 1) * 2
-    truth = part.from_mean(part.heights(part.place(targets)[1], targets))
+    centers, axes = part.place(points[:1].repeat(8, 1, 1))
+    truth = part.coordinates(targets, centers, axes)[..., 1]
     mean = truth.mean(0)
-    monkeypatch.setattr(part, "look", lambda *_: mean + share * (truth - mean))
-    error = 20 * (1 - share) * (truth - mean).abs().mean() + 0.15 * (1 - share) ** 2
-    torch.testing.assert_close(part.loss(torch.rand(8, 1, 128, 128), targets), error,
-                               atol=1e-5, rtol=1e-5)
+    monkeypatch.setattr(part, "look", lambda *_: (mean + share * (truth - mean),
+                                                  torch.zeros(8, 2)))
+    # of 32 heights, and nothing of 3 means and 2 sides
+    error = 20 * (1 - share) * (truth - mean).abs().sum() / (8 * 37) + 0.15 * (1 - share) ** 2
+    torch.testing.assert_close(part.loss(torch.rand(8, 1, 128, 128), targets,
+                                         points[:1].repeat(8, 1, 1)), error, atol=1e-5, rtol=1e-5)
+
+
+def test_the_loss_of_details_counts_where_parts_are(details, monkeypatch):
+    """An eye that is 0.1 of the axes to the right of its prediction, a mouth that is 0.05 lower."""
+    part, points = details
+    targets, axes = points[:1].clone(), part.place(points[:1])[1]
+    targets[:, 36:42] += 0.1 * axes[:, :1]
+    targets[:, 48:] += 0.05 * axes[:, 1:]
+    heights = part.coordinates(points[:1], *part.place(points[:1]))[..., 1]
+    monkeypatch.setattr(part, "look", lambda *_: (heights, torch.zeros(1, 2)))
+    found = part.loss(torch.rand(1, 1, 128, 128), targets, points[:1])
+    torch.testing.assert_close(found, torch.tensor(20 * (0.1 + 0.05) / 37), atol=1e-5, rtol=1e-5)
 
 
 def test_details_learn_nothing_from_crops_without_a_face(details):
     """Not even where a batch has no others, or only one."""
     part, points = details
-    loss = part.loss(torch.rand(2, 1, 128, 128), points * torch.nan)
+    loss = part.loss(torch.rand(2, 1, 128, 128), points * torch.nan, points)
     loss.backward()
     assert loss == 0 and all((p.grad == 0).all() for p in part.parameters())
-    assert part.loss(torch.rand(1, 1, 128, 128), points[:1]).isfinite()
+    assert part.loss(torch.rand(1, 1, 128, 128), points[:1], points[:1]).isfinite()
 
 
 def test_details_are_for_the_68_keypoints_alone():
