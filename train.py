@@ -211,7 +211,7 @@ class TrainingConfig:
             raise UsageError(f"only={self.only!r} needs init, the weights of the other parts")
         if self.teacher == DLIB and self.only != "details":
             raise UsageError("teacher='dlib' is for only='details': dlib's points are less "
-                             "accurate than the labels, except for how far eyes and lips are open")
+                             "accurate than the labels, except in the details of eyes and mouth")
         if not 0 <= self.turned <= 1:
             raise UsageError(f"turned must be a share in 0…1, not {self.turned}")
         if not 0 <= self.reshaped <= 1:

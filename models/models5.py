@@ -38,14 +38,14 @@ class Visibility(nn.Sequential):
 
 
 class Details(nn.Module):
-    """A second look at both eyes and the mouth: patches of the crop around points -> how far they
-    are open, how far to the side each eye is, and how high the mouth.
+    """Corrects the points of eyes and mouth by what patches of the crop around them show: the
+    height of each point, and the horizontal position of each eye.
 
-    The feature maps of the last stage have a cell for 16 pixels, an eye is open by 4. The left eye
-    is mirrored, so that both look alike. A height is measured downward, at right angles to the line
-    between the eyes, in units of `axes`, from the mean of the points of its part.
+    A cell of the last feature maps is 16 pixels wide; an eye is open by 4. The patch of the left
+    eye is mirrored, so that one layer fits both eyes. Lengths are in units of the axes (`place`). A
+    height is measured down the second axis, from the mean of the predicted points of its part.
 
-    Small constant matrices take the means: one operation each, where time goes into many.
+    Means and differences are products with small constant matrices: one fast operation each.
     """
 
     parts = (6, 6, 20)  # points of the right eye, the left eye and the mouth, from EYES on
@@ -55,9 +55,9 @@ class Details(nn.Module):
     lip = ((61, 50), (62, 51), (63, 52))  # lower and upper edge of the upper lip
     # half the width and height of the patch of each part, in units of `axes`
     reach = ((0.42, 0.28), (-0.42, 0.28), (0.72, 0.48))
-    # a height moves by this share of its way to what the patch of its part shows, the thickness of
-    # the upper lip and the place of an eye to the side by shares of their own. Labels flatten eyes
-    # and lips, so more of it makes the NME worse (docs/ablation.md)
+    # share of the difference between patch and prediction by which points move: heights of each
+    # part, thickness of the upper lip, horizontal position of the eyes. Larger shares make the NME
+    # on the labels worse (docs/ablation.md)
     shares, lip_share, side_share = (0.5, 0.5, 0.3), 0.6, 0.3
     height, width = 32, 48  # of a patch, in samples
 
@@ -69,8 +69,8 @@ class Details(nn.Module):
             nn.Conv2d(24, 24, 3, 2, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU(inplace=True),
             nn.Conv2d(24, 15, 1), nn.ReLU(inplace=True), nn.Flatten())
         kept = 15 * (self.height // 8) * (self.width // 8)
-        self.eye, self.mouth = (nn.Linear(kept, count) for count in (self.parts[1] + 1,
-                                                                     self.parts[2]))
+        self.eye = nn.Linear(kept, self.parts[0] + 1)  # heights, and the horizontal position
+        self.mouth = nn.Linear(kept, self.parts[2])
         members = torch.block_diag(*(torch.ones(1, count) for count in self.parts))  # (3, 32)
         means = members / members.sum(1, keepdim=True)
         points = torch.eye(EYES + sum(self.parts))[:, BELOW_NOSE:]
@@ -89,17 +89,19 @@ class Details(nn.Module):
                 ("summary", torch.stack([*centers, centers[1] - centers[0], nose])),  # (5, 35)
                 ("opened", opened), ("means", means),  # (7, 32), (3, 32)
                 ("members", members.T),  # (32, 3)
-                # a height moves by `share` of what the patch shows, in an eye less the mean of
-                # these, and in the upper lip more of its thickness: (32,), (32, 5), (5, 32)
-                ("share", share), ("summed", torch.cat([means[:2], lip]).T),
-                ("spread", torch.cat([members[:2] * share,
-                                      (self.shares[2] - self.lip_share) / 2 * lip])),
-                ("aside", self.side_share * members[:2]),  # (2, 32)
+                # of d, the heights of the patches minus those of the points, points move down by
+                # share * d - d @ deviations @ corrections: `deviations` gives the mean of each
+                # eye, and the thickness of the upper lip at three places; `corrections` keep the
+                # mean, and give the thickness its own share: (32,), (32, 5), (5, 32)
+                ("share", share), ("deviations", torch.cat([means[:2], lip]).T),
+                ("corrections", torch.cat([members[:2] * share,
+                                           (self.shares[2] - self.lip_share) / 2 * lip])),
+                ("sideways", self.side_share * members[:2]),  # (2, 32)
                 # (x, y) -> itself, and turned by a quarter: (x, y, -y, x)
                 ("quarter", torch.tensor([[1.0, 0, 0, 1], [0, 1, -1, 0]])),
                 # centers and axes -> for each part a center, the steps right and down, and zeros
                 ("placing", placing.flatten(0, 1)),  # (12, 5)
-                ("across", self.steps(self.width)), ("down", self.steps(self.height))):
+                ("columns", self.steps(self.width)), ("rows", self.steps(self.height))):
             self.register_buffer(name, value, persistent=False)
 
     def steps(self, size: int) -> torch.Tensor:
@@ -127,47 +129,50 @@ class Details(nn.Module):
 
     def look(self, images: torch.Tensor, centers: torch.Tensor,
              axes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Crops (n, 1, side, side), and where the parts are -> by the patches, heights (n, 32) of
-        their points, and how far each eye is to the side of its center (n, 2)."""
+        """Crops (n, 1, side, side), centers and axes (`place`) -> heights (n, 32) of the points,
+        and how far each eye is from its center along the first axis (n, 2), as patches show them.
+        """
         lines = (self.placing @ torch.cat([centers, axes], 1)).unflatten(1, (-1, 2, 2))
-        lines = (self.across @ lines).flatten(3)  # (n, 3, 2, 2 * width)
-        places = (self.down @ lines).view(-1, len(self.parts) * self.height, self.width, 2)
+        lines = (self.columns @ lines).flatten(3)  # (n, 3, 2, 2 * width)
+        places = (self.rows @ lines).view(-1, len(self.parts) * self.height, self.width, 2)
         patches = F.grid_sample(images, places, padding_mode="border",
                                 align_corners=False).view(-1, 1, self.height, self.width)
-        kept = self.trunk(F.instance_norm(patches, eps=1e-3))
-        right, left, mouth = kept.unflatten(0, (-1, len(self.parts))).unbind(1)
-        right, left, mouth = 0.3 * self.eye(right), 0.3 * self.eye(left), 0.3 * self.mouth(mouth)
+        kept = self.trunk(F.instance_norm(patches, eps=1e-3)).unflatten(0, (-1, len(self.parts)))
+        right, left = (0.3 * self.eye(kept[:, :2])).unbind(1)
+        mouth = 0.3 * self.mouth(kept[:, 2])
         return (torch.cat([right[:, :-1], left[:, self.mirrored], mouth], 1),
                 torch.cat([right[:, -1:], -left[:, -1:]], 1))
 
     def forward(self, images: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-        """Crops and points (n, 68, 2) -> the points, moved by the shares to what patches show."""
+        """Crops and predicted points (n, 68, 2) -> corrected points (n, 68, 2)."""
         centers, axes = self.place(points)
         heights, sides = self.look(images, centers, axes)
         away = heights - self.coordinates(points, centers, axes)[..., 1]
-        away = self.share * away - away @ self.summed @ self.spread
-        moves = torch.stack([sides @ self.aside, away], -1) @ axes
+        away = self.share * away - away @ self.deviations @ self.corrections
+        moves = torch.stack([sides @ self.sideways, away], -1) @ axes
         return torch.cat([points[:, :EYES], points[:, EYES:] + moves], 1)
 
     def loss(self, images: torch.Tensor, targets: torch.Tensor,
              points: torch.Tensor) -> torch.Tensor:
-        """The mean absolute error, in units of 5 % of the axes, of heights from the mean of their
-        part, of these means, and of the eyes' places to the side; and 0.15 times the mean of
-        (1 - slope)², where `slope` is that of the predicted `openings` against the true ones in
-        this batch: without it, uncertain openings come out too much like the mean.
+        """The loss of what the patches show, against targets (n, 68, 2). The patches are placed by
+        the predictions `points` (n, 68, 2), as in `forward`. Faces with missing points (NaN) are
+        left out.
 
-        Targets are (n, 68, 2); faces with missing points (NaN) take no part. The patches are placed
-        by the predictions `points` (n, 68, 2), as in `forward`.
+        The first term is the mean absolute error of 37 values of each face, in units of 5 % of the
+        axes: 32 heights, each minus the mean height of its part; these 3 means (`forward` does not
+        use those of the eyes); the horizontal positions of the 2 eyes. The second term is 0.15
+        times the mean of (1 - slope)²; `slope` is that of the predicted `openings` on the true ones
+        in this batch. Without it, uncertain openings are predicted too close to their mean.
         """
         known = ~targets.isnan().any(2).any(1)
         images, targets, points = images[known], targets[known], points[known]
         centers, axes = self.place(points)
         heights, sides = self.look(images, centers, axes)
-        across, wanted = self.coordinates(targets, centers, axes).unbind(-1)
+        horizontal, wanted = self.coordinates(targets, centers, axes).unbind(-1)
         away = heights - wanted
         middle = away @ self.means.T
         errors = torch.cat([away - middle @ self.members.T, middle,
-                            sides - across @ self.means[:2].T], 1)
+                            sides - horizontal @ self.means[:2].T], 1)
         error = 20 * errors.abs().sum() / max(errors.numel(), 1)
         if len(targets) < 2:
             return error
@@ -257,6 +262,9 @@ class Net(nn.Module):
         (Zhou et al., CVPR 2023). Crops without a face have NaN targets only: their distributions
         are trained to be uniform, and the second term ignores them. Single missing points of a
         face, NaN as well, are ignored by both.
+
+        With `details`, their loss is added. Its gradient stops at the predictions, so it trains
+        the details alone.
 
         visible (n, points): 1 for points that can be seen, 0 for hidden ones, NaN where unknown;
         adds the cross-entropy of the visibility. Its gradient stops before the feature maps.

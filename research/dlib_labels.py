@@ -1,5 +1,5 @@
 """The keypoints of dlib, which was trained on 300-W, for labeled frames: for the convention
-of 300-W, and for how far eyes and lips are open, about which coarse labels say little.
+of 300-W, and for the details of eyes and mouth, about which coarse labels say little.
 """
 
 import os

@@ -85,7 +85,7 @@ def details():
     return net.details.eval(), torch.stack([shape, shape @ turn + 0.1])
 
 
-def test_details_move_eyes_as_wholes_to_the_side_and_all_points_up_and_down(details):
+def test_details_move_eyes_sideways_and_points_vertically(details):
     """Along the face, wherever it is turned to. An eye stays as high as it is on average, the mouth
     where it is between left and right."""
     part, points = details
@@ -166,7 +166,7 @@ def test_details_learn_how_far_eyes_are_open(details):
 
 
 @pytest.mark.parametrize("share", [1, 0.5, 0])
-def test_the_loss_of_details_asks_for_openings_with_a_slope_of_one(details, monkeypatch, share):
+def test_the_loss_of_details_asks_for_a_slope_of_one(details, monkeypatch, share):
     """Predictions at `share` of the way from the mean heights to the true ones."""
     part, points = details
     targets = points[:1].repeat(8, 1, 1)
