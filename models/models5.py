@@ -288,10 +288,11 @@ class Net(nn.Module):
 
     def moments(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Means of the distributions in units of targets, and variances in their squares."""
-        # both sums in one product: as two they take a thirtieth of the network's time
-        powers = torch.stack([self.bins, self.bins.square()], 1)
-        mean, square = (logits.float().softmax(-1) @ powers).unbind(-1)
-        return mean, (square - mean.square()).clamp_min(0)
+        chance = logits.float().softmax(-1)
+        mean = (chance * self.bins).sum(-1)
+        # not the mean of the squares minus the squared mean: OpenVINO computes products in bfloat16
+        # where that is fast, and the small difference of large numbers would lose all its digits
+        return mean, (chance * (self.bins - mean[..., None]).square()).sum(-1)
 
     def scale(self, variance: torch.Tensor) -> torch.Tensor:
         """Weight of each distance in the loss: sqrt(label_width / standard deviation).
