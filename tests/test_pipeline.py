@@ -546,9 +546,9 @@ def test_a_convention_is_found_again_though_a_sixth_of_the_faces_is_lost(tiny):
 
 
 def test_a_convention_is_read_as_it_is_written(tmp_path, monkeypatch):
+    ours = convention_map()
     for module in (geometry, label_convention):
         monkeypatch.setattr(module, "CONVENTION_FILE", tmp_path / "convention.csv")
-    ours = convention_map()
     label_convention.write_convention(ours)
     read = convention_map()
     convention_map.cache_clear()
