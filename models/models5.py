@@ -50,9 +50,9 @@ class Details(nn.Module):
 
     parts = (6, 6, 20)  # points of the right eye, the left eye and the mouth, from EYES on
     mirrored = (3, 2, 1, 0, 5, 4)  # points of an eye in the order of the other eye
-    # lower and upper points whose distance says how far eyes, lips and mouth are open
-    openings = ((41, 37), (40, 38), (47, 43), (46, 44), (62, 51), (57, 66), (66, 62))
-    lip = ((61, 50), (62, 51), (63, 52))  # lower and upper edge of the upper lip
+    # upper and lower points whose distance says how far eyes, lips and mouth are open
+    openings = ((37, 41), (38, 40), (43, 47), (44, 46), (51, 62), (66, 57), (62, 66))
+    lip = ((50, 61), (51, 62), (52, 63))  # upper and lower edge of the upper lip
     # half the width and height of the patch of each part, in units of `axes`
     reach = ((0.42, 0.28), (-0.42, 0.28), (0.72, 0.48))
     # share of the difference between patch and prediction by which points move: heights of each
@@ -63,12 +63,13 @@ class Details(nn.Module):
 
     def __init__(self):
         super().__init__()
+        channels = 15  # with 16, models5.onnx is larger than 1.7 MB
         self.trunk = nn.Sequential(
             nn.Conv2d(1, 16, 5, 2, 2, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True),
             nn.Conv2d(16, 24, 3, 2, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU(inplace=True),
             nn.Conv2d(24, 24, 3, 2, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU(inplace=True),
-            nn.Conv2d(24, 15, 1), nn.ReLU(inplace=True), nn.Flatten())
-        kept = 15 * (self.height // 8) * (self.width // 8)
+            nn.Conv2d(24, channels, 1), nn.ReLU(inplace=True), nn.Flatten())
+        kept = channels * (self.height // 8) * (self.width // 8)
         self.eye = nn.Linear(kept, self.parts[0] + 1)  # heights, and the horizontal position
         self.mouth = nn.Linear(kept, self.parts[2])
         members = torch.block_diag(*(torch.ones(1, count) for count in self.parts))  # (3, 32)
@@ -77,7 +78,7 @@ class Details(nn.Module):
         centers = means @ points[EYES:]
         # the nose, from between the eyes, in units of their distance seen from the front
         nose = 1.25 * (points[BELOW_NOSE] - centers[:2].mean(0))
-        opened, lip = (points[torch.tensor(pairs), EYES - BELOW_NOSE:].diff(dim=1)[:, 0].neg()
+        opened, lip = (points[torch.tensor(pairs), EYES - BELOW_NOSE:].diff(dim=1).squeeze(1)
                        for pairs in (self.openings, self.lip))
         share = torch.tensor(self.shares) @ members
         placing = torch.zeros(len(self.parts), 4, 5)
@@ -135,7 +136,7 @@ class Details(nn.Module):
         lines = (self.placing @ torch.cat([centers, axes], 1)).unflatten(1, (-1, 2, 2))
         lines = (self.columns @ lines).flatten(3)  # (n, 3, 2, 2 * width)
         places = (self.rows @ lines).view(-1, len(self.parts) * self.height, self.width, 2)
-        patches = F.grid_sample(images, places, padding_mode="border",
+        patches = F.grid_sample(images.float(), places, padding_mode="border",
                                 align_corners=False).view(-1, 1, self.height, self.width)
         kept = self.trunk(F.instance_norm(patches, eps=1e-3)).unflatten(0, (-1, len(self.parts)))
         right, left = (0.3 * self.eye(kept[:, :2])).unbind(1)
@@ -251,7 +252,7 @@ class Net(nn.Module):
 
     def detailed(self, images: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
         """Targets (n, points, 2), with eyes and mouth looked at again where `details` are there."""
-        return mean if self.details is None else self.details(images.float(), mean)
+        return mean if self.details is None else self.details(images, mean)
 
     def loss(self, images: torch.Tensor, targets: torch.Tensor,
              visible: torch.Tensor | None = None) -> torch.Tensor:
@@ -279,7 +280,7 @@ class Net(nn.Module):
         loss = 0.1 * self.cross_entropy(logits[used], targets[used]) + self.penalty(
             distance).sum() / max(distance.numel(), 1)
         if self.details is not None:
-            loss = loss + self.details.loss(images.float(), targets, mean.detach())
+            loss = loss + self.details.loss(images, targets, mean.detach())
         if visible is None or self.seen is None:
             return loss
         odds, known = self.seen(encoded.detach()).float(), ~visible.isnan()

@@ -103,14 +103,13 @@ def test_details_move_points_by_the_shares_of_their_parts(details, monkeypatch):
     """The upper lip's thickness and an eye's place to the side by shares of their own."""
     part, points = details
     centers, axes = part.place(points)
-    before = part.coordinates(points, centers, axes)[..., 1]
+    old_across, before = part.coordinates(points, centers, axes).unbind(-1)
     wanted, sides = 0.1 * torch.randn(2, 32), 0.1 * torch.randn(2, 2)
     for rows in (slice(0, 6), slice(6, 12)):
         wanted[:, rows] -= wanted[:, rows].mean(1, keepdim=True)
     monkeypatch.setattr(part, "look", lambda *_: (wanted, sides))
     across, after = part.coordinates(part(torch.rand(2, 1, 128, 128), points), centers,
                                      axes).unbind(-1)
-    old_across = part.coordinates(points, centers, axes)[..., 0]
     lip = [point - 36 for point in (50, 51, 52, 61, 62, 63)]
     for rows, share in zip((range(6), range(6, 12), range(12, 32)), part.shares, strict=True):
         rows = [row for row in rows if row not in lip]
@@ -169,30 +168,32 @@ def test_details_learn_how_far_eyes_are_open(details):
 def test_the_loss_of_details_asks_for_a_slope_of_one(details, monkeypatch, share):
     """Predictions at `share` of the way from the mean heights to the true ones."""
     part, points = details
-    targets = points[:1].repeat(8, 1, 1)
+    points = points[:1].repeat(8, 1, 1)
+    targets = points.clone()
     for rows in (slice(36, 42), slice(42, 48), slice(48, 68)):
         middle = targets[:, rows, 1].mean(1, keepdim=True)
         targets[:, rows, 1] = middle + (targets[:, rows, 1] - middle) * torch.rand(8, 1) * 2
-    centers, axes = part.place(points[:1].repeat(8, 1, 1))
-    truth = part.coordinates(targets, centers, axes)[..., 1]
+    truth = part.coordinates(targets, *part.place(points))[..., 1]
     mean = truth.mean(0)
     monkeypatch.setattr(part, "look", lambda *_: (mean + share * (truth - mean),
                                                   torch.zeros(8, 2)))
     # of 32 heights, and nothing of 3 means and 2 sides
     error = 20 * (1 - share) * (truth - mean).abs().sum() / (8 * 37) + 0.15 * (1 - share) ** 2
-    torch.testing.assert_close(part.loss(torch.rand(8, 1, 128, 128), targets,
-                                         points[:1].repeat(8, 1, 1)), error, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(part.loss(torch.rand(8, 1, 128, 128), targets, points), error,
+                               atol=1e-5, rtol=1e-5)
 
 
 def test_the_loss_of_details_counts_where_parts_are(details, monkeypatch):
     """An eye that is 0.1 of the axes to the right of its prediction, a mouth that is 0.05 lower."""
     part, points = details
-    targets, axes = points[:1].clone(), part.place(points[:1])[1]
+    points = points[:1]
+    centers, axes = part.place(points)
+    targets = points.clone()
     targets[:, 36:42] += 0.1 * axes[:, :1]
     targets[:, 48:] += 0.05 * axes[:, 1:]
-    heights = part.coordinates(points[:1], *part.place(points[:1]))[..., 1]
+    heights = part.coordinates(points, centers, axes)[..., 1]
     monkeypatch.setattr(part, "look", lambda *_: (heights, torch.zeros(1, 2)))
-    found = part.loss(torch.rand(1, 1, 128, 128), targets, points[:1])
+    found = part.loss(torch.rand(1, 1, 128, 128), targets, points)
     torch.testing.assert_close(found, torch.tensor(20 * (0.1 + 0.05) / 37), atol=1e-5, rtol=1e-5)
 
 
