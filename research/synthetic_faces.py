@@ -176,16 +176,16 @@ def draw_person(seed: int, person: int, model: dict | None = None) -> Iterator[t
     identity = model["person"] @ rng.standard_normal(len(model["person"]))
     for video in range(VIDEOS):
         look = identity + model["video"] @ rng.standard_normal(len(identity))
-        layout = draw_placement(model, rng)
-        width, height = int(np.exp(layout[0])), int(np.exp(layout[0] + layout[1]))
+        placement = draw_placement(model, rng)
+        width, height = int(np.exp(placement[0])), int(np.exp(placement[0] + placement[1]))
         scene = clutter(rng, width, height)
         for frame in range(FRAMES):
             coefficients = limited(look + model["frame"] @ rng.standard_normal(len(identity)))
-            scale = np.exp(layout[2] + layout[0] + rng.normal(0, 0.03))
-            center = (layout[3:5] + rng.normal(0, 0.02, 2)) * (width, height)
-            image, angle = np.empty_like(scene), layout[5] + rng.normal(0, 3)
-            points = place_face(image, model, coefficients, layout[6:8], scale, angle, center, rng,
-                                scene)
+            scale = np.exp(placement[2] + placement[0] + rng.normal(0, 0.03))
+            center = (placement[3:5] + rng.normal(0, 0.02, 2)) * (width, height)
+            image, angle = np.empty_like(scene), placement[5] + rng.normal(0, 3)
+            points = place_face(image, model, coefficients, placement[6:8], scale, angle, center,
+                                rng, scene)
             yield video, frame, camera(image, rng), points
 
 
@@ -205,11 +205,11 @@ def draw_scene(seed: int = 0, faces: int = 6, width: int = 960,
     for face in range(faces):
         identity = limited(sum(model[k] @ rng.standard_normal(len(model[k]))
                                for k in ("person", "video", "frame")))
-        layout = draw_placement(model, rng)
+        placement = draw_placement(model, rng)
         scale = cell.min() * rng.uniform(0.42, 0.6) / (FACE * SIDE)
         center = (np.array([face % columns, face // columns]) + 0.5
                   + rng.uniform(-0.06, 0.06, 2)) * cell
-        points.append(place_face(image, model, identity, layout[6:8], scale, rng.normal(0, 6),
+        points.append(place_face(image, model, identity, placement[6:8], scale, rng.normal(0, 6),
                                  center, rng))
     return camera(image, rng, 0.4), np.array(points)
 

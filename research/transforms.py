@@ -166,24 +166,26 @@ class Augment:
         if rng.random() < 0.3:
             noise = rng.standard_normal(image.shape, np.float32) * (s * 15 * rng.random())
             image = np.clip(image + noise, 0, 255).astype(np.uint8)
-        sample = dict(sample)
         if rng.random() < 0.3:
             kinds = self.drawn if self.drawn and rng.random() < 0.5 else ANYWHERE
-            image = occlude(sample, image, kinds[rng.integers(len(kinds))], rng)
+            image, sample = occlude(image, sample, kinds[rng.integers(len(kinds))], rng)
         if rng.random() < 0.15:
             ok, data = cv2.imencode(".jpg", image,
                                     [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(10, 70))])
             image = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
         if self.hard and rng.random() < self.hard:
             kind = rng.integers(len(CORRUPTIONS) + 1)
-            image = (CORRUPTIONS[kind](image, rng) if kind < len(CORRUPTIONS)
-                     else occlude(sample, image, half, rng))
+            if kind < len(CORRUPTIONS):
+                image = CORRUPTIONS[kind](image, rng)
+            else:
+                image, sample = occlude(image, sample, half, rng)
         return {**sample, "image": image}
 
 
-def occlude(sample: dict, image: np.ndarray, cover: Cover, rng: np.random.Generator) -> np.ndarray:
-    """The image of a sample with a cover. Covered keypoints get 'visible' 0. Where keypoints are
-    missing, the cover is one that needs none."""
+def occlude(image: np.ndarray, sample: dict, cover: Cover,
+            rng: np.random.Generator) -> tuple[np.ndarray, dict]:
+    """The image with a cover, and its sample, in which covered keypoints get 'visible' 0. Where
+    keypoints are missing, the cover is one that needs none."""
     points, missing = sample["keypoints"], np.isnan(sample["keypoints"]).any(-1)
     if (missing.any() or len(points) != len(load_layout())) and cover in ON_FACES:
         cover = ANYWHERE[0]
@@ -192,8 +194,9 @@ def occlude(sample: dict, image: np.ndarray, cover: Cover, rng: np.random.Genera
         points = np.tile(corners, (len(points), 1))[:len(points)]
     image, hidden = covered(image, points, cover, rng)
     if "visible" in sample:
-        sample["visible"] = np.where(hidden & ~missing, np.float32(0), sample["visible"])
-    return image
+        visible = np.where(hidden & ~missing, np.float32(0), sample["visible"])
+        sample = {**sample, "visible": visible}
+    return image, sample
 
 
 class Normalize:

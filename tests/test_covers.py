@@ -60,9 +60,11 @@ def test_crops_without_all_points_get_covers_that_need_none(missing, crop):
     points[missing] = np.nan
     for cover in COVERS:
         sample = {"keypoints": points, "visible": 1 + 0 * points[:, 0]}
-        drawn = occlude(sample, image, cover, np.random.default_rng(3))
+        drawn, changed = occlude(image, sample, cover, np.random.default_rng(3))
         assert drawn.shape == image.shape and (drawn != image).any()
-        assert np.isnan(sample["visible"][missing]).all()
+        for one in (sample, changed):
+            assert np.isnan(one["visible"][missing]).all()
+        assert (sample["visible"][~np.isnan(sample["visible"])] == 1).all()  # not changed
 
 
 @pytest.mark.parametrize("cover", COVERS, ids=lambda f: f.__name__)
