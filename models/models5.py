@@ -280,7 +280,9 @@ class Net(nn.Module):
         loss = 0.1 * self.cross_entropy(logits[used], targets[used]) + self.penalty(
             distance).sum() / max(distance.numel(), 1)
         if self.details is not None:
-            loss = loss + self.details.loss(images, targets, mean.detach())
+            # in float32: bfloat16 rounds coordinates to 0.4 %
+            with torch.autocast(images.device.type, enabled=False):
+                loss = loss + self.details.loss(images, targets, mean.detach())
         if visible is None or self.seen is None:
             return loss
         odds, known = self.seen(encoded.detach()).float(), ~visible.isnan()

@@ -197,6 +197,22 @@ def test_the_loss_of_details_counts_where_parts_are(details, monkeypatch):
     torch.testing.assert_close(found, torch.tensor(20 * (0.1 + 0.05) / 37), atol=1e-5, rtol=1e-5)
 
 
+def test_details_learn_with_all_digits_of_the_points(details, monkeypatch):
+    """Also where the rest of the network computes in bfloat16."""
+    part, points = details
+    net = load_net("models5")
+    net.details, seen = part, []
+    loss = part.loss
+    monkeypatch.setattr(part, "loss", lambda *given: seen.append((given, loss(*given)))
+                        or seen[0][1])
+    images = torch.rand(2, 1, 128, 128)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (images @ images).dtype == torch.bfloat16
+        net.loss(images, points)
+    (given, found), = seen
+    assert torch.equal(found, loss(*given))
+
+
 def test_details_learn_nothing_from_crops_without_a_face(details):
     """Not even where a batch has no others, or only one."""
     part, points = details
