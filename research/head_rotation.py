@@ -4,11 +4,11 @@ After Zhu et al., "Face Alignment Across Large Poses", CVPR 2016 (the data set 3
 mean head of `geometry.mean_head` in place of a morphable model.
 """
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
+import torch
 from tqdm.auto import tqdm
 
 from facial_keypoints.errors import UsageError
@@ -229,7 +229,8 @@ def random_view(head: Head, rng: np.random.Generator) -> tuple[float, float]:
 
 
 class TurnedViews:
-    """Frames with their heads turned to random sides: VIEWS of each frame, rendered once.
+    """Frames with their heads turned to random sides: VIEWS of each frame, rendered once, on as
+    many threads as PyTorch uses.
 
     A call with (row, rng) picks one: gray image, keypoints (k, 2), visible (k,). All depend on the
     frames and `seed` alone.
@@ -239,7 +240,7 @@ class TurnedViews:
         if np.isnan(frames.points).any():
             raise UsageError(f"{frames.data}: heads cannot be turned where keypoints are missing")
         self.frames, self.seed = frames, seed
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             self.views = list(tqdm(pool.map(self.render, range(len(frames))), "turning heads",
                                    len(frames), leave=False, unit="frame", disable=not bar))
 

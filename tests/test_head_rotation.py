@@ -1,8 +1,12 @@
 """Frames with their heads turned: pictures and keypoints move alike, hidden points are known."""
 
+import threading
+import time
+
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from data_load import FacialKeypointsDataset
 from facial_keypoints.errors import UsageError
@@ -102,6 +106,21 @@ def test_views_depend_on_the_seed_alone(tiny):
     draws = [views(1, np.random.default_rng(0)) for views in (one, two, other)]
     assert all(np.array_equal(a, b) for a, b in zip(draws[0], draws[1], strict=True))
     assert not np.array_equal(draws[0][1], draws[2][1])
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_views_are_rendered_on_the_threads_of_pytorch(tiny, monkeypatch, threads):
+    """`--threads` sets these."""
+    used, render = set(), TurnedViews.render
+
+    def slow(self, row):
+        used.add(threading.get_ident())
+        time.sleep(0.05)
+        return render(self, row)
+    monkeypatch.setattr(TurnedViews, "render", slow)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    TurnedViews(tiny.select(np.zeros(8, int)), bar=False)
+    assert len(used) == threads
 
 
 def test_a_dataset_turns_the_share_that_is_asked_for(tiny):
