@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 import research.passive_threads  # noqa: F401 - before PyTorch
+import torch
 from torch.utils.data import Dataset, Sampler
 
 from facial_keypoints.errors import DataError, run_command
@@ -79,7 +80,8 @@ class FacialKeypointsDataset(Dataset):
         while gray and room > 0 and len(self.images) < len(frames):
             self.images.append(self.decoded(len(self.images)))
             room -= self.images[-1].nbytes
-        self.turned, self.views = turned, TurnedViews(frames, seed, bar) if turned else None
+        self.turned, self.views = turned, TurnedViews(
+            frames, seed, bar, torch.get_num_threads()) if turned else None
 
     def __len__(self):
         return len(self.frames)

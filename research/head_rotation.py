@@ -4,11 +4,11 @@ After Zhu et al., "Face Alignment Across Large Poses", CVPR 2016 (the data set 3
 mean head of `geometry.mean_head` in place of a morphable model.
 """
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
-import torch
 from tqdm.auto import tqdm
 
 from facial_keypoints.errors import UsageError
@@ -101,8 +101,8 @@ class SmoothDepth:
 class Head:
     """The face of a frame as a surface in 3D, which can be seen from other sides.
 
-    image: gray uint8 (h, w); points: keypoints (k, 2) in its pixels. `turned` returns square
-    images of `side` pixels with an upright face: the longer side of its tight box is
+    image: uint8, gray (h, w) or RGB (h, w, 3); points: keypoints (k, 2) in its pixels. `turned`
+    returns square images of `side` pixels with an upright face: the longer side of its tight box is
     side / crop_scale.
     """
 
@@ -157,8 +157,8 @@ class Head:
     def turned(self, yaw: float, pitch: float, detail: int = 2
                ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The head at a yaw (> 0: it looks to the viewer's right) and pitch (> 0: down) in degrees
-        and at roll 0, whatever they are in the frame -> gray image (side, side), keypoints (k, 2)
-        in its pixels, and visible (k,): False for points that the head hides.
+        and at roll 0, whatever they are in the frame -> image (side, side, …), keypoints (k, 2) in
+        its pixels, and visible (k,): False for points that the head hides.
 
         With ibug68, jaw points that the cheek hides are moved to its visible outline, as in
         annotations of photographs. detail: surface points per pixel of the image, per axis.
@@ -173,7 +173,7 @@ class Head:
         return image, points.astype(np.float32), visible
 
     def render(self, turn: np.ndarray, detail: int) -> tuple[np.ndarray, np.ndarray]:
-        """The surface after a rotation (3, 3) -> gray image (side, side), and the depth (side,
+        """The surface after a rotation (3, 3) -> image (side, side, …), and the depth (side,
         side) of what is nearest to the camera in each pixel."""
         side, fine = self.side, self.side * detail
         places, depth = self.moved(self.grid, self.depth, turn)
@@ -229,18 +229,18 @@ def random_view(head: Head, rng: np.random.Generator) -> tuple[float, float]:
 
 
 class TurnedViews:
-    """Frames with their heads turned to random sides: VIEWS of each frame, rendered once, on as
-    many threads as PyTorch uses.
+    """Frames with their heads turned to random sides: VIEWS of each frame, rendered once.
 
     A call with (row, rng) picks one: gray image, keypoints (k, 2), visible (k,). All depend on the
-    frames and `seed` alone.
+    frames and `seed` alone. threads: that render (default: one per core).
     """
 
-    def __init__(self, frames: Frames, seed: int = 0, bar: bool = True):
+    def __init__(self, frames: Frames, seed: int = 0, bar: bool = True,
+                 threads: int | None = None):
         if np.isnan(frames.points).any():
             raise UsageError(f"{frames.data}: heads cannot be turned where keypoints are missing")
         self.frames, self.seed = frames, seed
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
             self.views = list(tqdm(pool.map(self.render, range(len(frames))), "turning heads",
                                    len(frames), leave=False, unit="frame", disable=not bar))
 

@@ -25,6 +25,7 @@ from facial_keypoints.files import atomic_write
 from research.appearance_model import (
     CHROMA, FACE, SHAPE_MODES, SIDE, limited, load_model,
 )
+from research.head_rotation import Head, random_view
 
 VERSION = 1  # of the synthetic set; part of the name in the cache
 VIDEOS, FRAMES = 2, 4  # videos per person, frames per video; the last frame is the test frame
@@ -168,11 +169,14 @@ def camera(image: np.ndarray, rng: np.random.Generator, blur: float = 0.5) -> np
     return image.clip(0, 255).astype(np.uint8)
 
 
-def draw_person(seed: int, person: int, model: dict | None = None) -> Iterator[tuple]:
+def draw_person(seed: int, person: int, model: dict | None = None,
+                turned: float = 0.0) -> Iterator[tuple]:
     """Yield (video, frame, uint8 RGB image, keypoints (68, 2)) for all frames of one synthetic
-    person."""
+    person. turned: share of the frames with the head turned to a yaw of 15 to 90 degrees
+    (`research.head_rotation`); the others are the same for every share."""
     model = model or load_model()
     rng = np.random.default_rng((VERSION, seed, person))
+    turns = np.random.default_rng((VERSION, seed, person, 1))
     identity = model["person"] @ rng.standard_normal(len(model["person"]))
     for video in range(VIDEOS):
         look = identity + model["video"] @ rng.standard_normal(len(identity))
@@ -186,7 +190,11 @@ def draw_person(seed: int, person: int, model: dict | None = None) -> Iterator[t
             image, angle = np.empty_like(scene), placement[5] + rng.normal(0, 3)
             points = place_face(image, model, coefficients, placement[6:8], scale, angle, center,
                                 rng, scene)
-            yield video, frame, camera(image, rng), points
+            image = camera(image, rng)
+            if turns.random() < turned:
+                head = Head(image, points, min(image.shape[:2]))
+                image, points, _ = head.turned(*random_view(head, turns))
+            yield video, frame, image, points
 
 
 def draw_scene(seed: int = 0, faces: int = 6, width: int = 960,
@@ -214,12 +222,13 @@ def draw_scene(seed: int = 0, faces: int = 6, width: int = 960,
     return camera(image, rng, 0.4), np.array(points)
 
 
-def draw_sheet(people: int = 100, columns: int = 10, side: int = 120, seed: int = 0) -> np.ndarray:
-    """One square frame of each person, `side` pixels wide -> uint8 RGB, `columns` frames per
-    row."""
+def draw_sheet(people: int = 100, columns: int = 10, side: int = 120, seed: int = 0,
+               turned: float = 0.0) -> np.ndarray:
+    """One square frame of each person, `side` pixels wide -> uint8 RGB, `columns` frames per row.
+    turned: see `draw_person`."""
     tiles = []
     for person in range(people):
-        _, _, image, _ = next(draw_person(seed, person))
+        _, _, image, _ = next(draw_person(seed, person, turned=turned))
         edge = min(image.shape[:2])
         top, left = ((n - edge) // 2 for n in image.shape[:2])
         tiles.append(cv2.resize(image[top:top + edge, left:left + edge], (side, side),
@@ -229,15 +238,16 @@ def draw_sheet(people: int = 100, columns: int = 10, side: int = 120, seed: int 
 
 
 def draw_archive(path: str | Path, people: int | range = 150, seed: int = 0,
-                 bar: bool = True) -> None:
+                 bar: bool = True, turned: float = 0.0) -> None:
     """Draw a data set into a zip with the official layout, atomically; the same seed gives the same
-    bytes on any day. people: the number of people, or a range of their numbers."""
+    bytes on any day. people: the number of people, or a range of their numbers; turned: see
+    `draw_person`."""
     people = range(people) if isinstance(people, int) else people
     model = load_model()
     rows, buffer = {"training": [], "test": []}, io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for person in tqdm(people, desc="drawing faces", unit="person", disable=not bar):
-            for video, frame, image, points in draw_person(seed, person, model):
+            for video, frame, image, points in draw_person(seed, person, model, turned):
                 side = "test" if frame == FRAMES - 1 else "training"
                 name = f"Drawn-{seed}-{person:04d}_{video}{frame}.jpg"
                 _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
@@ -250,11 +260,13 @@ def draw_archive(path: str | Path, people: int | range = 150, seed: int = 0,
     atomic_write(path, buffer.getvalue())
 
 
-def draw_shards(folder: str | Path, people: int, seed: int = 0, size: int = 250) -> None:
+def draw_shards(folder: str | Path, people: int, seed: int = 0, size: int = 250,
+                turned: float = 0.0) -> None:
     """Draw the same people into archives of `size` people each, on all cores. Existing archives are
     kept."""
     ranges = [range(start, min(start + size, people)) for start in range(0, people, size)]
-    parts = {Path(folder) / f"drawn-{seed}-{part.start:06d}-{part.stop:06d}.zip": part
+    kind = f"{seed}-turned-{turned:g}" if turned else seed
+    parts = {Path(folder) / f"drawn-{kind}-{part.start:06d}-{part.stop:06d}.zip": part
              for part in ranges}
     others = {path.name for path in Path(folder).glob("*.zip")} - {path.name for path in parts}
     if others:
@@ -265,7 +277,7 @@ def draw_shards(folder: str | Path, people: int, seed: int = 0, size: int = 250)
     os.environ["OMP_NUM_THREADS"] = "1"
     try:
         with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
-            waiting = [pool.submit(draw_archive, path, part, seed, False) for path,
+            waiting = [pool.submit(draw_archive, path, part, seed, False, turned) for path,
                        part in todo.items()]
             for future in tqdm(as_completed(waiting), total=len(waiting), desc="drawing archives",
                                unit="archive"):
@@ -311,14 +323,18 @@ def main() -> None:
                          help="(default: %(default)s)")
     command.add_argument("--seed", type=SEED, default=0, help="(default: %(default)s)")
     command.add_argument("--out", type=Path, required=True)
+    for command in commands.choices.values():
+        command.add_argument("--turned", type=bounded_number(float, 0, 1), default=0.0,
+                             metavar="SHARE", help="share of the frames with heads turned to a yaw "
+                                                   "of 15 to 90 degrees (default: %(default)s)")
     options = parser.parse_args()
     if options.command == "sheet":
-        _, data = cv2.imencode(".png", draw_sheet(options.people, seed=options.seed)[..., ::-1])
+        _, data = cv2.imencode(".png", draw_sheet(
+            options.people, seed=options.seed, turned=options.turned)[..., ::-1])
         atomic_write(options.out, data.tobytes())
     else:
         (draw_archive if options.out.suffix == ".zip" else draw_shards)(
-            options.out, options.people, options.seed
-        )
+            options.out, options.people, options.seed, turned=options.turned)
         print(
             f"{options.out}: {options.people * VIDEOS * FRAMES} frames of {options.people} people"
         )

@@ -109,7 +109,7 @@ def test_views_depend_on_the_seed_alone(tiny):
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_views_are_rendered_on_the_threads_of_pytorch(tiny, monkeypatch, threads):
+def test_a_dataset_turns_heads_on_the_threads_of_pytorch(tiny, monkeypatch, threads):
     """`--threads` sets these."""
     used, render = set(), TurnedViews.render
 
@@ -119,7 +119,7 @@ def test_views_are_rendered_on_the_threads_of_pytorch(tiny, monkeypatch, threads
         return render(self, row)
     monkeypatch.setattr(TurnedViews, "render", slow)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    TurnedViews(tiny.select(np.zeros(8, int)), bar=False)
+    FacialKeypointsDataset(tiny.select(np.zeros(8, int)), gray=True, turned=0.5, bar=False)
     assert len(used) == threads
 
 

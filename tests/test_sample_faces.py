@@ -5,18 +5,22 @@ import zipfile
 
 import numpy as np
 import pytest
+from conftest import one_line_error
 
 from evaluate import predict_frames
 from facial_keypoints.errors import DataError
 from facial_keypoints.geometry import align_shapes
 from facial_keypoints.layouts import load_layout
 from facial_keypoints.images import read_image
+from facial_keypoints.pose import head_pose
 from research import synthetic_faces
 from research.appearance_model import MODEL, SIDE, components, load_model, mean_shape
 from research.datasets import load_frames
 from research.metrics import point_errors
 from research.networks import find_weights, load_checkpoint
-from research.synthetic_faces import FRAMES, VIDEOS, draw_person, draw_scene, sample_archive
+from research.synthetic_faces import (
+    FRAMES, VIDEOS, draw_archive, draw_person, draw_scene, sample_archive,
+)
 
 FLIP_INDICES = load_layout().flip_indices
 
@@ -57,6 +61,41 @@ def test_labels_of_synthetic_faces_agree_with_a_real_network(tiny):
     assert point_errors(points, tiny.points).mean() < 6
     unit = np.linalg.norm(tiny.points[:, 45] - tiny.points[:, 36], axis=1)[:, None, None]
     assert np.abs(((points - tiny.points) / unit).mean((0, 1))).max() < 0.02
+
+
+def test_a_share_of_the_faces_is_turned_to_the_side():
+    """Up to 90 degrees, in color; the other frames stay as they are."""
+    frames = [[frame for person in range(4) for frame in draw_person(0, person, turned=turned)]
+              for turned in (0, 0.5)]
+    same = [np.array_equal(one[2], other[2]) for one, other in zip(*frames, strict=True)]
+    assert 0.25 < np.mean(same) < 0.75
+    yaws = []
+    for unchanged, (_, _, before, straight), (_, _, image, points) in zip(same, *frames,
+                                                                         strict=True):
+        if unchanged:
+            np.testing.assert_array_equal(points, straight)
+            continue
+        assert image.shape == (min(before.shape[:2]),) * 2 + (3,) and image.dtype == np.uint8
+        assert (image[..., 0] != image[..., 2]).mean() > 0.5
+        yaws.append(abs(head_pose(points).yaw))
+    assert 10 < min(yaws) < 45 < max(yaws) < 110
+
+
+def test_turned_faces_have_labels_that_a_real_network_agrees_with(tmp_path):
+    draw_archive(tmp_path / "turned.zip", 6, bar=False, turned=1)
+    frames = load_frames(str(tmp_path / "turned.zip"))
+    net, _ = load_checkpoint(find_weights("models5"))
+    errors = point_errors(predict_frames(net, frames), frames.points, "box-size").mean(1)
+    assert np.median(errors) < 5
+
+
+def test_turned_faces_are_drawn_by_one_command(command, tmp_path):
+    """Archives of another share are another set."""
+    options = ("research.synthetic_faces", "draw", "--people", 2, "--out", tmp_path)
+    assert command(*options, "--turned", 0.5).returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["drawn-0-turned-0.5-000000-000002.zip"]
+    assert "belongs to another set" in one_line_error(command(*options), 1)
+    assert command(*options, "--turned", 2).returncode == 2
 
 
 def test_scenes_hold_the_faces_they_say():
