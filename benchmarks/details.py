@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -20,26 +19,12 @@ from models.models5 import Details
 from research.checkpoints import load_weights, read_checkpoint, save_checkpoint
 from research.datasets import load_frames, split_frames
 from research.export import milliseconds_per_face
+from research.face_detector import Separable
 from research.frames import Frames
 from research.labels import match_label_convention
 from research.metrics import summarize
-from research.networks import find_weights, net_class, parameter_count
+from research.networks import find_weights, load_checkpoint, net_class, parameter_count
 from train import TrainingConfig, train
-
-
-class Separable(nn.Module):
-    """A 3×3 convolution of each channel and a 1×1 convolution across channels (Howard et al.,
-    MobileNets, 2017), next to a shortcut."""
-
-    def __init__(self, channels, dilation):
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, 1, dilation, dilation, channels, bias=False),
-            nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
-            nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels))
-
-    def forward(self, x):
-        return torch.relu(self.body(x) + x)
 
 
 class HeatMapDetails(Details):
@@ -71,7 +56,8 @@ class HeatMapDetails(Details):
         self.maps = nn.Sequential(
             nn.Conv2d(1, 16, 5, 2, 2, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True),
             nn.Conv2d(16, channels, 3, 2, 1, bias=False), nn.BatchNorm2d(channels),
-            nn.ReLU(inplace=True), *(Separable(channels, dilation) for dilation in (1, 2, 4, 1)),
+            nn.ReLU(inplace=True),
+            *(Separable(channels, channels, dilation=dilation) for dilation in (1, 2, 4, 1)),
             nn.Conv2d(channels, 11 + 20 + 9, 1))
         self.points = [point for patch in self.patches for point in patch]
         low, right = (self.steps(size // self.cell)[:, 1] for size in (self.height, self.width))
@@ -86,7 +72,7 @@ class HeatMapDetails(Details):
         """Coordinates (n, 51, 2) of points (n, 68, 2)."""
         away = torch.cat([points[:, patch] - centers[:, i, None]
                           for i, patch in enumerate(self.patches)], 1)
-        return away @ axes.mT / axes[:, :1].square().sum(-1, keepdim=True).clamp_min(1e-12)
+        return self.along(away, axes)
 
     def look(self, images, centers, axes):
         """Coordinates (n, 51, 2) of the points as the patches of the crops show them."""
@@ -95,9 +81,7 @@ class HeatMapDetails(Details):
         steps = extent[:, :, None] * axes[:, None]  # (n, 4, 2, 2)
         places = (centers[:, :, None, None] + right * steps[:, :, None, None, 0]
                   + (down * steps[:, :, None, 1])[:, :, :, None])  # (n, 4, height, width, 2)
-        patches = F.grid_sample(images.float(), places.flatten(1, 2), padding_mode="border",
-                                align_corners=False).view(-1, 1, self.height, self.width)
-        maps = self.maps(F.instance_norm(patches, eps=1e-3)).flatten(2).softmax(-1)
+        maps = self.maps(self.sample(images, places.flatten(1, 2))).flatten(2).softmax(-1)
         found = (maps @ self.cells).unflatten(0, (-1, 4)) * extent[:, None]
         return torch.cat([found[:, 0, :11], found[:, 1, self.in_order], found[:, 2, 11:31],
                           found[:, 3, 31:]], 1)
@@ -135,10 +119,7 @@ class HeatMapDetails(Details):
         apart = torch.cat([part - part.mean(1, keepdim=True) for part in parts], 1)
         upper, lower = ([self.points.index(pair[i]) for pair in self.openings] for i in (0, 1))
         opened, truth = (one[:, lower, 1] - one[:, upper, 1] for one in (found, wanted))
-        truth = truth - truth.mean(0)
-        slope = (opened * truth).sum(0) / truth.square().sum(0).clamp_min(1e-8)
-        return 20 * (apart.abs().mean() + 2 * middle.abs().mean()) + 0.15 * (
-            1 - slope).square().mean()
+        return 20 * (apart.abs().mean() + 2 * middle.abs().mean()) + self.slope_loss(opened, truth)
 
 
 # name: (function that builds the details, the variant whose training it shares, factor of epochs)
@@ -161,7 +142,7 @@ def network_with(name: str, build: Callable[[], Details]) -> torch.nn.Module:
 
 
 def without_details(name: str, folder: Path) -> Path:
-    """Write the shipped weights of a network without their details, for --init."""
+    """Write the shipped weights of a network without their details, to train others from."""
     path, content = folder / f"{name}.pt", read_checkpoint(find_weights(name))
     state = {key: value for key, value in content["state_dict"].items()
              if not key.startswith("details.")}
@@ -200,36 +181,34 @@ def main() -> None:
     if unknown := set(chosen) - set(VARIANTS):
         parser.error(f"no variant {min(unknown)!r}; there are {', '.join(VARIANTS)}")
     frames = load_frames(options.data)
-    sets = [split_frames(frames, "person", "validation")]
+    training, *sets = (split_frames(frames, "person", part) for part in ("training", "validation"))
     if options.portraits:
         sets.append(load_frames(options.portraits))
     print(f"{'':42}NME %, debiased %, slope (correlation) of eye opening and upper lip: validation "
           f"people{', portraits' if options.portraits else ''}; parameters of the details; ms")
     for name in options.net:
         first = without_details(f"{name}-person", options.out)
-        plain = net_class(name)()
+        plain, content = load_checkpoint(first)
         nets, lines = [plain], [""]
-        load_weights(plain, read_checkpoint(first)["state_dict"], first)
         for variant in tqdm(chosen, f"details of {name}", unit="variant"):
             build, run, factor = VARIANTS[variant]
             config = TrainingConfig(name, options.epochs * factor, lr=0.003, augment="gentle",
                                     seed=options.seed, turned=0.3, only="details", init=str(first),
                                     teacher="dlib")
-            path, _ = train(config, split_frames(frames, "person", "training"), None,
+            path, _ = train(config, training, None,
                             options.out / f"{name} {run} {options.epochs} epochs seed "
                                           f"{options.seed}",
                             build=partial(network_with, name, build), resume=True)
-            net, content = network_with(name, build), read_checkpoint(path)
+            net = network_with(name, build)
             net.add("details")
-            load_weights(net, content["state_dict"], path)
+            load_weights(net, read_checkpoint(path)["state_dict"], path)
             nets.append(net)
             lines.append(f"{parameter_count(net) - parameter_count(plain):8,}")
-        data = read_checkpoint(first)["data"]
         # all together: times depend on the machine and its load
         times = milliseconds_per_face(*nets, runtime="onnx", rounds=7)
         for variant, net, line, time in zip(("without", *chosen), nets, lines, times, strict=True):
-            print(f"{name:8} {variant:32} "
-                  f"{'  '.join(figures(net, one, data) for one in sets)} {line:8} {time:6.2f}")
+            measured = "  ".join(figures(net, one, content["data"]) for one in sets)
+            print(f"{name:8} {variant:32} {measured} {line:8} {time:6.2f}")
 
 
 if __name__ == "__main__":

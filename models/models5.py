@@ -125,8 +125,18 @@ class Details(nn.Module):
                     axes: torch.Tensor) -> torch.Tensor:
         """How far along both axes the points of the parts are from the centers: (n, 32, 2), in
         units of `axes`. The points are (n, 68, 2)."""
-        size = axes[:, :1].square().sum(-1, keepdim=True).clamp_min(1e-12)
-        return (points[:, EYES:] - self.members @ centers) @ axes.mT / size
+        return self.along(points[:, EYES:] - self.members @ centers, axes)
+
+    def along(self, away: torch.Tensor, axes: torch.Tensor) -> torch.Tensor:
+        """Vectors (n, k, 2) -> their coordinates along both axes, in units of these."""
+        return away @ axes.mT / axes[:, :1].square().sum(-1, keepdim=True).clamp_min(1e-12)
+
+    def sample(self, images: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """Crops (n, 1, side, side) -> patches (n * patches, 1, height, width) of mean 0 and
+        variance 1 with the values at places (n, patches * height, width, 2)."""
+        patches = F.grid_sample(images.float(), places, padding_mode="border",
+                                align_corners=False).view(-1, 1, self.height, self.width)
+        return F.instance_norm(patches, eps=1e-3)
 
     def look(self, images: torch.Tensor, centers: torch.Tensor,
              axes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -136,9 +146,7 @@ class Details(nn.Module):
         lines = (self.placing @ torch.cat([centers, axes], 1)).unflatten(1, (-1, 2, 2))
         lines = (self.columns @ lines).flatten(3)  # (n, 3, 2, 2 * width)
         places = (self.rows @ lines).view(-1, len(self.parts) * self.height, self.width, 2)
-        patches = F.grid_sample(images.float(), places, padding_mode="border",
-                                align_corners=False).view(-1, 1, self.height, self.width)
-        kept = self.trunk(F.instance_norm(patches, eps=1e-3)).unflatten(0, (-1, len(self.parts)))
+        kept = self.trunk(self.sample(images, places)).unflatten(0, (-1, len(self.parts)))
         right, left = (0.3 * self.eye(kept[:, :2])).unbind(1)
         mouth = 0.3 * self.mouth(kept[:, 2])
         return (torch.cat([right[:, :-1], left[:, self.mirrored], mouth], 1),
@@ -177,10 +185,13 @@ class Details(nn.Module):
         error = 20 * errors.abs().sum() / max(errors.numel(), 1)
         if len(targets) < 2:
             return error
-        opened, truth = heights @ self.opened.T, wanted @ self.opened.T
+        return error + self.slope_loss(heights @ self.opened.T, wanted @ self.opened.T)
+
+    def slope_loss(self, opened: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+        """The second term of `loss`, of the predicted and the true `openings` (n, 7)."""
         truth = truth - truth.mean(0)
         slope = (opened * truth).sum(0) / truth.square().sum(0).clamp_min(1e-8)
-        return error + 0.15 * (1 - slope).square().mean()
+        return 0.15 * (1 - slope).square().mean()
 
 
 class Net(nn.Module):

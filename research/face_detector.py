@@ -38,10 +38,10 @@ class Separable(nn.Module):
     """A 3×3 convolution of each channel and a 1×1 convolution across channels (Howard et al.,
     MobileNets, 2017), next to a shortcut where the sizes agree."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int = 1):
+    def __init__(self, inputs: int, outputs: int, stride: int = 1, dilation: int = 1):
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(inputs, inputs, 3, stride, 1, groups=inputs, bias=False),
+            nn.Conv2d(inputs, inputs, 3, stride, dilation, dilation, inputs, bias=False),
             nn.BatchNorm2d(inputs), nn.ReLU(inplace=True),
             nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
         self.short = stride == 1 and inputs == outputs

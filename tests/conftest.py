@@ -280,3 +280,30 @@ def launch():
     with playwright.sync_playwright() as started:
         yield lambda *flags: started.chromium.launch(executable_path=find_browser(),
                                                      args=[*BROWSER_FLAGS, *flags])
+
+
+@pytest.fixture
+def face_targets():
+    """Targets (2, 68, 2) of a face that is upright in one crop and rolled in the other."""
+    import torch
+
+    from facial_keypoints.layouts import load_layout
+
+    shape = torch.tensor(load_layout().shape, dtype=torch.float32)
+    shape = (shape - shape.mean(0)) / (shape - shape.mean(0)).abs().max() * 0.7
+    turn = torch.tensor([[0.955, 0.296], [-0.296, 0.955]])
+    return torch.stack([shape, shape @ turn + 0.1])
+
+
+def moves_of_mirror_images(part, points):
+    """How far details move targets (2, 68, 2) on random crops, mirrored; and how far they move the
+    mirrored ones on the mirror images of these crops."""
+    import torch
+
+    from facial_keypoints.layouts import load_layout
+
+    images, mirror = torch.rand(2, 1, 128, 128), torch.tensor([-1.0, 1.0])
+    flip = torch.tensor(load_layout().flip_indices)
+    other = points[:, flip] * mirror
+    return ((part(images, points) - points)[:, flip] * mirror,
+            part(images.flip(-1), other) - other)

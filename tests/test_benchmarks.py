@@ -6,11 +6,10 @@ import inspect
 import numpy as np
 import pytest
 import torch
-from conftest import one_line_error
+from conftest import moves_of_mirror_images, one_line_error
 
 from facial_keypoints.detector import Face
 from facial_keypoints.geometry import crop_image, crop_matrix, tight_box
-from facial_keypoints.layouts import load_layout
 from research.networks import forward_with_confidence
 from benchmarks import details, robustness, variants
 from benchmarks.confidence import calibration, recalibrated
@@ -111,13 +110,10 @@ def test_boxes_that_move_nothing_move_no_points(tiny):
 
 
 @pytest.fixture
-def heat_maps():
-    """Details by heat maps with random weights, and points of two faces."""
+def heat_maps(face_targets):
+    """Details by heat maps with random weights, and points of a face for two crops."""
     torch.manual_seed(0)
-    shape = torch.tensor(load_layout().shape, dtype=torch.float32)
-    shape = (shape - shape.mean(0)) / (shape - shape.mean(0)).abs().max() * 0.7
-    turn = torch.tensor([[0.955, 0.296], [-0.296, 0.955]])
-    return details.HeatMapDetails().eval(), torch.stack([shape, shape @ turn + 0.1])
+    return details.HeatMapDetails().eval(), face_targets
 
 
 def test_heat_maps_move_points_by_their_shares(heat_maps, monkeypatch):
@@ -147,12 +143,7 @@ def test_heat_maps_move_points_by_their_shares(heat_maps, monkeypatch):
 
 
 def test_heat_maps_see_a_mirrored_side_as_the_other(heat_maps):
-    part, points = heat_maps
-    images = torch.rand(2, 1, 128, 128)
-    flip = torch.tensor(load_layout().flip_indices)
-    other = points[:, flip] * torch.tensor([-1.0, 1.0])
-    one = (part(images, points) - points)[:, flip] * torch.tensor([-1.0, 1.0])
-    two = part(images.flip(-1), other) - other
+    one, two = moves_of_mirror_images(*heat_maps)
     for rows in (slice(17, 27), slice(36, 48)):
         torch.testing.assert_close(one[:, rows], two[:, rows], atol=1e-5, rtol=0)
         assert one[:, rows].abs().max() > 0.001

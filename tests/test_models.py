@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import moves_of_mirror_images
 
 import models
 from research import networks
@@ -74,15 +75,12 @@ def test_every_network_learns_from_a_step(name):
 
 
 @pytest.fixture
-def details():
+def details(face_targets):
     """A network of models5 with random details, and points of a face for two crops."""
     torch.manual_seed(0)
     net = load_net("models5").eval()
     net.add("details")
-    shape = torch.tensor(load_layout().shape, dtype=torch.float32)
-    shape = (shape - shape.mean(0)) / (shape - shape.mean(0)).abs().max() * 0.7
-    turn = torch.tensor([[0.955, 0.296], [-0.296, 0.955]])
-    return net.details.eval(), torch.stack([shape, shape @ turn + 0.1])
+    return net.details.eval(), face_targets
 
 
 def test_details_move_eyes_sideways_and_points_vertically(details):
@@ -124,12 +122,7 @@ def test_details_move_points_by_the_shares_of_their_parts(details, monkeypatch):
 
 
 def test_details_see_a_mirrored_eye_as_the_other_eye(details):
-    part, points = details
-    images = torch.rand(2, 1, 128, 128)
-    flip = torch.tensor(load_layout().flip_indices)
-    other = points[:, flip] * torch.tensor([-1.0, 1.0])
-    one = (part(images, points) - points)[:, flip] * torch.tensor([-1.0, 1.0])
-    two = part(images.flip(-1), other) - other
+    one, two = moves_of_mirror_images(*details)
     torch.testing.assert_close(one[:, 36:48], two[:, 36:48], atol=1e-5, rtol=0)
 
 
