@@ -149,6 +149,13 @@ def test_heat_maps_see_a_mirrored_side_as_the_other(heat_maps):
         assert one[:, rows].abs().max() > 0.001
 
 
+def test_heat_maps_learn_nothing_from_crops_without_a_face(heat_maps):
+    part, points = heat_maps
+    loss = part.loss(torch.rand(2, 1, 128, 128), points * torch.nan, points)
+    loss.backward()
+    assert loss == 0 and all((p.grad == 0).all() for p in part.parameters())
+
+
 def test_variants_of_details_are_trained_and_measured(tiny, tiny_zip, tmp_path, monkeypatch,
                                                       capsys):
     monkeypatch.setattr("train.labels_by_dlib", lambda frames, *_: frames)
