@@ -32,6 +32,10 @@ from research.face_scenes import (
 CORE, RING = 0.35, 0.7  # of half a box: cells within CORE are a face, those beyond RING are not
 # faces up to this factor smaller or larger than those to find are neither faces nor background
 GRACE = 1.35
+NEAR = 1.5  # of half a box: cells beyond it are away from a face, even from one that is covered
+# Scenes in which the highest probability away from faces is between these are hard negatives. What
+# the network is surer of is often a face without a label.
+LEAST_FALSE, MOST_FALSE = 0.3, 0.9
 
 
 class Separable(nn.Module):
@@ -83,22 +87,23 @@ class Exported(nn.Module):
 
 
 def cell_targets(placed: Placed, side: int = SIDE) -> np.ndarray:
-    """Faces of a scene -> (8, cells, cells) float32: 1 for cells of a face, the six numbers of that
-    face (see FaceNet), and 1 for the cells that count."""
+    """Faces of a scene -> (9, cells, cells) float32: 1 for cells of a face, the six numbers of that
+    face (see FaceNet), 1 for the cells that count, and 1 for those that are away from all faces."""
     cells = side // STRIDE
-    targets = np.zeros((8, cells, cells), np.float32)
-    targets[7] = 1
+    targets = np.zeros((9, cells, cells), np.float32)
+    targets[7:] = 1
     middle = np.arange(cells) * STRIDE + (STRIDE - 1) / 2
     grid = np.stack(np.meshgrid(middle, middle), -1)
     # the smallest last: it is the one in front
     for row in np.argsort(-placed.sizes.prod(1)):
         center, size, roll = placed.centers[row], placed.sizes[row], placed.rolls[row]
         covered, extent = placed.covered[row], np.sqrt(size.prod())
-        if covered > LEAST_COVERED or not SMALLEST / GRACE < extent < LARGEST * GRACE:
-            continue
         away = grid - center
         upright = rolled(away.reshape(1, -1, 2), np.array([-roll]))[0].reshape(away.shape)
         distance = np.hypot(*np.moveaxis(upright / (size / 2), -1, 0))
+        targets[8][distance < NEAR] = 0
+        if covered > LEAST_COVERED or not SMALLEST / GRACE < extent < LARGEST * GRACE:
+            continue
         targets[7][distance < RING] = 0
         if covered > MOST_COVERED or not SMALLEST <= extent <= LARGEST:
             targets[0][distance < RING] = 0
@@ -123,6 +128,36 @@ def detector_loss(maps: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return ((focal * counts).sum() + (away * scale * face[:, None]).sum() * 0.4) / number
 
 
+class HardScenes:
+    """Scenes in which the network saw a face where none is, to be seen again: hard negatives
+    (Sung, Poggio, PAMI 1998; Shrivastava, Gupta, Girshick, CVPR 2016).
+
+    size: number of scenes that are kept, the last ones, because the network changes
+    """
+
+    def __init__(self, size: int = 480):
+        self.size = size
+        self.images = torch.empty(0, 1, SIDE, SIDE)
+        self.targets = torch.empty(0, 9, SIDE // STRIDE, SIDE // STRIDE)
+
+    def add(self, maps: torch.Tensor, images: torch.Tensor, targets: torch.Tensor) -> None:
+        """Keep those of the scenes (n, 1, SIDE, SIDE) with a false face away from the true ones.
+
+        maps: what the network says about them, as FaceNet; targets: as cell_targets
+        """
+        false = (maps[:, 0].detach().sigmoid() * targets[:, 8]).amax((1, 2))
+        hard = (false >= LEAST_FALSE) & (false <= MOST_FALSE)
+        self.images = torch.cat([self.images, images[hard]])[-self.size:]
+        self.targets = torch.cat([self.targets, targets[hard]])[-self.size:]
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """At most `count` of them, by up to 15 % brighter or darker than before, and their
+        targets."""
+        rows = torch.randperm(len(self.images), generator=generator)[:count]
+        light = 0.85 + 0.3 * torch.rand(len(rows), 1, 1, 1, generator=generator)
+        return (self.images[rows] * light).clamp(0, 1), self.targets[rows]
+
+
 class SceneStream(IterableDataset):
     """Endless batches of scenes: images (n, 1, SIDE, SIDE) in [0, 1] and targets of their cells."""
 
@@ -139,9 +174,10 @@ class SceneStream(IterableDataset):
 
 
 def train_detector(net: FaceNet, scenes: FaceScenes, steps: int, batch: int = 48, lr: float = 3e-3,
-                   seed: int = 0, workers: int = 1, bar: bool = True) -> FaceNet:
+                   seed: int = 0, workers: int = 1, bar: bool = True,
+                   negatives: int = 0) -> FaceNet:
     """Train a network on scenes for a number of steps -> the mean of its weights over the last
-    steps (exponential)."""
+    steps (exponential). negatives: number of hard negatives that are added to each batch."""
     net = net.to(memory_format=torch.channels_last).train()
     mean = torch.optim.swa_utils.AveragedModel(
         net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998), use_buffers=True)
@@ -150,8 +186,12 @@ def train_detector(net: FaceNet, scenes: FaceScenes, steps: int, batch: int = 48
     batches = DataLoader(SceneStream(scenes, batch, seed), None, num_workers=workers,
                          worker_init_fn=leave_errors_to_parent)
     shown, recent = tqdm(range(steps), "training", unit="step", disable=not bar), 0.0
+    hard, generator = HardScenes(), torch.Generator().manual_seed(seed)
     for step, (images, targets) in zip(shown, batches, strict=False):
-        loss = detector_loss(net(images.to(memory_format=torch.channels_last)), targets)
+        again, known = hard.draw(negatives, generator)
+        maps = net(torch.cat([images, again]).to(memory_format=torch.channels_last))
+        hard.add(maps[:len(images)], images, targets)
+        loss = detector_loss(maps, torch.cat([targets, known]))
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 5)
@@ -196,6 +236,9 @@ def main() -> None:
                         help="(default: %(default)s)")
     parser.add_argument("--steps", type=bounded_number(int, 1), default=8000,
                         help="of 48 scenes each (default: %(default)s)")
+    parser.add_argument("--hard-negatives", type=bounded_number(int, 0), default=0, metavar="COUNT",
+                        help="scenes with a false face that are seen again, in each step (default: "
+                             "%(default)s)")
     parser.add_argument("--seed", type=SEED, default=0, help="(default: %(default)s)")
     parser.add_argument("--out", type=Path, default=WEIGHTS, metavar="FILE",
                         help="(default: that of the shipped detector)")
@@ -203,7 +246,7 @@ def main() -> None:
     frames = split_frames(load_frames(options.data), options.split, options.part)
     torch.manual_seed(options.seed)
     net = train_detector(FaceNet(), FaceScenes(frames, textures(), seed=options.seed),
-                         options.steps, seed=options.seed)
+                         options.steps, seed=options.seed, negatives=options.hard_negatives)
     export_detector(net, options.out, {"data": options.data, "split": options.split})
     print(f"{options.out}: {options.out.stat().st_size / 1000:.0f} kB, trained on {len(frames)} "
           f"frames")

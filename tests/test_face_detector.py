@@ -11,7 +11,9 @@ from detector_architectures.pyramid import LARGEST, SMALLEST, STRIDE, UNIT, Dete
 from facial_keypoints.detectors import load_detector
 from facial_keypoints.errors import DataError
 from facial_keypoints.geometry import level_boxes, overlap
-from research.face_detector import FaceNet, cell_targets, detector_loss, export_detector
+from research.face_detector import (
+    FaceNet, HardScenes, cell_targets, detector_loss, export_detector,
+)
 from research.face_scenes import SIDE, Canvas, FaceScenes, Placed, placing
 import itertools
 
@@ -77,7 +79,7 @@ def test_the_network_learns_and_is_exported(tiny, tmp_path, monkeypatch):
     targets = torch.from_numpy(np.stack([cell_targets(faces) for _, faces in some]))
     net = FaceNet((8, 16, 24), depth=2)
     before = detector_loss(net(images), targets).item()
-    net = train_detector(net, scenes, steps=40, batch=8, workers=0, bar=False)
+    net = train_detector(net, scenes, steps=40, batch=8, workers=0, bar=False, negatives=2)
     assert detector_loss(net(images), targets).item() < before
     export_detector(net, tmp_path / "own.onnx", {"data": "sample"})
     monkeypatch.setattr(pyramid, "WEIGHTS", tmp_path / "own.onnx")
@@ -93,6 +95,34 @@ def test_the_network_learns_and_is_exported(tiny, tmp_path, monkeypatch):
     (tmp_path / "own.onnx").write_bytes(data)
     with pytest.raises(DataError, match="damaged"):
         Detector()
+
+
+def test_scenes_with_a_false_face_are_seen_again():
+    cells = SIDE // STRIDE
+    images = torch.rand(5, 1, SIDE, SIDE)
+    targets = torch.zeros(5, 9, cells, cells)
+    targets[:, 7:] = 1
+    maps = torch.full((5, 7, cells, cells), -5.0)
+    maps[1:, 0, 3, 5] = 1.0
+    targets[2, 8, 3, 5] = 0  # near a face
+    maps[3, 0, 8, 8] = 5.0  # probably a face without a label
+    targets[4, 8] = 0  # faces everywhere
+    hard = HardScenes(size=3)
+    assert len(hard.draw(8, torch.Generator())[0]) == 0
+    hard.add(maps, images, targets)
+    again, known = hard.draw(8, torch.Generator().manual_seed(0))
+    assert len(known) == 1 and (known == targets[1]).all()
+    light = again[0] / images[1]
+    assert 0.84 <= light.min() and light.max() <= 1.16 and again.max() <= 1
+    for _ in range(4):  # only the last ones are kept
+        hard.add(maps, images, targets)
+    assert len(hard.images) == len(hard.targets) == 3
+    assert len(hard.draw(2, torch.Generator())[1]) == 2
+
+
+def test_no_face_is_expected_near_a_covered_one():
+    clear = cell_targets(placed((60.0, 60.0), (40.0, 30.0), covered=0.9))[8]
+    assert not clear[7, 5:10].any() and clear[0].all() and clear[7, 0] and clear[7, -1]
 
 
 def test_the_fallback_searches_for_more_with_the_same_network():
