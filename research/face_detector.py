@@ -188,10 +188,13 @@ def train_detector(net: FaceNet, scenes: FaceScenes, steps: int, batch: int = 48
     shown, recent = tqdm(range(steps), "training", unit="step", disable=not bar), 0.0
     hard, generator = HardScenes(), torch.Generator().manual_seed(seed)
     for step, (images, targets) in zip(shown, batches, strict=False):
-        again, known = hard.draw(negatives, generator)
-        maps = net(torch.cat([images, again]).to(memory_format=torch.channels_last))
-        hard.add(maps[:len(images)], images, targets)
-        loss = detector_loss(maps, torch.cat([targets, known]))
+        if negatives:
+            again, known = hard.draw(negatives, generator)
+            images, targets = torch.cat([images, again]), torch.cat([targets, known])
+        maps = net(images.to(memory_format=torch.channels_last))
+        if negatives:
+            hard.add(maps[:batch], images[:batch], targets[:batch])
+        loss = detector_loss(maps, targets)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 5)
