@@ -51,9 +51,10 @@ class FacialKeypointsDataset(Dataset):
 
     image: uint8 RGB (h, w, 3); with `gray=True` gray (h, w), kept in memory up to CACHE_BYTES
     keypoints: (k, 2) float32, in pixels of the frame; nan where missing
-    visible: (k,) float32; in turned views 1 for keypoints that can be seen and 0 for those that
-        the head hides; in other samples 1, or nan where it is not known: for missing keypoints, and
-        at a yaw above about 15° (a frame whose yaw cannot be estimated counts as frontal)
+    visible: (k,) float32, 1 for visible keypoints and 0 for hidden ones, nan where it is not known:
+        as labeled (`Frames.visible`); in turned views 0 for those that the head hides; in other
+        samples 1, or nan for missing keypoints and at a yaw above about 15° (a frame whose yaw
+        cannot be estimated counts as frontal)
     row: index of the frame
 
     `dataset[epoch * len(dataset) + index]` is frame `index` as it is transformed in epoch `epoch`:
@@ -74,8 +75,12 @@ class FacialKeypointsDataset(Dataset):
             boxes = frames.boxes()  # the box of the points that are there would be too small
         self.frames, self.transform, self.seed = frames, transform, seed
         self.boxes, self.schedule = boxes, schedule
-        yaw = np.nan_to_num(yaw_estimate(frames.points, frames.layout))
-        self.visible = np.where(np.abs(yaw) < MAX_FRONTAL, np.float32(1), np.float32(np.nan))
+        self.visible = frames.visible
+        if self.visible is None:
+            yaw = np.nan_to_num(yaw_estimate(frames.points, frames.layout))[:, None]
+            labeled = ~np.isnan(frames.points).any(-1)
+            self.visible = np.where((np.abs(yaw) < MAX_FRONTAL) & labeled, np.float32(1),
+                                    np.float32(np.nan))
         self.gray, self.images, room = gray, [], CACHE_BYTES
         while gray and room > 0 and len(self.images) < len(frames):
             self.images.append(self.decoded(len(self.images)))
@@ -104,7 +109,7 @@ class FacialKeypointsDataset(Dataset):
             image = self.images[index] if index < len(self.images) else self.decoded(index)
             points = self.frames.points[index]
             sample = {"image": image, "keypoints": points,
-                      "visible": self.visible[index] + 0 * points[:, 0], "row": index}
+                      "visible": self.visible[index], "row": index}
             if self.boxes is not None:
                 sample["box"] = self.boxes[index]
         if self.transform is None:

@@ -10,6 +10,7 @@ from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.layouts import Layout, convert_points, load_layout
 from research.frames import is_official, load_folder, load_official, Frames
 from research.labels import label_shift
+from research.photo_groups import is_aflw, photo_groups
 from research.synthetic_faces import sample_archive
 
 SPLITS = ("official", "person")
@@ -40,6 +41,8 @@ def load_frames(data: str = "sample", labels: str = "corrected",
     elif data and Path(data).exists():
         frames = load_folder(data, layout=layout)
         frames.kind = "official" if is_official(frames) else frames.kind
+        if is_aflw(frames):
+            frames.people = photo_groups(frames)
     else:
         raise DataError(f"{data!r}: no such data set; give 'sample', 'official' or the path of a "
                         "folder or zip")

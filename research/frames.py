@@ -21,13 +21,14 @@ from tqdm.auto import tqdm
 from facial_keypoints.errors import DataError
 from facial_keypoints.files import MAX_COORDINATE
 from facial_keypoints.formats import read_pts
-from facial_keypoints.geometry import align_shapes, tight_box
+from facial_keypoints.geometry import tight_box
 from facial_keypoints.images import IMAGE_ENDINGS, MAX_BYTES, read_bytes, read_image
 from facial_keypoints.layouts import (
     MAX_POINTS, Layout, load_layout, read_layout, unnamed_layout,
 )
+from research.completion import complete_points
 from research.download import download
-from research.readers import LABEL_ENDINGS, Annotations, read_annotations
+from research.readers import LABEL_ENDINGS, POSES, Annotations, read_annotations
 
 HOME = Path(__file__).resolve().parents[1]
 ADDRESSES = (  # the published archive, and the repository that keeps the same folders
@@ -148,6 +149,11 @@ class Frames:
     layout: Layout = field(default_factory=load_layout)  # of the k keypoints
     store: Any = None  # a Store or Shards
     paths: Any = field(default=None, repr=False)  # (n,) where each frame lies in the store
+    # (n, k) float32, as people labeled it: 1 visible, 0 occluded or on the far side of the head,
+    # nan unknown; None where no label says it
+    visible: np.ndarray | None = field(default=None, repr=False)
+    # (n,) a class of `readers.POSES`, '' where unknown; None where no label says it
+    pose: np.ndarray | None = field(default=None, repr=False)
 
     def __len__(self):
         return len(self.names)
@@ -155,7 +161,9 @@ class Frames:
     def select(self, rows: np.ndarray) -> "Frames":
         """The frames of the given rows: a boolean mask or indices."""
         parts = {key: getattr(self, key)[rows] for key in ("names", "points", "people", "paths")}
-        return replace(self, **parts)
+        visible = None if self.visible is None else self.visible[rows]
+        pose = None if self.pose is None else self.pose[rows]
+        return replace(self, **parts, visible=visible, pose=pose)
 
     @property
     def sides(self) -> np.ndarray:
@@ -206,47 +214,6 @@ class Frames:
             return read_image(self.store.read(self.paths[row]))
         except DataError as error:
             raise DataError(f"{self.store.path}: {self.paths[row]}: {error}") from None
-
-
-def complete_points(points: np.ndarray, layout: Layout) -> np.ndarray:
-    """Keypoints (n, k, 2) with missing points (nan) put where they lie on the typical shape of
-    `mean_of_shapes`, moved, scaled and rotated onto the other points of the face."""
-    missing = np.isnan(points).any(-1)
-    if not missing.any():
-        return points
-    shape = np.array(layout.shape) if layout.shape else mean_of_shapes(points)
-    result, known = points.astype(np.float64), ~missing & ~np.isnan(shape).any(1)
-    for face, rows, rest in zip(result, known, missing, strict=True):
-        if rest.any() and rows.sum() >= 2:
-            linear, offset = align_shapes(shape[rows][None], face[rows])
-            face[rest] = shape[rest] @ linear[0] + offset[0]
-    return result.astype(np.float32)
-
-
-def mean_of_shapes(points: np.ndarray) -> np.ndarray:
-    """Keypoints (n, k, 2), nan where missing -> a typical face (k, 2): the mean of all faces, each
-    moved and scaled so that the tight boxes of the most complete ones agree; nan for points that
-    nobody has."""
-    labeled = ~np.isnan(points).any(-1)
-    shape = np.full(points.shape[1:], np.nan)
-    best = points[labeled.sum(1) == labeled.sum(1).max()].astype(np.float64)
-    box = tight_box(best).astype(np.float64)
-    known = ~np.isnan(best).any((0, 2))
-    scaled = (best - (box[:, None, :2] + box[:, None, 2:] / 2)) / box[:, 2:].max(1)[:, None, None]
-    shape[known] = scaled[:, known].mean(0)
-    if known.all() or known.sum() < 2:
-        return shape
-    # points that the most complete faces lack: from all faces that have them
-    sums, counts = np.zeros_like(shape), np.zeros(len(shape))
-    for face, rows in zip(points.astype(np.float64), labeled, strict=True):
-        both = rows & known
-        if both.sum() >= 2 and np.ptp(face[both], axis=0).any():
-            linear, offset = align_shapes(face[both][None], shape[both])
-            sums[rows] += face[rows] @ linear[0] + offset[0]
-            counts += rows
-    more = ~known & (counts > 0)
-    shape[more] = sums[more] / counts[more, None]
-    return shape
 
 
 def point_columns(text: bytes, where: str) -> list[str]:
@@ -411,11 +378,14 @@ def load_folder(path: str | Path, data: str | None = None,
                    np.array(paths), given)
 
 
-def _frames(store, data, kind, names, points, people, paths, layout):
+def _frames(store, data, kind, names, points, people, paths, layout, visible=(), pose=()):
     """A checked table of frames."""
     layout = choose_layout(layout, points.shape[1], store.path)
     refuse_bad_faces(names, points, layout, store.path)
-    return Frames(data, names, points, people, kind=kind, store=store, paths=paths, layout=layout)
+    flags = np.array(visible, np.float32)
+    return Frames(data, names, points, people, kind=kind, store=store, paths=paths, layout=layout,
+                  visible=None if np.isnan(flags).all() else flags,
+                  pose=np.array(pose) if any(pose) else None)
 
 
 def layout_of_data(store: Store) -> Layout | None:
@@ -438,10 +408,17 @@ def _load_shards(path, archives, data, layout):
         raise DataError(f"{path}: {twice[0]} is in two archives")
     paths = np.concatenate([np.char.add(f"{archive}/", part.paths) for archive,
                             part in zip(archives, parts, strict=True)])
+    flags = [np.full(part.points.shape[:2], np.nan, np.float32) if part.visible is None
+             else part.visible for part in parts]
     return Frames(data, names, np.concatenate([part.points for part in parts]),
                   np.concatenate([part.people for part in parts]), kind=kinds.pop(), paths=paths,
                   store=Shards(path, [path / archive for archive in archives]),
-                  layout=parts[0].layout)
+                  layout=parts[0].layout,
+                  visible=None if all(part.visible is None for part in parts)
+                  else np.concatenate(flags),
+                  pose=None if all(part.pose is None for part in parts) else np.concatenate(
+                      [np.full(len(part), "") if part.pose is None else part.pose
+                       for part in parts]))
 
 
 def _shortest(inside, table):
@@ -472,22 +449,54 @@ def _load_others(store, inside, data, given):
                         "keep sets of different layouts in folders of their own")
     return _frames(found.store or store, data, found.kind, np.array(found.names),
                    np.array(found.points, np.float32), np.array(found.people),
-                   np.array(found.paths), given or found.layout)
+                   np.array(found.paths), given or found.layout, found.visible, found.pose)
 
 
 def _read_pts_files(store, images, files):
-    found = Annotations("pts")
+    found, faces = Annotations("pts"), []
+    by_name: dict[str, list[str]] = {}
+    for stem in sorted(images):
+        by_name.setdefault(stem.rsplit("/", 1)[-1], []).append(stem)
     for file in files:
         stem = file[: -len(".pts")]
-        if stem not in images:
-            raise DataError(f"{store.path}: no image next to {file}")
+        image = stem if stem in images else _image_of(stem, by_name, f"{store.path}: {file}")
         # A folder named train… is the training side; with no such folder the whole set is for
         # testing.
-        side = "training" if re.match(r"train", file, re.I) else "test"
-        # who is who is not known: each photo its own person
-        found.add(f"{side}/{images[stem]}", images[stem],
-                  read_pts(store.read(file), f"{store.path}: {file}"), f"{side}/{stem}")
+        side = "training" if re.search(r"(^|/)train", file, re.I) else "test"
+        name = images.get(stem, f"{stem}.pts")
+        faces.append((f"{side}/{name}", images[image],
+                      read_pts(store.read(file), f"{store.path}: {file}"), f"{side}/{image}"))
+    # as MERL-RAV writes them; the reader of .pts files has subtracted 1
+    signed = any((points == -2).all(1).any() for _, _, points, _ in faces)
+    for name, path, points, person in faces:  # who is who is not known: each photo a person
+        points, visible = without_signs(points) if signed else (points, None)
+        pose = next((part for part in name.split("/") if part in POSES), "")
+        found.add(name, path, points, person, visible, pose if signed else "")
     return found
+
+
+def _image_of(stem, by_name, where):
+    """The image, without its ending, that belongs to a .pts file in another folder: the one of the
+    same name, or of the same name without a number at its end (FILE_1, the second face)."""
+    name = stem.rsplit("/", 1)[-1]
+    near = by_name.get(name) or by_name.get(re.sub(r"_\d+$", "", name), [])
+    if len(near) != 1:
+        what = "no image next to it" if not near else f"{len(near)} images have its name"
+        raise DataError(f"{where}: {what}")
+    return near[0]
+
+
+def without_signs(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points (k, 2) with the signs of MERL-RAV (Kumar et al., CVPR 2020), 0-based -> points (k, 2)
+    in pixels, nan where self-occluded, and visible (k,).
+
+    A point whose numbers are both negative in the file is occluded, and lies at their absolute
+    values; −1 −1 is a self-occluded point without a position.
+    """
+    one_based: np.ndarray = points + 1
+    hidden, missing = (one_based < 0).all(1), (one_based == -1).all(1)
+    placed: np.ndarray = np.where(missing[:, None], np.nan, np.abs(one_based) - 1)
+    return placed.astype(np.float32), (~hidden).astype(np.float32)
 
 
 def load_official(folder: str | Path | None = None,

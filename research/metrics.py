@@ -5,7 +5,8 @@ import numpy as np
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.geometry import as_ibug68, crop_matrix, tight_box, to_targets
 from facial_keypoints.layouts import Layout, convert_points, load_layout
-from research.frames import Frames, complete_points
+from research.completion import complete_points
+from research.frames import Frames
 
 
 def jitter(points: np.ndarray) -> float:
@@ -111,6 +112,28 @@ def debias(points: np.ndarray, truth: np.ndarray,
     points, truth = np.asarray(points, np.float64), np.asarray(truth, np.float64)
     length = normalizer_length(truth, "layout", layout)[:, None, None]
     return points - length * np.nan_to_num(mean_of_labeled((points - truth) / length))
+
+
+def box_errors(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Keypoints (n, k, 2), any one unit -> error of each point (n, k) in % of the square root of
+    the area of the tight box of the labeled points; nan where the truth is missing.
+
+    The NME_box of MERL-RAV (Kumar et al., CVPR 2020) is the mean over faces of the mean of these.
+    """
+    size = np.sqrt(tight_box(truth)[:, 2:].prod(-1).clip(1e-6))
+    return 100 * np.linalg.norm(np.asarray(points, np.float64) - truth, axis=-1) / size[:, None]
+
+
+def ranking_auc(scores: np.ndarray, positive: np.ndarray) -> float:
+    """Area under the ROC curve in 0…1: the probability that a positive (n,) bool has a higher score
+    (n,) than a negative, ties counted half. nan without positives or negatives."""
+    scores, positive = np.asarray(scores, np.float64), np.asarray(positive, bool)
+    count, others = int(positive.sum()), int((~positive).sum())
+    if not count or not others:
+        return float("nan")
+    _, inverse, sizes = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(sizes) - (sizes - 1) / 2)[inverse]
+    return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * others))
 
 
 def failure_rate(nme: np.ndarray, limit: float) -> float:

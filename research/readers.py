@@ -33,6 +33,8 @@ KAGGLE_COLUMNS = [f"{name}_{axis}" for name in (
     "mouth_left_corner", "mouth_right_corner", "mouth_center_top_lip",
     "mouth_center_bottom_lip") for axis in "xy"]
 KAGGLE_SIDE = 96  # pixels
+# classes of MERL-RAV: about up to 30°, 60° and 90° of yaw
+POSES = ("frontal", "lefthalf", "righthalf", "left", "right")
 
 
 class PixelStore:
@@ -52,8 +54,9 @@ class Annotations:
 
     names: 'training/NAME' or 'test/NAME', each once; paths: of the images in the store; points: (k,
     2) in pixels, nan for missing points; people: who it is, or a name of the image where that is
-    not known; layout: of the points, where the format says it; store: where the images are, if not
-    where the labels are.
+    not known; visible: (k,) 1 for visible points, 0 for occluded or self-occluded ones, nan where
+    unknown; pose: one of POSES, '' where unknown; layout: of the points, where the format says it;
+    store: where the images are, if not where the labels are.
     """
 
     kind: str
@@ -61,14 +64,19 @@ class Annotations:
     paths: list[str] = field(default_factory=list)
     points: list[np.ndarray] = field(default_factory=list)
     people: list[str] = field(default_factory=list)
+    visible: list[np.ndarray] = field(default_factory=list)
+    pose: list[str] = field(default_factory=list)
     layout: Layout | None = None
     store: Any = None
 
-    def add(self, name: str, path: str, points: np.ndarray, person: str) -> None:
+    def add(self, name: str, path: str, points: np.ndarray, person: str,
+            visible: np.ndarray | None = None, pose: object = "") -> None:
         self.names.append(name)
         self.paths.append(path)
         self.points.append(points)
         self.people.append(person)
+        self.visible.append(np.full(len(points), np.nan) if visible is None else visible)
+        self.pose.append(pose if isinstance(pose, str) and pose in POSES else "")
 
 
 class ImageFinder:
@@ -201,7 +209,7 @@ def read_cofw(store: Any, inside: Sequence[str], files: Sequence[str]) -> Annota
             images[path] = np.ascontiguousarray(image.astype(np.uint8))
             points = np.stack([row[:29], row[29:58]], -1) - 1
             found.add(f"{side}/{path}", path, checked(points, f"{where}: face {index}"),
-                      f"{side}/{path}")
+                      f"{side}/{path}", 1 - np.clip(np.rint(row[58:]), 0, 1))
     found.store = PixelStore(store.path, images)
     return found
 
@@ -265,7 +273,12 @@ def read_json_labels(store: Any, inside: Sequence[str], files: Sequence[str]) ->
 def read_coco_file(content: dict, found: Annotations, finder: ImageFinder, file: str,
                    where: str) -> None:
     """The faces of a COCO file: keypoints of any number, or `face_kpts` of COCO-WholeBody. Points
-    with visibility 0 are missing."""
+    with visibility 0 are missing.
+
+    In a file that marks points as occluded (visibility 1), points of visibility 2 are visible, and
+    those of 0 and 1 are not. A file without any 1 does not say which points are visible.
+    """
+    marked, first = False, len(found.names)
     images = {image["id"]: image["file_name"] for image in content["images"]}
     layouts = {category.get("id"): coco_layout(category, where)
                for category in content.get("categories", []) if category.get("keypoints")}
@@ -279,8 +292,9 @@ def read_coco_file(content: dict, found: Annotations, finder: ImageFinder, file:
                             "triples x, y, visibility")
         numbers = checked(np.array(values, np.float64).reshape(-1, 3),
                           f"{where}: annotation {str(row.get('id'))[:20]}")
-        points = numbers[:, :2]
-        points[numbers[:, 2] == 0] = np.nan
+        points, flags = numbers[:, :2], numbers[:, 2]
+        points[flags == 0] = np.nan
+        marked |= bool((flags == 1).any())
         if np.isnan(points).all():
             continue
         layout = load_layout() if whole_body and len(points) == 68 else layouts.get(
@@ -292,7 +306,11 @@ def read_coco_file(content: dict, found: Annotations, finder: ImageFinder, file:
                             f"{str(row['image_id'])[:40]}, which is not in the list of images")
         path = finder.find(images[row["image_id"]], file)
         side = side_of(file)
-        found.add(finder.face_name(side, path), path, points, f"{side}/{path}")
+        found.add(finder.face_name(side, path), path, points, f"{side}/{path}",
+                  (flags == 2).astype(np.float64), row.get("pose"))
+    if not marked:
+        for visible in found.visible[first:]:
+            visible[:] = np.nan
 
 
 def coco_layout(category: dict, where: str) -> Layout | None:

@@ -295,15 +295,12 @@ def face_targets():
     return torch.stack([shape, shape @ turn + 0.1])
 
 
-def moves_of_mirror_images(part, points):
-    """How far details move targets (2, 68, 2) on random crops, mirrored; and how far they move the
-    mirrored ones on the mirror images of these crops."""
-    import torch
+@pytest.fixture(scope="session")
+def merlrav():
+    """The faces of MERL-RAV; skips where there are none."""
+    from research.datasets import load_frames
 
-    from facial_keypoints.layouts import load_layout
-
-    images, mirror = torch.rand(2, 1, 128, 128), torch.tensor([-1.0, 1.0])
-    flip = torch.tensor(load_layout().flip_indices)
-    other = points[:, flip] * mirror
-    return ((part(images, points) - points)[:, flip] * mirror,
-            part(images.flip(-1), other) - other)
+    path = HOME.parent / "shared" / "data" / "merlrav.zip"
+    if not path.exists():
+        pytest.skip("needs merlrav.zip next to the repository (docs/data.md says how to build it)")
+    return load_frames(str(path))

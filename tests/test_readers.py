@@ -13,7 +13,8 @@ from facial_keypoints.errors import DataError
 from facial_keypoints.layouts import load_layout
 from research import label_audit, prelabel
 from research.datasets import load_frames, split_frames
-from research.frames import complete_points, load_folder
+from research.completion import complete_points
+from research.frames import load_folder
 from research.readers import KAGGLE_COLUMNS
 
 
