@@ -4,6 +4,7 @@ if __name__ == "__main__":
     from research import startup  # noqa: F401 - before the packages
 
 import argparse
+import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -12,23 +13,23 @@ from pathlib import Path
 import numpy as np
 import research.passive_threads  # noqa: F401 - before PyTorch
 import torch
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
 
 from data_load import FacialKeypointsDataset
-from facial_keypoints.assets import CONVENTIONS
 from facial_keypoints.errors import DataError, UsageError, bounded_number, run_command
-from facial_keypoints.geometry import (
-    check_convention, in_convention_of_300w, tight_box, to_points,
-)
+from facial_keypoints.geometry import tight_box, to_points
+from facial_keypoints.pose import has_pose, head_pose
 from research.checkpoints import read_checkpoint
 from research.datasets import LABELS, SPLITS, SPLIT_PARTS, load_frames, split_frames
 from research.frames import Frames
 from research.labels import match_label_convention
 from research.metrics import (
-    NORMALIZERS, bootstrap, crop_matrices, face_errors, mean_shape, normalizer_name, point_errors,
-    rounding_bound, summarize,
+    NORMALIZERS, area_under_curve, bootstrap, box_errors, crop_matrices, face_errors, mean_shape,
+    normalizer_name, point_errors, ranking_auc, rounding_bound, summarize,
 )
 from research.networks import (
-    find_weights, input_size, layout_of, load_checkpoint, predict_targets,
+    find_weights, input_size, layout_of, load_checkpoint, predict_all, predict_targets,
 )
 from research.transforms import evaluation_transform
 
@@ -40,9 +41,6 @@ def predict_frames(net: torch.nn.Module, frames: Frames, batch_size: int = 64, b
 
     mirrored: the mean of the predictions for each crop and for its mirror image.
     """
-    from torch.utils.data import DataLoader
-    from tqdm.auto import tqdm
-
     side, layout = input_size(net), layout_of(net)
     transform = evaluation_transform(side, layout)
     loader = DataLoader(FacialKeypointsDataset(frames, transform, boxes=boxes), batch_size)
@@ -105,19 +103,17 @@ def check_layout(content: dict, frames: Frames, where: str) -> None:
 
 
 def score(path: str | Path, frames: Frames, normalizer: str = "layout",
-          allow_leak: bool = False, bar: bool = False, convention: str = CONVENTIONS[0],
-          ) -> tuple[dict, np.ndarray, np.ndarray]:
+          allow_leak: bool = False,
+          bar: bool = False) -> tuple[dict, np.ndarray, np.ndarray]:
     """Score one checkpoint on frames -> (metrics, NME of each face (n,) in %, points (n, k, 2) in
     pixels). The crops are made from the labels; those of the metric nme_own from the network's own
     predictions (`predict_in_self_crops`).
 
-    convention: where predictions lie: 'labels', as in the network's training labels, or '300w',
-    moved to the convention of 300-W (ibug68 only), for frames that are labeled so.
+    Frames whose labels say which points are visible also get the metrics of `visibility_metrics`.
     """
     net, content = load_checkpoint(path)
     check_layout(content, frames, str(path))
     layout = frames.layout
-    check_convention(convention, layout)
     if not allow_leak:
         check_leakage(content, frames, str(path))
     points = predict_frames(net, frames, bar=bar)
@@ -125,15 +121,77 @@ def score(path: str | Path, frames: Frames, normalizer: str = "layout",
         raise DataError(f"{path}: predicted points coincide or are not finite; the weights are "
                         "broken, train them again")
     own = predict_in_self_crops(net, frames, first=points)
-    if convention == "300w":
-        points, own = in_convention_of_300w(points), in_convention_of_300w(own)
     points = match_label_convention(frames, points, content["data"])
     metrics = {"net": content["net"],
                **summarize(points, frames.points, frames.people, normalizer, layout)}
     own = match_label_convention(frames, own, content["data"])
     errors = point_errors(own, frames.points, normalizer, layout)
     metrics["nme_own"] = float(face_errors(errors).mean())
+    if frames.visible is not None:
+        metrics |= visibility_metrics(points, visibility_of(net, frames), frames)
     return metrics, face_errors(point_errors(points, frames.points, normalizer, layout)), points
+
+
+def visibility_of(net: torch.nn.Module, frames: Frames, batch_size: int = 64) -> np.ndarray:
+    """The visibility (n, k) that a network predicts in the crops of the labels' tight boxes; its
+    confidence, if it predicts no visibility."""
+    crops = FacialKeypointsDataset(frames, evaluation_transform(input_size(net), layout_of(net)))
+    parts = [predict_all(net, batch["image"]) for batch in DataLoader(crops, batch_size)]
+    return torch.cat([part[-1] for part in parts]).numpy()
+
+
+# groups of MERL-RAV's poses, as its authors report them
+POSE_GROUPS = {"frontal": ("frontal",), "half profile": ("lefthalf", "righthalf"),
+               "profile": ("left", "right")}
+YAW_BINS = (0, 15, 30, 45, 60, 75, 91)  # degrees
+
+
+def visibility_metrics(points: np.ndarray, visibility: np.ndarray, frames: Frames) -> dict:
+    """Metrics of predictions (n, k, 2) and predicted visibility (n, k) on frames whose labels say
+    which points are visible.
+
+    poses: {group: [faces, NME_box in %, AUC to 7 % in %, NME_box of visible points, of occluded
+    points]}, for POSE_GROUPS (where known), for bins of the absolute yaw, and for all; see
+    `metrics.box_errors`. visibility_auc: [of self-occluded, of occluded points] against visible
+    ones, `metrics.ranking_auc`.
+    """
+    errors, labeled = box_errors(points, frames.points), ~np.isnan(frames.points).any(-1)
+    visible = np.asarray(frames.visible)
+    seen, hidden = visible == 1, visible == 0
+    yaw = np.abs([head_pose(face).yaw for face in frames.complete()]) if has_pose(
+        frames.layout) else np.full(len(frames), np.nan)
+    groups = {} if frames.pose is None else {
+        name: np.isin(frames.pose, poses) for name, poses in POSE_GROUPS.items()}
+    groups |= {f"yaw {low}–{high}°": (yaw >= low) & (yaw < high)
+               for low, high in itertools.pairwise(YAW_BINS)}
+    groups["all"] = np.ones(len(frames), bool)
+
+    def mean(rows, points):
+        kept = errors[rows][points[rows] & labeled[rows]]
+        return float(kept.mean()) if len(kept) else float("nan")
+
+    faces = face_errors(errors)
+    poses = {name: [int(rows.sum()), float(faces[rows].mean()), area_under_curve(faces[rows], 7.0),
+                    mean(rows, seen), mean(rows, ~seen)]
+             for name, rows in groups.items() if rows.any()}
+    aucs = [ranking_auc(visibility[kind | seen], seen[kind | seen])
+            for kind in (hidden & ~labeled, hidden & labeled)]
+    return {"poses": poses, "visibility_auc": aucs}
+
+
+def visibility_tables(rows: Sequence[Sequence]) -> str:
+    """The tables of `visibility_metrics` of several models -> lines of text."""
+    lines = []
+    for name, metrics in rows:
+        lines += [f"{name}: NME_box, % of the square root of the area of the box of the labeled "
+                  "points",
+                  f"{'':<14} {'faces':>6} {'NME_box':>8} {'AUC@7':>6} {'visible':>8} "
+                  f"{'occluded':>9}"]
+        lines += [f"{group:<14} {count:6} {nme:8.2f} {auc:6.1f} {seen:8.2f} {occluded:9.2f}"
+                  for group, (count, nme, auc, seen, occluded) in metrics["poses"].items()]
+        lines.append("AUC of the visibility: self-occluded {:.3f}, occluded {:.3f}".format(
+            *metrics["visibility_auc"]))
+    return "\n".join(lines)
 
 
 def text_table(rows: Sequence[Sequence]) -> str:
@@ -211,9 +269,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
                              "(default: %(default)s)")
     parser.add_argument("--normalizer", default="layout", choices=NORMALIZERS,
                         help="(default: %(default)s)")
-    parser.add_argument("--convention", default=CONVENTIONS[0], choices=CONVENTIONS,
-                        help="where points lie: as in the training labels, or as in 300-W "
-                             "(default: %(default)s)")
     parser.add_argument("--allow-leak", action="store_true",
                         help="score on frames that the network was trained on")
     parser.add_argument("--worst", type=bounded_number(int, 0), default=0, metavar="N",
@@ -233,9 +288,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.part = options.part or default_part(everything, contents)
     frames = split_frames(everything, options.split, options.part)
     named = {"data": options.data, "split": options.split, "part": options.part,
-             "labels": frames.labels, "convention": options.convention}
-    results = [score(path, frames, options.normalizer, options.allow_leak, sys.stderr.isatty(),
-                     options.convention) for path in paths]
+             "labels": frames.labels}
+    results = [score(path, frames, options.normalizer, options.allow_leak, sys.stderr.isatty())
+               for path in paths]
     rows = [{"checkpoint": str(path), **metrics, **named} for path,
             (metrics, _, _) in zip(paths, results, strict=True)]
     if len(results) == 2:
@@ -251,13 +306,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{frames.data}, {options.split} split, {options.part}: {len(frames)}{of_all} frames of "
           f"{len(set(frames.people))} "
           f"people, {len(frames.layout)} keypoints ({frames.layout.name}), labels {frames.labels}; "
-          f"% of {normalizer_name(options.normalizer, frames.layout)}"
-          + ("; predictions in the convention of 300-W" if options.convention == "300w" else ""))
+          f"% of {normalizer_name(options.normalizer, frames.layout)}")
     shown = [(path.name if len(paths) < 2 else str(path), metrics)
              for path, (metrics, _, _) in zip(paths, results, strict=True)]
     print(text_table(shown + baselines(frames, everything, options.split, options.normalizer)))
     if table := measures_table(shown):
         print(f"\n{table}\n")
+    if frames.visible is not None:
+        print(f"{visibility_tables(shown)}\n")
     if len(results) == 2:
         d = rows[0]["difference"]
         verdict = "not significant" if d["nme_low"] <= 0 <= d["nme_high"] else "significant"

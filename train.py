@@ -39,11 +39,11 @@ from research.checkpoints import (
     is_plain, load_weights, read_checkpoint, save_checkpoint, to_builtins, verify_archive,
 )
 from research.datasets import LABELS, SPLITS, load_frames, person_digit, split_frames
-from research.dlib_labels import DLIB, labels_by_dlib
 from research.distributed import (
     SingleProcess, LossModule, PeerFailureHandler, TimedLoader, print_rank_zero, process_group,
 )
-from research.frames import Frames, mean_of_shapes
+from research.completion import mean_of_shapes
+from research.frames import Frames
 from research.label_audit import residual_shift
 from research.labels import match_label_convention
 from research.locks import lock_folder
@@ -83,6 +83,7 @@ OPTIMIZERS: dict[str, Callable] = {
     "sgd": lambda parameters, lr: torch.optim.SGD(parameters, lr, momentum=0.9, nesterov=True,
                                                   weight_decay=1e-4),
 }
+HIDDEN = ("estimated", "ignored")
 # (share of the epochs, augmentation from there on): the last epochs train on crops like those at
 # inference.
 AUGMENTATION_SCHEDULE = ((0.6, "gentle"), (0.8, "fine"))
@@ -175,13 +176,10 @@ class TrainingConfig:
     bfloat16: compute in 16 bits where the device is fast at it: bfloat16, or float16 on older GPUs
     turned: share of the samples, 0…1, whose heads are turned to a yaw of 15 to 90 degrees
         (`research.head_rotation`)
-    reshaped: share of the samples, 0…1, that get another face shape (`research.face_shapes`;
-        ibug68 only)
-    only: name of the one child module that is trained, such as 'seen'; all other modules keep the
-        weights of `init`
+    hidden: self-occluded points, which have no labeled position: 'estimated' by a 3D head
+        (`research.completion`), or 'ignored' in the loss of the positions
     init: a checkpoint to start from, of the same network and any layout (`research.transfer`)
-    teacher: a checkpoint whose predictions refine the labels (`refine_labels`), or 'dlib', whose
-        points are the labels (`research.dlib_labels`; with only='details')
+    teacher: a checkpoint whose predictions refine the labels (`refine_labels`)
     """
 
     net: str = DEFAULT_NET
@@ -195,8 +193,7 @@ class TrainingConfig:
     seed: int = 0
     bfloat16: bool = True
     turned: float = 0.0
-    reshaped: float = 0.0
-    only: str = ""
+    hidden: str = "estimated"
     init: str = ""
     teacher: str = ""
 
@@ -207,17 +204,10 @@ class TrainingConfig:
             if not fits or not 0 < value < limit:
                 raise UsageError(f"{name} must be a number above 0 of type {kind.__name__}, not "
                                  f"{str(value)[:40]!r}")
-        if self.only and not self.init:
-            raise UsageError(f"only={self.only!r} needs init, the weights of the other parts")
-        if self.teacher == DLIB and self.only != "details":
-            raise UsageError("teacher='dlib' is for only='details': dlib's points are less "
-                             "accurate than the labels, except in the details of eyes and mouth")
         if not 0 <= self.turned <= 1:
             raise UsageError(f"turned must be a share in 0…1, not {self.turned}")
-        if not 0 <= self.reshaped <= 1:
-            raise UsageError(f"reshaped must be a share in 0…1, not {self.reshaped}")
         for name, known in (("loss", ("auto", *LOSSES)), ("optimizer", OPTIMIZERS),
-                            ("augment", AUGMENTATIONS)):
+                            ("augment", AUGMENTATIONS), ("hidden", HIDDEN)):
             if getattr(self, name) not in known:
                 raise UsageError(f"{name} must be one of {', '.join(known)}, not "
                                  f"{getattr(self, name)!r}")
@@ -253,7 +243,7 @@ def train(config: TrainingConfig, training: Frames, validation: Frames | None, f
     """
     folder = Path(folder)
     refuse_overwriting([find_weights(given) for given in (config.init, config.teacher)
-                        if given not in ("", DLIB)],
+                        if given],
                        [folder / "checkpoint.pt"])
     team = process_group(device)
     alone = lock_folder(folder) if team.main else contextlib.nullcontext()
@@ -299,8 +289,7 @@ class TrainingRun:
                                  worker_init_fn=leave_errors_to_parent,
                                  batch_sampler=team.batches(self.sampler, config.batch_size))
         self.validation = validation and validation_loader(validation, side, config.batch_size)
-        self.optimizer = OPTIMIZERS[config.optimizer](trained_parameters(self.net, config.only),
-                                                      config.lr)
+        self.optimizer = OPTIMIZERS[config.optimizer](list(self.net.parameters()), config.lr)
         steps = config.epochs * len(self.loader)
         self.schedule = OneCycleLR(self.optimizer, config.lr, total_steps=steps,
                                    pct_start=max(0.2, min(2 / steps, 0.9)))
@@ -314,6 +303,8 @@ class TrainingRun:
         """Load the `init` weights and apply the teacher, if given. Returns the training frames, and
         the names of all frames that influenced the weights (used by the leakage check)."""
         known: Any = training.names
+        if self.config.hidden == "estimated":
+            training = with_hidden_points(training)
         self.minutes_before = 0.0  # training time of the `init` weights
         if self.config.init:
             first = read_checkpoint(self.config.init)
@@ -322,15 +313,9 @@ class TrainingRun:
             for line in transfer_weights(net, first, self.config.init):
                 print_rank_zero(line)
             known = sorted({*(first["data"].get("frames") or []), *known})
-        if self.config.teacher == DLIB:
-            training = labels_by_dlib(training, predict_frames(net, training, mirrored=True),
-                                      self.bar)
-        elif self.config.teacher:
+        if self.config.teacher:
             training, seen = refine_labels(training, self.config.teacher)
             known = sorted({*seen, *known})
-        # only now: dlib's points are compared with predictions without untrained details
-        if self.config.only and getattr(net, self.config.only, self) is None:
-            net.add(self.config.only)
         return training, known
 
     @property
@@ -382,6 +367,15 @@ class TrainingRun:
                             metrics, self.data, self.layout)
 
 
+def with_hidden_points(frames: Frames) -> Frames:
+    """Frames with estimated positions of the points that are labeled as hidden, but without a
+    position."""
+    if frames.visible is None:
+        return frames
+    unplaced = (np.isnan(frames.points).any(-1) & (frames.visible == 0))[..., None]
+    return replace(frames, points=np.where(unplaced, frames.complete(), frames.points))
+
+
 def with_shape(frames: Frames) -> Layout:
     """The layout of frames; if it has no shape, with the mean shape of these faces."""
     shape = mean_of_shapes(frames.points)
@@ -402,9 +396,7 @@ def train_one_epoch(run: TrainingRun, epoch: int, folder: Path) -> tuple[float, 
     run.sampler.epoch = epoch
     # same dropout masks, whether or not the run was interrupted before this epoch
     torch.manual_seed(config.seed * 100_003 + epoch)
-    run.net.train(not config.only)  # batch norms of frozen parts keep their statistics
-    if config.only:
-        run.net.get_submodule(config.only).train()
+    run.net.train()
     batches = TimedLoader(tqdm(run.loader, desc=f"epoch {epoch + 1}/{config.epochs}", unit="batch",
                                leave=False, disable=not run.bar))
     for batch in batches:
@@ -430,23 +422,11 @@ def train_one_epoch(run: TrainingRun, epoch: int, folder: Path) -> tuple[float, 
     return run.team.mean(total * run.team.world) / len(run.names), batches.seconds
 
 
-def trained_parameters(net: torch.nn.Module, only: str = "") -> list[torch.nn.Parameter]:
-    """The parameters of a network, or of one part of it: then all others are frozen. Raises
-    UsageError for a part that the network does not have."""
-    parts = dict(net.named_children())
-    if not only:
-        return list(net.parameters())
-    if only not in parts:
-        raise UsageError(f"the network has no part {only!r}; its parts are {', '.join(parts)}")
-    net.requires_grad_(False)
-    return list(parts[only].requires_grad_(True).parameters())
-
-
 def training_dataset(config: TrainingConfig, training: Frames,
                      net: torch.nn.Module, bar: bool = True) -> FacialKeypointsDataset:
     """Augmented crops of the training frames, with the schedule of augmentation."""
     transform = partial(training_transform, input_size(net), empty=getattr(net, "empty", 0.0),
-                        layout=layout_of(net), reshaped=config.reshaped)
+                        layout=layout_of(net))
     later = [(round(share * config.epochs), transform(kind)) for share, kind in config.schedule]
     return FacialKeypointsDataset(training, transform(config.augment), gray=True, seed=config.seed,
                                   schedule=later, turned=config.turned, bar=bar)
@@ -595,13 +575,6 @@ def load_training_state(path: Path, parts: dict, params: dict,
     except Exception as error:
         raise DataError(f"{path}: cannot be resumed from ({type(error).__name__}); delete it to "
                         "begin again") from None
-    # for networks with a loss of their own, earlier versions recorded another one, without effect
-    if params.get("loss") == "own":
-        before["loss"] = "own"
-    before.setdefault("schedule", before.get("finish"))  # its name in earlier versions
-    before.setdefault("turned", 0.0)  # earlier versions turned no heads
-    before.setdefault("reshaped", 0.0)  # and changed no face shapes
-    before.setdefault("only", "")
     changed = [k for k, v in to_builtins({**params, **data}).items() if before.get(k) != v]
     if changed:
         raise UsageError(f"{path} is of a run with another {', '.join(changed)}; give the same, or "
@@ -680,14 +653,10 @@ def main() -> None:
                         default=TrainingConfig.turned,
                         help="share of the samples with heads turned to a yaw of 15 to 90 "
                              "degrees (default: %(default)s)")
-    parser.add_argument("--reshaped", type=bounded_number(float, 0, 1),
-                        default=TrainingConfig.reshaped,
-                        help="share of the samples whose eyelids, eyebrows, nose, lips, mouth and "
-                             "jaw are moved (default: %(default)s)")
-    parser.add_argument("--only", default=TrainingConfig.only, metavar="PART",
-                        help="train only this part of the network (a child module, such as "
-                             "'seen' or 'details' of models5) and keep the other weights; needs "
-                             "--init")
+    parser.add_argument("--hidden", default=TrainingConfig.hidden, choices=HIDDEN,
+                        help="positions of self-occluded points, which people do not label: "
+                             "estimated by a 3D head, or ignored in the loss "
+                             "(default: %(default)s)")
     parser.add_argument("--device", default="auto",
                         help="auto, cpu, cuda, … (default: %(default)s)")
     parser.add_argument("--seed", type=SEED, default=0, help="(default: %(default)s)")
@@ -697,8 +666,7 @@ def main() -> None:
     parser.add_argument("--init", metavar="CHECKPOINT",
                         help="start from these weights, also those of another layout")
     parser.add_argument("--teacher", metavar="CHECKPOINT",
-                        help="a trained network whose predictions refine the labels; or, with "
-                             "--only details, dlib")
+                        help="a trained network whose predictions refine the labels")
     parser.add_argument("--compile", action="store_true",
                         help="use torch.compile: faster on GPUs, needs a compiler")
     parser.add_argument("--final", action="store_true",
@@ -723,8 +691,7 @@ def main() -> None:
     config = TrainingConfig(
         options.net, options.epochs, options.batch_size, options.lr, options.loss,
         options.optimizer, options.augment, seed=options.seed, turned=options.turned,
-        reshaped=options.reshaped, only=options.only,
-        init=str(find_weights(options.init)) if options.init else "",
+        hidden=options.hidden, init=str(find_weights(options.init)) if options.init else "",
         teacher=options.teacher or "")
     net_class(options.net)
     frames = load_frames(options.data, options.labels, options.layout)

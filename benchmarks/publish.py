@@ -18,7 +18,6 @@ from facial_keypoints.files import atomic_write
 from facial_keypoints.layouts import load_layout
 from research.checkpoints import read_checkpoint, save_checkpoint
 from research.export import export_checkpoint, milliseconds_per_face
-from research.dlib_labels import DLIB
 from research.datasets import LABELS, SPLITS, load_frames, split_frames
 from research.networks import (
     SAVED_MODELS, has_own_loss, input_size, load_checkpoint, load_net, net_class, parameter_count,
@@ -61,7 +60,7 @@ def write_card(weights, rows):
     params = {k: v for k, v in content["params"].items() if v not in ("", None)}
     if has_own_loss(net):
         del params["loss"]  # it has its own
-    if params.get("teacher", DLIB) != DLIB:
+    if params.get("teacher"):
         params["teacher"] = "an earlier network"
     names = [name.rsplit("/", 1)[-1].rsplit("_", 1)[0] for name in data["frames"]]
     atomic_write(path.with_suffix(".md"), CARD.format(

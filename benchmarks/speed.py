@@ -16,8 +16,11 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import models  # noqa: F401 - with it, KeypointDetector takes checkpoints
 from facial_keypoints.assets import DEFAULT_NET
@@ -27,7 +30,6 @@ from facial_keypoints.errors import (
 )
 from facial_keypoints.geometry import crop_image, crop_matrix, tight_box, to_points
 from facial_keypoints.model import installed_runtimes
-from research.dlib_labels import dlib_predictor
 from research.export import compile_net
 from research.datasets import load_frames
 from research.networks import (
@@ -63,6 +65,26 @@ def ours(run, side):
         crops = np.stack([crop_image(gray, matrix, side) for gray,
                           matrix in zip(grays, matrices, strict=True)])
         return to_points(run(crops[:, None].astype(np.float32) / 255)[0], matrices, side)
+    return predict
+
+
+def dlib_predictor() -> Callable[[np.ndarray, Sequence[float]], np.ndarray]:
+    """dlib's regression trees (Kazemi and Sullivan, CVPR 2014), trained on 300-W, as a function of
+    a gray image and a square box (left, top, side) -> points (68, 2) in pixels. Raises UsageError
+    if dlib or its weights are not installed."""
+    packages, why = "dlib-bin face_recognition_models", "predicting by dlib"
+    dlib: Any = import_optional("dlib", why, packages)
+    # the package has the weights; importing it would need pkg_resources, which setuptools removed
+    found = find_spec("face_recognition_models")
+    if found is None or not found.submodule_search_locations:
+        raise UsageError(f"{why} requires a package: pip install {packages}")
+    predictor: Any = dlib.shape_predictor(os.path.join(
+        found.submodule_search_locations[0], "models", "shape_predictor_68_face_landmarks.dat"))
+
+    def predict(gray, box):
+        left, top, side = (int(v) for v in box)
+        parts = predictor(gray, dlib.rectangle(left, top, left + side, top + side)).parts()
+        return np.array([(part.x, part.y) for part in parts], np.float32)
     return predict
 
 

@@ -97,7 +97,6 @@ class HeatMaps(Base):
     def __init__(self):
         super().__init__()
         del self.maps, self.mix, self.points, self.axes
-        self.seen = None
         self.heat = nn.Sequential(
             # 8 -> 16
             nn.Upsample(scale_factor=2), nn.Conv2d(128, 96, 3, padding=1), nn.ReLU(inplace=True),
@@ -106,9 +105,9 @@ class HeatMaps(Base):
             nn.Conv2d(64, 68, 1))
         self.bins = torch.linspace(-1, 1, 65)[1::2]
 
-    def features(self, encoded):
+    def features(self, images):
         """The heat maps (n, 68, 32, 32)."""
-        return self.heat(encoded).float()
+        return self.heat(self.encode(images)).float()
 
     def distributions(self, maps):
         """Logits (n, 68, 2, 32) of the sums over rows and over columns."""
@@ -123,7 +122,6 @@ class Cells(Base):
     def __init__(self):
         super().__init__()
         del self.mix, self.points, self.axes
-        self.seen = None
         self.maps = nn.Conv2d(128, 3 * 68, 1)
         grid = torch.linspace(-1, 1, 17)[1::2]
         self.register_buffer(
@@ -138,7 +136,7 @@ class Cells(Base):
         )
         return scores, self.centers + torch.stack([x, y], -1) / 8  # offsets in units of half a cell
 
-    def loss(self, images, targets, visible=None):
+    def loss(self, images, targets):
         """Cross-entropy of the cells, plus the loss of the position that the true cell predicts.
         Negative crops are ignored."""
         face = ~targets.isnan().flatten(1).any(1)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from facial_keypoints.assets import (
-    CONVENTIONS, DEFAULT_DETECTOR, DEFAULT_NET, MIN_CONFIDENCE, RUNTIMES, STYLES, detector_names,
+    DEFAULT_DETECTOR, DEFAULT_NET, MIN_CONFIDENCE, RUNTIMES, STYLES, detector_names,
 )
 from facial_keypoints.errors import (
     UsageError, bounded_number, nonempty_path, printable, run_command,
@@ -33,9 +33,6 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tilted", action="store_true",
                         help="also search copies of the photo that are rotated by up to 55 "
                              "degrees, for faces that lie on their side; five times slower")
-    parser.add_argument("--convention", default=CONVENTIONS[0], choices=CONVENTIONS,
-                        help="where points are put: as in the labels of the training frames, or "
-                             "as annotators of 300-W put them (default: %(default)s)")
     parser.add_argument("--boxes", type=nonempty_path, metavar="CSV",
                         help="a table name,left,top,width,height of boxes that enclose the "
                              "keypoints, in pixels, used instead of a detector")
@@ -130,7 +127,7 @@ def main(arguments: Sequence[str] | None = None, checkpoints: str | None = None)
         importlib.import_module(checkpoints)
     detector = KeypointDetector(options.net, options.detector, options.device,
                                 options.min_confidence, options.runtime, options.threads,
-                                options.tilted, options.convention)
+                                options.tilted)
     refuse_style(options.style, detector.model.layout)
     unlisted: list[str] = []
     jobs = list_jobs(options.photos, options.boxes, unlisted) if options.photos else []

@@ -15,14 +15,13 @@ DETECTORS_MODULE = (
 )
 LAYOUTS = _PACKAGE / "layouts"
 
-DEFAULT_NET = "models5"
+DEFAULT_NET = "models7"
+ALIASES = {"fast": "models7", "accurate": "models8"}
 DEFAULT_LAYOUT = "ibug68"
 DEFAULT_DETECTOR = "pyramid"
 # keeps all true boxes of a permissive Haar cascade on validation frames: python
 # benchmarks/confidence.py
 MIN_CONFIDENCE = 0.5
-# where keypoints are put: as the labels of the training frames have them, or as annotators of 300-W
-CONVENTIONS = ("labels", "300w")
 STYLES = ("pose", "glasses", "blur")  # of drawings, besides points
 # in the order in which 'auto' tries them
 RUNTIMES = {"openvino": ("openvino",), "onnx": ("onnxruntime",), "torch": ("torch",)}

@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 
 from facial_keypoints.assets import (
-    CONVENTIONS, DEFAULT_DETECTOR, DEFAULT_NET, MIN_CONFIDENCE,
+    DEFAULT_DETECTOR, DEFAULT_NET, MIN_CONFIDENCE,
 )
 from facial_keypoints.detectors import load_detector, to_tight
 from facial_keypoints.geometry import (
-    boxes_differ, check_convention, crop_image, crop_matrix, in_convention_of_300w, level_boxes,
+    boxes_differ, crop_image, crop_matrix, level_boxes,
     overlap, rotated_copy, shape_score, tight_box, to_points,
 )
 from facial_keypoints.images import as_image, to_gray
@@ -82,11 +82,9 @@ class KeypointDetector:
     CPU, else the first installed of openvino and onnx. threads: number of threads of the network
     in one call (0: the runtime chooses). tilted: also search
     copies of the photo that are rotated by up to 55 degrees, for faces that lie on their side.
-    convention: 'labels' puts points where the training labels have them, '300w' where the
-    annotators of 300-W put them (ibug68 only).
 
-    Raises UsageError for an unknown net, detector, runtime or convention, and for '300w' with
-    another layout than ibug68; DataError for a photo or a model that cannot be read.
+    Raises UsageError for an unknown net, detector or runtime; DataError for a photo or a model that
+    cannot be read.
 
     The confidence of a face is the mean confidence of its points times a face shape score, which is
     1 for layouts that share too few keypoints with ibug68 (`geometry.has_shape_score`). Faces below
@@ -105,15 +103,14 @@ class KeypointDetector:
     def __init__(self, net: str | os.PathLike | Model = DEFAULT_NET,
                  detector: Any = DEFAULT_DETECTOR, device: str = "auto",
                  min_confidence: float = MIN_CONFIDENCE, runtime: str = "auto", threads: int = 1,
-                 tilted: bool = False, convention: str = CONVENTIONS[0]):
+                 tilted: bool = False):
         self.model = (
             load_model(net, runtime, device, threads)
             if isinstance(net, (str, os.PathLike))
             else net
         )
         self.detector = load_detector(detector) if isinstance(detector, str) else detector
-        self.min_confidence, self.tilted, self.convention = min_confidence, tilted, convention
-        check_convention(convention, self.model.layout)
+        self.min_confidence, self.tilted = min_confidence, tilted
 
     def __call__(self, photo: Any) -> list[Face]:
         """The accepted faces of a photo, the largest first."""
@@ -230,8 +227,6 @@ class KeypointDetector:
             points, confidence, visibility = self._refine(
                 [grays[owner] for owner in owners[some]], boxes[some].copy(), angles[some].copy())
             scores = shape_score(points, self.model.layout)
-            if self.convention == "300w":
-                points = in_convention_of_300w(points)
             faces += [Face(box, face, float(sure.mean() * score), sure, seen,
                            layout=self.model.layout)
                       for box, face, sure, seen, score in

@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 
 import cv2
 import numpy as np
 
-from facial_keypoints.assets import CONVENTIONS, SAVED_MODELS
-from facial_keypoints.errors import DataError, UsageError
+from facial_keypoints.assets import SAVED_MODELS
+from facial_keypoints.errors import DataError
 from facial_keypoints.layouts import (
     CROP_SCALE, Layout, conversion_matrix, convert_points, load_layout,
 )
@@ -18,7 +17,6 @@ OUTER_EYE_CORNERS = (36, 45)  # of ibug68
 # how many keypoints a layout must share with the mean head: for the head pose, and (more, because
 # few points fit a head too easily) for the face shape score
 MIN_HEAD_POINTS, MIN_SHAPE_POINTS = 5, 20
-MAX_DEVIATION = 3.0  # standard deviations
 
 
 def tight_box(points: np.ndarray) -> np.ndarray:
@@ -244,64 +242,6 @@ def affine_projector(layout: str | Layout, rows: tuple[int, ...]) -> np.ndarray:
     return model @ np.linalg.pinv(model)
 
 
-CONVENTION_FILE = SAVED_MODELS / "convention_300w.csv"
-
-
-@dataclass(frozen=True)
-class ConventionMap:
-    """How keypoints of ibug68 move to another label convention. The shape of a face (`shapes_of`)
-    deviates from `mean`; the movement is `offset` plus a linear function of this deviation.
-
-    mean, offset: (68, 2), of an upright face, in multiples of its size (`shapes_of`)
-    modes, responses: (m, 136), one row for each of m modes of variation, as x0, y0, x1, …; the dot
-        product of a deviation and a mode is a number of standard deviations, and the response is
-        the movement for one of them
-    """
-
-    mean: np.ndarray
-    offset: np.ndarray
-    modes: np.ndarray
-    responses: np.ndarray
-
-    def movements(self, shapes: np.ndarray) -> np.ndarray:
-        """Shapes (n, 68, 2) -> their movements (n, 68, 2). Deviations count up to MAX_DEVIATION,
-        because the function is known for common shapes only."""
-        away = deviations(shapes, self.mean, self.modes)
-        return self.offset + (away @ self.responses).reshape(shapes.shape)
-
-
-def deviations(shapes: np.ndarray, mean: np.ndarray, modes: np.ndarray) -> np.ndarray:
-    """How many standard deviations, at most MAX_DEVIATION, shapes (n, 68, 2) are away from the mean
-    in the direction of each mode (m, 136) -> (n, m)."""
-    away = (shapes - mean).reshape(len(shapes), -1) @ modes.T
-    return np.clip(away, -MAX_DEVIATION, MAX_DEVIATION)
-
-
-@cache
-def convention_map() -> ConventionMap:
-    """The movements from our keypoints to where annotators of 300-W (Sagonas et al., ICCV-W 2013)
-    would put them, estimated from dlib's regression trees, which were trained on 300-W
-    (benchmarks/label_convention.py)."""
-    rows = np.loadtxt(CONVENTION_FILE, delimiter=",", skiprows=1).astype(np.float64)
-    mean, offset = rows[:2].reshape(2, -1, 2)
-    return ConventionMap(mean, offset, *np.split(rows[2:], 2))
-
-
-def shapes_of(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Keypoints of ibug68 (n, 68, 2) -> shapes (n, 68, 2): the points around 0, upright and divided
-    by their size; the sizes (n, 1, 1) in the units of the points; the roll angles (n,) in degrees,
-    clockwise.
-
-    A size is the root mean square distance of the points from their center: unlike the inter-ocular
-    distance, it changes little when a head turns.
-    """
-    points = np.asarray(points, np.float64)
-    away = points - points.mean(1, keepdims=True)
-    sizes = np.maximum(np.sqrt(np.square(away).sum(2).mean(1)), 1e-6)[:, None, None]
-    angles = roll_angle(points)
-    return rolled(away / sizes, -angles), sizes, angles
-
-
 def rolled(vectors: np.ndarray, angles: np.ndarray) -> np.ndarray:
     """Vectors (n, k, 2), rotated clockwise by angles (n,) in degrees."""
     cos, sin = np.cos(np.radians(angles)), np.sin(np.radians(angles))
@@ -312,22 +252,6 @@ def rolled(vectors: np.ndarray, angles: np.ndarray) -> np.ndarray:
 def mirrored(shapes: np.ndarray) -> np.ndarray:
     """Keypoints of ibug68 (n, 68, 2) -> those of the mirror images, mirrored about x = 0."""
     return shapes[:, load_layout().flip_indices] * [-1, 1]
-
-
-def check_convention(convention: str, layout: Layout) -> None:
-    """Raise UsageError for a label convention that is unknown, or unknown for this layout."""
-    if convention not in CONVENTIONS:
-        raise UsageError(f"convention must be one of {', '.join(CONVENTIONS)}, not {convention!r}")
-    if convention != CONVENTIONS[0] and layout != load_layout():
-        raise UsageError(f"convention {convention} is known for the 68 points of ibug68, not for "
-                         f"layout {layout.name}")
-
-
-def in_convention_of_300w(points: np.ndarray) -> np.ndarray:
-    """Keypoints (n, 68, 2) of our networks -> where annotators of 300-W would put them."""
-    shapes, sizes, angles = shapes_of(points)
-    movements = rolled(convention_map().movements(shapes), angles)
-    return (points + sizes * movements).astype(np.float32)
 
 
 # `affine_residual` above which a face is doubtful; at twice this value its score is 0

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from facial_keypoints.assets import DEFAULT_NET, RUNTIMES, SAVED_MODELS
+from facial_keypoints.assets import ALIASES, DEFAULT_NET, RUNTIMES, SAVED_MODELS
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.geometry import box_fit, vertical_shift
 from facial_keypoints.layouts import Layout, load_layout
@@ -90,7 +90,7 @@ def exported_file(net: str | os.PathLike) -> Path | None:
     """The ONNX file that a name or path stands for, or None."""
     if is_path(net):
         return Path(net) if str(net).lower().endswith(".onnx") else None
-    path = SAVED_MODELS / f"{net}.onnx"
+    path = SAVED_MODELS / f"{ALIASES.get(str(net), net)}.onnx"
     return path if path.is_file() else None
 
 

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from facial_keypoints.files import atomic_write, short_message
 from facial_keypoints.layouts import Layout, layout_from, load_layout
 
 
+# parts of models5 and models6 in earlier versions
+FORMER_PARTS = ("seen", "details")
 KEYS = {"net": str, "state_dict": dict, "params": dict, "metrics": dict, "data": dict}
 
 
@@ -114,15 +117,16 @@ def read_checkpoint(path: str | Path) -> dict:
 
 
 def load_weights(net: torch.nn.Module, state: dict, path: str | Path) -> None:
-    """Load weights into a network. Its `optional` parts that have none are set to None;
-    those that it lacks are made. Raises DataError if the weights do not fit the network or are not
+    """Load weights into a network. Weights of FORMER_PARTS that it does not have are left out, and
+    standard error says so. Raises DataError if the weights do not fit the network or are not
     finite."""
-    for part in getattr(net, "optional", ()):
-        if not any(isinstance(name, str) and name.startswith(f"{part}.") for name in state):
-            setattr(net, part, None)
-        elif getattr(net, part) is None:
-            net.add(part)
     own = net.state_dict()
+    former = {name for name in state.keys() - own.keys()
+              if isinstance(name, str) and name.split(".")[0] in FORMER_PARTS}
+    if former:
+        parts = ", ".join(sorted({name.split(".")[0] for name in former}))
+        print(f"{path}: from an earlier version; its parts {parts} are not used", file=sys.stderr)
+        state = {name: value for name, value in state.items() if name not in former}
     strange = [k for k, v in state.items() if not isinstance(k, str) or not is_dense_tensor(v)
                or (k in own and v.is_floating_point() != own[k].is_floating_point())]
     if strange:

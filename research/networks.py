@@ -14,7 +14,7 @@ import research.passive_threads  # noqa: F401 - before PyTorch
 import torch
 import numpy as np
 
-from facial_keypoints.assets import SAVED_MODELS
+from facial_keypoints.assets import ALIASES, SAVED_MODELS
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.files import short_message
 from facial_keypoints.layouts import Layout, load_layout
@@ -210,7 +210,7 @@ def find_weights(wanted: str | Path) -> Path:
     Shipped weights come first; for a network without them it is the newest run below runs/, which
     is said on standard error. Raises DataError or UsageError that says what to do.
     """
-    wanted = str(wanted)
+    wanted = ALIASES.get(str(wanted), str(wanted))
     if os.sep in wanted or "/" in wanted or wanted.endswith(".pt"):
         return Path(wanted)
     path = SAVED_MODELS / f"{wanted}.pt"

@@ -25,9 +25,8 @@ def transfer_weights(net: torch.nn.Module, content: dict, path: str | Path) -> l
     weights are those of another network.
     """
     old, new = content["layout"], layout_of(net)
-    begun = {name: value for name, value in net.state_dict().items()
-             if name.split(".")[0] in getattr(net, "optional", ())}
-    content = {**content, "state_dict": begun | content["state_dict"]}
+    if old.keypoints == new.keypoints and content["net"] != type(net).__module__.split(".")[-1]:
+        return [transfer_common(net, content, path)]
     if old.keypoints == new.keypoints:
         load_weights(net, content["state_dict"], path)
         return [f"{Path(path).name}: all weights are copied"]
@@ -50,6 +49,22 @@ def transfer_weights(net: torch.nn.Module, content: dict, path: str | Path) -> l
             f"from layout {old.name}, {len(mapped)} are initialized ({', '.join(mapped)}). "
             f"Of the {len(new)} keypoints of layout {new.name}, {same} start from the keypoint of "
             f"the same name, {len(new) - same} from other keypoints"]
+
+
+def transfer_common(net: torch.nn.Module, content: dict, path: str | Path) -> str:
+    """Put the weights of another network that have the same name and shape into a network. Its
+    other weights keep their random values. Returns a line that says how many are copied. Raises
+    DataError if none fits."""
+    own, given = net.state_dict(), content["state_dict"]
+    common = {name: value for name, value in own.items()
+              if value.is_floating_point() and isinstance(given.get(name), torch.Tensor)
+              and given[name].shape == value.shape}
+    if not common:
+        raise DataError(f"{path}: weights of network {content['net']}, which has no layer in "
+                        "common with this one")
+    load_weights(net, own | {name: given[name] for name in common}, path)
+    return (f"{Path(path).name}: weights of {content['net']}; {len(common)} of {len(own)} tensors "
+            "have the same name and shape and are copied, the others are initialized")
 
 
 def source_points(old: Layout, new: Layout) -> np.ndarray:

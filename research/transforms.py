@@ -11,7 +11,6 @@ from facial_keypoints.geometry import crop_image, crop_matrix, tight_box
 from facial_keypoints.layouts import Layout, load_layout
 from research.corruptions import CORRUPTIONS
 from research.covers import ANYWHERE, ON_FACES, Cover, covered, half
-from research.face_shapes import ReshapeFace
 
 
 
@@ -102,11 +101,11 @@ class FaceCrop:
         mirror = self.mirror and bool(rng.random() < 0.5)
         points = sample["keypoints"]
         box = sample.get("box", tight_box(points))
+        visible = sample.get("visible")
         if self.empty and rng.random() < self.empty:
-            box, points = (
-                negative_box(box, sample["image"].shape, rng),
-                np.full_like(points, np.nan),
-            )
+            box = negative_box(box, sample["image"].shape, rng)
+            points = np.full_like(points, np.nan)
+            visible = None if visible is None else np.full_like(visible, np.nan)
         matrix = crop_matrix(box, self.side, np.exp(zoom), angle, place, mirror,
                              self.layout.crop_scale)
         image = crop_image(sample["image"], matrix, self.side)
@@ -114,8 +113,8 @@ class FaceCrop:
         order = self.layout.flip_indices if mirror else slice(None)
         sample = {**sample, "image": image, "keypoints": points[order],
                   "matrix": matrix.astype(np.float32)}
-        if "visible" in sample:
-            sample["visible"] = sample["visible"][order] + 0 * points[order, 0]  # nan without face
+        if visible is not None:
+            sample["visible"] = visible[order]
         return sample
 
 
@@ -239,21 +238,19 @@ AUGMENTATIONS = {"fine": (0.25, 0.5, 0.5, 0.0, True), "gentle": (0.5, 0.5, 0.5, 
 
 
 def training_transform(side: int, augment: str = "hard", empty: float = 0.0,
-                       layout: str | Layout = "ibug68", reshaped: float = 0.0) -> Compose:
+                       layout: str | Layout = "ibug68") -> Compose:
     """Face crop with jitter, augmentation, gray tensor (1, side, side) and targets (k, 2).
 
     augment: 'plain' is the reference; 'mild' has half of its crop jitter, rotation and image
     changes; 'gentle' is 'mild' with drawn covers (hands, glasses, masks, hair); 'fine' is 'gentle'
     with a quarter of the crop jitter of 'plain'; 'hard' adds to 'plain' drawn covers, large jitter
     on a quarter of the samples, and low light, blur, oversharpening, low resolution or an occluded
-    half on a quarter. empty: share of negative crops (no face); their targets are NaN. reshaped:
-    share of the samples whose eyes, brows, nose, mouth and jaw are moved (`ReshapeFace`).
+    half on a quarter. empty: share of negative crops (no face); their targets are NaN.
     """
     miss, tilt, strength, hard, drawn = AUGMENTATIONS[augment]
     crop = FaceCrop(side, zoom=0.12 * miss, place=0.06 * miss, angle=18 * tilt, mirror=True,
                     wild=hard, empty=empty, layout=layout)
-    return Compose([crop, ReshapeFace(reshaped, layout), Augment(strength, hard, layout, drawn),
-                    Normalize(), ToTensor()])
+    return Compose([crop, Augment(strength, hard, layout, drawn), Normalize(), ToTensor()])
 
 
 def evaluation_transform(side: int, layout: str | Layout = "ibug68") -> Compose:

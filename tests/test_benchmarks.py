@@ -6,12 +6,12 @@ import inspect
 import numpy as np
 import pytest
 import torch
-from conftest import moves_of_mirror_images, one_line_error
+from conftest import one_line_error
 
 from facial_keypoints.detector import Face
 from facial_keypoints.geometry import crop_image, crop_matrix, tight_box
 from research.networks import forward_with_confidence
-from benchmarks import details, robustness, variants
+from benchmarks import robustness, variants
 from benchmarks.confidence import calibration, recalibrated
 from benchmarks.pipeline import under_moved_boxes
 
@@ -107,70 +107,6 @@ def test_boxes_that_move_nothing_move_no_points(tiny):
     assert (under_moved_boxes(Detector(True), frames) == 0).all() and (
         under_moved_boxes(Detector(False), frames) > 1
     ).all()
-
-
-@pytest.fixture
-def heat_maps(face_targets):
-    """Details by heat maps with random weights, and points of a face for two crops."""
-    torch.manual_seed(0)
-    return details.HeatMapDetails().eval(), face_targets
-
-
-def test_heat_maps_move_points_by_their_shares(heat_maps, monkeypatch):
-    """Parts as wholes, points within them to the side and in height, and the upper lip."""
-    part, points = heat_maps
-    together, aside, height, eyes, lip = part.moved
-    placed = part.place(points)
-    before = part.coordinates(points, *placed)
-    wanted = before + 0.1 * torch.randn(before.shape)
-    monkeypatch.setattr(part, "look", lambda *_: wanted)
-    moved = part(torch.rand(2, 1, 128, 128), points)
-    assert torch.equal(moved[:, :17], points[:, :17])
-    found = part.coordinates(moved, *placed) - before
-    lips = [part.points.index(point) for pair in part.lip for point in pair]
-    for start, stop in part.ranges:
-        away = (wanted - before)[:, start:stop]
-        torch.testing.assert_close(found[:, start:stop].mean(1), together * away.mean(1))
-        down = eyes if stop - start == 6 else height
-        apart = (away - away.mean(1, keepdim=True)) * torch.tensor([aside, down])
-        rows = [row for row in range(start, stop) if row not in lips]
-        torch.testing.assert_close((found[:, start:stop] - found[:, start:stop].mean(
-            1, keepdim=True))[:, [row - start for row in rows]],
-            apart[:, [row - start for row in rows]])
-    for upper, lower in zip(lips[::2], lips[1::2], strict=True):
-        thicker = ((wanted - before)[:, lower] - (wanted - before)[:, upper])[:, 1]
-        torch.testing.assert_close(found[:, lower, 1] - found[:, upper, 1], lip * thicker)
-
-
-def test_heat_maps_see_a_mirrored_side_as_the_other(heat_maps):
-    one, two = moves_of_mirror_images(*heat_maps)
-    for rows in (slice(17, 27), slice(36, 48)):
-        torch.testing.assert_close(one[:, rows], two[:, rows], atol=1e-5, rtol=0)
-        assert one[:, rows].abs().max() > 0.001
-
-
-def test_heat_maps_learn_nothing_from_crops_without_a_face(heat_maps):
-    part, points = heat_maps
-    loss = part.loss(torch.rand(2, 1, 128, 128), points * torch.nan, points)
-    loss.backward()
-    assert loss == 0 and all((p.grad == 0).all() for p in part.parameters())
-
-
-def test_variants_of_details_are_trained_and_measured(tiny, tiny_zip, tmp_path, monkeypatch,
-                                                      capsys):
-    monkeypatch.setattr("train.labels_by_dlib", lambda frames, *_: frames)
-    monkeypatch.setattr("sys.argv", ["details.py", "as shipped", "heat maps", "the same, points "
-                                     "move more", "--net", "models5", "--epochs", "1", "--data",
-                                     str(tiny_zip), "--out", str(tmp_path)])
-    details.main()
-    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("models5 ")]
-    assert [row[8:40].strip() for row in rows] == ["without", "as shipped", "heat maps",
-                                                   "the same, points move more"]
-    nme = [float(row[41:].split()[0]) for row in rows]
-    # hardly trained: heat maps move points, and by larger shares farther away
-    assert len(set(nme)) == 4 and 0 < nme[0] < nme[2] < nme[3] < 15
-    assert "21,112" in rows[2] and "21,112" in rows[3]  # one training for both
-    assert len(list(tmp_path.glob("*/checkpoint.pt"))) == 2
 
 
 def test_names_are_checked_before_data(command):

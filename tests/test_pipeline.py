@@ -11,9 +11,6 @@ import pytest
 from conftest import one_line_error
 from PIL import Image
 
-from benchmarks import label_convention
-from benchmarks.label_convention import fit_convention
-from facial_keypoints import geometry
 from facial_keypoints.detector import (
     MIN_CONFIDENCE, ROTATIONS, Face, KeypointDetector, find_keypoints,
 )
@@ -21,11 +18,9 @@ from facial_keypoints.drawing import draw_faces
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.formats import read_pts
 from facial_keypoints.geometry import (
-    MAX_DEVIATION, convention_map, in_convention_of_300w, inter_ocular, level_boxes, roll_angle,
-    rolled, rotated_copy, shape_score, shapes_of, tight_box,
+    level_boxes, rotated_copy, shape_score, tight_box,
 )
 from facial_keypoints.images import as_image
-from facial_keypoints.layouts import load_layout
 from facial_keypoints.model import Prediction
 from facial_keypoints.predict_files import FilePredictor, Job, drawing_path
 from research.datasets import split_frames
@@ -499,58 +494,3 @@ def test_a_photo_is_drawn_though_one_of_its_rows_failed(hopper, tmp_path):
     predictor.run([Job("hopper", path, [box]), Job("hopper", path, [box])])
     assert predictor.failures == ["the first one fails"] and predictor.faces == 1
     assert target.exists()
-
-
-def test_the_convention_of_300w_moves_each_point_with_the_face(hopper, hopper_face):
-    """By the same share of its size; turned, enlarged and mirrored with the face."""
-    moved = KeypointDetector(convention="300w")(hopper[1])[0]
-    points = hopper_face.points[None].astype(np.float64)
-    np.testing.assert_allclose(moved.points, in_convention_of_300w(points)[0], atol=0.01)
-    assert moved.confidence == pytest.approx(hopper_face.confidence)
-    away = rolled(moved.points[None] - points, -roll_angle(points)) / inter_ocular(points)
-    assert away[0, 17:27, 1].mean() > 0.02  # brows lie lower in 300-W
-    angle, flip = np.array([30.0]), load_layout().flip_indices
-    for change in (lambda p: rolled(p, angle), lambda p: 3 * p + (50, 70),
-                   lambda p: p[:, flip] * [-1, 1]):
-        np.testing.assert_allclose(in_convention_of_300w(change(points)),
-                                   change(moved.points[None]), atol=0.2)
-
-
-def test_shapes_that_are_like_no_face_move_as_the_farthest_that_are_known():
-    shapes = convention_map().mean + 100 * np.random.default_rng(0).normal(0, 1, (20, 68, 2))
-    movements = convention_map().movements(shapes)
-    limit = MAX_DEVIATION * np.linalg.norm(convention_map().responses, axis=1).sum()
-    assert np.isfinite(movements).all()
-    assert np.linalg.norm(movements - convention_map().offset, axis=(1, 2)).max() <= limit
-    # points at one place, as untrained networks predict them
-    assert np.isfinite(in_convention_of_300w(np.zeros((1, 68, 2)))).all()
-
-
-def test_conventions_that_are_not_known_are_refused(command, hopper):
-    with pytest.raises(UsageError, match="one of labels, 300w"):
-        KeypointDetector(convention="wflw")
-    done = command("pipeline.py", hopper[0], "--convention", "wflw")
-    assert done.returncode == 2 and "--convention" in done.stderr
-
-
-def test_a_convention_is_found_again_though_a_sixth_of_the_faces_is_lost(tiny):
-    labels = tiny.points.astype(np.float64)
-    others, rng = in_convention_of_300w(labels).astype(np.float64), np.random.default_rng(0)
-    lost = np.arange(0, len(labels), 6)
-    others[lost] += rng.normal(0, 30, (len(lost), 68, 2))
-    found = fit_convention(labels, others)
-    shapes, _, _ = shapes_of(labels)
-    truth = convention_map().movements(shapes)
-    away = np.linalg.norm(found.movements(shapes) - truth, axis=2).mean()
-    assert away < 0.2 * np.linalg.norm(truth - convention_map().offset, axis=2).mean()
-
-
-def test_a_convention_is_read_as_it_is_written(tmp_path, monkeypatch):
-    ours = convention_map()
-    for module in (geometry, label_convention):
-        monkeypatch.setattr(module, "CONVENTION_FILE", tmp_path / "convention.csv")
-    label_convention.write_convention(ours)
-    read = convention_map()
-    convention_map.cache_clear()
-    for name in ("mean", "offset", "modes", "responses"):
-        np.testing.assert_allclose(getattr(read, name), getattr(ours, name), rtol=1e-3, atol=1e-6)

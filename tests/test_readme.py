@@ -37,7 +37,6 @@ SMALLER = (  # the same, in seconds; and names for what stands for one
     (r"-p net models4", "-p net models9"),  # the network that the README adds
     (r"(-p net \w+)", r"\1 -p epochs 1 -p data official"), (" …", ""), (" --threads 1 2", ""),
     (r"--busy 1", "--busy 1 --seconds 0.1"),
-    (r" --teacher dlib", ""),  # a package that tests do not need
     (r"haar haar_alt2 haar_profile pyramid", "haar pyramid"),
     (r"--net models4 models5 --lr 0.001 0.002 --seed 0 1 2",
      "--net models4 --lr 0.001 --batch_size 32"),

@@ -4,7 +4,6 @@ numbers."""
 import csv
 import dataclasses
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +14,8 @@ from conftest import one_line_error
 import train as module
 from evaluate import predict_frames
 from facial_keypoints.errors import DataError, UsageError
-from facial_keypoints.geometry import inter_ocular, rolled, shapes_of
-from research import dlib_labels
-from research.checkpoints import read_checkpoint
-from research.datasets import convert_frames, split_frames
-from research.metrics import measure_slopes
+from research.checkpoints import load_weights, read_checkpoint
+from research.datasets import split_frames
 from research.networks import find_weights, load_checkpoint, load_net
 from train import (
     LOSSES, TrainingConfig, diverged, ema_update, loss_of, nonfinite_samples, refine_labels,
@@ -294,88 +290,29 @@ def test_the_mean_of_a_running_average_is_quick_at_first():
     assert value.item() > 0.99 and np.isfinite(value.item())
 
 
-def test_only_a_part_of_a_network_is_trained(parts, tmp_path):
-    """All other weights stay as they were, to the last bit; the visibility learns."""
+def test_a_network_starts_from_the_layers_that_it_shares_with_another(parts, tmp_path, capsys):
     options = {**OPTIONS, "epochs": 1}
     first, _ = train_net("models5", *parts, tmp_path / "first", **options)
-    second, _ = train_net("models5", *parts, tmp_path / "second", only="seen", init=str(first),
-                          lr=0.01, **options)
+    second, _ = train_net("models7", *parts, tmp_path / "second", init=str(first),
+                          **{**options, "lr": 1e-9})
+    assert "tensors have the same name and shape and are copied" in capsys.readouterr().out
     before, after = weights(first), weights(second)
-    for name, value in before.items():
-        assert torch.equal(value, after[name]) != (name.startswith("seen.")
-                                                   and value.is_floating_point()), name
-    with pytest.raises(UsageError, match="no part 'sight'; its parts are stem, stages"):
-        train_net("models5", *parts, tmp_path / "third", only="sight", init=str(first), **options)
-    with pytest.raises(UsageError, match="needs init"):
-        train_net("models5", *parts, tmp_path / "third", only="seen", **options)
-
-
-@pytest.fixture
-def opened_eyes(monkeypatch):
-    """A dlib that predicts the labels, moved, and with eyes half closed: a tenth of the frames is
-    lost."""
-    def predict(frames, *_, **__):
-        points = frames.points.astype(np.float64)
-        for eye in (slice(36, 42), slice(42, 48)):
-            points[:, eye] = (points[:, eye] + points[:, eye].mean(1, keepdims=True)) / 2
-        _, sizes, angles = shapes_of(frames.points.astype(np.float64))
-        points = points + sizes * rolled(np.full(points.shape, 0.1), angles)
-        points[::10] += np.random.default_rng(0).normal(0, 40, points[::10].shape)
-        return points.astype(np.float32)
-    monkeypatch.setattr(dlib_labels, "predict_by_dlib", predict)
-
-
-def test_labels_by_dlib_are_in_our_convention_and_of_found_faces(tiny, opened_eyes):
-    """What is the same for all faces is ours: the movement, and half of the mean opening."""
-    labels = dlib_labels.labels_by_dlib(tiny, tiny.points)
-    lost = set(tiny.names[::10])
-    assert len(labels) == int(0.85 * len(tiny)) and not lost & set(labels.names)
-    rows = [list(tiny.names).index(name) for name in labels.names]
-    truth = tiny.points[rows]
-    away = np.linalg.norm(labels.points - truth, axis=2).mean(0) / inter_ocular(truth).mean()
-    assert away[:36].max() < 0.005 and away[48:].max() < 0.005
-    slope = measure_slopes(labels.points, truth)["eye opening"][0]
-    assert 0.4 < slope < 0.6
-    with pytest.raises(UsageError, match="predicts the keypoints of ibug68, not of five"):
-        dlib_labels.labels_by_dlib(convert_frames(tiny, "five"), tiny.points)
-
-
-def test_details_are_trained_alone_with_the_points_of_dlib(parts, tmp_path, opened_eyes,
-                                                            monkeypatch):
-    ours = []
-    monkeypatch.setattr(module, "labels_by_dlib", lambda frames, points, bar: (
-        ours.append(points), dlib_labels.labels_by_dlib(frames, points, bar))[1])
-    options = {**OPTIONS, "epochs": 1}
-    first, _ = train_net("models5", *parts, tmp_path / "first", **options)
-    more = {**options, "only": "details", "init": str(first), "teacher": "dlib", "lr": 0.003,
-            "turned": 0.2, "epochs": 2}
-    second, _ = train_net("models5", *parts, tmp_path / "second", **more)
-    before, after = weights(first), weights(second)
-    assert equal(before, {name: after[name] for name in before})
-    assert {name.split(".")[0] for name in after.keys() - before.keys()} == {"details"}
-    expected = predict_frames(load_checkpoint(first)[0], parts[0], mirrored=True)
-    np.testing.assert_array_equal(ours[0], expected, "not those of untrained details")
-    net, _ = load_checkpoint(second)
-    images = torch.rand(2, 1, 128, 128)
-    with torch.inference_mode():
-        base = load_checkpoint(first)[0].predict(images)
-        found = net.predict(images)
-        assert torch.equal(net(images).view(2, 68, 2), found[0])
-    assert torch.equal(base[0][:, :36], found[0][:, :36]) and torch.equal(base[1], found[1])
-    assert not torch.equal(base[0][:, 36:], found[0][:, 36:])
-    third, _ = train_net("models5", *parts, tmp_path / "third", **{**options, "init": str(second)})
-    assert after.keys() == weights(third).keys()
-    with pytest.raises(UsageError, match="'dlib' is for only='details'"):
-        TrainingConfig("models5", teacher="dlib")
+    name = "stages.0.body.0.weight"
+    torch.testing.assert_close(before[name], after[name], atol=1e-4, rtol=0)
+    assert "seen.weight" in after.keys() - before.keys()
     other, _ = train_net("models4", *parts, tmp_path / "other", **options)
-    with pytest.raises(UsageError, match="no part 'details'"):
-        train_net("models4", *parts, tmp_path / "fourth", **{**more, "init": str(other)})
+    with pytest.raises(DataError, match="no layer in common"):
+        train_net("models7", *parts, tmp_path / "third", init=str(other), **options)
 
 
-def test_without_dlib_its_points_are_refused_in_one_line(tiny, monkeypatch):
-    monkeypatch.setitem(sys.modules, "dlib", None)
-    with pytest.raises(UsageError, match="pip install dlib-bin face_recognition_models"):
-        dlib_labels.predict_by_dlib(tiny)
+def test_parts_of_earlier_versions_are_left_out(parts, tmp_path, capsys):
+    path, _ = train_net("models5", *parts, tmp_path / "run", **{**OPTIONS, "epochs": 1})
+    content = read_checkpoint(path)
+    state = content["state_dict"] | {"seen.0.weight": torch.zeros(12, 128, 1, 1)}
+    net = load_net("models5")
+    load_weights(net, state, path)
+    assert "from an earlier version; its parts seen are not used" in capsys.readouterr().err
+    assert equal(dict(net.state_dict()), content["state_dict"])
 
 
 def test_with_turned_heads_the_last_epoch_is_kept(parts, tmp_path):
