@@ -52,6 +52,7 @@ from research.networks import (
     as_points, autocast, channels_last, checked_net, find_weights, has_bfloat16, has_own_loss,
     input_size, layout_of, load_checkpoint, load_net, net_class, net_names, predict_targets,
 )
+from research.terms import sources_of
 from research.transfer import measured_fit, transfer_weights
 from research.transforms import AUGMENTATIONS, evaluation_transform, training_transform
 
@@ -133,9 +134,9 @@ def validation_loader(frames: Frames, side: int, batch_size: int) -> DataLoader:
 
 
 def validate(net: torch.nn.Module, batches: Iterable[dict], loss: str,
-             bfloat16: bool = False) -> tuple[float, float]:
-    """Loss and NME (%) of a network on batches of crops (n, 1, side, side) and targets (n, k,
-    2)."""
+             bfloat16: bool = False, normalizer: str = "layout") -> tuple[float, float]:
+    """Loss and NME (%) of a network on batches of crops (n, 1, side, side) and targets (n, k, 2).
+    normalizer: of the errors, as in `metrics.normalizer_length`."""
     net.eval()
     layout = layout_of(net)
     total, errors, device = 0.0, [], next(net.parameters()).device
@@ -144,7 +145,7 @@ def validate(net: torch.nn.Module, batches: Iterable[dict], loss: str,
             x, y = batch["image"], batch["keypoints"]
             total += loss_of(net, x.to(device), y.to(device), loss).item() * len(x)
             predictions = predict_targets(net, x).numpy()
-            errors.append(face_errors(point_errors(predictions, y.numpy(), "layout", layout)))
+            errors.append(face_errors(point_errors(predictions, y.numpy(), normalizer, layout)))
     errors = np.concatenate(errors)
     return total / len(errors), float(errors.mean())
 
@@ -273,10 +274,11 @@ class TrainingRun:
         self.layout = layout_of(net)
         self.loss = chosen_loss(net, config.net, config.loss)
         self.params = config.record(self.loss)
+        self.sources = {training.kind}
         training, known = self.prepare(net, training)
         self.data: dict[str, Any] = {
-            "data": training.data, "kind": training.kind, "split": training.split,
-            "labels": training.labels, "frames": known}
+            "data": training.data, "kind": training.kind, "sources": sorted(self.sources),
+            "split": training.split, "labels": training.labels, "frames": known}
         if self.layout != load_layout():
             self.data["fit"] = measured_fit(training)
         self.names, side = training.names, input_size(net)
@@ -289,6 +291,8 @@ class TrainingRun:
                                  worker_init_fn=leave_errors_to_parent,
                                  batch_sampler=team.batches(self.sampler, config.batch_size))
         self.validation = validation and validation_loader(validation, side, config.batch_size)
+        # the eyes of a profile are near each other: the box is a steadier unit for such data
+        self.normalizer = "layout" if training.visible is None else "box-size"
         self.optimizer = OPTIMIZERS[config.optimizer](list(self.net.parameters()), config.lr)
         steps = config.epochs * len(self.loader)
         self.schedule = OneCycleLR(self.optimizer, config.lr, total_steps=steps,
@@ -313,9 +317,11 @@ class TrainingRun:
             for line in transfer_weights(net, first, self.config.init):
                 print_rank_zero(line)
             known = sorted({*(first["data"].get("frames") or []), *known})
+            self.sources |= {*sources_of(first["data"])}
         if self.config.teacher:
-            training, seen = refine_labels(training, self.config.teacher)
-            known = sorted({*seen, *known})
+            training, learned = refine_labels(training, self.config.teacher)
+            known = sorted({*(learned.get("frames") or []), *known})
+            self.sources |= {*sources_of(learned)}
         return training, known
 
     @property
@@ -343,7 +349,8 @@ class TrainingRun:
                    "training_loss": loss}
             if self.validation:
                 row["validation_loss"], row["validation_nme"] = validate(
-                    self.averaged.module, self.validation, self.loss, self.config.bfloat16)
+                    self.averaged.module, self.validation, self.loss, self.config.bfloat16,
+                    self.normalizer)
             row["seconds"] = time.perf_counter() - start
             row["waited"] = waited / row["seconds"]
             history.append(row)
@@ -504,9 +511,9 @@ def measure_shift(frames: Frames, epochs: int, folder: str | Path,
     return residual_shift(frames.points, predictions), predictions
 
 
-def refine_labels(frames: Frames, teacher: str | Path) -> tuple[Frames, Sequence[str]]:
+def refine_labels(frames: Frames, teacher: str | Path) -> tuple[Frames, dict]:
     """Knowledge distillation: replace each label by the mean of the label and the prediction of the
-    teacher network. Returns the frames, and the names of the frames the teacher was trained on.
+    teacher network. Returns the frames, and the `data` of the teacher's checkpoint.
 
     Quantized labels are noisy, and a larger network averages this noise out. The predictions are
     averaged over each crop and its mirror image, and moved by the shift that these labels have.
@@ -516,7 +523,7 @@ def refine_labels(frames: Frames, teacher: str | Path) -> tuple[Frames, Sequence
                                      content["data"])
     frames = frames.select(np.arange(len(frames)))
     frames.points = (frames.points + predictions.astype(np.float32)) / 2
-    return frames, content["data"].get("frames") or []
+    return frames, content["data"]
 
 
 def nonfinite_samples(net: torch.nn.Module, images: torch.Tensor, targets: torch.Tensor,

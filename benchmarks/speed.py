@@ -16,17 +16,15 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import models  # noqa: F401 - with it, KeypointDetector takes checkpoints
+from benchmarks.peers import dlib_on_boxes, mediapipe_predictor
 from facial_keypoints.assets import DEFAULT_NET
 from facial_keypoints.detector import KeypointDetector
 from facial_keypoints.errors import (
-    DataError, UsageError, bounded_number, import_optional, run_command,
+    DataError, UsageError, bounded_number, run_command,
 )
 from facial_keypoints.geometry import crop_image, crop_matrix, tight_box, to_points
 from facial_keypoints.model import installed_runtimes
@@ -65,52 +63,6 @@ def ours(run, side):
         crops = np.stack([crop_image(gray, matrix, side) for gray,
                           matrix in zip(grays, matrices, strict=True)])
         return to_points(run(crops[:, None].astype(np.float32) / 255)[0], matrices, side)
-    return predict
-
-
-def dlib_predictor() -> Callable[[np.ndarray, Sequence[float]], np.ndarray]:
-    """dlib's regression trees (Kazemi and Sullivan, CVPR 2014), trained on 300-W, as a function of
-    a gray image and a square box (left, top, side) -> points (68, 2) in pixels. Raises UsageError
-    if dlib or its weights are not installed."""
-    packages, why = "dlib-bin face_recognition_models", "predicting by dlib"
-    dlib: Any = import_optional("dlib", why, packages)
-    # the package has the weights; importing it would need pkg_resources, which setuptools removed
-    found = find_spec("face_recognition_models")
-    if found is None or not found.submodule_search_locations:
-        raise UsageError(f"{why} requires a package: pip install {packages}")
-    predictor: Any = dlib.shape_predictor(os.path.join(
-        found.submodule_search_locations[0], "models", "shape_predictor_68_face_landmarks.dat"))
-
-    def predict(gray, box):
-        left, top, side = (int(v) for v in box)
-        parts = predictor(gray, dlib.rectangle(left, top, left + side, top + side)).parts()
-        return np.array([(part.x, part.y) for part in parts], np.float32)
-    return predict
-
-
-def dlib_on_boxes():
-    """dlib's predictor on boxes, made square; UsageError if it is not installed."""
-    predict_one = dlib_predictor()
-
-    def predict(grays, boxes):
-        return [predict_one(gray, [*box[:2], max(box[2:])])
-                for gray, box in zip(grays, boxes, strict=True)]
-    return predict
-
-
-def mediapipe_predictor():
-    """MediaPipe's face mesh on given boxes, in tracking mode, so that its own detector does not run
-    on each crop. Raises UsageError if MediaPipe is not installed."""
-    package = "mediapipe==0.10.21"
-    mediapipe = import_optional("mediapipe", "MediaPipe's face mesh", package)
-    if not hasattr(mediapipe, "solutions"):
-        raise UsageError(f"this version of MediaPipe has no face mesh: pip install {package}")
-    mesh = mediapipe.solutions.face_mesh.FaceMesh(static_image_mode=False, max_num_faces=1)
-
-    def predict(grays, boxes):
-        return [mesh.process(cv2.cvtColor(crop_image(gray, crop_matrix(box, 192), 192),
-                                          cv2.COLOR_GRAY2RGB))
-                for gray, box in zip(grays, boxes, strict=True)]
     return predict
 
 

@@ -43,8 +43,9 @@ class Net(nn.Module):
     even_odds, steepness = 0.118, 1.63
 
     def __init__(self, points: int = 68, side: int = 128, widths: tuple[int, ...] = (64, 128),
-                 depth: int = 2, features: int = 128):
+                 depth: int | tuple[int, ...] = 2, features: int = 128):
         super().__init__()
+        depths = (depth,) * len(widths) if isinstance(depth, int) else depth
         self.count = points
         self.input_size, grid, stride = side, side // 16, 16 // 2 ** len(widths)
         # a large stride in the first layer, because feature maps of high resolution cost much time
@@ -54,9 +55,9 @@ class Net(nn.Module):
             nn.ReLU(inplace=True),
         )
         stages, inputs = [], widths[0] // 2
-        for outputs in widths:  # 32 -> 16 -> 8 pixels a side
-            stages += [Block(inputs, outputs, 2)] + [Block(outputs, outputs, 1)
-                                                     for _ in range(depth - 1)]
+        for outputs, blocks in zip(widths, depths, strict=True):  # 32 -> 16 -> 8 pixels a side
+            stages += [Block(inputs, outputs, 2)]
+            stages += [Block(outputs, outputs, 1) for _ in range(blocks - 1)]
             inputs = outputs
         self.stages = nn.Sequential(*stages)
         self.maps = nn.Conv2d(inputs, 4 * points, 1)  # four maps for each point
@@ -71,8 +72,12 @@ class Net(nn.Module):
         return self.stages(self.stem(images))
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Features of each point: (n, points, features)."""
-        x = self.maps(self.encode(images))
+        """Images -> features of each point: (n, points, features)."""
+        return self.point_features(self.encode(images))
+
+    def point_features(self, encoded: torch.Tensor) -> torch.Tensor:
+        """The last feature maps -> features of each point: (n, points, features)."""
+        x = self.maps(encoded)
         # (n, 4 × points, 8, 8) -> (n, points, features)
         x = self.mix(x.reshape(-1, self.count, self.mix[0].in_features))
         return x + self.points(x.transpose(1, 2)).transpose(1, 2)
@@ -106,10 +111,16 @@ class Net(nn.Module):
         if weights is None:
             weights = torch.ones_like(targets[..., 0])
         mean, variance = self.moments(logits)
-        distance = (mean - targets)[labeled].abs() * self.scale(variance[labeled].detach())
-        robust = (self.penalty(distance).mean(-1) * weights[labeled]).sum() / max(len(distance), 1)
-        return robust + 0.1 * (self.cross_entropy(logits[used], targets[used])
-                               * weights[used]).mean()
+        cross_entropy = self.cross_entropy(logits[used], targets[used]) * weights[used]
+        return self.robust_loss(mean, variance, targets, weights) + 0.1 * cross_entropy.mean()
+
+    def robust_loss(self, points: torch.Tensor, variance: torch.Tensor, targets: torch.Tensor,
+                    weights: torch.Tensor) -> torch.Tensor:
+        """The robust loss of predicted points (n, k, 2) whose distributions have these variances
+        (n, k, 2); weights (n, k)."""
+        labeled = ~targets.isnan().any(-1)
+        distance = (points - targets)[labeled].abs() * self.scale(variance[labeled].detach())
+        return (self.penalty(distance).mean(-1) * weights[labeled]).sum() / max(len(distance), 1)
 
     def moments(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Means of the distributions in units of targets, and variances in their squares."""

@@ -42,7 +42,7 @@ def load_frames(data: str = "sample", labels: str = "corrected",
         frames = load_folder(data, layout=layout)
         frames.kind = "official" if is_official(frames) else frames.kind
         if is_aflw(frames):
-            frames.people = photo_groups(frames)
+            frames.people, frames.kind = photo_groups(frames), "merlrav"
     else:
         raise DataError(f"{data!r}: no such data set; give 'sample', 'official' or the path of a "
                         "folder or zip")

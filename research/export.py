@@ -29,6 +29,7 @@ from research.networks import (
     autocast, best_device, channels_last, find_weights, forward_with_confidence, input_size,
     load_checkpoint,
 )
+from research.terms import terms_of
 
 OPSET = 18
 EXPORTER = threading.Lock()  # PyTorch's exporter keeps its state in globals
@@ -162,6 +163,7 @@ def export_checkpoint(checkpoint: str | Path, path: str | Path) -> None:
         "shift": learned_shift(content["data"]), "fit": learned_fit(content),
         "calibration": {name: getattr(net, name) for name in ("even_odds", "steepness")
                         if hasattr(net, name)},
+        "license": terms_of(content["data"]),
         "trained_on": {key: content["data"].get(key, "") for key in ("data", "split", "labels")},
         "sha256": digest(data)}
     atomic_write(path, data + metadata_entry(values))

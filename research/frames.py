@@ -493,10 +493,11 @@ def without_signs(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     A point whose numbers are both negative in the file is occluded, and lies at their absolute
     values; −1 −1 is a self-occluded point without a position.
     """
-    one_based: np.ndarray = points + 1
+    one_based = np.asarray(points, np.float32) + 1
     hidden, missing = (one_based < 0).all(1), (one_based == -1).all(1)
-    placed: np.ndarray = np.where(missing[:, None], np.nan, np.abs(one_based) - 1)
-    return placed.astype(np.float32), (~hidden).astype(np.float32)
+    placed: np.ndarray = np.abs(one_based) - 1
+    placed[missing] = np.nan
+    return placed, (~hidden).astype(np.float32)
 
 
 def load_official(folder: str | Path | None = None,

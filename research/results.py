@@ -23,6 +23,12 @@ from research.networks import SAVED_MODELS, parameter_count
 
 HOME = Path(__file__).resolve().parents[1]
 PUBLISHED = SAVED_MODELS / "results.csv"
+# of networks and other projects on photographs labeled by people: benchmarks/photographs.py
+PHOTOGRAPHS = SAVED_MODELS / "photographs.csv"
+PHOTOGRAPH_COLUMNS = (
+    "weights", "part", "faces", "found", "frontal", "half_profile", "profile", "nme_box", "auc7",
+    "visible", "occluded", "nme", "debiased", "eye_slope", "lip_slope", "mouth_slope",
+    "auc_self_occluded", "auc_occluded", "parameters")
 NUMBERS = ("nme", "nme_low", "nme_high", "nme_debiased", "nme_own", "fr8", "fr10", "auc8")
 RESULT_COLUMNS = ("weights", "net", "data", "split", "labels", "n", *NUMBERS, *REGIONS,
                   "parameters", "ms_per_face", "epochs",
@@ -120,6 +126,20 @@ def summary_table(rows: Sequence[dict]) -> str:
         lines.append(f"| `{net}` | {' | '.join(errors)} | {float(row['fr8']):.1f} % | "
                      f"{int(row['parameters']) / 1e6:.1f} M | "
                      f"{float(row['ms_per_face']):.1f} |")
+    return "\n".join(lines)
+
+
+def photograph_table(rows: Sequence[dict]) -> str:
+    """Rows of PHOTOGRAPHS -> a Markdown table."""
+    heads = {"weights": "", "frontal": "frontal", "half_profile": "half profile",
+             "profile": "profile", "nme_box": "all", "auc7": "AUC@7", "visible": "visible points",
+             "occluded": "occluded points", "nme": "NME", "debiased": "debiased",
+             "eye_slope": "eye slope", "lip_slope": "lip slope", "found": "faces found %"}
+    lines = [f"| {' | '.join(heads.values())} |", "| --- |" + " ---: |" * (len(heads) - 1)]
+    for row in rows:
+        cells = [f"{float(row[column]):.{1 if column in ('auc7', 'found') else 2}f}"
+                 for column in list(heads)[1:]]
+        lines.append(f"| {row['weights']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

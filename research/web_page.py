@@ -38,7 +38,7 @@ HOME = Path(__file__).resolve().parents[1]
 SOURCES = HOME / "web"
 FOLDER = HOME / "runs" / "web"  # the built page
 PACKAGES = HOME / "data" / "npm"  # what npm brought
-MODELS = (DEFAULT_NET, "models6")
+MODELS = (DEFAULT_NET, "models8")
 # synthetic scenes: file, faces, size, seed
 EXAMPLES = (("one.jpg", 1, (512, 512), 11), ("four.jpg", 4, (900, 600), 5),
             ("eight.jpg", 8, (1200, 800), 23))

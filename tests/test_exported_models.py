@@ -129,7 +129,7 @@ def test_models_are_found_by_name_or_path(monkeypatch):
     assert find_model("models5") == SHIPPED and find_model(SHIPPED) == SHIPPED
     monkeypatch.setattr(Checkpoints, "find", None)
     for net in ("models4", "runs/x.pt", "models77"):
-        with pytest.raises(UsageError, match=r"present are models5, models6"):
+        with pytest.raises(UsageError, match=r"present are models5, models7, models8"):
             find_model(net)
 
 
@@ -212,5 +212,5 @@ def test_the_wheel_finds_a_face_without_pytorch(hopper, tmp_path):
     done = call("-c", script, hopper[0])
     assert done.stdout == "1\n", done.stderr
     refused = call("-m", "facial_keypoints", hopper[0], "--net", "models4")
-    assert "present are models5, or give an .onnx file" in one_line_error(refused, 2)
+    assert "present are models5, models7, or give an .onnx file" in one_line_error(refused, 2)
     assert call("-c", "import torch").returncode != 0

@@ -51,7 +51,7 @@ def npm(tmp_path, monkeypatch):
 def test_the_folder_holds_all_that_is_published(npm, tmp_path):
     folder = web_page.build(tmp_path / "page")
     names = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
-    assert {"index.html", "settings.json", "models5.onnx", "models6.onnx", "licenses.txt",
+    assert {"index.html", "settings.json", "models7.onnx", "models8.onnx", "licenses.txt",
             "pyramid.onnx", "sunglasses.png",
             *(f"onnxruntime/{name}" for name in web_page.RUNTIME_FILES)} <= names
     settings = json.loads((folder / "settings.json").read_text())

@@ -86,7 +86,7 @@ def test_notebook_3_runs_menus_and_uploads(address, page, hopper, tmp_path):
     cell = notebook.cell_with("pick(show_faces,")
     assert images_of(cell) == 1
     choose(notebook, cell, "photo", "synthetic scene")
-    choose(notebook, cell, "network", "models6")
+    choose(notebook, cell, "network", "models8")
     choose(notebook, cell, "finder", "haar_alt2")
     upload = notebook.cell_with("upload(lambda")
     (tmp_path / "notes.png").write_text("no picture")

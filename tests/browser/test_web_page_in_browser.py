@@ -82,11 +82,11 @@ def opened(browser, address, **options):
     context.on("request", lambda request: requests.append(request.url))
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(address)
-    page.wait_for_selector("body[data-network=models5]")
+    page.wait_for_selector("body[data-network=models7]")
     yield page
     assert not errors
     assert [url for url in requests if not url.startswith((address, "blob:"))] == []
-    assert any(url.endswith("models5.onnx") for url in requests)
+    assert any(url.endswith("models7.onnx") for url in requests)
     context.close()
 
 
@@ -268,8 +268,8 @@ def follow_the_camera(page):
     assert page.locator("#faces button").inner_text().startswith("1 ·")
     assert "VideoCapture" in page.inner_text("#python")
     compile(page.inner_text("#python"), "page", "exec")
-    page.check("input[value=models6]")  # another network meanwhile
-    page.wait_for_selector("body[data-network=models6]")
+    page.check("input[value=models8]")  # another network meanwhile
+    page.wait_for_selector("body[data-network=models8]")
     page.click("#camera")
     status(page, "The camera is off")
     assert page.is_enabled("#json")
@@ -321,7 +321,7 @@ def test_bad_files_are_named_and_lose_nothing(page, photos, tmp_path):
         assert says in status(page, f"^{re.escape(name)}: "), name
         assert page.locator("#status.failure").count() == 1
     assert page.locator("#faces button").count() == 1  # of the photo before
-    assert page.is_checked("input[value=models5]")
+    assert page.is_checked("input[value=models7]")
     give(page, photos[0], "^1 face found")
 
 
@@ -367,12 +367,12 @@ def test_another_network_is_loaded_when_it_is_chosen(new_page, photos, tmp_path)
     requests = []
     page.on("request", lambda request: requests.append(request.url))
     give(page, photos[0], "^1 face found")
-    assert not any("models6" in url for url in requests)
-    page.check("input[value=models6]")
-    page.wait_for_selector("body[data-network=models6]")
+    assert not any("models8" in url for url in requests)
+    page.check("input[value=models8]")
+    page.wait_for_selector("body[data-network=models8]")
     status(page, "^1 face found")
     rows = read_json(saved(page, "#json", tmp_path))
-    assert furthest(rows, find_keypoints(photos[0], runtime="onnx", net="models6")) < ALLOWED
+    assert furthest(rows, find_keypoints(photos[0], runtime="onnx", net="models8")) < ALLOWED
 
 
 def test_it_works_by_keyboard_alone(new_page):
@@ -431,14 +431,14 @@ def delayed(page, pattern, seconds):
 
 
 def test_the_last_choice_of_a_network_counts(new_page, photos, tmp_path):
-    """models6 comes late, models5 is chosen meanwhile, and a photo is opened."""
+    """models8 comes late, models7 is chosen meanwhile, and a photo is opened."""
     page = new_page
-    delayed(page, "**/models6.onnx", 1)
-    page.check("input[value=models6]")
-    page.check("input[value=models5]")
+    delayed(page, "**/models8.onnx", 1)
+    page.check("input[value=models8]")
+    page.check("input[value=models7]")
     give(page, photos[0], "^1 face found")
-    page.wait_for_selector("body[data-network=models5]")
-    assert page.is_checked("input[value=models5]")
+    page.wait_for_selector("body[data-network=models7]")
+    assert page.is_checked("input[value=models7]")
     give(page, photos[0], "^1 face found")
     rows = read_json(saved(page, "#json", tmp_path))
     assert furthest(rows, find_keypoints(photos[0], runtime="onnx")) < ALLOWED
@@ -449,7 +449,7 @@ def test_the_page_works_without_its_helper(browser, built, photos, tmp_path):
     page = browser.new_page()
     with web_page.served(folder) as address:
         page.goto(address)
-        page.wait_for_selector("body[data-network=models5]")
+        page.wait_for_selector("body[data-network=models7]")
         give(page, photos[1], "found")
         rows = read_json(saved(page, "#json", tmp_path))
     assert furthest(rows, find_keypoints(photos[1], runtime="onnx")) < ALLOWED

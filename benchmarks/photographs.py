@@ -1,0 +1,100 @@
+"""Errors on photographs that people labeled (MERL-RAV): of our networks, dlib and MediaPipe."""
+
+if __name__ == "__main__":
+    from research import startup  # noqa: F401 - before the packages
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from benchmarks.peers import dlib_on_boxes, landmarker_predictor
+from evaluate import check_leakage, predict_frames, visibility_metrics, visibility_of
+from facial_keypoints.errors import run_command
+from facial_keypoints.files import atomic_write, csv_text
+from research.datasets import SPLIT_PARTS, load_frames, split_frames
+from research.frames import Frames
+from research.metrics import summarize
+from research.networks import find_weights, load_checkpoint, parameter_count
+from research.results import PHOTOGRAPHS, PHOTOGRAPH_COLUMNS, photograph_table, read_results
+
+PEERS = ("dlib", "mediapipe")
+
+
+def predict_by(predict: Callable, frames: Frames) -> np.ndarray:
+    """Points (n, 68, 2) of a predictor of `peers` in the tight boxes of the labels; nan where it
+    finds no face."""
+    points = []
+    for row, box in enumerate(tqdm(frames.boxes(), desc="predicting", unit="face", leave=False)):
+        gray = cv2.cvtColor(frames.image(row), cv2.COLOR_RGB2GRAY)
+        points.append(np.asarray(predict([gray], box[None])[0], np.float32))
+    return np.stack(points)
+
+
+def figures(name: str, points: np.ndarray, visibility: np.ndarray, frames: Frames) -> dict:
+    """A row of PHOTOGRAPHS of predictions (n, 68, 2) and visibility (n, 68). Faces that were not
+    found (nan) are left out, and `found` is the share of the others in %."""
+    found = np.isfinite(points).all((1, 2))
+    points, visibility, frames = points[found], visibility[found], frames.select(found)
+    metrics = visibility_metrics(points, visibility, frames)
+    # faces without self-occluded points: there the distance of the eyes is a fair unit
+    whole = np.isfinite(frames.points).all((1, 2))
+    usual = summarize(points[whole], frames.points[whole], frames.people[whole])
+    poses = metrics["poses"]
+    row = {"weights": name, "faces": len(found), "found": 100 * found.mean(),
+           "nme_box": poses["all"][1], "auc7": poses["all"][2], "visible": poses["all"][3],
+           "occluded": poses["all"][4], "nme": usual["nme"], "debiased": usual["nme_debiased"],
+           "eye_slope": usual["measures"]["eye opening"][0],
+           "lip_slope": usual["measures"]["upper lip"][0],
+           "mouth_slope": usual["measures"]["mouth width"][0],
+           "auc_self_occluded": metrics["visibility_auc"][0],
+           "auc_occluded": metrics["visibility_auc"][1]}
+    row |= {column: poses[group][1] if group in poses else float("nan") for column, group in
+            (("frontal", "frontal"), ("half_profile", "half profile"), ("profile", "profile"))}
+    return {key: round(float(value), 3) if isinstance(value, float) else value
+            for key, value in row.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("predictors", nargs="+", metavar="NAME",
+                        help=f"networks, or {' or '.join(PEERS)}")
+    parser.add_argument("--data", default="data/merlrav.zip",
+                        help="built by python -m research.merlrav (default: %(default)s)")
+    parser.add_argument("--part", default="validation", choices=SPLIT_PARTS,
+                        help="(default: %(default)s)")
+    parser.add_argument("--landmarker", default="face_landmarker.task", metavar="FILE",
+                        help="weights of MediaPipe's Face Landmarker (default: %(default)s)")
+    parser.add_argument("--keep", action="store_true",
+                        help="store the rows in saved_models/photographs.csv, which the model "
+                             "cards and docs/results.md show")
+    options = parser.parse_args()
+    frames = split_frames(load_frames(options.data), "official", options.part)
+    rows = []
+    for name in options.predictors:
+        if name in PEERS:
+            make = dlib_on_boxes if name == "dlib" else partial(landmarker_predictor,
+                                                                options.landmarker)
+            points = predict_by(make(), frames)
+            visibility = np.full(points.shape[:2], np.nan)
+        else:
+            net, content = load_checkpoint(find_weights(name))
+            check_leakage(content, frames, name)
+            points = predict_frames(net, frames, bar=True)
+            visibility = visibility_of(net, frames)
+        rows.append(figures(name, points, visibility, frames) | {"part": options.part})
+        if name not in PEERS:
+            rows[-1]["parameters"] = parameter_count(net)
+    print(photograph_table(rows))
+    if options.keep:
+        before = read_results(PHOTOGRAPHS) if PHOTOGRAPHS.exists() else []
+        new = {(row["weights"], row["part"]) for row in rows}
+        kept = [row for row in before if (row["weights"], row["part"]) not in new]
+        atomic_write(PHOTOGRAPHS, csv_text(PHOTOGRAPH_COLUMNS, kept + rows))
+
+
+if __name__ == "__main__":
+    run_command(main)
