@@ -23,9 +23,11 @@ from research.networks import (
     SAVED_MODELS, has_own_loss, input_size, load_checkpoint, load_net, net_class, parameter_count,
 )
 from research.results import (
-    PUBLISHED, markdown_table, put_tables, read_results, result_row, results_csv,
-    summary_table,
+    PHOTOGRAPHS, PUBLISHED, markdown_table, photograph_table, put_tables, read_results, result_row,
+    results_csv, summary_table,
 )
+from research.photo_groups import is_aflw
+from research.terms import terms_of
 
 HOME = Path(__file__).resolve().parents[1]
 UNSHIPPED = SAVED_MODELS / "unshipped.csv"  # results of networks without published weights
@@ -40,19 +42,29 @@ CARD = """# {weights}
 | trained on | {count:,} frames of the {data} data set, {split} split, labels {labels} |
 | training | {params}; {minutes:.0f} minutes |
 | file | {size:.1f} MB, fp16, a dictionary for `torch.load(weights_only=True)` |
-| license of the weights | MIT, as the code; the training frames were published for research |
+| terms of the weights | {terms} |
 
 {table}
 
-**Limitations.** Trained on {people} people in news videos of the early 2000s, most of them men and
-politicians, at low resolution; heads turned by more than about 30 degrees are rendered from frames
-of others. Not tested on children, on people with facial differences, or on masks. It predicts 68
-points, not identity or emotion; do not use it to make decisions about people.
+**Limitations.** {limits} It predicts 68 points, not identity or emotion; do not use it to make
+decisions about people.
 """
 
 
-def write_card(weights, rows):
-    """The card of shipped weights, next to them."""
+# what the training data do not show, by their kind
+LIMITS = {
+    "official": """Trained on {people} people in news videos of the early 2000s, most of them men
+and politicians, at low resolution, hardly any with a yaw above 30 degrees. Not tested on children,
+on people with facial differences, or on masks.""",
+    "merlrav": """Trained on crops of 120 pixels of photographs from Flickr. Who is in them is not
+known: results for groups of people were not measured. The labels of a face are shifted by about
+1.5 % of the distance between the eyes, in a random direction. Positions of points on the far side
+of the head are estimates.""",
+}
+
+
+def write_card(weights, table):
+    """The card of shipped weights, next to them, with a table of results."""
     path = SAVED_MODELS / f"{weights}.pt"
     net, content = load_checkpoint(path)
     line = inspect.getmodule(net_class(content["net"])).__doc__.splitlines()[0]
@@ -60,17 +72,18 @@ def write_card(weights, rows):
     params = {k: v for k, v in content["params"].items() if v not in ("", None)}
     if has_own_loss(net):
         del params["loss"]  # it has its own
-    if params.get("teacher"):
-        params["teacher"] = "an earlier network"
-    names = [name.rsplit("/", 1)[-1].rsplit("_", 1)[0] for name in data["frames"]]
+    photographs = data.get("kind") == "merlrav"
+    frames = [name for name in data["frames"] if is_aflw([name]) == photographs]
+    people = {name.rsplit("/", 1)[-1].rsplit("_", 1)[0] for name in frames}
     atomic_write(path.with_suffix(".md"), CARD.format(
         weights=weights, line=line, net=content["net"], parameters=parameter_count(net),
-        side=input_size(net), count=len(names), people=len(set(names)), data=data["data"],
+        side=input_size(net), count=len(frames), data=data["data"], terms=terms_of(data),
+        limits=LIMITS["merlrav" if photographs else "official"].format(people=len(people)),
         split=data["split"],
         labels=data["labels"],
         params=", ".join(f"{k.replace('_', ' ')} {v}" for k, v in params.items()),
         minutes=content["metrics"].get("minutes", float("nan")), size=path.stat().st_size / 1e6,
-        table=markdown_table(rows)))
+        table=table))
 
 
 def ship(checkpoint, weights):
@@ -83,9 +96,10 @@ def ship(checkpoint, weights):
     # where they came from, without the folders of one machine
     origins = {name: "/".join(Path(content["params"][name]).parts[-2:])
                for name in ("init", "teacher") if content["params"].get(name)}
+    data = content["data"] | {"data": Path(content["data"]["data"]).name}
     save_checkpoint(SAVED_MODELS / f"{weights}.pt", content["net"], content["state_dict"],
-                    content["params"] | origins, content["metrics"], content["data"],
-                    content["layout"], half=True)
+                    content["params"] | origins, content["metrics"], data, content["layout"],
+                    half=True)
     if "-" not in weights:  # the library runs these; others are only for comparison
         export_checkpoint(SAVED_MODELS / f"{weights}.pt", SAVED_MODELS / f"{weights}.onnx")
 
@@ -150,10 +164,13 @@ def record(checkpoint, data):
 
 
 def write(data, keep_times=False):
-    """Score all shipped weights: their cards, results.csv, the tables of README and docs.
+    """Score the shipped weights that learned from official frames: their cards, results.csv, the
+    tables of README and docs. The cards and tables of the others show photographs.csv.
     keep_times: times per face stay as results.csv has them, from another machine."""
-    shipped = {path: read_checkpoint(path)["net"]
-               for path in sorted(SAVED_MODELS.glob("models*.pt"))}
+    contents = {path: read_checkpoint(path) for path in sorted(SAVED_MODELS.glob("models*.pt"))}
+    shipped = {path: content["net"] for path, content in contents.items()
+               if content["data"].get("kind") == "official"}
+    write_photographs([path for path in contents if path not in shipped])
     rows = read_results(UNSHIPPED) if UNSHIPPED.exists() else []
     if keep_times:
         times = {row["net"]: float(row["ms_per_face"]) for row in read_results(PUBLISHED)}
@@ -166,12 +183,23 @@ def write(data, keep_times=False):
         row["ms_per_face"] = round(float(times[row["net"]]), 2)
     for path, net in shipped.items():
         own = scored(path, path.stem, data, times[net])
-        write_card(path.stem, own)
+        write_card(path.stem, markdown_table(own))
         rows += own
     rows.sort(key=lambda row: (row["split"], row["labels"], row["net"]), reverse=True)
     atomic_write(PUBLISHED, results_csv(rows))
     put_tables(README, summary=summary_table(rows))
     put_tables(RESULTS, results=markdown_table(rows))
+
+
+def write_photographs(paths):
+    """Cards of the weights for photographs, and the tables of README and docs, from the rows that
+    benchmarks/photographs.py stored."""
+    rows = [row for row in read_results(PHOTOGRAPHS) if row["part"] == "test"]
+    for path in paths:
+        own = [row for row in rows if row["weights"] == path.stem]
+        write_card(path.stem, photograph_table(own))
+    put_tables(RESULTS, photographs=photograph_table(rows))
+    put_tables(README, photographs=photograph_table(rows))
 
 
 def main():

@@ -109,12 +109,13 @@ def as_batch(crops):
 
 def crops_under(condition, frames, side, seed=0):
     """Frames under a condition -> crops (n, 1, side, side) in [0, 1], matrices (n, 2, 3), keypoints
-    (n, 68, 2) in pixels, and which of these are visible (n, 68)."""
+    (n, 68, 2) in pixels (nan where a label is missing), and which of these are visible (n, 68)."""
     crops, matrices, truth, visible = [], [], [], []
+    complete, missing = frames.complete(), np.isnan(frames.points)
     for index in range(len(frames)):
         rng = np.random.default_rng((seed, index))
         gray = cv2.cvtColor(frames.image(index), cv2.COLOR_RGB2GRAY)
-        gray, points, *seen = ALL_CONDITIONS[condition](gray, frames.points[index], rng)
+        gray, points, *seen = ALL_CONDITIONS[condition](gray, complete[index], rng)
         box = tight_box(points)
         if condition.startswith("boxes"):
             turn = rng.uniform(0, 2 * np.pi)
@@ -122,7 +123,7 @@ def crops_under(condition, frames, side, seed=0):
         matrix = crop_matrix(box, side)
         crops.append(crop_image(gray, matrix, side))
         matrices.append(matrix)
-        truth.append(points)
+        truth.append(np.where(missing[index], np.nan, points))
         visible.append(seen[0] if seen else np.ones(len(points), bool))
     return as_batch(crops), np.stack(matrices), np.stack(truth), np.stack(visible)
 
@@ -130,12 +131,13 @@ def crops_under(condition, frames, side, seed=0):
 def errors_under(condition, net, trained, frames):
     """NME (n,) in % of a network on frames under a condition."""
     if condition == "yaw above 20°":
-        frames = frames.select([abs(head_pose(points).yaw) > 20 for points in frames.points])
+        frames = frames.select([abs(head_pose(points).yaw) > 20 for points in frames.complete()])
     crops, matrices, truth, visible = crops_under(condition, frames, input_size(net))
     targets = torch.cat([predict_targets(net, part) for part in crops.split(64)])
     points = to_points(targets.numpy(), matrices, input_size(net))
     errors = point_errors(match_label_convention(frames, points, trained), truth,
-                          "box-size" if condition in TURNED_HEADS else "layout")
+                          "box-size" if condition in TURNED_HEADS or frames.visible is not None
+                          else "layout")
     return np.nanmean(np.where(visible, errors, np.nan), 1)
 
 
@@ -160,7 +162,8 @@ def main():
           f"{frames.labels}; "
           "mean NME % (share above 10 %)")
     print(f"{'':<20}" + "".join(f"{Path(name).stem:>18}" for name in options.checkpoints))
-    for condition in ALL_CONDITIONS:
+    # labeled photographs show turned heads themselves
+    for condition in ALL_CONDITIONS if frames.visible is None else CONDITIONS:
         cells = []
         for net, content in nets:
             nme = errors_under(condition, net, content["data"], frames)

@@ -41,7 +41,7 @@ def load_frames(data: str = "sample", labels: str = "corrected",
     elif data and Path(data).exists():
         frames = load_folder(data, layout=layout)
         frames.kind = "official" if is_official(frames) else frames.kind
-        if is_aflw(frames):
+        if is_aflw(frames.names):
             frames.people, frames.kind = photo_groups(frames), "merlrav"
     else:
         raise DataError(f"{data!r}: no such data set; give 'sample', 'official' or the path of a "

@@ -497,7 +497,7 @@ def without_signs(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     hidden, missing = (one_based < 0).all(1), (one_based == -1).all(1)
     placed: np.ndarray = np.abs(one_based) - 1
     placed[missing] = np.nan
-    return placed, (~hidden).astype(np.float32)
+    return placed, np.where(hidden, np.float32(0), np.float32(1))
 
 
 def load_official(folder: str | Path | None = None,

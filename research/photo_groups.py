@@ -1,6 +1,7 @@
 """Faces of one photo or of nearly the same photo, so that a split keeps them on one side."""
 
 import re
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
@@ -15,9 +16,9 @@ MAX_DIFFERENCE = 40  # of 256 bits; pairs up to here were looked at, and show on
 MAX_SIDE = 200  # pixels; larger images are whole photos, with one number for all their faces
 
 
-def is_aflw(frames: Frames) -> bool:
-    """True if all frames are named as the photos of AFLW are."""
-    return all(AFLW_NAME.search(name) for name in frames.names)
+def is_aflw(names: Iterable[str]) -> bool:
+    """True if all names of frames are those of photos of AFLW."""
+    return all(AFLW_NAME.search(name) for name in names)
 
 
 def photo_groups(frames: Frames) -> np.ndarray:

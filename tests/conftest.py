@@ -295,6 +295,39 @@ def face_targets():
     return torch.stack([shape, shape @ turn + 0.1])
 
 
+LEFT_HALF = [*range(9, 17), *range(22, 27), 34, 35, *range(42, 48)]  # of the person's face
+
+
+def write_flagged(folder, frames, name):
+    """Write frames as photos named like those of AFLW, and a COCO file like that of MERL-RAV: point
+    0 is occluded, and LEFT_HALF is self-occluded in every second face. Returns the points."""
+    import cv2
+    import numpy as np
+
+    from facial_keypoints.layouts import load_layout
+
+    (folder / "images").mkdir(exist_ok=True)
+    points, rows, images = frames.points.astype(np.float64).round(2), [], []
+    first = len(list((folder / "images").iterdir()))
+    for i, face in enumerate(points):
+        image = f"images/image{400 + 10 * (first + i):05d}.jpg"
+        cv2.imwrite(str(folder / image), frames.image(i)[..., ::-1])
+        images.append({"id": i, "file_name": image})
+        flags = np.full(68, 2)
+        flags[0] = 1
+        if i % 2:
+            flags[LEFT_HALF] = 0
+        keypoints = np.column_stack([np.where(flags[:, None] > 0, face, 0), flags])
+        rows.append({"id": i, "image_id": i, "category_id": 1,
+                     "keypoints": keypoints.ravel().tolist(),
+                     "pose": "left" if i % 2 else "frontal"})
+    categories = [{"id": 1, "name": "face", "keypoints": list(load_layout().keypoints),
+                   "skeleton": []}]
+    (folder / name).write_text(json.dumps(
+        {"images": images, "annotations": rows, "categories": categories}))
+    return points
+
+
 @pytest.fixture(scope="session")
 def merlrav():
     """The faces of MERL-RAV; skips where there are none."""

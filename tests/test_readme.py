@@ -5,10 +5,11 @@ import csv
 import os
 import re
 import shlex
+import shutil
 import textwrap
 
 import pytest
-from conftest import HOME, copy_of_the_repository
+from conftest import HOME, copy_of_the_repository, write_flagged
 
 TEXT = (HOME / "README.md").read_text()
 DOCS = [(HOME / "docs" / f"{name}.md").read_text()
@@ -44,6 +45,8 @@ SMALLER = (  # the same, in seconds; and names for what stands for one
     (r"(ablation\.py).*", r"\1 --epochs 1 --table few.csv 'without negative crops' --seeds 0"),
     (r"(robustness\.py).*", r"\1 models5-person models4"),
     (r"(confidence\.py).*", r"\1 models5-person"),
+    (r"(photographs\.py).*", r"\1 models7 --part test"),
+    (r"(photograph_ablation\.py).*", r"\1 --epochs 1 --table few.csv 'side 96'"),
     (r"--data FOLDER$", "--data official"),
     (r"(detectors\.py)", r"\1 --data official --detector haar"),
     (r"(realism\.py)", r"\1 --frames 100"),
@@ -51,15 +54,16 @@ SMALLER = (  # the same, in seconds; and names for what stands for one
     (r"(?s)(speed\.py).*", r"\1 models5 --seconds 0.1 --threads 1"), (r"\bNAME\b", "models4"),
     (r"\bFOLDER\b", "folder"),
     # the default keeps weights that find faces
-    (r"\bFILE\b", "net.onnx"), (r"(ship .*) models5$", r"\1 models5-trial"),
+    (r"\bFILE\b", "net.onnx"), (r"(ship .*) (models\d)$", r"\1 \2-trial"),
 )
 
 
 @pytest.fixture(scope="module")
-def clone(tiny_zip, tmp_path_factory):
+def clone(tiny, tmp_path_factory):
     """A copy of the repository with a photo, a folder and a clip in it; tiny data are its official
-    set."""
+    set, and its photographs labeled by people."""
     import cv2
+    import numpy as np
 
     from research.synthetic_faces import draw_scene
 
@@ -67,6 +71,11 @@ def clone(tiny_zip, tmp_path_factory):
     network = re.search(r"Write `models/models9\.py`.*?```python\n(.*?)```", TEXT, re.S)[1]
     (home / "models" / "models9.py").write_text(textwrap.dedent(network))
     scene = draw_scene(1, faces=1, width=240, height=200)[0][..., ::-1]
+    flagged = tmp_path_factory.mktemp("flagged")
+    for rows, name in ((slice(0, 96), "train.json"), (slice(96, None), "test.json")):
+        write_flagged(flagged, tiny.select(np.arange(len(tiny))[rows]), name)
+    (home / "data").mkdir(exist_ok=True)
+    shutil.move(shutil.make_archive(str(flagged), "zip", flagged), home / "data" / "merlrav.zip")
     (home / "folder").mkdir()
     cv2.imwrite(str(home / "photo.jpg"), scene)
     cv2.imwrite(str(home / "folder" / "another.png"), scene)
