@@ -7,6 +7,12 @@
 """
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # type checkers and editors read the names here, Python by __getattr__
+    from facial_keypoints.detector import Face, KeypointDetector, find_keypoints
+    from facial_keypoints.errors import DataError, UsageError
+    from facial_keypoints.layouts import Layout, convert_points, load_layout
 
 __version__ = "0.2.0"
 __all__ = ["DataError", "Face", "KeypointDetector", "Layout", "UsageError", "convert_points",
@@ -18,9 +24,14 @@ _MODULES = {"DataError": "errors", "UsageError": "errors", "Face": "detector",
             "convert_points": "layouts"}
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> object:
     """Import a name at its first use: `facial-keypoints --help` needs neither OpenCV nor ONNX
     Runtime."""
     if name in _MODULES:
         return getattr(importlib.import_module(f"facial_keypoints.{_MODULES[name]}"), name)
     raise AttributeError(f"module 'facial_keypoints' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return [*__all__, "__version__"]

@@ -4,7 +4,8 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from pathlib import Path
+from typing import Any, overload
 
 import cv2
 import numpy as np
@@ -13,14 +14,15 @@ from facial_keypoints.assets import (
     DEFAULT_DETECTOR, DEFAULT_NET, MIN_CONFIDENCE,
 )
 from facial_keypoints.detectors import load_detector, to_tight
+from facial_keypoints.errors import UsageError
 from facial_keypoints.geometry import (
     boxes_differ, crop_image, crop_matrix, level_boxes,
     overlap, rotated_copy, shape_score, tight_box, to_points,
 )
-from facial_keypoints.images import as_image, to_gray
+from facial_keypoints.images import Photo, as_image, to_gray
 from facial_keypoints.layouts import Layout, load_layout
 from facial_keypoints.model import find_model, load_model, Model, Prediction
-from facial_keypoints.pose import Pose
+from facial_keypoints.pose import Pose, has_pose, head_pose
 
 # two faces are duplicates if more than this share of the smaller box is inside the other box
 DUPLICATE_OVERLAP = 0.57
@@ -56,9 +58,14 @@ class Face:
     # (k,) in 0…1: the probability that a point is visible, neither occluded nor on the far side of
     # the head; None from models that were not trained for it
     point_visibility: np.ndarray | None = None
-    pose: Pose | None = None  # set by `formats.JsonWriter` only
     identity: int | None = None  # number of a tracked face, from 1
     layout: Layout = field(default_factory=load_layout)
+
+    @property
+    def pose(self) -> Pose | None:
+        """The pose of the head, computed from the points at each access (`pose.head_pose`); None
+        for layouts without the keypoints that it needs."""
+        return head_pose(self.points, layout=self.layout) if has_pose(self.layout) else None
 
     def part(self, name: str) -> np.ndarray:
         """The points (m, 2) of a part of the layout, such as "left eye". Raises UsageError that
@@ -104,11 +111,8 @@ class KeypointDetector:
                  detector: Any = DEFAULT_DETECTOR, device: str = "auto",
                  min_confidence: float = MIN_CONFIDENCE, runtime: str = "auto", threads: int = 1,
                  tilted: bool = False):
-        self.model = (
-            load_model(net, runtime, device, threads)
-            if isinstance(net, (str, os.PathLike))
-            else net
-        )
+        check_detector(detector)
+        self.model = net if isinstance(net, Model) else load_model(net, runtime, device, threads)
         self.detector = load_detector(detector) if isinstance(detector, str) else detector
         self.min_confidence, self.tilted = min_confidence, tilted
 
@@ -272,27 +276,62 @@ class KeypointDetector:
         return found._replace(targets=to_points(found.targets, matrices, side))
 
 
-def find_keypoints(photo: Any, **options: Any) -> list:
-    """A list of Face for one photo (path, array or PIL image); for a list of photos, a list of such
-    lists.
+@overload
+def find_keypoints(
+    photo: list[Any] | tuple[Any, ...], *, net: str | os.PathLike[str] | Model = ...,
+    detector: Any = ..., device: str = ..., min_confidence: float = ..., runtime: str = ...,
+    threads: int = ..., tilted: bool = ...) -> list[list[Face]]: ...
 
-    `options` are those of KeypointDetector. The detector is kept while they stay the same: a loop
-    over photos loads it once.
+
+@overload
+def find_keypoints(
+    photo: Photo, *, net: str | os.PathLike[str] | Model = ..., detector: Any = ...,
+    device: str = ..., min_confidence: float = ..., runtime: str = ..., threads: int = ...,
+    tilted: bool = ...) -> list[Face]: ...
+
+
+def find_keypoints(
+    photo: Any, *, net: str | os.PathLike[str] | Model = DEFAULT_NET,
+    detector: Any = DEFAULT_DETECTOR, device: str = "auto", min_confidence: float = MIN_CONFIDENCE,
+    runtime: str = "auto", threads: int = 1, tilted: bool = False,
+) -> list[Face] | list[list[Face]]:
+    """The faces of a photo (path, encoded bytes, array or PIL image), the largest first; for a list
+    or tuple of photos, a list of such lists.
+
+    The options are those of KeypointDetector. The detector is kept while they stay the same and the
+    file of `net` does not change: a loop over photos loads it once.
     """
-    net = options.get("net", DEFAULT_NET)
-    path = find_model(net, options.get("runtime", "auto"),
-                      options.get("device", "auto")) if isinstance(net, str) else None
-    changed = path.stat().st_mtime_ns if path and path.is_file() else None
-    detector = _kept_detector(changed, **options)
+    check_detector(detector)
+    if isinstance(net, Model):
+        key: tuple = ()
+    else:
+        key, net = file_key(find_model(net, runtime, device)), os.fspath(net)
+    kept = _kept_detector(key, net, detector, device, min_confidence, runtime, threads, tilted)
     if not isinstance(photo, (list, tuple)):
-        return detector(photo)
+        return kept(photo)
     batches = (photo[start:start + PHOTOS_AT_ONCE]
                for start in range(0, len(photo), PHOTOS_AT_ONCE))
-    return [accepted for batch in batches for accepted, _ in detector.detect_batch(batch)]
+    return [accepted for batch in batches for accepted, _ in kept.detect_batch(batch)]
+
+
+def check_detector(detector: Any) -> None:
+    """Raise UsageError for what is neither the name of a face detector, nor one, nor None."""
+    if not (detector is None or isinstance(detector, str) or hasattr(detector, "detect")):
+        raise UsageError("detector must be a name or an object with a method detect(image), not "
+                         f"{type(detector).__name__}")
+
+
+def file_key(path: Path) -> tuple:
+    """What changes when a file is replaced or edited: its real path, time, size and inode."""
+    try:
+        status = path.stat()
+    except OSError:  # the error about it comes with its loading
+        return (str(path),)
+    return os.path.realpath(path), status.st_mtime_ns, status.st_size, status.st_ino
 
 
 @lru_cache(maxsize=1)
-def _kept_detector(changed, **options):
-    """The detector of `find_keypoints`. changed: modification time of the file of weights; with
-    another time or other options, a new detector is built."""
-    return KeypointDetector(**options)
+def _kept_detector(key, net, detector, device, min_confidence, runtime, threads, tilted):
+    """The detector of `find_keypoints`. key: of the file of weights; with another key or other
+    options, a new detector is built."""
+    return KeypointDetector(net, detector, device, min_confidence, runtime, threads, tilted)

@@ -9,7 +9,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,7 +20,6 @@ from facial_keypoints.files import (
     short_message,
 )
 from facial_keypoints.layouts import MAX_POINTS, Layout, load_layout
-from facial_keypoints.pose import has_pose, head_pose
 
 BOX_COLUMNS = ["name", "left", "top", "width", "height"]
 MAX_COLUMNS = 5000  # of a table of boxes: each row takes the room of all of them
@@ -60,8 +58,8 @@ def json_line(name: str, face: Any) -> str:
         row["point_confidence"] = rounded(face.point_confidence, 3)
     if face.point_visibility is not None:
         row["point_visibility"] = rounded(face.point_visibility, 3)
-    if face.pose is not None:
-        row["pose"] = {angle: round(getattr(face.pose, angle), 1)
+    if (pose := face.pose) is not None:
+        row["pose"] = {angle: round(getattr(pose, angle), 1)
                        for angle in ("yaw", "pitch", "roll")}
     if face.identity is not None:
         row["identity"] = face.identity
@@ -130,12 +128,9 @@ class JsonWriter(CsvWriter):
     it needs."""
 
     def __init__(self, file: BinaryIO, layout: str | Layout = "ibug68"):
-        self.file, self.pose = file, has_pose(layout)
+        self.file = file
 
     def write(self, name: str, size: Sequence[int], faces: Sequence) -> None:
-        if self.pose:
-            faces = [replace(face, pose=face.pose or head_pose(face.points, layout=face.layout))
-                     for face in faces]
         lines = (json_line(name, face) for face in faces)
         self.file.write("".join(lines).encode("utf-8", "surrogateescape"))
 

@@ -4,13 +4,26 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.image_headers import read_header
+
+
+class PillowImage(Protocol):
+    """What this library uses of a `PIL.Image.Image`; Pillow is not imported."""
+
+    mode: str
+
+    def convert(self, mode: str = ...) -> Any:
+        """The image in another mode."""
+
+
+# A path, encoded bytes, an array (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), or a PIL image.
+Photo = str | os.PathLike[str] | bytes | np.ndarray | PillowImage
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 # Images that this reader cannot decode. In a folder they are skipped, and reported.

@@ -104,6 +104,9 @@ def is_path(net: str | os.PathLike) -> bool:
 def find_model(net: str | os.PathLike = DEFAULT_NET, runtime: str = "auto",
                device: str = "auto") -> Path:
     """The file of a model by name or path. Raises UsageError or DataError that says what to do."""
+    if not isinstance(net, (str, os.PathLike)):
+        raise UsageError("net must be the name of a model, a path or a Model, not "
+                         f"{type(net).__name__}")
     exported = exported_file(net)
     if exported is not None and not needs_pytorch(net, runtime, device):
         return exported

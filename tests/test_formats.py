@@ -15,7 +15,6 @@ from facial_keypoints.formats import (
     WRITERS, PtsWriter, csv_columns, csv_line, json_line, pts_text, read_boxes,
     read_coco, read_json, read_pts,
 )
-from facial_keypoints.pose import head_pose
 
 FACE = Face(np.float32([1.5, 2, 30, 40]),
             np.random.default_rng(0).uniform(0, 900, (68, 2)).astype(np.float32), 0.8125)
@@ -44,7 +43,7 @@ def test_files_of_predictions_are_read_back(tmp_path):
     """JSON lines with all that is known of a face, and COCO keypoints, for photos with two, no and
     one face."""
     rng = np.random.default_rng(1)
-    known = replace(FACE, point_confidence=rng.random(68), identity=3, pose=head_pose(FACE.points))
+    known = replace(FACE, point_confidence=rng.random(68), identity=3)
     hidden = replace(known, point_visibility=rng.random(68))
     photos = [("a.jpg", (600, 900), [FACE, known]), ("ü/b.jpg", (50, 60), []),
               ("c.jpg", (70, 80), [hidden])]

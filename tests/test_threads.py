@@ -2,17 +2,21 @@
 
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import HOME
 
 import models  # noqa: F401 - with it, the library takes checkpoints
-from facial_keypoints.assets import RUNTIMES
+from facial_keypoints.assets import RUNTIMES, SAVED_MODELS
 from facial_keypoints.detector import KeypointDetector, find_keypoints
+from facial_keypoints.errors import UsageError
 from facial_keypoints.model import installed_runtimes
 from facial_keypoints.tracking import Tracker
 from research.synthetic_faces import draw_scene
@@ -133,6 +137,38 @@ def test_find_keypoints_keeps_its_detector(photos):
     assert _kept_detector.cache_info().misses == 1
     find_keypoints(photos[0], min_confidence=0.9)
     assert _kept_detector.cache_info().misses == 2
+
+
+@pytest.mark.parametrize("options, said", [
+    ({"net": None}, "net must be the name of a model"), ({"net": 3}, "not int"),
+    ({"detector": 3}, "detector must be a name"), ({"detector": ["haar"]}, "not list")])
+def test_options_of_other_types_are_named(options, said, photos):
+    for call in (partial(find_keypoints, photos[0]), KeypointDetector):
+        with pytest.raises(UsageError, match=said):
+            call(**options)
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_find_keypoints_notices_another_file_of_weights(kind, photos, tmp_path, monkeypatch):
+    """Also with the same time, and by a name that means another file in another folder."""
+    first, second = (SAVED_MODELS / f"{name}.onnx" for name in ("models5", "models7"))
+    own = tmp_path / "own.onnx"
+    shutil.copy(first, own)
+    before = find_keypoints(photos[0], net=kind(own))[0].points
+    time = own.stat().st_mtime_ns
+    shutil.copy(second, own)
+    os.utime(own, ns=(time, time))
+    after = find_keypoints(photos[0], net=kind(own))[0].points
+    np.testing.assert_array_equal(after, find_keypoints(photos[0], net="models7")[0].points)
+    assert not np.array_equal(before, after)
+    (tmp_path / "other").mkdir()
+    shutil.copy(first, tmp_path / "other" / "own.onnx")
+    found = []
+    for folder in (tmp_path, tmp_path / "other"):
+        monkeypatch.chdir(folder)
+        found.append(find_keypoints(photos[0], net=kind("./own.onnx"))[0].points)
+    np.testing.assert_array_equal(found[0], after)
+    np.testing.assert_array_equal(found[1], before)
 
 
 @pytest.mark.parametrize("module", ["train", "evaluate", "data_load", "models", "research.export"])
