@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 
-class DataError(ValueError):
+class DataError(Exception):
     """Something read from outside is missing or wrong: a file, a table, a download. Exit code 1."""
 
 

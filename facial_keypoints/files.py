@@ -85,7 +85,7 @@ def csv_text(columns: Sequence[str], rows: Iterable[dict], header: bool = True) 
 
 
 # the exceptions that malformed JSON can raise
-PARSE_ERRORS = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
+PARSE_ERRORS = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 def finite_array(values: Any, *shape: int) -> np.ndarray:

@@ -165,8 +165,6 @@ def _from_pillow(photo):
             return as_image((values // 256).astype(np.uint8))
         return np.asarray(ImageOps.exif_transpose(photo).convert("RGB"))
     except (OSError, SyntaxError, ValueError, EOFError) as error:  # of damaged files
-        if isinstance(error, DataError):
-            raise
         name = getattr(photo, "filename", "") or "a PIL image"
         raise DataError(f"{name}: damaged, Pillow cannot decode it "
                         f"({' '.join(str(error).split())[:200]})") from None

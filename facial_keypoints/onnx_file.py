@@ -113,7 +113,7 @@ def verified_metadata(data: bytes, path: Path, cure: str, **expected: type) -> d
         expected = {**expected, "sha256": str}
         wrong = [key for key, kind in expected.items() if not isinstance(values.get(key), kind)]
         found = digest(data)
-    except (IndexError, *PARSE_ERRORS) as error:
+    except PARSE_ERRORS as error:
         raise DataError(
             f"{path}: damaged or not an ONNX file ({short_message(error)}); {cure}"
         ) from None

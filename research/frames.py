@@ -99,8 +99,6 @@ class Store:
         except KeyError:
             raise DataError(f"{self.path}: {name} is not in the archive") from None
         except (OSError, ValueError, NotImplementedError, RuntimeError, *BROKEN_ZIP) as error:
-            if isinstance(error, DataError):
-                raise
             raise DataError(f"{self.path}: {name} cannot be read ({str(error)[:200]})") from None
 
     def _unpacked(self, member):

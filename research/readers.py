@@ -194,8 +194,6 @@ def read_cofw(store: Any, inside: Sequence[str], files: Sequence[str]) -> Annota
                 pixels = [np.array(content[reference])
                           for reference in content[f"Is{which}"][()].ravel()]
         except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            if isinstance(error, DataError):
-                raise
             raise DataError(
                 f"{where}: not a MATLAB file of COFW ({short_message(error)})") from None
         if numbers.shape != (len(pixels), 87):
@@ -239,8 +237,6 @@ def read_kaggle(store: Any, inside: Sequence[str], files: Sequence[str]) -> Anno
                 points[np.isnan(points).any(1)] = np.nan
                 found.add(f"training/{path}", path, checked(points, line), path)
         except (csv.Error, TypeError, ValueError) as error:
-            if isinstance(error, DataError):
-                raise
             raise DataError(f"{where}: row {len(found.names) + 1}: {short_message(error)}"
                             ) from None
     found.store = PixelStore(store.path, images)
@@ -263,8 +259,6 @@ def read_json_labels(store: Any, inside: Sequence[str], files: Sequence[str]) ->
             elif isinstance(content, list) and content and "data" in content[0]:
                 read_label_studio(content, found, finder, file, where)
         except PARSE_ERRORS as error:
-            if isinstance(error, DataError):
-                raise
             raise DataError(f"{where}: not COCO keypoints or Label Studio tasks "
                             f"({short_message(error)})") from None
     return found if found.names else None

@@ -48,7 +48,7 @@ def read_grid(path: str | Path) -> dict[str, list]:
     try:
         content = yaml.safe_load(text)
     # with tags such as !!int "" PyYAML's own constructors fail
-    except (*PARSE_ERRORS, IndexError, AttributeError, yaml.YAMLError) as error:
+    except (*PARSE_ERRORS, yaml.YAMLError) as error:
         raise DataError(
             f"{path}: cannot be read as YAML ({short_message(error)})"
         ) from None

@@ -263,3 +263,19 @@ def test_corrected_tasks_of_label_studio_are_read(photos):
     assert frames.layout.keypoints == ("left", "right", "tip") and frames.kind == "label studio"
     np.testing.assert_allclose(frames.points[0], [[9.5, 10.5], [9.5, 11.5], [9.5, 9.5]], atol=1e-4)
     assert np.isnan(frames.points[1, 0]).all() and frames.points[1, 2, 0] == pytest.approx(14.5)
+
+
+@pytest.mark.parametrize("content", [
+    [{"data": {"image": "img 0.png"}, "annotations": [None]}], ["data"],
+    {"images": [None], "annotations": [], "categories": []},
+    {"images": [], "annotations": [], "categories": "x"},
+    {"images": [], "annotations": [None], "categories": []},
+    [{"data": [], "annotations": [{"result": [{"type": "keypointlabels"}]}]}],
+    [{"data": {"image": "img 0.png"}, "annotations": [{"result": [
+        {"type": "keypointlabels", "original_width": 9, "original_height": 9,
+         "value": {"x": 1, "y": 2, "keypointlabels": []}}]}]}]])
+def test_values_of_other_types_are_named_with_their_file(content, photos):
+    folder, _, _ = photos
+    (folder / "labels.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"labels\.json|no training_frames"):
+        load_folder(folder)

@@ -287,7 +287,7 @@ def test_pts_files_count_from_one(tmp_path):
     first = (tmp_path / "x" / "one.pts").read_text().split("{")[1].split()[0]
     assert float(first) == pytest.approx(POINTS[0, 0, 0] + 1, abs=1e-4)
     (tmp_path / "x" / "two.pts").write_text(pts_text(POINTS[0]))
-    with pytest.raises(DataError, match=r"no image next to two\.pts"):
+    with pytest.raises(DataError, match=r"two\.pts: no image next to it"):
         load_folder(tmp_path / "x")
 
 
