@@ -1,9 +1,6 @@
 """papermill runs of the three notebooks, in order, with parameters; the results are notebooks and
 HTML pages."""
 
-if __name__ == "__main__":
-    from research import startup  # noqa: F401 - before the packages
-
 import argparse
 import ast
 import base64

@@ -1,18 +1,12 @@
 """Annotated frames for training: the dataset, the sampler, and the transforms. As a command, it
 prints the splits of a data set."""
 
-if __name__ == "__main__":
-    from research import startup  # noqa: F401 - before the packages
-
 import argparse
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
-import research.passive_threads  # noqa: F401 - before PyTorch
-import torch
-from torch.utils.data import Dataset, Sampler
 
 from facial_keypoints.errors import DataError, run_command
 from facial_keypoints.geometry import (
@@ -27,6 +21,10 @@ from research.transforms import (
     evaluation_transform,
     training_transform,
 )
+
+# after research, which sets how PyTorch's threads wait
+import torch
+from torch.utils.data import Dataset, Sampler
 
 __all__ = [
     "Augment", "Compose", "EpochSampler", "FaceCrop", "FacialKeypointsDataset", "Normalize",

@@ -1,8 +1,5 @@
 """Score one checkpoint on a data set, or compare two. The command prints their metrics."""
 
-if __name__ == "__main__":
-    from research import startup  # noqa: F401 - before the packages
-
 import argparse
 import itertools
 import json
@@ -11,9 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import research.passive_threads  # noqa: F401 - before PyTorch
-import torch
-from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from data_load import FacialKeypointsDataset
@@ -32,6 +26,10 @@ from research.networks import (
     find_weights, input_size, layout_of, load_checkpoint, predict_all, predict_targets,
 )
 from research.transforms import evaluation_transform
+
+# after research, which sets how PyTorch's threads wait
+import torch
+from torch.utils.data import DataLoader
 
 
 def predict_frames(net: torch.nn.Module, frames: Frames, batch_size: int = 64, bar: bool = False,

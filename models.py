@@ -1,16 +1,13 @@
 """The networks by name: Net, load_net, load_checkpoint, predict; `import models.models4` works as
 well."""
 
-if __name__ == "__main__":
-    from research import startup  # noqa: F401 - before the packages
-
 import argparse
 from pathlib import Path
 
 from facial_keypoints.assets import DEFAULT_NET
 from facial_keypoints.errors import run_command
 from research.checkpoints import read_checkpoint, save_checkpoint
-from research.export import export_checkpoint  # with it, KeypointDetector takes checkpoints
+from research.export import export_checkpoint, use_checkpoints
 from research.networks import (
     SAVED_MODELS, best_device, find_weights, input_size, load_checkpoint, load_net, net_class,
     net_names, parameter_count, predict, predict_targets,
@@ -20,7 +17,7 @@ __all__ = [
     "DEFAULT_NET", "SAVED_MODELS", "best_device", "find_weights", "input_size", "load_checkpoint",
     "load_net", "net_class",
     "net_names", "parameter_count", "predict", "predict_targets", "read_checkpoint",
-    "save_checkpoint",
+    "save_checkpoint", "use_checkpoints",
 ]
 
 # With a path of its own this module is a package too: `import models.models4` and `from models

@@ -1,8 +1,5 @@
 """The training loop; notebook 2 and the command both call it."""
 
-if __name__ == "__main__":
-    from research import startup  # noqa: F401 - before the packages
-
 import argparse
 import contextlib
 import csv
@@ -19,12 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import research.passive_threads  # noqa: F401 - before PyTorch
-import torch
-import torch.nn.functional as F
-from torch.optim.lr_scheduler import OneCycleLR
-from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from data_load import CACHE_BYTES, EpochSampler, FacialKeypointsDataset
@@ -55,6 +46,13 @@ from research.networks import (
 from research.terms import sources_of
 from research.transfer import measured_fit, transfer_weights
 from research.transforms import AUGMENTATIONS, evaluation_transform, training_transform
+
+# after research, which sets how PyTorch's threads wait
+import torch
+import torch.nn.functional as F
+from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
 
 
 def wing_penalty(distance: torch.Tensor, width: float = 0.2,

@@ -1,16 +1,11 @@
 """Ablation of models5: short trainings on the person split, each compared with the base, face by
 face, on validation people."""
 
-if __name__ == "__main__":
-    from research import startup  # noqa: F401 - before the packages
-
 import argparse
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import research.passive_threads  # noqa: F401 - before PyTorch
-import torch
 
 from evaluate import predict_frames, predict_in_self_crops
 from benchmarks import variants
@@ -27,6 +22,9 @@ from research.results import read_results
 from research.transforms import AUGMENTATIONS
 from models import models4, models5
 from train import TrainingConfig, train
+
+# after research, which sets how PyTorch's threads wait
+import torch
 
 TABLE = Path(__file__).with_name("ablation.csv")
 COLUMNS = ("step", "seeds", "epochs", "nme", "gain", "gain_low", "gain_high", "gains", "nme_own",

@@ -1,23 +1,18 @@
 """Calibration of confidence and visibility of points on corrupted images, and rejection of false
 positives by the confidence of faces."""
 
-if __name__ == "__main__":
-    from research import startup  # noqa: F401 - before the packages
-
 import argparse
 from functools import partial
 
 import cv2
 import numpy as np
-import research.passive_threads  # noqa: F401 - before PyTorch
-import torch
 
-import models  # noqa: F401 - with it, KeypointDetector takes checkpoints
 from evaluate import check_leakage
 from facial_keypoints.detector import KeypointDetector
 from facial_keypoints.detectors import to_tight
 from facial_keypoints.errors import import_optional, run_command
 from facial_keypoints.geometry import crop_image, crop_matrix, overlap, tight_box, to_points
+from research.export import use_checkpoints
 from research.covers import ANYWHERE, ON_FACES, covered
 from research.datasets import SPLITS, SPLIT_PARTS, load_frames, split_frames
 from research.head_rotation import Head, random_view
@@ -26,6 +21,9 @@ from research.metrics import point_errors
 from research.networks import find_weights, input_size, load_checkpoint, predict, predict_all
 from detector_architectures import haar
 from benchmarks.robustness import CONDITIONS, as_batch, crops_under
+
+# after research, which sets how PyTorch's threads wait
+import torch
 
 WHY = "this benchmark"  # needs scikit-learn, which is optional
 RIGHT = 10  # a point is right if its error is at most this % of the inter-ocular distance
@@ -160,6 +158,7 @@ def print_visibility(net, frames):
 
 
 def main():
+    use_checkpoints()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint")
     parser.add_argument("--data", default="official", help="(default: %(default)s)")

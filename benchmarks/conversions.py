@@ -1,9 +1,6 @@
 """Errors of conversions between keypoint layouts: of a conversion to another layout and back, and
 of MediaPipe's 478 keypoints as 68 against the labels, where mediapipe is installed."""
 
-if __name__ == "__main__":
-    from research import startup  # noqa: F401 - before the packages
-
 import argparse
 import importlib.util
 

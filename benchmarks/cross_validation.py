@@ -1,9 +1,6 @@
 """Cross-validation over the people of a small data set: an estimate of the error of a network that
 is trained on all of it."""
 
-if __name__ == "__main__":
-    from research import startup  # noqa: F401 - before the packages
-
 import argparse
 import sys
 import tempfile

@@ -1,9 +1,6 @@
 """Compare face detectors on annotated frames, also rolled, turned or occluded: the share of faces
 found, false positives, time, and the constants (`fit`) that make their boxes tight."""
 
-if __name__ == "__main__":
-    from research import startup  # noqa: F401 - before the packages
-
 import argparse
 import time
 

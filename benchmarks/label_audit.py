@@ -1,9 +1,6 @@
 """Audit of the labels of a data set: shift, quantization grid, lower bounds of the NME, doubtful
 labels."""
 
-if __name__ == "__main__":
-    from research import startup  # noqa: F401 - before the packages
-
 import argparse
 import sys
 import tempfile

@@ -1,17 +1,11 @@
 """Ablation of models7: short trainings on photographs that people labeled, each with one change,
 measured on the validation part."""
 
-if __name__ == "__main__":
-    from research import startup  # noqa: F401 - before the packages
-
 import argparse
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import research.passive_threads  # noqa: F401 - before PyTorch
-import torch
-from torch import nn
 
 from benchmarks.photographs import figures
 from evaluate import predict_frames, visibility_of
@@ -23,6 +17,10 @@ from research.datasets import load_frames, split_frames
 from research.networks import find_weights
 from research.results import PHOTOGRAPH_COLUMNS, photograph_table, read_results
 from train import TrainingConfig, train
+
+# after research, which sets how PyTorch's threads wait
+import torch
+from torch import nn
 
 TABLE = Path(__file__).with_name("photograph_ablation.csv")
 COLUMNS = ("step", "epochs", "minutes", *PHOTOGRAPH_COLUMNS[2:])

@@ -1,8 +1,5 @@
 """Errors on photographs that people labeled (MERL-RAV): of our networks, dlib and MediaPipe."""
 
-if __name__ == "__main__":
-    from research import startup  # noqa: F401 - before the packages
-
 import argparse
 from collections.abc import Callable
 from functools import partial

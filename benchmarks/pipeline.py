@@ -1,9 +1,6 @@
 """Faces that the whole pipeline finds, and its false positives, on photos with known faces and on
 photos without faces."""
 
-if __name__ == "__main__":
-    from research import startup  # noqa: F401 - before the packages
-
 import argparse
 import csv
 import os
@@ -16,7 +13,6 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-import models  # noqa: F401 - with it, KeypointDetector takes checkpoints
 from evaluate import check_leakage
 from facial_keypoints.assets import DEFAULT_NET
 from facial_keypoints.detector import MIN_CONFIDENCE, KeypointDetector
@@ -25,6 +21,7 @@ from facial_keypoints.errors import run_command
 from facial_keypoints.geometry import overlap, tight_box
 from facial_keypoints.images import read_image
 from facial_keypoints.predict_files import list_photos
+from research.export import use_checkpoints
 from research.networks import find_weights
 from research.checkpoints import read_checkpoint
 from research.datasets import SPLITS, load_frames, split_frames
@@ -128,6 +125,7 @@ def listed(names, most=20):
 
 
 def main():
+    use_checkpoints()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("photos", nargs="*", type=Path, help="folders with boxes.csv")
     parser.add_argument("--data",

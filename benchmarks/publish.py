@@ -1,16 +1,11 @@
 """Publish weights: copy a checkpoint to saved_models/, score all published weights, write their
 model cards and the tables."""
 
-if __name__ == "__main__":
-    from research import startup  # noqa: F401 - before the packages
-
 import argparse
 import inspect
 import re
 from pathlib import Path
 
-import research.passive_threads  # noqa: F401 - before PyTorch
-import torch
 
 from evaluate import score
 from facial_keypoints.errors import DataError, UsageError, bounded_number, run_command
@@ -28,6 +23,9 @@ from research.results import (
 )
 from research.photo_groups import is_aflw
 from research.terms import terms_of
+
+# after research, which sets how PyTorch's threads wait
+import torch
 
 HOME = Path(__file__).resolve().parents[1]
 UNSHIPPED = SAVED_MODELS / "unshipped.csv"  # results of networks without published weights

@@ -1,9 +1,6 @@
 """How similar synthetic faces are to real ones: what a cascade finds, and how networks transfer
 between synthetic and official frames."""
 
-if __name__ == "__main__":
-    from research import startup  # noqa: F401 - before the packages
-
 import argparse
 
 import numpy as np

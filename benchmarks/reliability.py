@@ -1,9 +1,6 @@
 """Repeated tests of malformed input and of failures; the totals are written to
 docs/reliability.md."""
 
-if __name__ == "__main__":
-    from research import startup  # noqa: F401 - before the packages
-
 import argparse
 import os
 import subprocess

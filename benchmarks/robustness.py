@@ -1,16 +1,11 @@
 """NME under low light, blur, compression, low resolution, roll and occlusion, with shifted boxes,
 and of turned heads."""
 
-if __name__ == "__main__":
-    from research import startup  # noqa: F401 - before the packages
-
 import argparse
 from pathlib import Path
 
 import cv2
 import numpy as np
-import research.passive_threads  # noqa: F401 - before PyTorch
-import torch
 
 from evaluate import check_leakage
 from facial_keypoints.errors import run_command
@@ -22,6 +17,9 @@ from research.head_rotation import Head
 from research.labels import match_label_convention
 from research.metrics import point_errors
 from research.networks import find_weights, input_size, load_checkpoint, predict_targets
+
+# after research, which sets how PyTorch's threads wait
+import torch
 
 
 # Each function: gray image (h, w) uint8, keypoints (68, 2) in pixels, random generator -> image,

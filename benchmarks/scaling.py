@@ -1,9 +1,6 @@
 """Scaling: training in several processes, data sets larger than memory, annotation of many photos;
 the results are rows of a table."""
 
-if __name__ == "__main__":
-    from research import startup  # noqa: F401 - before the packages
-
 import argparse
 import contextlib
 import datetime

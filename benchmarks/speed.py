@@ -5,9 +5,6 @@ With --busy: milliseconds per photo and per training step, on an idle machine an
 processes use one core each.
 """
 
-if __name__ == "__main__":
-    from research import startup  # noqa: F401 - before the packages
-
 import argparse
 import contextlib
 import os
@@ -19,7 +16,6 @@ import time
 from functools import partial
 from pathlib import Path
 
-import models  # noqa: F401 - with it, KeypointDetector takes checkpoints
 from benchmarks.peers import dlib_on_boxes, mediapipe_predictor
 from facial_keypoints.assets import DEFAULT_NET
 from facial_keypoints.detector import KeypointDetector
@@ -28,7 +24,7 @@ from facial_keypoints.errors import (
 )
 from facial_keypoints.geometry import crop_image, crop_matrix, tight_box, to_points
 from facial_keypoints.model import installed_runtimes
-from research.export import compile_net
+from research.export import use_checkpoints, compile_net
 from research.datasets import load_frames
 from research.networks import (
     autocast, find_weights, input_size, load_checkpoint, load_net, net_names,
@@ -38,7 +34,8 @@ from train import chosen_loss, loss_of
 
 import cv2
 import numpy as np
-import research.passive_threads  # noqa: F401 - before PyTorch
+
+# after research, which sets how PyTorch's threads wait
 import torch
 
 
@@ -144,6 +141,7 @@ def median_seconds(call, seconds):
 
 
 def main():
+    use_checkpoints()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("nets", nargs="*", help=f"of {', '.join(net_names())} (default: all)")
     parser.add_argument("--threads", type=bounded_number(int, 1), nargs="+", default=[1, 2],

@@ -1,13 +1,14 @@
 """Variants of models5 for the ablation: losses, label widths and output heads from the
 literature."""
 
-import research.passive_threads  # noqa: F401 - before PyTorch
-import torch
-import torch.nn.functional as F
-from torch import nn
 
 from models import models5
 from train import wing_penalty
+
+# after research, which sets how PyTorch's threads wait
+import torch
+import torch.nn.functional as F
+from torch import nn
 
 
 class Base(models5.Net):

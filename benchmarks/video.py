@@ -1,9 +1,6 @@
 """Jitter and lag of tracked keypoints, measured on synthetic clips with sensor noise: one still,
 one moving."""
 
-if __name__ == "__main__":
-    from research import startup  # noqa: F401 - before the packages
-
 import argparse
 import time
 
@@ -11,13 +8,13 @@ import cv2
 import matplotlib.cbook
 import numpy as np
 
-import models  # noqa: F401 - with it, KeypointDetector takes checkpoints
 from facial_keypoints.assets import DEFAULT_NET
 from facial_keypoints.detector import KeypointDetector
 from facial_keypoints.errors import DataError, run_command
 from facial_keypoints.geometry import inter_ocular
 from facial_keypoints.images import read_image
 from facial_keypoints.tracking import Tracker
+from research.export import use_checkpoints
 from research.metrics import jitter, lag
 
 RATE, SETTLED = 25, 30  # frames per second; number of frames until the filter has settled
@@ -47,6 +44,7 @@ def followed(detector, photo, frames, noise, moving, smooth):
 
 
 def main():
+    use_checkpoints()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--net", default=DEFAULT_NET, help="(default: %(default)s)")
     options = parser.parse_args()

@@ -2,9 +2,6 @@
 page is ready, for a photo and for a frame of the camera, and the bytes of a first visit. Needs
 Playwright, Chromium and npm."""
 
-if __name__ == "__main__":
-    from research import startup  # noqa: F401 - before the packages
-
 import argparse
 import gzip
 import os

@@ -1,8 +1,5 @@
 """Millions of images -> Parquet files of keypoints, here or on a Dask cluster; resumable."""
 
-if __name__ == "__main__":
-    from research import startup  # noqa: F401 - before the packages
-
 import argparse
 import contextlib
 import glob
@@ -111,7 +108,9 @@ def names_at(address: str, listed: bool = False) -> Iterator[str]:
 def model_file(net: str) -> Path:
     """The file of a model; PyTorch is imported if it is a checkpoint."""
     if needs_pytorch(net):
-        import research.export  # noqa: F401 - enables loading of checkpoints
+        from research.export import use_checkpoints
+
+        use_checkpoints()
     return find_model(net)
 
 

@@ -8,7 +8,6 @@ from statistics import NormalDist
 
 import cv2
 import numpy as np
-import research.passive_threads  # noqa: F401 - before PyTorch
 import torch
 from tqdm.auto import tqdm
 

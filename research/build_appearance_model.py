@@ -1,8 +1,5 @@
 """The command that builds the statistical model of synthetic faces from annotated frames."""
 
-if __name__ == "__main__":
-    from research import startup  # noqa: F401 - before the packages
-
 import argparse
 from pathlib import Path
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import research.passive_threads  # noqa: F401 - before PyTorch
 import torch
 
 from facial_keypoints.assets import DEFAULT_LAYOUT

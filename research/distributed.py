@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import research.passive_threads  # noqa: F401 - before PyTorch
 import torch
 from torch.utils.data import DataLoader
 from torch.utils.data import Sampler

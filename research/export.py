@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import research.passive_threads  # noqa: F401 - before PyTorch
 import torch
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -283,5 +282,10 @@ def milliseconds_per_face(*nets: torch.nn.Module, runtime: str = "torch", rounds
     return 1000 * np.median(np.median(times[..., repeats // 4:], -1), 0)
 
 
-# from now on the library takes checkpoints
-Checkpoints.find, Checkpoints.load = find_weights, load_checkpoint_model
+def use_checkpoints() -> None:
+    """Let the library take checkpoints of PyTorch as well. Importing this module does it too, as a
+    spawned process needs it."""
+    Checkpoints.find, Checkpoints.load = find_weights, load_checkpoint_model
+
+
+use_checkpoints()

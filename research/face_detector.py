@@ -1,15 +1,11 @@
 """The face detector of `detector_architectures/pyramid.py`: its network, and the command that
 trains it on annotated frames and writes the ONNX file."""
 
-if __name__ == "__main__":
-    from research import startup  # noqa: F401 - before the packages
-
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import research.passive_threads  # noqa: F401 - before PyTorch
 import torch
 import torch.nn.functional as F
 from torch import nn

@@ -1,8 +1,5 @@
 """The mean head in 3D, measured from annotated frames by factorization."""
 
-if __name__ == "__main__":
-    from research import startup  # noqa: F401 - before the packages
-
 import argparse
 
 import numpy as np

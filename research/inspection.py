@@ -1,6 +1,5 @@
 """What a network computes: its layers, feature maps, kernels, saliency."""
 
-import research.passive_threads  # noqa: F401 - before PyTorch
 import torch
 
 from research.networks import input_size, predict_targets

@@ -1,9 +1,6 @@
 """Label audit: shift and quantization grid of labels, lower bounds of the NME, and the most
 doubtful labels of a data set (the command)."""
 
-if __name__ == "__main__":
-    from research import startup  # noqa: F401 - before the packages
-
 import argparse
 import sys
 
@@ -150,7 +147,9 @@ def main() -> None:
                         help=f"where {', '.join(FILES)} are written")
     options = parser.parse_args()
     if needs_pytorch(options.net):
-        import research.export  # noqa: F401 - enables loading of checkpoints
+        from research.export import use_checkpoints
+
+        use_checkpoints()
     model = load_model(options.net)
     frames = load_frames(options.data, layout=options.layout)
     found = doubtful_faces(frames, model)[:options.most]

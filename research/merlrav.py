@@ -6,9 +6,6 @@ redistributed here. The labels of MERL-RAV (Kumar et al., CVPR 2020) are pixels 
 photographs, so each crop's scale and place are fitted to 21 points that AFLW labels in both.
 """
 
-if __name__ == "__main__":
-    from research import startup  # noqa: F401 - before the packages
-
 import argparse
 import io
 import json

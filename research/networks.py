@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import research.passive_threads  # noqa: F401 - before PyTorch
 import torch
 import numpy as np
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import research.passive_threads  # noqa: F401 - before PyTorch
 
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.images import read_image

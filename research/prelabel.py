@@ -1,9 +1,6 @@
 """Predictions as a start for labeling by hand: photos -> files of CVAT, Label Studio and imglab.
 Photos without a face come first, then the least confident."""
 
-if __name__ == "__main__":
-    from research import startup  # noqa: F401 - before the packages
-
 import argparse
 import sys
 from collections.abc import Iterable
@@ -73,7 +70,9 @@ def main() -> int:
                         default=MIN_CONFIDENCE, help="(default: %(default)s)")
     options = parser.parse_args()
     if needs_pytorch(options.net):
-        import research.export  # noqa: F401 - enables loading of checkpoints
+        from research.export import use_checkpoints
+
+        use_checkpoints()
     detector = KeypointDetector(options.net, options.detector, "cpu", options.min_confidence)
     layout = load_layout(options.layout or detector.model.layout)
     done, failures = prelabel(list_photos(options.photos), detector, layout, sys.stderr.isatty())

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from filelock import FileLock
-import research.passive_threads  # noqa: F401 - before PyTorch
 import torch
 
 from facial_keypoints.errors import DataError

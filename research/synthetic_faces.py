@@ -1,8 +1,5 @@
 """The default data set: synthetic faces with exact keypoints, sampled from a statistical model."""
 
-if __name__ == "__main__":
-    from research import startup  # noqa: F401 - before the packages
-
 import argparse
 import contextlib
 import io

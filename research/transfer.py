@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import research.passive_threads  # noqa: F401 - before PyTorch
 import torch
 
 from facial_keypoints.errors import DataError

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
-import research.passive_threads  # noqa: F401 - before PyTorch
 import torch
 
 from facial_keypoints.geometry import crop_image, crop_matrix, tight_box

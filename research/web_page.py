@@ -1,9 +1,6 @@
 """The web page: build the folder to publish from `web/`, the exported models and the constants of
 the library; serve it."""
 
-if __name__ == "__main__":
-    from research import startup  # noqa: F401 - before the packages
-
 import argparse
 import contextlib
 import functools

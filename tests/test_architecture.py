@@ -124,16 +124,6 @@ def test_public_functions_have_type_hints(path):
     assert not list(without_hints(ast.parse(path.read_text()).body))
 
 
-def test_commands_import_startup_first():
-    """Else Ctrl-C while PyTorch is imported prints a traceback; pipeline.py imports none."""
-    commands = [path for folder in (HOME, HOME / "research", HOME / "benchmarks")
-                for path in folder.glob("*.py") if "run_command(main)" in path.read_text()]
-    assert len(commands) >= 29
-    for path in commands:
-        first = ast.unparse(ast.parse(path.read_text()).body[1])
-        assert first == "if __name__ == '__main__':\n    from research import startup", path.name
-
-
 def test_the_root_is_short_and_keeps_the_original_names():
     tracked = subprocess.run(
         ["git", "-C", HOME, "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True

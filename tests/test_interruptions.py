@@ -143,22 +143,6 @@ def test_ctrl_c_stops_a_grid_and_says_how_to_go_on(grid):
     assert stopped.inside[0] == stopped.inside[1], "its kernel has ended too"
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="sees in /proc what is loaded")
-@pytest.mark.parametrize("name", ["train", "evaluate", "research.face_detector"])
-def test_ctrl_c_while_pytorch_is_imported_gives_no_traceback(name):
-    process = subprocess.Popen([sys.executable, "-m", name, "--help"], cwd=HOME, text=True,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        with open(f"/proc/{process.pid}/maps") as maps:
-            if "libtorch" in maps.read():
-                break
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert (process.returncode, said) == (-signal.SIGINT, "")
-
-
 def no_more_than(size):
     """What a child process calls first: files that grow beyond `size` bytes are refused, as on a
     full disk."""

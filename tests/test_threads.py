@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 from conftest import HOME
 
-import models  # noqa: F401 - with it, the library takes checkpoints
 from facial_keypoints.assets import RUNTIMES, SAVED_MODELS
 from facial_keypoints.detector import KeypointDetector, find_keypoints
 from facial_keypoints.errors import UsageError
 from facial_keypoints.model import installed_runtimes
 from facial_keypoints.tracking import Tracker
+from research.export import use_checkpoints
 from research.synthetic_faces import draw_scene
 
 THREADS, CALLS = 8, 48
+use_checkpoints()
 
 
 @pytest.fixture(scope="module")
