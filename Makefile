@@ -59,7 +59,7 @@ train: .venv/done
 
 results: .venv/done
 	@echo "scoring saved_models/ on the official data"
-	@$(BIN)/python benchmarks/publish.py write
+	@$(BIN)/python scripts/publish.py write
 
 clean:
 	@echo "removing .venv, runs/latest, runs/notebook2 and caches"

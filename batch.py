@@ -15,7 +15,7 @@ from typing import Any
 from facial_keypoints.errors import (
     DataError, UsageError, bounded_number, printable, run_command,
 )
-from research.notebook import unknown_parameter
+from research.reporting.notebook import unknown_parameter
 
 HOME = Path(__file__).resolve().parent
 NOTEBOOKS = (
@@ -192,7 +192,7 @@ def placed(name: str, value: object) -> object:
 def run_in_order(known: dict[Path, dict], given: dict, out: Path) -> int:
     """Run the notebooks, {path: parameters}, one after another, each with the given parameters that
     it has."""
-    from research.locks import lock_folder
+    from research.scaling.locks import lock_folder
 
     refuse_unknown(given, sorted({name for names in known.values() for name in names}))
     with lock_folder(out):
@@ -201,7 +201,7 @@ def run_in_order(known: dict[Path, dict], given: dict, out: Path) -> int:
 
 def run_each(known: dict[Path, dict], given: dict, out: Path) -> int:
     """The work of `run_in_order`, after the folder is locked."""
-    from research.report import write
+    from research.reporting.report import write
 
     seconds = {}
     row = HOME / str(given.get("folder", known[list(known)[1]]["folder"]).strip("\"'")) / "row.csv"
@@ -233,8 +233,8 @@ def run_grid(notebook: Path, known: dict[str, dict], given: dict, lists: dict[st
              options: argparse.Namespace) -> int:
     """Run notebook 2 for all combinations; finished runs are not repeated. Returns 1 if any
     failed."""
-    from research.sweep import combinations, compare, finished, read_grid, run_all
-    from research.locks import lock_folder
+    from research.scaling.sweep import combinations, compare, finished, read_grid, run_all
+    from research.scaling.locks import lock_folder
 
     chosen = {**(read_grid(options.grid) if options.grid else {}),
               **{k: [v] for k, v in given.items()}, **lists}

@@ -14,9 +14,9 @@ from facial_keypoints.geometry import (
 )
 from facial_keypoints.images import read_image
 from research.datasets import SPLITS, SPLIT_PARTS, load_frames, shared_between_sides, split_frames
-from research.frames import Frames
-from research.head_rotation import TurnedViews
-from research.transforms import (
+from research.data.frames import Frames
+from research.augmentation.head_rotation import TurnedViews
+from research.augmentation.transforms import (
     Augment, Compose, FaceCrop, Normalize, RandomCrop, Rescale, ToTensor, data_transform,
     evaluation_transform,
     training_transform,

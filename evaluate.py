@@ -14,18 +14,18 @@ from data_load import FacialKeypointsDataset
 from facial_keypoints.errors import DataError, UsageError, bounded_number, run_command
 from facial_keypoints.geometry import tight_box, to_points
 from facial_keypoints.pose import has_pose, head_pose
-from research.checkpoints import read_checkpoint
+from research.networks.checkpoints import read_checkpoint
 from research.datasets import LABELS, SPLITS, SPLIT_PARTS, load_frames, split_frames
-from research.frames import Frames
-from research.labels import match_label_convention
-from research.metrics import (
+from research.data.frames import Frames
+from research.data.label_shift import match_label_convention
+from research.evaluation.metrics import (
     NORMALIZERS, area_under_curve, bootstrap, box_errors, crop_matrices, face_errors, mean_shape,
     normalizer_name, point_errors, ranking_auc, rounding_bound, summarize,
 )
-from research.networks import (
+from research.networks.registry import (
     find_weights, input_size, layout_of, load_checkpoint, predict_all, predict_targets,
 )
-from research.transforms import evaluation_transform
+from research.augmentation.transforms import evaluation_transform
 
 # after research, which sets how PyTorch's threads wait
 import torch

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from facial_keypoints.assets import DEFAULT_NET
 from facial_keypoints.errors import run_command
-from research.checkpoints import read_checkpoint, save_checkpoint
-from research.export import export_checkpoint, use_checkpoints
-from research.networks import (
+from research.networks.checkpoints import read_checkpoint, save_checkpoint
+from research.networks.export import export_checkpoint, use_checkpoints
+from research.networks.registry import (
     SAVED_MODELS, best_device, find_weights, input_size, load_checkpoint, load_net, net_class,
     net_names, parameter_count, predict, predict_targets,
 )

@@ -26,26 +26,26 @@ from facial_keypoints.errors import (
 )
 from facial_keypoints.files import atomic_write, csv_text, refuse_overwriting
 from facial_keypoints.layouts import Layout, load_layout
-from research.checkpoints import (
+from research.networks.checkpoints import (
     is_plain, load_weights, read_checkpoint, save_checkpoint, to_builtins, verify_archive,
 )
 from research.datasets import LABELS, SPLITS, load_frames, person_digit, split_frames
-from research.distributed import (
+from research.scaling.distributed import (
     SingleProcess, LossModule, PeerFailureHandler, TimedLoader, print_rank_zero, process_group,
 )
-from research.completion import mean_of_shapes
-from research.frames import Frames
-from research.label_audit import residual_shift
-from research.labels import match_label_convention
-from research.locks import lock_folder
-from research.metrics import face_errors, point_errors
-from research.networks import (
+from research.data.completion import mean_of_shapes
+from research.data.frames import Frames
+from research.labeling.label_audit import residual_shift
+from research.data.label_shift import match_label_convention
+from research.scaling.locks import lock_folder
+from research.evaluation.metrics import face_errors, point_errors
+from research.networks.registry import (
     as_points, autocast, channels_last, checked_net, find_weights, has_bfloat16, has_own_loss,
     input_size, layout_of, load_checkpoint, load_net, net_class, net_names, predict_targets,
 )
-from research.terms import sources_of
-from research.transfer import measured_fit, transfer_weights
-from research.transforms import AUGMENTATIONS, evaluation_transform, training_transform
+from research.networks.terms import sources_of
+from research.networks.transfer import measured_fit, transfer_weights
+from research.augmentation.transforms import AUGMENTATIONS, evaluation_transform, training_transform
 
 # after research, which sets how PyTorch's threads wait
 import torch
@@ -174,10 +174,10 @@ class TrainingConfig:
         used instead
     bfloat16: compute in 16 bits where the device is fast at it: bfloat16, or float16 on older GPUs
     turned: share of the samples, 0…1, whose heads are turned to a yaw of 15 to 90 degrees
-        (`research.head_rotation`)
+        (`research.augmentation.head_rotation`)
     hidden: self-occluded points, which have no labeled position: 'estimated' by a 3D head
-        (`research.completion`), or 'ignored' in the loss of the positions
-    init: a checkpoint to start from, of the same network and any layout (`research.transfer`)
+        (`research.data.completion`), or 'ignored' in the loss of the positions
+    init: a checkpoint to start from, of the same network and any layout (`research.networks.transfer`)
     teacher: a checkpoint whose predictions refine the labels (`refine_labels`)
     """
 

@@ -11,15 +11,15 @@ from evaluate import predict_frames, predict_in_self_crops
 from benchmarks import variants
 from facial_keypoints.errors import UsageError, bounded_number, run_command
 from facial_keypoints.files import atomic_write, csv_text
-from research.checkpoints import load_weights, read_checkpoint
-from research.export import milliseconds_per_face
+from research.networks.checkpoints import load_weights, read_checkpoint
+from research.networks.export import milliseconds_per_face
 from research.datasets import load_frames, split_frames
-from research.inspection import describe
-from research.labels import match_label_convention
-from research.metrics import bootstrap, point_errors
-from research.networks import parameter_count
-from research.results import read_results
-from research.transforms import AUGMENTATIONS
+from research.networks.inspection import describe
+from research.data.label_shift import match_label_convention
+from research.evaluation.metrics import bootstrap, point_errors
+from research.networks.registry import parameter_count
+from research.evaluation.results import read_results
+from research.augmentation.transforms import AUGMENTATIONS
 from models import models4, models5
 from train import TrainingConfig, train
 

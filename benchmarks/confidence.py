@@ -12,13 +12,13 @@ from facial_keypoints.detector import KeypointDetector
 from facial_keypoints.detectors import to_tight
 from facial_keypoints.errors import import_optional, run_command
 from facial_keypoints.geometry import crop_image, crop_matrix, overlap, tight_box, to_points
-from research.export import use_checkpoints
-from research.covers import ANYWHERE, ON_FACES, covered
+from research.networks.export import use_checkpoints
+from research.augmentation.occlusions import ANYWHERE, ON_FACES, covered
 from research.datasets import SPLITS, SPLIT_PARTS, load_frames, split_frames
-from research.head_rotation import Head, random_view
-from research.labels import match_label_convention
-from research.metrics import point_errors
-from research.networks import find_weights, input_size, load_checkpoint, predict, predict_all
+from research.augmentation.head_rotation import Head, random_view
+from research.data.label_shift import match_label_convention
+from research.evaluation.metrics import point_errors
+from research.networks.registry import find_weights, input_size, load_checkpoint, predict, predict_all
 from detector_architectures import haar
 from benchmarks.robustness import CONDITIONS, as_batch, crops_under
 

@@ -10,7 +10,7 @@ from facial_keypoints.assets import layout_names
 from facial_keypoints.errors import run_command
 from facial_keypoints.layouts import convert_points, load_layout
 from research.datasets import SPLITS, SPLIT_PARTS, load_frames, split_frames
-from research.metrics import debias, face_errors, point_errors
+from research.evaluation.metrics import debias, face_errors, point_errors
 
 NEAR = 0.5  # greatest distance between the centers of one face, in inter-ocular distances
 

@@ -12,9 +12,9 @@ from evaluate import predict_in_self_crops
 from facial_keypoints.assets import DEFAULT_NET
 from facial_keypoints.errors import SEED, UsageError, bounded_number, run_command
 from research.datasets import load_frames
-from research.metrics import bootstrap, face_errors, normalizer_name, point_errors
-from research.networks import find_weights, load_checkpoint
-from research.transforms import AUGMENTATIONS
+from research.evaluation.metrics import bootstrap, face_errors, normalizer_name, point_errors
+from research.networks.registry import find_weights, load_checkpoint
+from research.augmentation.transforms import AUGMENTATIONS
 from train import TrainingConfig, train
 
 

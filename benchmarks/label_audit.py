@@ -11,9 +11,9 @@ import numpy as np
 from facial_keypoints.errors import UsageError, bounded_number, nonempty_path, run_command
 from facial_keypoints.files import atomic_open
 from research.datasets import load_frames, split_frames
-from research.label_audit import fit_shift, lower_bounds, quantization_grid, trusted
-from research.labels import SHIFT_INTER_OCULAR, SHIFT_PIXELS
-from research.metrics import face_errors, point_errors
+from research.labeling.label_audit import fit_shift, lower_bounds, quantization_grid, trusted
+from research.data.label_shift import SHIFT_INTER_OCULAR, SHIFT_PIXELS
+from research.evaluation.metrics import face_errors, point_errors
 from train import measure_shift
 
 IMAGE_KINDS = (".png", ".jpg", ".pdf", ".svg")  # file formats of the gallery of doubtful labels
@@ -91,7 +91,7 @@ def gallery(frames, predictions, rows, errors, path):
     """
     import matplotlib.pyplot as plt
 
-    from research.plots import image_on, points_on
+    from research.reporting.plots import image_on, points_on
 
     figure, axes = plt.subplots(4, 5, figsize=(15, 12), layout="constrained")
     for axis, row in zip(axes.flat, rows, strict=False):

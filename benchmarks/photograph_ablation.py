@@ -12,10 +12,10 @@ from evaluate import predict_frames, visibility_of
 from facial_keypoints.errors import UsageError, bounded_number, run_command
 from facial_keypoints.files import atomic_write, csv_text
 from models import models7
-from research.checkpoints import load_weights, read_checkpoint
+from research.networks.checkpoints import load_weights, read_checkpoint
 from research.datasets import load_frames, split_frames
-from research.networks import find_weights
-from research.results import PHOTOGRAPH_COLUMNS, photograph_table, read_results
+from research.networks.registry import find_weights
+from research.evaluation.results import PHOTOGRAPH_COLUMNS, photograph_table, read_results
 from train import TrainingConfig, train
 
 # after research, which sets how PyTorch's threads wait
@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("steps", nargs="*", metavar="STEP",
                         help=f"of {', '.join(STEPS)} (default: all)")
     parser.add_argument("--data", default="data/merlrav.zip",
-                        help="built by python -m research.merlrav (default: %(default)s)")
+                        help="built by python -m research.data.merlrav (default: %(default)s)")
     parser.add_argument("--epochs", type=bounded_number(int, 1), default=10,
                         help="(default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs/photograph-ablation"),

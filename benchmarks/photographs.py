@@ -13,10 +13,10 @@ from evaluate import check_leakage, predict_frames, visibility_metrics, visibili
 from facial_keypoints.errors import run_command
 from facial_keypoints.files import atomic_write, csv_text
 from research.datasets import SPLIT_PARTS, load_frames, split_frames
-from research.frames import Frames
-from research.metrics import summarize
-from research.networks import find_weights, load_checkpoint, parameter_count
-from research.results import PHOTOGRAPHS, PHOTOGRAPH_COLUMNS, photograph_table, read_results
+from research.data.frames import Frames
+from research.evaluation.metrics import summarize
+from research.networks.registry import find_weights, load_checkpoint, parameter_count
+from research.evaluation.results import PHOTOGRAPHS, PHOTOGRAPH_COLUMNS, photograph_table, read_results
 
 PEERS = ("dlib", "mediapipe")
 
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("predictors", nargs="+", metavar="NAME",
                         help=f"networks, or {' or '.join(PEERS)}")
     parser.add_argument("--data", default="data/merlrav.zip",
-                        help="built by python -m research.merlrav (default: %(default)s)")
+                        help="built by python -m research.data.merlrav (default: %(default)s)")
     parser.add_argument("--part", default="validation", choices=SPLIT_PARTS,
                         help="(default: %(default)s)")
     parser.add_argument("--landmarker", default="face_landmarker.task", metavar="FILE",

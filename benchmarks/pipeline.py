@@ -21,12 +21,12 @@ from facial_keypoints.errors import run_command
 from facial_keypoints.geometry import overlap, tight_box
 from facial_keypoints.images import read_image
 from facial_keypoints.predict_files import list_photos
-from research.export import use_checkpoints
-from research.networks import find_weights
-from research.checkpoints import read_checkpoint
+from research.networks.export import use_checkpoints
+from research.networks.registry import find_weights
+from research.networks.checkpoints import read_checkpoint
 from research.datasets import SPLITS, load_frames, split_frames
-from research.metrics import point_errors
-from research.synthetic_faces import draw_scene
+from research.evaluation.metrics import point_errors
+from research.synthetic.faces import draw_scene
 
 
 def holds(points, box):

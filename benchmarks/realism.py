@@ -8,7 +8,7 @@ import numpy as np
 from evaluate import score
 from facial_keypoints.errors import bounded_number, run_command
 from research.datasets import load_frames, split_frames
-from research.networks import find_weights
+from research.networks.registry import find_weights
 from detector_architectures.haar import Detector
 
 

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 from benchmarks.speed import machine
 from facial_keypoints.errors import DataError, bounded_number, run_command
-from research.results import put_tables
+from research.evaluation.results import put_tables
 
 HOME = Path(__file__).resolve().parents[1]
 

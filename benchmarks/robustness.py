@@ -11,12 +11,12 @@ from evaluate import check_leakage
 from facial_keypoints.errors import run_command
 from facial_keypoints.geometry import crop_image, crop_matrix, inter_ocular, tight_box, to_points
 from facial_keypoints.pose import head_pose
-from research.corruptions import darken, jpeg, sharpen
+from research.augmentation.corruptions import darken, jpeg, sharpen
 from research.datasets import LABELS, SPLITS, SPLIT_PARTS, load_frames, split_frames
-from research.head_rotation import Head
-from research.labels import match_label_convention
-from research.metrics import point_errors
-from research.networks import find_weights, input_size, load_checkpoint, predict_targets
+from research.augmentation.head_rotation import Head
+from research.data.label_shift import match_label_convention
+from research.evaluation.metrics import point_errors
+from research.networks.registry import find_weights, input_size, load_checkpoint, predict_targets
 
 # after research, which sets how PyTorch's threads wait
 import torch

@@ -20,8 +20,8 @@ from tqdm import tqdm
 from facial_keypoints.errors import DataError, bounded_number, run_command
 from facial_keypoints.files import atomic_write, csv_text
 from research.datasets import load_frames, split_frames
-from research.results import current_commit, put_tables, read_results
-from research.synthetic_faces import FRAMES, VIDEOS, draw_scene, draw_shards
+from research.evaluation.results import current_commit, put_tables, read_results
+from research.synthetic.faces import FRAMES, VIDEOS, draw_scene, draw_shards
 from train import read_history
 from benchmarks.speed import machine
 
@@ -192,7 +192,7 @@ def photos(rows, options):
             for kind, places, chunk in (("start", sorted(few[0].iterdir())[:cores], 1),
                                         ("all", few, 100)):
                 shutil.rmtree(out := options.out / "few", ignore_errors=True)
-                seconds = call("-m", "research.annotate", *places, "--out", out, "--workers",
+                seconds = call("-m", "research.scaling.annotate", *places, "--out", out, "--workers",
                                workers, "--chunk", chunk)[0]
                 spent.setdefault((workers, kind), []).append(seconds)
     for workers in (1, cores):
@@ -205,7 +205,7 @@ def photos(rows, options):
              "times")
     out = options.out / "all"
     shutil.rmtree(out, ignore_errors=True)
-    seconds, seen = call("-m", "research.annotate", *folders, "--out", out, "--workers", cores,
+    seconds, seen = call("-m", "research.scaling.annotate", *folders, "--out", out, "--workers", cores,
                          every=2)
     setting = f"{options.count} photos"
     rows.add("photos", setting, "photos a second", options.count / seconds, "1/s")

@@ -24,12 +24,12 @@ from facial_keypoints.errors import (
 )
 from facial_keypoints.geometry import crop_image, crop_matrix, tight_box, to_points
 from facial_keypoints.model import installed_runtimes
-from research.export import use_checkpoints, compile_net
+from research.networks.export import use_checkpoints, compile_net
 from research.datasets import load_frames
-from research.networks import (
+from research.networks.registry import (
     autocast, find_weights, input_size, load_checkpoint, load_net, net_names,
 )
-from research.synthetic_faces import draw_scene
+from research.synthetic.faces import draw_scene
 from train import chosen_loss, loss_of
 
 import cv2

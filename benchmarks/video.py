@@ -14,8 +14,8 @@ from facial_keypoints.errors import DataError, run_command
 from facial_keypoints.geometry import inter_ocular
 from facial_keypoints.images import read_image
 from facial_keypoints.tracking import Tracker
-from research.export import use_checkpoints
-from research.metrics import jitter, lag
+from research.networks.export import use_checkpoints
+from research.evaluation.metrics import jitter, lag
 
 RATE, SETTLED = 25, 30  # frames per second; number of frames until the filter has settled
 

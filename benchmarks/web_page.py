@@ -21,7 +21,7 @@ from facial_keypoints.geometry import overlap, tight_box
 from facial_keypoints.images import files_below, read_image
 from facial_keypoints.layouts import load_layout
 from research import web_page
-from research.synthetic_faces import draw_scene
+from research.synthetic.faces import draw_scene
 
 BROWSER_FLAGS = ("--no-sandbox", "--disable-background-networking", "--disable-component-update",
                  "--disable-sync")

@@ -1,5 +1,5 @@
 """A small convolutional network that searches an image pyramid: faces of any size, yaw and roll. It
-was trained by `python -m research.face_detector`."""
+was trained by `python -m research.face_detector.training`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,7 +47,7 @@ class Detector:
         self.min_score, self.portraits = min_score, portraits
         data = read_bytes(WEIGHTS)
         verified_metadata(data, WEIGHTS, "install the library again, or train it: python -m "
-                          "research.face_detector")
+                          "research.face_detector.training")
         self.session = onnx_session(data)
 
     def __reduce__(self) -> tuple:

@@ -74,7 +74,7 @@ class Model:
 
 
 class Checkpoints:
-    """How PyTorch checkpoints are found and loaded: set when `models` or `research.export` is
+    """How PyTorch checkpoints are found and loaded: set when `models` or `research.networks.export` is
     imported."""
 
     find: Callable | None = None  # name or path -> path of a checkpoint

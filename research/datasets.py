@@ -8,10 +8,10 @@ import numpy as np
 
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.layouts import Layout, convert_points, load_layout
-from research.frames import is_official, load_folder, load_official, Frames
-from research.labels import label_shift
-from research.photo_groups import is_aflw, photo_groups
-from research.synthetic_faces import sample_archive
+from research.data.frames import is_official, load_folder, load_official, Frames
+from research.data.label_shift import label_shift
+from research.data.photo_groups import is_aflw, photo_groups
+from research.synthetic.faces import sample_archive
 
 SPLITS = ("official", "person")
 SPLIT_PARTS = ("training", "validation", "test", "all-training", "all")

@@ -29,7 +29,7 @@ from facial_keypoints import (
 from facial_keypoints.assets import DEFAULT_NET, MIN_CONFIDENCE, SAVED_MODELS, layout_names
 from facial_keypoints.errors import DataError, UsageError, run_command
 from facial_keypoints.onnx_file import FORMAT, KEY, METADATA_FIELD
-from research.synthetic_faces import draw_scene
+from research.synthetic.faces import draw_scene
 
 HOME = Path(__file__).resolve().parents[1]
 SOURCES = HOME / "web"

@@ -99,7 +99,7 @@ def shared_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_zip(shared_folder):
     """A synthetic data set of 16 people, 128 frames, as a zip of the official layout."""
-    from research.synthetic_faces import draw_archive
+    from research.synthetic.faces import draw_archive
 
     return shared_folder("tiny", lambda folder: draw_archive(
         folder / "tiny.zip", people=16, seed=7, bar=False)) / "tiny.zip"
@@ -221,7 +221,7 @@ def write_photo(path, seed):
     """A synthetic photo with one face."""
     import cv2
 
-    from research.synthetic_faces import draw_scene
+    from research.synthetic.faces import draw_scene
 
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), draw_scene(seed, faces=1, width=200, height=200)[0][..., ::-1])

@@ -13,8 +13,8 @@ import time
 import pytest
 from conftest import HOME, one_line_error, write_photo
 
-from research import annotate
-from research.annotate import chunk_size, chunks_of, here, list_names, read
+from research.scaling import annotate
+from research.scaling.annotate import chunk_size, chunks_of, here, list_names, read
 
 pytest.importorskip("pyarrow", reason="optional: pip install pyarrow")
 import pyarrow.parquet
@@ -45,21 +45,21 @@ def keys(out):
 
 def test_a_second_call_does_what_is_missing(folder, command, tmp_path):
     out = tmp_path / "out"
-    done = command("research.annotate", folder / "a", "--out", out, "--chunk", 3, "--workers", 1)
+    done = command("research.scaling.annotate", folder / "a", "--out", out, "--chunk", 3, "--workers", 1)
     assert (
         done.returncode == 1
         and "bad.jpg" in done.stderr
         and "7 photos to do, 0 done before" in done.stdout
     )
     first = keys(out)
-    again = command("research.annotate", folder, "--out", out, "--chunk", 3, "--workers", 2)
+    again = command("research.scaling.annotate", folder, "--out", out, "--chunk", 3, "--workers", 2)
     assert "7 photos to do, 6 done before" in again.stdout and "bad.jpg" in again.stderr, (
         "what has no prediction is tried again"
     )
     assert first < keys(out) and len({name for name, _ in keys(out)}) >= 10
     assert all(len(row["points"]) == 136 and len(row["box"]) == 4
                and len(row["point_confidence"]) == 68 for row in rows(out))
-    other = command("research.annotate", folder, "--out", out, "--net", "models4")
+    other = command("research.scaling.annotate", folder, "--out", out, "--net", "models4")
     assert "another --out" in one_line_error(other, 2)
 
 
@@ -71,17 +71,17 @@ def test_small_jobs_are_divided_among_the_workers():
 def test_killed_at_any_moment_it_ends_as_if_it_had_not_been(folder, command, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     begun = time.monotonic()
-    command("research.annotate", folder, "--out", whole, "--chunk", 2, "--workers", 1)
+    command("research.scaling.annotate", folder, "--out", whole, "--chunk", 2, "--workers", 1)
     spent = time.monotonic() - begun
     for _ in range(2):
-        process = subprocess.Popen([sys.executable, "-m", "research.annotate", str(folder), "--out",
+        process = subprocess.Popen([sys.executable, "-m", "research.scaling.annotate", str(folder), "--out",
                                     str(broken), "--chunk",
                                     "2", "--workers", "1"], stdout=subprocess.DEVNULL,
                                     stderr=subprocess.DEVNULL)
         time.sleep(random.uniform(0.3, 1) * spent)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    command("research.annotate", folder, "--out", broken, "--chunk", 5, "--workers", 2)
+    command("research.scaling.annotate", folder, "--out", broken, "--chunk", 5, "--workers", 2)
     assert sorted(map(str, rows(broken))) == sorted(map(str, rows(whole))), (
         "to the last digit, by two workers as by one"
     )
@@ -92,13 +92,13 @@ def test_a_full_disk_keeps_what_is_done(folder, command, tmp_path):
         "resource", reason="needs limits on the size of files, which Windows has not"
     )
     out = tmp_path / "out"
-    assert command("research.annotate", folder / "b", "--out", out, "--workers", 1).returncode == 0
+    assert command("research.scaling.annotate", folder / "b", "--out", out, "--workers", 1).returncode == 0
     before = {path.name: path.read_bytes() for path in out.glob("part-*")}
     done = subprocess.run(
         [
             sys.executable,
             "-m",
-            "research.annotate",
+            "research.scaling.annotate",
             str(folder / "a"),
             "--out",
             str(out),
@@ -119,7 +119,7 @@ def test_new_weights_of_the_same_name_start_a_new_annotation(
 ):
     weights = tmp_path / "mine.pt"
     weights.write_bytes((HOME / "saved_models" / "models4.pt").read_bytes())
-    words = ["research.annotate", folder / "a" / "01.png", "--out", tmp_path / "out", "--net",
+    words = ["research.scaling.annotate", folder / "a" / "01.png", "--out", tmp_path / "out", "--net",
              weights, "--workers", 1]
     assert command(*words).returncode == 0
     weights.write_bytes((HOME / "saved_models" / "models5.pt").read_bytes())
@@ -154,7 +154,7 @@ def test_two_runs_into_one_folder_do_not_mix(folder, command, tmp_path):
 
     (tmp_path / "out").mkdir()
     with FileLock(tmp_path / "out" / ".lock"):
-        done = command("research.annotate", folder, "--out", tmp_path / "out")
+        done = command("research.scaling.annotate", folder, "--out", tmp_path / "out")
     assert "another run" in one_line_error(done, 2)
 
 

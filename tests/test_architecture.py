@@ -11,7 +11,8 @@ from conftest import HOME
 
 LAYERS = {"facial_keypoints": 0, "research": 1, "data_load": 2, "models": 2, "train": 3,
           "evaluate": 3, "pipeline": 3,
-          "batch": 3, "benchmarks": 4}
+          "batch": 3, "benchmarks": 4, "scripts": 4}
+DOORS = {"datasets", "web_page"}  # of research: the only modules outside of its rooms
 HEAVY = {"torch", "pandas", "matplotlib", "IPython", "ipywidgets", "jupyter", "papermill",
          "nbformat"}
 MAX_ROOT_ENTRIES = 24
@@ -20,8 +21,9 @@ MAX_ROOT_ENTRIES = 24
 def modules():
     """{name: path} of the modules of this project; plug-ins and tests apart."""
     found = {path.stem: path for path in HOME.glob("*.py")}
-    for folder in ("facial_keypoints", "research", "benchmarks"):
-        found |= {f"{folder}.{path.stem}": path for path in (HOME / folder).glob("*.py")}
+    for folder in ("facial_keypoints", "research", "benchmarks", "scripts"):
+        found |= {".".join(path.relative_to(HOME).with_suffix("").parts): path
+                  for path in (HOME / folder).rglob("*.py")}
     return {name.removesuffix(".__init__"): path for name, path in found.items()}
 
 
@@ -76,6 +78,23 @@ def test_there_are_no_cycles_also_none_inside_functions():
         visit(name, [])
 
 
+def test_research_has_rooms_without_circles():
+    loose = {path.stem for path in (HOME / "research").glob("*.py")} - {"__init__"}
+    assert loose == DOORS
+    graph = {}
+    for name, others in arrows().items():
+        room = name.split(".")[1] if name.startswith("research.") else ""
+        if room and room not in DOORS:
+            graph.setdefault(room, set()).update(
+                other.split(".")[1] for other in others
+                if other.startswith("research.") and other.split(".")[1] not in DOORS)
+    left = {room: others - {room} for room, others in graph.items()}
+    while left:
+        free = {room for room, others in left.items() if not others & left.keys()}
+        assert free, f"a circle among {sorted(left)}"
+        left = {room: others for room, others in left.items() if room not in free}
+
+
 @pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("facial_keypoints")])
 def test_the_library_imports_nothing_heavy(name):
     assert not {other.partition(".")[0] for other in imports_of(MODULES[name])} & HEAVY
@@ -116,7 +135,7 @@ def without_hints(body, prefix=""):
 
 
 @pytest.mark.parametrize("path", [path for name, path in MODULES.items()
-                                  if not name.startswith("benchmarks")]
+                                  if not name.startswith(("benchmarks", "scripts"))]
                          + sorted(HOME.glob("models/*.py"))
                          + sorted(HOME.glob("detector_architectures/*.py")),
                          ids=lambda path: f"{path.parent.name}-{path.stem}")

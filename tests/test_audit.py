@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from research.label_audit import fit_shift, grid_pitch, lower_bounds
+from research.labeling.label_audit import fit_shift, grid_pitch, lower_bounds
 
 def test_a_known_shift_is_read_off_its_residuals():
     rng = np.random.default_rng(0)

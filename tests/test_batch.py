@@ -10,8 +10,8 @@ from conftest import HOME, one_line_error
 
 from batch import NOTEBOOKS, parse, placed, run_notebook
 from facial_keypoints.errors import DataError, UsageError
-from research.notebook import check_parameters
-from research.sweep import combinations, read_grid
+from research.reporting.notebook import check_parameters
+from research.scaling.sweep import combinations, read_grid
 
 
 def test_unknown_and_mistyped_parameters_are_refused():

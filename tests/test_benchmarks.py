@@ -10,7 +10,7 @@ from conftest import one_line_error
 
 from facial_keypoints.detector import Face
 from facial_keypoints.geometry import crop_image, crop_matrix, tight_box
-from research.networks import forward_with_confidence
+from research.networks.registry import forward_with_confidence
 from benchmarks import robustness, variants
 from benchmarks.confidence import calibration, recalibrated
 from benchmarks.pipeline import under_moved_boxes

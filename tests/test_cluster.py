@@ -14,8 +14,8 @@ import pytest
 from conftest import HOME, one_line_error, write_photo
 
 from facial_keypoints.errors import DataError, UsageError
-from research import dask_cluster
-from research.dask_cluster import map_on_cluster
+from research.scaling import dask_cluster
+from research.scaling.dask_cluster import map_on_cluster
 
 
 def test_without_dask_one_line_says_what_to_install(monkeypatch):
@@ -139,7 +139,7 @@ def test_photos_are_annotated_on_a_cluster_as_here(cluster_of_two, command, tmp_
     rows = []
     for name, more in (("there", ("--scheduler", address)), ("here", ("--workers", 1))):
         place = os.path.relpath(tmp_path / "photos")
-        done = command("research.annotate", place, "--out", tmp_path / name, "--chunk", 1, *more)
+        done = command("research.scaling.annotate", place, "--out", tmp_path / name, "--chunk", 1, *more)
         assert (
             done.returncode == 1
             and "bad.jpg" in done.stderr

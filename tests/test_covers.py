@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from research.covers import ANYWHERE, ON_FACES, covered, half
-from research.transforms import Augment, FaceCrop, occlude
+from research.augmentation.occlusions import ANYWHERE, ON_FACES, covered, half
+from research.augmentation.transforms import Augment, FaceCrop, occlude
 
 COVERS = (*ON_FACES, *ANYWHERE, half)
 

@@ -10,8 +10,8 @@ from data_load import EpochSampler, FacialKeypointsDataset
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.geometry import crop_matrix, tight_box
 from research.datasets import load_frames, person_digit, shared_between_sides, split_frames
-from research.labels import label_shift
-from research.transforms import evaluation_transform, training_transform
+from research.data.label_shift import label_shift
+from research.augmentation.transforms import evaluation_transform, training_transform
 
 
 @pytest.mark.parametrize("split", ["official", "person"])

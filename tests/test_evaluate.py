@@ -16,12 +16,12 @@ from facial_keypoints.formats import pts_text
 from facial_keypoints.geometry import tight_box
 from facial_keypoints.layouts import convert_points
 from research.datasets import load_frames
-from research.labels import label_shift, match_label_convention
-from research.metrics import (
+from research.data.label_shift import label_shift, match_label_convention
+from research.evaluation.metrics import (
     FACE_MEASURES, area_under_curve, bootstrap, debias, failure_rate, measure_slopes, point_errors,
     summarize,
 )
-from research.networks import SAVED_MODELS
+from research.networks.registry import SAVED_MODELS
 
 
 def faces(n=4, seed=0):
@@ -199,7 +199,7 @@ def test_users_mistakes_are_one_clear_line(command, arguments, code, said):
 
 @pytest.mark.official
 def test_shipped_weights_score_as_the_table_of_results_says(command, official_path):
-    from research.results import read_results
+    from research.evaluation.results import read_results
 
     row = next(r for r in read_results() if r["weights"] == "models4"
                and r["labels"] == "published")

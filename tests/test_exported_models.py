@@ -22,7 +22,7 @@ from facial_keypoints.geometry import CROP_SCALE, inter_ocular
 from facial_keypoints.layouts import layout_from, load_layout
 from facial_keypoints.model import Checkpoints, Model, find_model, load_model
 from facial_keypoints.onnx_file import digest, encoded, metadata_entry, read_metadata, varint
-from research.export import rounded_to_bfloat16
+from research.networks.export import rounded_to_bfloat16
 
 SHIPPED = SAVED_MODELS / "models5.onnx"
 

@@ -11,10 +11,10 @@ from detector_architectures.pyramid import LARGEST, SMALLEST, STRIDE, UNIT, Dete
 from facial_keypoints.detectors import load_detector
 from facial_keypoints.errors import DataError
 from facial_keypoints.geometry import level_boxes, overlap
-from research.face_detector import (
+from research.face_detector.training import (
     FaceNet, HardScenes, cell_targets, detector_loss, export_detector,
 )
-from research.face_scenes import SIDE, Canvas, FaceScenes, Placed, placing
+from research.face_detector.scenes import SIDE, Canvas, FaceScenes, Placed, placing
 import itertools
 
 
@@ -69,7 +69,7 @@ def test_scenes_depend_on_the_seed_alone_and_hold_faces(tiny):
 
 
 def test_the_network_learns_and_is_exported(tiny, tmp_path, monkeypatch):
-    from research.face_detector import train_detector
+    from research.face_detector.training import train_detector
 
     torch.manual_seed(0)
     scenes = FaceScenes(tiny.select(np.arange(8)), turned=0, bar=False)

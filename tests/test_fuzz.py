@@ -26,15 +26,15 @@ from facial_keypoints.images import read_image
 from facial_keypoints.layouts import read_layout
 from facial_keypoints.onnx_file import FORMAT, digest, metadata_entry, read_model_file
 from facial_keypoints.video import VideoReader
-from research import download as download_module
-from research.annotate import footer_of, write_chunk
-from research.appearance_model import load_model
-from research.download import download
-from research.frames import load_folder, read_table
-from research.networks import find_weights, load_checkpoint, net_class, net_names
-from research.notebook import check_parameters
-from research.readers import KAGGLE_COLUMNS
-from research.sweep import read_grid
+from research.data import download as download_module
+from research.scaling.annotate import footer_of, write_chunk
+from research.synthetic.appearance_model import load_model
+from research.data.download import download
+from research.data.frames import load_folder, read_table
+from research.networks.registry import find_weights, load_checkpoint, net_class, net_names
+from research.reporting.notebook import check_parameters
+from research.data.readers import KAGGLE_COLUMNS
+from research.scaling.sweep import read_grid
 from train import load_training_state
 from test_sources import POINTS, csv_of, picture
 

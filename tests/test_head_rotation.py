@@ -13,8 +13,8 @@ from facial_keypoints.errors import UsageError
 from facial_keypoints.geometry import align_shapes, shape_score
 from facial_keypoints.layouts import convert_points, load_layout, unnamed_layout
 from facial_keypoints.pose import angles_of, head_pose
-from research.head_rotation import MAX_PITCH, MAX_YAW, MIN_YAW, Head, TurnedViews, random_view
-from research.transforms import training_transform
+from research.augmentation.head_rotation import MAX_PITCH, MAX_YAW, MIN_YAW, Head, TurnedViews, random_view
+from research.augmentation.transforms import training_transform
 from train import TrainingConfig
 
 LEFT_EYE, RIGHT_EYE = range(36, 42), range(42, 48)

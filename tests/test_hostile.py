@@ -17,7 +17,7 @@ from PIL import Image
 from test_sources import POINTS, csv_of, picture
 
 from batch import parse
-from benchmarks.publish import scored
+from scripts.publish import scored
 from evaluate import check_leakage, score
 from facial_keypoints import images
 from facial_keypoints.detector import Face, KeypointDetector
@@ -27,14 +27,14 @@ from facial_keypoints.formats import (
 )
 from facial_keypoints.images import read_image
 from facial_keypoints.video import VideoReader, VideoWriter
-from research.annotate import annotate_chunk, list_names
-from research.checkpoints import read_checkpoint, save_checkpoint
+from research.scaling.annotate import annotate_chunk, list_names
+from research.networks.checkpoints import read_checkpoint, save_checkpoint
 from research.datasets import load_frames, split_frames
-from research.distributed import process_group
-from research.frames import load_folder, read_table
-from research.metrics import point_errors
-from research.networks import find_weights, load_checkpoint
-from research.sweep import as_yaml, read_grid
+from research.scaling.distributed import process_group
+from research.data.frames import load_folder, read_table
+from research.evaluation.metrics import point_errors
+from research.networks.registry import find_weights, load_checkpoint
+from research.scaling.sweep import as_yaml, read_grid
 from train import TrainingConfig, load_training_state, train
 
 
@@ -327,7 +327,7 @@ def test_an_audit_asks_for_what_it_needs_before_it_trains(command, tmp_path):
 
 
 def test_a_damaged_cache_is_made_again(tmp_path, monkeypatch):
-    from research.synthetic_faces import VERSION, sample_archive
+    from research.synthetic.faces import VERSION, sample_archive
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     path = tmp_path / "facial-keypoints" / f"sample-v{VERSION}-2-0.zip"

@@ -18,9 +18,9 @@ from conftest import HOME, one_line_error
 from batch import NOTEBOOKS
 from facial_keypoints.errors import UsageError, leave_errors_to_parent
 from facial_keypoints.files import atomic_write, csv_text
-from research.checkpoints import read_checkpoint
-from research.locks import lock_folder
-from research.networks import load_checkpoint
+from research.networks.checkpoints import read_checkpoint
+from research.scaling.locks import lock_folder
+from research.networks.registry import load_checkpoint
 from train import CURVE_COLUMNS
 
 resource = pytest.importorskip("resource",

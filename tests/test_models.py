@@ -12,14 +12,14 @@ import pytest
 import torch
 
 import models
-from research import networks
+from research.networks.registry import registry as networks
 
 from facial_keypoints.assets import DEFAULT_NET
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.layouts import load_layout
-from research.checkpoints import save_checkpoint
-from research.inspection import describe, feature_maps, saliency
-from research.networks import (
+from research.networks.checkpoints import save_checkpoint
+from research.networks.inspection import describe, feature_maps, saliency
+from research.networks.registry import (
     SAVED_MODELS, best_device, find_weights, input_size, load_checkpoint, load_net, net_class,
     net_names, parameter_count, predict, predict_targets, say_once,
 )

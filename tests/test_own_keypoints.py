@@ -16,13 +16,13 @@ from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.geometry import tight_box
 from facial_keypoints.layouts import Layout, convert_points, load_layout, unnamed_layout
 from facial_keypoints.model import load_model
-from research.checkpoints import read_checkpoint
+from research.networks.checkpoints import read_checkpoint
 from research.datasets import convert_frames, split_frames
-from research.export import export_checkpoint
-from research.metrics import normalizer_length, point_errors, summarize
-from research.networks import find_weights, load_checkpoint, load_net, net_names, predict
-from research.transfer import measured_fit, source_points, transfer_weights
-from research.transforms import FaceCrop
+from research.networks.export import export_checkpoint
+from research.evaluation.metrics import normalizer_length, point_errors, summarize
+from research.networks.registry import find_weights, load_checkpoint, load_net, net_names, predict
+from research.networks.transfer import measured_fit, source_points, transfer_weights
+from research.augmentation.transforms import FaceCrop
 from train import TrainingConfig, loss_of, train
 
 
@@ -202,7 +202,7 @@ def test_a_network_of_a_fixed_number_of_points_is_refused(monkeypatch):
         def forward(self, images):
             return torch.zeros(len(images), 136)
 
-    monkeypatch.setattr("research.networks.net_class", lambda name: Fixed)
+    monkeypatch.setattr("research.networks.registry.net_class", lambda name: Fixed)
     assert load_net("models9") is not None
     with pytest.raises(UsageError, match="its number of points cannot be set"):
         load_net("models9", "five")

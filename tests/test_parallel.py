@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from data_load import EpochSampler
 from facial_keypoints.errors import UsageError
-from research.distributed import DistributedBatchSampler, launch
+from research.scaling.distributed import DistributedBatchSampler, launch
 
 
 @given(st.integers(1, 200), st.integers(1, 40), st.integers(1, 5))

@@ -6,7 +6,7 @@ import ipywidgets
 import numpy as np
 import pytest
 
-from research.notebook import pick, upload, uploaded_files
+from research.reporting.notebook import pick, upload, uploaded_files
 
 
 @pytest.fixture

@@ -24,8 +24,8 @@ from facial_keypoints.images import as_image
 from facial_keypoints.model import Prediction
 from facial_keypoints.predict_files import FilePredictor, Job, drawing_path
 from research.datasets import split_frames
-from research.metrics import point_errors
-from research.synthetic_faces import draw_scene
+from research.evaluation.metrics import point_errors
+from research.synthetic.faces import draw_scene
 
 
 @pytest.fixture(scope="module")

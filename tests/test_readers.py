@@ -11,11 +11,11 @@ from conftest import write_labeled_photos
 
 from facial_keypoints.errors import DataError
 from facial_keypoints.layouts import load_layout
-from research import label_audit, prelabel
+from research.labeling import label_audit, prelabel
 from research.datasets import load_frames, split_frames
-from research.completion import complete_points
-from research.frames import load_folder
-from research.readers import KAGGLE_COLUMNS
+from research.data.completion import complete_points
+from research.data.frames import load_folder
+from research.data.readers import KAGGLE_COLUMNS
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ def clone(tiny, tmp_path_factory):
     import cv2
     import numpy as np
 
-    from research.synthetic_faces import draw_scene
+    from research.synthetic.faces import draw_scene
 
     home = copy_of_the_repository(tmp_path_factory.mktemp("clone"))
     network = re.search(r"Write `models/models9\.py`.*?```python\n(.*?)```", TEXT, re.S)[1]

@@ -5,7 +5,7 @@ import base64
 import json
 import re
 
-from research.report import PUBLISHED, read_rows, write
+from research.reporting.report import PUBLISHED, read_rows, write
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n some picture").decode()
 

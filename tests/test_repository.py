@@ -93,7 +93,7 @@ def test_nothing_is_fetched_at_import():
                       if path.suffix == ".py"
                       and path.parent in folders and path.stem not in ("__init__", "__main__")})
     assert {"data_load", "models.models5", "detector_architectures.haar",
-            "research.frames"} <= set(modules)
+            "research.data.frames"} <= set(modules)
     script = f"""
 import importlib, socket
 def refuse(*address):

@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from benchmarks import publish
-from benchmarks.publish import HOME, average, record, ship, write
+from scripts.publish import HOME, average, record, ship, write
 from evaluate import score
 from facial_keypoints.errors import DataError, UsageError
-from research import networks
-from research.checkpoints import read_checkpoint, save_checkpoint
+from research.networks.registry import registry as networks
+from research.networks.checkpoints import read_checkpoint, save_checkpoint
 from research.datasets import split_frames
-from research.networks import SAVED_MODELS, find_weights, load_checkpoint, predict_targets
-from research.results import (
+from research.networks.registry import SAVED_MODELS, find_weights, load_checkpoint, predict_targets
+from research.evaluation.results import (
     RESULT_COLUMNS, append_result, markdown_table, put_tables, read_results,
     result_row, summary_table,
 )

@@ -18,11 +18,11 @@ from facial_keypoints.errors import UsageError
 from facial_keypoints.geometry import tight_box
 from facial_keypoints.images import to_gray
 from facial_keypoints.model import choose_runtime, installed_runtimes, load_model
-from research import networks
-from research.covers import covered, face_mask, sunglasses, thing
-from research.export import compile_net, to_onnx
-from research.networks import find_weights, input_size, load_checkpoint, load_net, predict
-from research.transforms import evaluation_transform
+from research.networks.registry import registry as networks
+from research.augmentation.occlusions import covered, face_mask, sunglasses, thing
+from research.networks.export import compile_net, to_onnx
+from research.networks.registry import find_weights, input_size, load_checkpoint, load_net, predict
+from research.augmentation.transforms import evaluation_transform
 
 NAMES = [path.stem for path in sorted(networks.SAVED_MODELS.glob("models*.pt"))
            if "-" not in path.stem]

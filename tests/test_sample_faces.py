@@ -13,12 +13,12 @@ from facial_keypoints.geometry import align_shapes
 from facial_keypoints.layouts import load_layout
 from facial_keypoints.images import read_image
 from facial_keypoints.pose import head_pose
-from research import synthetic_faces
-from research.appearance_model import MODEL, SIDE, components, load_model, mean_shape
+from research.synthetic import faces as synthetic_faces
+from research.synthetic.appearance_model import MODEL, SIDE, components, load_model, mean_shape
 from research.datasets import load_frames
-from research.metrics import point_errors
-from research.networks import find_weights, load_checkpoint
-from research.synthetic_faces import (
+from research.evaluation.metrics import point_errors
+from research.networks.registry import find_weights, load_checkpoint
+from research.synthetic.faces import (
     FRAMES, VIDEOS, draw_archive, draw_person, draw_scene, sample_archive,
 )
 
@@ -91,7 +91,7 @@ def test_turned_faces_have_labels_that_a_real_network_agrees_with(tmp_path):
 
 def test_turned_faces_are_drawn_by_one_command(command, tmp_path):
     """Archives of another share are another set."""
-    options = ("research.synthetic_faces", "draw", "--people", 2, "--out", tmp_path)
+    options = ("research.synthetic.faces", "draw", "--people", 2, "--out", tmp_path)
     assert command(*options, "--turned", 0.5).returncode == 0
     assert [path.name for path in tmp_path.iterdir()] == ["drawn-0-turned-0.5-000000-000002.zip"]
     assert "belongs to another set" in one_line_error(command(*options), 1)
@@ -105,7 +105,7 @@ def test_scenes_hold_the_faces_they_say():
 
 
 def test_a_sheet_shows_one_frame_each(command, tmp_path):
-    assert command("research.synthetic_faces", "sheet", "--people", 12, "--out",
+    assert command("research.synthetic.faces", "sheet", "--people", 12, "--out",
                    tmp_path / "s.png").returncode == 0
     assert read_image(tmp_path / "s.png").shape == (240, 1200, 3)
 
@@ -176,7 +176,7 @@ def test_components_find_the_modes_that_were_put_in():
 
 @pytest.mark.official
 def test_the_model_can_be_built_again_and_gives_no_face_away(command, official_path, tmp_path):
-    done = command("research.build_appearance_model", "--data", official_path, "--out",
+    done = command("scripts.build_appearance_model", "--data", official_path, "--out",
                    tmp_path / "m.npz")
     assert done.returncode == 0, done.stderr
     numbers = [float(line.split()[-1]) for line in done.stdout.splitlines()

@@ -9,8 +9,8 @@ import data_load
 from data_load import SHUFFLE_ARCHIVES, EpochSampler, FacialKeypointsDataset
 from facial_keypoints.errors import DataError
 from research.datasets import load_frames, split_frames
-from research.synthetic_faces import draw_archive, draw_shards
-from research.transforms import training_transform
+from research.synthetic.faces import draw_archive, draw_shards
+from research.augmentation.transforms import training_transform
 
 
 @pytest.fixture(scope="module")

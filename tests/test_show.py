@@ -9,7 +9,7 @@ import pytest
 
 from facial_keypoints.detector import Face
 from facial_keypoints.drawing import draw_faces
-from research.plots import (
+from research.reporting.plots import (
     accuracy_against_time, bars, calibration, contact_sheet, curves_together, heat_on,
 )
 

@@ -25,9 +25,9 @@ from facial_keypoints import images
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.formats import pts_text
 from facial_keypoints.images import read_image
-from research import frames as frames_module
-from research.download import download
-from research.frames import Store, check_official, load_folder, load_official, read_table
+from research.data import frames as frames_module
+from research.data.download import download
+from research.data.frames import Store, check_official, load_folder, load_official, read_table
 
 RGB = np.zeros((20, 30, 3), np.uint8)
 RGB[:10, :15], RGB[10:, 15:] = (250, 20, 30), (20, 30, 240)
@@ -444,7 +444,7 @@ def test_a_full_disk_leaves_a_part_that_is_gone_on_with(server, tmp_path):
     target = tmp_path / "data" / "set.zip"
     text = (
         f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
-        "from research.download import download\nfrom facial_keypoints.errors import "
+        "from research.data.download import download\nfrom facial_keypoints.errors import "
         "run_command\nfrom pathlib import Path\n"
         f"run_command(lambda: download([{address + 'set.zip'!r}], Path({str(target)!r}), lambda "
         f"path: None, *{SAID!r}))"

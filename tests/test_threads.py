@@ -18,8 +18,8 @@ from facial_keypoints.detector import KeypointDetector, find_keypoints
 from facial_keypoints.errors import UsageError
 from facial_keypoints.model import installed_runtimes
 from facial_keypoints.tracking import Tracker
-from research.export import use_checkpoints
-from research.synthetic_faces import draw_scene
+from research.networks.export import use_checkpoints
+from research.synthetic.faces import draw_scene
 
 THREADS, CALLS = 8, 48
 use_checkpoints()
@@ -84,7 +84,7 @@ import os, signal, sys
 import numpy as np
 import models
 from facial_keypoints.detector import KeypointDetector
-from research.synthetic_faces import draw_scene
+from research.synthetic.faces import draw_scene
 
 detector, scene = KeypointDetector(runtime=sys.argv[1]), draw_scene(4, faces=3)[0]
 expected = [face.points for face in detector(scene)]
@@ -172,7 +172,7 @@ def test_find_keypoints_notices_another_file_of_weights(kind, photos, tmp_path, 
     np.testing.assert_array_equal(found[1], before)
 
 
-@pytest.mark.parametrize("module", ["train", "evaluate", "data_load", "models", "research.export"])
+@pytest.mark.parametrize("module", ["train", "evaluate", "data_load", "models", "research.networks.export"])
 def test_waiting_threads_sleep_whatever_is_imported_first(module):
     """libgomp prints the policy that it was loaded with."""
     environment = {name: value for name,

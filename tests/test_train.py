@@ -14,9 +14,9 @@ from conftest import one_line_error
 import train as module
 from evaluate import predict_frames
 from facial_keypoints.errors import DataError, UsageError
-from research.checkpoints import load_weights, read_checkpoint
+from research.networks.checkpoints import load_weights, read_checkpoint
 from research.datasets import split_frames
-from research.networks import find_weights, load_checkpoint, load_net
+from research.networks.registry import find_weights, load_checkpoint, load_net
 from train import (
     LOSSES, TrainingConfig, diverged, ema_update, loss_of, nonfinite_samples, refine_labels,
     report_epoch,

@@ -12,8 +12,8 @@ from facial_keypoints.layouts import load_layout
 from facial_keypoints.geometry import (
     crop_image, crop_matrix, tight_box, to_points, to_targets,
 )
-from research.corruptions import CORRUPTIONS
-from research.transforms import (
+from research.augmentation.corruptions import CORRUPTIONS
+from research.augmentation.transforms import (
     Augment, Compose, FaceCrop, Normalize, RandomCrop, Rescale, ToTensor, data_transform,
     training_transform,
 )

@@ -13,8 +13,8 @@ from facial_keypoints.geometry import affine_residual, mean_head
 from facial_keypoints.pose import (
     angles_of, eye_openness, head_pose, mouth_openness, rotation_of, sight_rotation,
 )
-from research.head_model import factorize, leveled, upright
-from research.synthetic_faces import draw_scene
+from scripts.measure_head import factorize, leveled, upright
+from research.synthetic.faces import draw_scene
 from detector_architectures import haar
 
 FLIP_INDICES = load_layout().flip_indices

@@ -15,7 +15,7 @@ from facial_keypoints.formats import read_json
 from facial_keypoints.geometry import inter_ocular
 from facial_keypoints.tracking import OneEuroFilter, Tracker
 from facial_keypoints.video import VideoReader, VideoWriter
-from research.metrics import jitter, lag
+from research.evaluation.metrics import jitter, lag
 
 RATE = 25
 

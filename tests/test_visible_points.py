@@ -12,13 +12,13 @@ from evaluate import visibility_metrics
 from facial_keypoints.geometry import mean_head
 from facial_keypoints.layouts import load_layout
 from facial_keypoints.pose import rotation_of
-from research import merlrav as merlrav_builder
-from research.completion import MIN_RIGID, complete_points
+from research.data import merlrav as merlrav_builder
+from research.data.completion import MIN_RIGID, complete_points
 from research.datasets import load_frames, split_frames
-from research.frames import load_folder
-from research.metrics import box_errors, ranking_auc
-from research.photo_groups import MAX_SIDE
-from research.transforms import FaceCrop
+from research.data.frames import load_folder
+from research.evaluation.metrics import box_errors, ranking_auc
+from research.data.photo_groups import MAX_SIDE
+from research.augmentation.transforms import FaceCrop
 from train import with_hidden_points
 
 
@@ -185,6 +185,6 @@ def test_merl_rav_is_built_again_from_its_two_sources(tmp_path, merlrav):
 
 
 def test_a_folder_that_is_not_2dasl_is_refused_in_one_line(tmp_path, command):
-    done = command("-m", "research.merlrav", tmp_path, tmp_path, "--out", tmp_path / "out.zip")
+    done = command("-m", "research.data.merlrav", tmp_path, tmp_path, "--out", tmp_path / "out.zip")
     assert "not the test data of 2DASL" in one_line_error(done, 1)
     assert not (tmp_path / "out.zip").exists()

@@ -11,7 +11,8 @@ import pytest
 
 from facial_keypoints import detector, layouts
 from facial_keypoints.errors import DataError, UsageError
-from research import notebook, web_page
+from research import web_page
+from research.reporting import notebook
 
 
 def fake_npm(folder, monkeypatch, archive):

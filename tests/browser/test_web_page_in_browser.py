@@ -27,7 +27,7 @@ from facial_keypoints.onnx_file import read_metadata
 from facial_keypoints.pose import head_pose
 from facial_keypoints.tracking import Tracker
 from research import web_page
-from research.synthetic_faces import draw_scene
+from research.synthetic.faces import draw_scene
 
 RATE = 30  # frames per second of the camera
 ALLOWED = 0.1  # mean distance of the points from those of Python, % of the inter-ocular distance

@@ -1,0 +1,1 @@
+"""Transforms of samples: crops, corruptions, occlusions, heads turned in three dimensions."""

@@ -1,0 +1,155 @@
+"""The table of results: rows, files, Markdown."""
+
+import contextlib
+import csv
+import datetime
+import os
+import re
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from filelock import FileLock
+import torch
+
+from facial_keypoints.errors import DataError
+from facial_keypoints.files import atomic_write, csv_text
+from research.datasets import SPLITS
+from research.networks.export import milliseconds_per_face
+from research.data.frames import Frames
+from research.evaluation.metrics import REGIONS
+from research.networks.registry import SAVED_MODELS, parameter_count
+
+HOME = Path(__file__).resolve().parents[2]
+PUBLISHED = SAVED_MODELS / "results.csv"
+# of networks and other projects on photographs labeled by people: benchmarks/photographs.py
+PHOTOGRAPHS = SAVED_MODELS / "photographs.csv"
+PHOTOGRAPH_COLUMNS = (
+    "weights", "part", "faces", "found", "frontal", "half_profile", "profile", "nme_box", "auc7",
+    "visible", "occluded", "nme", "debiased", "eye_slope", "lip_slope", "mouth_slope",
+    "auc_self_occluded", "auc_occluded", "parameters")
+NUMBERS = ("nme", "nme_low", "nme_high", "nme_debiased", "nme_own", "fr8", "fr10", "auc8")
+RESULT_COLUMNS = ("weights", "net", "data", "split", "labels", "n", *NUMBERS, *REGIONS,
+                  "parameters", "ms_per_face", "epochs",
+           "training_minutes", "date", "commit")
+
+
+def current_commit() -> str:
+    """The short hash of the commit that is checked out; '' outside a repository or without git."""
+    with contextlib.suppress(FileNotFoundError):
+        return subprocess.run(["git", "-C", str(HOME), "rev-parse", "--short", "HEAD"],
+                              capture_output=True,
+                              text=True).stdout.strip()
+    return ""
+
+
+def result_row(weights: str | Path, net: torch.nn.Module, content: dict, frames: Frames,
+               metrics: dict, milliseconds: float | None = None) -> dict:
+    """One row of the table of results, a dictionary with the keys RESULT_COLUMNS. `milliseconds`
+    per face are measured if not given."""
+    numbers = {k: round(metrics.get(k, float("nan")), 3) for k in NUMBERS}
+    return {
+        "weights": weights, "net": content["net"], "data": frames.data, "split": frames.split,
+        "labels": frames.labels,
+        "n": metrics["n"], **numbers,
+        **{k: round(v, 3) for k, v in metrics["regions"].items() if k in REGIONS},
+        "parameters": parameter_count(net),
+        "ms_per_face": round(float(milliseconds or milliseconds_per_face(net)[0]), 2),
+        "epochs": content["params"].get("epochs", ""),
+        "training_minutes": round(float(content["metrics"].get("minutes", float("nan"))), 1),
+        "date": datetime.date.today().isoformat(), "commit": current_commit(),
+    }
+
+
+def results_csv(rows: Sequence[dict], header: bool = True) -> str:
+    """Rows as CSV text."""
+    return csv_text(RESULT_COLUMNS, rows, header)
+
+
+def append_result(row: dict, folder: str | Path) -> None:
+    """Write the row of a run to FOLDER/row.csv, and append it to results.csv next to that folder
+    (runs/results.csv).
+
+    Parallel runs can call this at the same time. A table of an earlier version, with other columns,
+    is renamed to results.old.csv.
+    """
+    path = Path(folder).parent / "results.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        before = path.read_text() if path.exists() else ""
+        if before and before.partition("\n")[0].split(",") != list(RESULT_COLUMNS):
+            os.replace(path, path.with_suffix(".old.csv"))
+            before = ""
+        atomic_write(path, before + results_csv([row], header=not before))
+    atomic_write(Path(folder) / "row.csv", results_csv([row]))
+
+
+def read_results(path: str | Path = PUBLISHED) -> list[dict]:
+    """Rows of a table of results as dictionaries of text."""
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def markdown_table(rows: Sequence[dict]) -> str:
+    """Rows -> a Markdown table."""
+    heads = ("weights", "split", "labels", "NME %", "95 % interval", "self-predicted crops",
+             "FR@8 %",
+             "AUC@8", "parameters", "ms per face", "training min")
+    lines = [f"| {' | '.join(heads)} |", "| --- | --- | --- |" + " ---: |" * (len(heads) - 3)]
+    for r in rows:
+        n = {name: float(r[name])
+             for name in (*NUMBERS, "parameters", "ms_per_face", "training_minutes")}
+        cells = (r["weights"], r["split"], r["labels"], f"{n['nme']:.2f}",
+                 f"{n['nme_low']:.2f}–{n['nme_high']:.2f}",
+                 f"{n['nme_own']:.2f}", f"{n['fr8']:.1f}", f"{n['auc8']:.1f}",
+                 f"{n['parameters'] / 1e6:.2f} M",
+                 f"{n['ms_per_face']:.1f}", f"{n['training_minutes']:.0f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def summary_table(rows: Sequence[dict]) -> str:
+    """Rows -> a short Markdown table with one line per network, the lowest NME first: published
+    labels, both splits."""
+    of = {(r["net"], r["split"]): r for r in rows if r["labels"] == "published"}
+    nets = sorted({net for net, _ in of},
+                  key=lambda net: min(float(of[net, s]["nme"]) for s in SPLITS if (net, s) in of))
+    heads = ("network", "NME %", "self-predicted crops", "unseen people", "NME above 8 %",
+             "parameters", "ms per face")
+    lines = [f"| {' | '.join(heads)} |", "| --- |" + " ---: |" * (len(heads) - 1)]
+    for net in nets:
+        official, person = (of.get((net, split), {}) for split in SPLITS)
+        row = official or person
+        errors = [f"{float(value):.2f}" if value else "" for value in
+                  (official.get("nme"), official.get("nme_own"), person.get("nme"))]
+        lines.append(f"| `{net}` | {' | '.join(errors)} | {float(row['fr8']):.1f} % | "
+                     f"{int(row['parameters']) / 1e6:.1f} M | "
+                     f"{float(row['ms_per_face']):.1f} |")
+    return "\n".join(lines)
+
+
+def photograph_table(rows: Sequence[dict]) -> str:
+    """Rows of PHOTOGRAPHS -> a Markdown table."""
+    heads = {"weights": "", "frontal": "frontal", "half_profile": "half profile",
+             "profile": "profile", "nme_box": "all", "auc7": "AUC@7", "visible": "visible points",
+             "occluded": "occluded points", "nme": "NME", "debiased": "debiased",
+             "eye_slope": "eye slope", "lip_slope": "lip slope", "found": "faces found %"}
+    lines = [f"| {' | '.join(heads.values())} |", "| --- |" + " ---: |" * (len(heads) - 1)]
+    for row in rows:
+        cells = [f"{float(row[column]):.{1 if column in ('auc7', 'found') else 2}f}"
+                 for column in list(heads)[1:]]
+        lines.append(f"| {row['weights']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def put_tables(path: str | Path, **tables: str) -> None:
+    """Replace the Markdown tables between the markers <!-- NAME: … --> and <!-- /NAME --> of a
+    page."""
+    path = Path(path)
+    text = path.read_text()
+    for name, table in tables.items():
+        found = re.search(f"<!-- {name}: [^>]*-->\n(.*?)<!-- /{name} -->", text, re.S)
+        if not found:
+            raise DataError(f"{path}: the markers of the table {name!r} are missing")
+        text = f"{text[:found.start(1)]}{table}\n{text[found.end(1):]}"
+    atomic_write(path, text)

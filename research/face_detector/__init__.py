@@ -1,0 +1,1 @@
+"""Training of the face detector, and the scenes it is trained on."""

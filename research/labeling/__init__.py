@@ -1,0 +1,1 @@
+"""Predictions as a start for labeling, and the audit of labels."""

@@ -1,0 +1,1 @@
+"""Networks by name, checkpoints, transfer to other layouts, export, inspection, terms of the weights."""

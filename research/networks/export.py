@@ -1,0 +1,291 @@
+"""Networks in other runtimes: exported to ONNX files that describe themselves, or run in
+PyTorch."""
+
+import contextlib
+import copy
+import logging
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from facial_keypoints import __version__
+from facial_keypoints.errors import UsageError, import_optional
+from facial_keypoints.files import atomic_write, refuse_overwriting
+from facial_keypoints.geometry import box_fit
+from facial_keypoints.model import (
+    OUTPUTS, Checkpoints, Model, choose_runtime, compile_onnx, Predict,
+)
+from facial_keypoints.onnx_file import FORMAT, digest, metadata_entry
+from research.data.label_shift import learned_shift
+from research.networks.registry import (
+    autocast, best_device, channels_last, find_weights, forward_with_confidence, input_size,
+    load_checkpoint,
+)
+from research.networks.terms import terms_of
+
+OPSET = 18
+EXPORTER = threading.Lock()  # PyTorch's exporter keeps its state in globals
+
+
+class Predictor(torch.nn.Module):
+    """`networks.predict_all` as one graph: crops (n, 1, side, side) -> targets (n, k, 2),
+    confidence (n, k), and for networks that give it visibility (n, k)."""
+
+    def __init__(self, net: torch.nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return forward_with_confidence(self.net, images)
+
+
+def to_onnx(net: torch.nn.Module, half: bool = False) -> bytes:
+    """A network as an ONNX model (bytes): input 'images' (n, 1, side, side), outputs 'targets',
+    'confidence' and, for networks that give it, 'visibility'.
+
+    half: weights are stored as fp16, and computed with as float32. Raises UsageError where a
+    package is missing.
+    """
+    for module in ("onnx", "onnxscript"):
+        import_optional(module, "exporting to ONNX")
+    example = torch.rand(2, 1, input_size(net), input_size(net),
+                         generator=torch.Generator().manual_seed(0))
+    with EXPORTER, quiet(), torch.no_grad():
+        outputs = OUTPUTS[:len(Predictor(net).eval()(example))]
+        program = torch.onnx.export(
+            Predictor(net).eval(), (example,), dynamo=True, opset_version=OPSET, verbose=False,
+            input_names=["images"], output_names=list(outputs),
+            dynamic_shapes=({0: torch.export.Dim("n")},))
+    model: Any = program.model_proto  # type: ignore[union-attr]
+    without_notes(model)
+    if half:
+        halve(model)
+    shorten_names(model)
+    return model.SerializeToString()
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """The exporter reports packages that it could use, and deprecations inside itself."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def without_notes(model: Any) -> None:
+    """Remove what the exporter notes of Python's stack, in place: it names places of one
+    machine."""
+    graph = model.graph
+    for part in (*graph.node, *graph.input, *graph.output, *graph.initializer, graph, model):
+        part.doc_string = ""
+        if hasattr(part, "metadata_props"):
+            del part.metadata_props[:]
+    del graph.value_info[:]
+
+
+def shorten_names(model: Any) -> None:
+    """Number the values of a graph, except its inputs and outputs, in place: their names are a
+    hundredth of a small file."""
+    graph, names = model.graph, {}
+    kept = {value.name for value in (*graph.input, *graph.output)} | {""}
+    for name in (*(weight.name for weight in graph.initializer),
+                 *(name for node in graph.node for name in node.output)):
+        names[name] = name if name in kept else f"{len(names):x}"
+    for weight in graph.initializer:
+        weight.name = names[weight.name]
+    for node in graph.node:
+        node.name = ""
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names[name] for name in node.output]
+
+
+def rounded_to_bfloat16(values: np.ndarray) -> np.ndarray:
+    """float32 values, finite, rounded to the nearest that bfloat16 holds: 8 significant bits."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+
+
+def halve(model: Any, smallest: int = 64, rounded_from: int = 256) -> None:
+    """Store the float32 weights and biases of an ONNX model as fp16, each with a cast behind it, in
+    place; other small constants only where fp16 holds them to 1e-4: the places of bins stay exact.
+
+    Those of layers that sum over at least `rounded_from` values (linear layers, which may be
+    transposed: over more) are rounded to 8 significant bits before: compression finds the zeros, so
+    a visitor of the page loads an eighth less. Sums over fewer values, whose errors average less,
+    would move points more.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    casts = []
+    for weight in model.graph.initializer:
+        if weight.data_type != TensorProto.FLOAT or np.prod(weight.dims) < smallest:
+            continue
+        name, values = weight.name, numpy_helper.to_array(weight)
+        # the weights of linear layers are transposed and lose their names
+        learned = name.endswith(("weight", "bias")) or values.size >= 1024
+        if learned or np.abs(values.astype(np.float16) - values).max() < 1e-4:
+            # of a convolution; or of a linear layer, in either order
+            summed = np.prod(values.shape[1:]) if values.ndim == 4 else max(values.shape) - 1
+            if values.ndim > 1 and summed >= rounded_from:
+                values = rounded_to_bfloat16(values)
+            weight.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
+            casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def export_checkpoint(checkpoint: str | Path, path: str | Path) -> None:
+    """Write a trained network as an ONNX file that describes itself: fp16 weights, metadata, a
+    checksum."""
+    source = find_weights(checkpoint)
+    refuse_overwriting([source], [path])
+    net, content = load_checkpoint(source)
+    data = to_onnx(net, half=True)
+    layout = content["layout"]
+    values = {
+        "format": FORMAT, "version": __version__, "net": content["net"], "side": input_size(net),
+        "points": len(layout), "layout": layout.to_dict(), "crop_scale": layout.crop_scale,
+        "shift": learned_shift(content["data"]), "fit": learned_fit(content),
+        "calibration": {name: getattr(net, name) for name in ("even_odds", "steepness")
+                        if hasattr(net, name)},
+        "license": terms_of(content["data"]),
+        "trained_on": {key: content["data"].get(key, "") for key in ("data", "split", "labels")},
+        "sha256": digest(data)}
+    atomic_write(path, data + metadata_entry(values))
+
+
+def learned_fit(content: dict) -> list[float]:
+    """From the tight box of ibug68's keypoints to that of a checkpoint's layout: as training
+    measured it, else by the mean head."""
+    return list(content["data"].get("fit") or box_fit(content["layout"]))
+
+
+def fused(net: torch.nn.Module) -> torch.nn.Module:
+    """A copy of a network in which batch norms are part of the convolutions directly before
+    them."""
+    net = copy.deepcopy(net).eval()
+    for sequence in [module for module in net.modules() if isinstance(module, torch.nn.Sequential)]:
+        pairs = zip(list(sequence), list(sequence)[1:], strict=False)
+        for place, (layer, following) in enumerate(pairs):
+            if isinstance(layer, torch.nn.Conv2d) and isinstance(following, torch.nn.BatchNorm2d):
+                sequence[place] = fuse_conv_bn_eval(layer, following)
+                sequence[place + 1] = torch.nn.Identity()
+    return net
+
+
+class ThreadLimit:
+    """PyTorch's number of threads, lowered for some calls and put back after the last of them.
+
+    Calls from several threads overlap: the number to put back is the one before the first.
+    """
+
+    def __init__(self):
+        self.lock, self.calls, self.before = threading.Lock(), 0, 0
+
+    @contextlib.contextmanager
+    def limit(self, threads: int) -> Iterator[None]:
+        with self.lock:
+            self.before = self.before if self.calls else torch.get_num_threads()
+            self.calls += 1
+            torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.calls -= 1
+                torch.set_num_threads(self.before)
+
+
+TORCH_THREADS = ThreadLimit()
+
+
+def run_in_pytorch(net: torch.nn.Module, device: str = "cpu", threads: int = 0,
+                   exact: bool = False) -> Predict:
+    """A network as a function of crops, arrays in and out; threads: 0 for PyTorch's own number."""
+    place = torch.device(device)
+    graph = Predictor(channels_last(fused(net), place)).eval()
+    def run(images):
+        limit = TORCH_THREADS.limit(threads) if threads else contextlib.nullcontext()
+        with limit, torch.inference_mode(), autocast(device, not exact):
+            crops = torch.from_numpy(np.ascontiguousarray(images)).to(
+                device, memory_format=torch.channels_last
+            )
+            found = graph(crops)
+        return tuple(values.float().cpu().numpy() for values in found)
+    return run
+
+
+def compile_net(net: torch.nn.Module, runtime: str = "torch", device: str = "cpu", threads: int = 0,
+                exact: bool = False) -> Predict:
+    """A function of crops (n, 1, side, side), float32 arrays in [0, 1] -> targets (n, k, 2),
+    confidence (n, k).
+
+    The function may be called from several threads. threads: for one call, 0 for as many as the
+    runtime chooses. exact:
+    float32 throughout; else bfloat16 where the processor is fast at it, which moves points by
+    hundredths of a pixel of the crop.
+    """
+    if runtime == "torch":
+        return run_in_pytorch(net, device, threads, exact)
+    if torch.device(device).type != "cpu":
+        raise UsageError(f"runtime {runtime!r} runs on the CPU here, not on {device}; give "
+                         "--device cpu or runtime torch")
+    runtime = choose_runtime(runtime)
+    return compile_onnx(to_onnx(net), input_size(net), runtime, threads, exact=exact)
+
+
+def load_checkpoint_model(path: str | Path, runtime: str = "auto", device: str = "auto",
+                          threads: int = 1) -> Model:
+    """A checkpoint as a model of the library: in PyTorch by default, else exported on the fly."""
+    device, runtime = str(best_device(device)), (
+        "torch" if runtime == "auto" else choose_runtime(runtime))
+    net, content = load_checkpoint(path, device)
+    predict = compile_net(net, runtime, device, threads)
+    pixels, share = learned_shift(content["data"])
+    return Model(Path(path), input_size(net), predict, runtime, content["layout"],
+                 (pixels, share), learned_fit(content))
+
+
+def milliseconds_per_face(*nets: torch.nn.Module, runtime: str = "torch", rounds: int = 1,
+                          repeats: int = 60) -> np.ndarray:
+    """Median times (len(nets),) of one crop on one thread of the CPU, by a runtime.
+
+    Measurements are interleaved, `rounds` times: a slow moment of a shared machine affects all
+    networks.
+    """
+    ready, rng = [], np.random.default_rng(0)
+    for net in nets:
+        side = input_size(net)
+        ready.append((compile_net(net, runtime, threads=1),
+                      rng.random((1, 1, side, side), np.float32)))
+    times = np.empty((rounds, len(nets), repeats))
+    for turn in times:
+        for (predict, image), row in zip(ready, turn, strict=True):
+            for i in range(repeats):
+                start = time.perf_counter()
+                predict(image)
+                row[i] = time.perf_counter() - start
+    return 1000 * np.median(np.median(times[..., repeats // 4:], -1), 0)
+
+
+def use_checkpoints() -> None:
+    """Let the library take checkpoints of PyTorch as well. Importing this module does it too, as a
+    spawned process needs it."""
+    Checkpoints.find, Checkpoints.load = find_weights, load_checkpoint_model
+
+
+use_checkpoints()

@@ -1,0 +1,1 @@
+"""Figures, helpers of the notebooks, the HTML page of a run."""

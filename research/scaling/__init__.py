@@ -1,0 +1,1 @@
+"""Several processes, grids of runs, clusters, annotation of millions of photos."""

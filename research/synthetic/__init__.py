@@ -1,0 +1,1 @@
+"""Synthetic faces: the appearance model, and the data set drawn from it."""

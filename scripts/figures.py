@@ -1,0 +1,69 @@
+"""Draw the figures of the README and of docs/ anew."""
+
+import argparse
+from pathlib import Path
+
+import cv2
+import matplotlib.cbook
+import numpy as np
+
+from facial_keypoints.detector import KeypointDetector
+from facial_keypoints.drawing import draw_faces
+from facial_keypoints.images import read_image
+from research.reporting.plots import accuracy_against_time, bars
+from research.evaluation.results import read_results
+from research.synthetic.faces import draw_scene, draw_sheet
+
+HOME = Path(__file__).resolve().parents[1]
+# first words of the names of steps that change the architecture of the network
+SHAPES = ("base", "narrow", "wide", "models6", "deep", "early", "side", "heat", "cells")
+
+
+def pictures_of_results():
+    """Draw accuracy against time of all networks in the table of results, and the gains of the
+    ablation if its table exists."""
+    rows = {row["net"]: tuple(float(row[k]) for k in ("ms_per_face", "nme", "nme_low", "nme_high"))
+            for row in read_results() if (row["split"], row["labels"]) == ("official", "published")}
+    save(accuracy_against_time(rows, "official test frames, labels as published"), "accuracy.png")
+    table = HOME / "benchmarks" / "ablation.csv"
+    if table.exists():
+        rows = read_results(table)
+        steps = {row["step"]: {k: float(row[k])
+                               for k in ("nme", "gain", "gain_low", "gain_high", "ms_per_face")}
+                 for row in rows}
+        gains = {name: (row["gain"], row["gain_low"], row["gain_high"]) for name,
+                 row in steps.items() if name != "base"}
+        save(bars(gains, "validation NME of the base − that of the change, in %"), "ablation.png")
+        # steps have different numbers of seeds; a gain is against the base of the same seeds
+        base = steps["base"]["nme"]
+        shapes = {name.partition(" (")[0]: (row["ms_per_face"],
+                                            *(base - row[k]
+                                              for k in ("gain", "gain_high", "gain_low")))
+                  for name, row in steps.items() if name.split()[0] in SHAPES}
+        title = f"{rows[0]['epochs']} epochs, validation people; intervals against the base"
+        save(accuracy_against_time(shapes, title), "shapes.png")
+
+
+def save(figure, name):
+    """A figure as a small PNG in docs/images/."""
+    figure.savefig(HOME / "docs" / "images" / name, dpi=110)
+
+
+def main():
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    pictures_of_results()
+    detector = KeypointDetector(device="cpu")
+    photo = read_image(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
+    crowd, _ = draw_scene(seed=5, faces=8, width=1050, height=600)
+    front = np.hstack([draw_faces(image, detector(image)) for image in (photo, crowd)])
+    write("front.jpg", front)
+    write("drawn.jpg", draw_sheet(people=40, side=110))
+
+
+def write(name, image):
+    cv2.imwrite(str(HOME / "docs" / "images" / name), image[..., ::-1],
+                [cv2.IMWRITE_JPEG_QUALITY, 88])
+
+
+if __name__ == "__main__":
+    main()
