@@ -13,7 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from facial_keypoints.errors import (
-    DataError, UsageError, bounded_number, printable, run_command,
+    DataError,
+    UsageError,
+    bounded_number,
+    printable,
+    run_command,
 )
 from research.reporting.notebook import unknown_parameter
 
@@ -37,12 +41,15 @@ def parameters_of(notebook: Path) -> dict:
     import papermill
 
     try:
-        return {name: row["default"] for name,
-                row in papermill.inspect_notebook(str(notebook)).items()}
+        return {
+            name: row["default"] for name, row in papermill.inspect_notebook(str(notebook)).items()
+        }
     except Exception as error:  # JSON, nbformat and papermill raise many kinds of errors
-        raise DataError(f"{notebook}: not a notebook that papermill reads "
-                        f"({type(error).__name__}); "
-                        f"restore it by git checkout") from None
+        raise DataError(
+            f"{notebook}: not a notebook that papermill reads "
+            f"({type(error).__name__}); "
+            f"restore it by git checkout"
+        ) from None
 
 
 def run_notebook(notebook: Path, folder: Path, parameters: dict, bar: bool = True) -> Path:
@@ -58,20 +65,30 @@ def run_notebook(notebook: Path, folder: Path, parameters: dict, bar: bool = Tru
     # the earlier notebook is kept until the new one is complete
     target, part = folder / notebook.name, folder / f".{notebook.name}"
     try:
-        papermill.execute_notebook(str(notebook), str(part), parameters, progress_bar=bar,
-                                   cwd=str(HOME), kernel_name="python3",
-                                   extra_arguments=QUIET)
+        papermill.execute_notebook(
+            str(notebook),
+            str(part),
+            parameters,
+            progress_bar=bar,
+            cwd=str(HOME),
+            kernel_name="python3",
+            extra_arguments=QUIET,
+        )
         os.replace(part, target)
     except papermill.PapermillExecutionError as error:
         os.replace(part, target)
-        raise DataError(f"{notebook.name}: {error.ename}: {error.evalue} (the notebook up to "
-                        f"this cell: {target})") from None
+        raise DataError(
+            f"{notebook.name}: {error.ename}: {error.evalue} (the notebook up to "
+            f"this cell: {target})"
+        ) from None
     except (DeadKernelError, NoSuchKernel) as error:
-        raise DataError(f"{notebook.name}: the kernel died or does not exist ({error}); is "
-                        "there enough memory?") from None
+        raise DataError(
+            f"{notebook.name}: the kernel died or does not exist ({error}); is there enough memory?"
+        ) from None
     except OSError as error:
-        raise DataError(f"{target}: cannot be written ({error.strerror or error}); is the disk "
-                        "full?") from None
+        raise DataError(
+            f"{target}: cannot be written ({error.strerror or error}); is the disk full?"
+        ) from None
     finally:
         part.unlink(missing_ok=True)
     page, _ = HTMLExporter().from_filename(str(target))
@@ -100,15 +117,18 @@ def refresh(notebook: Path) -> None:
     from facial_keypoints.files import atomic_write
 
     content = nbformat.read(notebook, 4)
-    NotebookClient(content, kernel_name="python3",
-                   resources={"metadata": {"path": str(notebook.parent)}}).execute()
+    NotebookClient(
+        content, kernel_name="python3", resources={"metadata": {"path": str(notebook.parent)}}
+    ).execute()
     for cell in content.cells:
         cell.metadata.pop("execution", None)
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
                 output["data"]["image/png"] = smaller(output["data"]["image/png"])
-    content.metadata = {"kernelspec": content.metadata["kernelspec"],
-                        "language_info": {"name": "python"}}
+    content.metadata = {
+        "kernelspec": content.metadata["kernelspec"],
+        "language_info": {"name": "python"},
+    }
     atomic_write(notebook, nbformat.writes(content) + "\n")
 
 
@@ -136,30 +156,47 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         allow_abbrev=False,
         description="Run the three notebooks in order by papermill; or notebook 2 over a grid of "
-                    "parameters.",
+        "parameters.",
         epilog="a grid: --NAME VALUE VALUE … for any parameters of notebook 2, e.g. --net models4 "
-               "models5 --seed 0 1 2")
-    parser.add_argument("parameters", nargs="*", metavar="NAME=VALUE",
-                        help="parameters of the notebooks, e.g. epochs=20; "
-                        "each is passed to the notebooks that have it")
+        "models5 --seed 0 1 2",
+    )
+    parser.add_argument(
+        "parameters",
+        nargs="*",
+        metavar="NAME=VALUE",
+        help="parameters of the notebooks, e.g. epochs=20; "
+        "each is passed to the notebooks that have it",
+    )
     parser.add_argument("--out", type=Path, help="(default: runs/latest; runs/grid for a grid)")
-    parser.add_argument("--grid", metavar="FILE",
-                        help="a YAML file of `name: value` or `name: [value, value]`")
-    parser.add_argument("--workers", type=bounded_number(int, 1),
-                        default=max((os.cpu_count() or 1) // 2, 1),
-                        help="runs of a grid at once (default: %(default)s)")
-    parser.add_argument("--threads", type=bounded_number(int, 1),
-                        help="threads of each run of a grid (default: cores / workers)")
-    parser.add_argument("--scheduler", metavar="ADDRESS",
-                        help="scheduler of a Dask cluster for the runs of a grid")
-    parser.add_argument("--refresh", action="store_true",
-                        help="instead, update the outputs in notebooks/ and notebooks/solutions/")
+    parser.add_argument(
+        "--grid", metavar="FILE", help="a YAML file of `name: value` or `name: [value, value]`"
+    )
+    parser.add_argument(
+        "--workers",
+        type=bounded_number(int, 1),
+        default=max((os.cpu_count() or 1) // 2, 1),
+        help="runs of a grid at once (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=bounded_number(int, 1),
+        help="threads of each run of a grid (default: cores / workers)",
+    )
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS", help="scheduler of a Dask cluster for the runs of a grid"
+    )
+    parser.add_argument(
+        "--refresh",
+        action="store_true",
+        help="instead, update the outputs in notebooks/ and notebooks/solutions/",
+    )
     notebooks = [HOME / "notebooks" / name for name in NOTEBOOKS]
     known = {notebook: parameters_of(notebook) for notebook in notebooks}
     group = parser.add_argument_group("parameters of a grid")
     for name in filter(lambda name: name not in FIXED, known[notebooks[1]]):
-        group.add_argument(f"--{name}", nargs="+", metavar="VALUE", dest=f"grid {name}",
-                           help=argparse.SUPPRESS)
+        group.add_argument(
+            f"--{name}", nargs="+", metavar="VALUE", dest=f"grid {name}", help=argparse.SUPPRESS
+        )
     options = parser.parse_args()
 
     if options.refresh:
@@ -167,13 +204,17 @@ def main() -> int:
         for notebook in [*notebooks, *(HOME / "notebooks" / name for name in others)]:
             refresh(notebook)
         return 0
-    lists = {name[5:]: words for name,
-             words in vars(options).items() if name.startswith("grid ") and words}
+    lists = {
+        name[5:]: words
+        for name, words in vars(options).items()
+        if name.startswith("grid ") and words
+    }
     for name, words in lists.items():
         for word in words:
             if "=" in word and word.partition("=")[0] in known[notebooks[1]]:
-                raise UsageError(f"{word!r} follows --{name} and would be one of its values; put "
-                                 "it first")
+                raise UsageError(
+                    f"{word!r} follows --{name} and would be one of its values; put it first"
+                )
         lists[name] = [parse([f"value={word}"])["value"] for word in words]
     given = parse(options.parameters)
     given = {name: placed(name, value) for name, value in given.items()}
@@ -214,8 +255,9 @@ def run_each(known: dict[Path, dict], given: dict, out: Path) -> int:
         seconds[target] = time.perf_counter() - start
         print(f"  done in {seconds[target]:.0f} s", flush=True)
     own = row if file_version(row) not in (None, before) else None
-    print("\nSummary, with links to the notebooks as HTML pages: "
-          f"{write(out, seconds, given, own)}")
+    print(
+        f"\nSummary, with links to the notebooks as HTML pages: {write(out, seconds, given, own)}"
+    )
     return 0
 
 
@@ -229,44 +271,66 @@ def file_version(path: Path) -> tuple[int, int] | None:
     return status.st_ino, status.st_mtime_ns
 
 
-def run_grid(notebook: Path, known: dict[str, dict], given: dict, lists: dict[str, list],
-             options: argparse.Namespace) -> int:
+def run_grid(
+    notebook: Path,
+    known: dict[str, dict],
+    given: dict,
+    lists: dict[str, list],
+    options: argparse.Namespace,
+) -> int:
     """Run notebook 2 for all combinations; finished runs are not repeated. Returns 1 if any
     failed."""
     from research.scaling.sweep import combinations, compare, finished, read_grid, run_all
     from research.scaling.locks import lock_folder
 
-    chosen = {**(read_grid(options.grid) if options.grid else {}),
-              **{k: [v] for k, v in given.items()}, **lists}
+    chosen = {
+        **(read_grid(options.grid) if options.grid else {}),
+        **{k: [v] for k, v in given.items()},
+        **lists,
+    }
     refuse_unknown(chosen, sorted(known.keys() - FIXED))
     # in a fixed order: earlier runs are recognized by their titles
-    chosen = {name: [placed(name, value) for value in chosen[name]] for name in known
-              if name in chosen}
+    chosen = {
+        name: [placed(name, value) for value in chosen[name]] for name in known if name in chosen
+    }
     runs, out = combinations(chosen), options.out or Path("runs/grid")
     threads = options.threads or max((os.cpu_count() or 1) // options.workers, 1)
-    print(f"{len(runs)} runs, {options.scheduler or f'{options.workers} at once'}, into {out}",
-          flush=True)
+    print(
+        f"{len(runs)} runs, {options.scheduler or f'{options.workers} at once'}, into {out}",
+        flush=True,
+    )
     with lock_folder(out):
         try:
-            rows = run_all(notebook, runs, out.resolve(), options.workers, threads,
-                           sys.stderr.isatty(),
-                                options.scheduler)
+            rows = run_all(
+                notebook,
+                runs,
+                out.resolve(),
+                options.workers,
+                threads,
+                sys.stderr.isatty(),
+                options.scheduler,
+            )
         except KeyboardInterrupt:
             done = sum(finished(out / title, parameters) for title, parameters in runs.items())
-            print(f"stopped: {done} of {len(runs)} runs are done; the same command runs the others",
-                  file=sys.stderr)
+            print(
+                f"stopped: {done} of {len(runs)} runs are done; the same command runs the others",
+                file=sys.stderr,
+            )
             return 130
         good = [row for row in rows if "nme" in row]
         if good:
             compare(good, out)
     for row in sorted(good, key=lambda row: float(row["nme"])):
-        print(f"  {row['run']:<40} NME {float(row['nme']):6.2f} "
-              f"({float(row['nme_low']):.2f}–{float(row['nme_high']):.2f})")
+        print(
+            f"  {row['run']:<40} NME {float(row['nme']):6.2f} "
+            f"({float(row['nme_low']):.2f}–{float(row['nme_high']):.2f})"
+        )
     failed = {row["run"]: row["failed"] for row in rows if row["failed"]}
     for title, reason in failed.items():
         print(f"failed: {printable(f'{title}: {reason}')}", file=sys.stderr)
-    print(f"{len(runs) - len(failed)} of {len(runs)} runs succeeded; the table: "
-          f"{out / 'table.csv'}")
+    print(
+        f"{len(runs) - len(failed)} of {len(runs)} runs succeeded; the table: {out / 'table.csv'}"
+    )
     return 1 if failed else 0
 
 

@@ -10,14 +10,27 @@ import numpy as np
 
 from facial_keypoints.errors import DataError, run_command
 from facial_keypoints.geometry import (
-    crop_image, crop_matrix, inter_ocular, tight_box, to_points, to_targets, yaw_estimate,
+    crop_image,
+    crop_matrix,
+    inter_ocular,
+    tight_box,
+    to_points,
+    to_targets,
+    yaw_estimate,
 )
 from facial_keypoints.images import read_image
 from research.datasets import SPLITS, SPLIT_PARTS, load_frames, shared_between_sides, split_frames
 from research.data.frames import Frames
 from research.augmentation.head_rotation import TurnedViews
 from research.augmentation.transforms import (
-    Augment, Compose, FaceCrop, Normalize, RandomCrop, Rescale, ToTensor, data_transform,
+    Augment,
+    Compose,
+    FaceCrop,
+    Normalize,
+    RandomCrop,
+    Rescale,
+    ToTensor,
+    data_transform,
     evaluation_transform,
     training_transform,
 )
@@ -27,11 +40,27 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 __all__ = [
-    "Augment", "Compose", "EpochSampler", "FaceCrop", "FacialKeypointsDataset", "Normalize",
-    "RandomCrop", "Rescale",
-    "ToTensor", "crop_image", "crop_matrix", "data_transform", "evaluation_transform",
-    "inter_ocular", "load_frames",
-    "read_image", "split_frames", "tight_box", "to_points", "to_targets", "training_transform",
+    "Augment",
+    "Compose",
+    "EpochSampler",
+    "FaceCrop",
+    "FacialKeypointsDataset",
+    "Normalize",
+    "RandomCrop",
+    "Rescale",
+    "ToTensor",
+    "crop_image",
+    "crop_matrix",
+    "data_transform",
+    "evaluation_transform",
+    "inter_ocular",
+    "load_frames",
+    "read_image",
+    "split_frames",
+    "tight_box",
+    "to_points",
+    "to_targets",
+    "training_transform",
     "yaw_estimate",
 ]
 
@@ -40,7 +69,6 @@ CACHE_BYTES = 300_000_000
 # largest absolute `yaw_estimate` at which a head hides none of its keypoints: about 15 degrees
 MAX_FRONTAL = 0.3
 SHUFFLE_ARCHIVES = 4  # archives of a sharded set that are shuffled together, and read at once
-
 
 
 class FacialKeypointsDataset(Dataset):
@@ -65,10 +93,17 @@ class FacialKeypointsDataset(Dataset):
     turned: share of the samples that are `TurnedViews` of their frame; needs `gray=True`
     """
 
-    def __init__(self, frames: Frames, transform: Callable | None = None, gray: bool = False,
-                 seed: int = 0, boxes: np.ndarray | None = None,
-                 schedule: Sequence[tuple[int, Callable]] = (), turned: float = 0.0,
-                 bar: bool = True):
+    def __init__(
+        self,
+        frames: Frames,
+        transform: Callable | None = None,
+        gray: bool = False,
+        seed: int = 0,
+        boxes: np.ndarray | None = None,
+        schedule: Sequence[tuple[int, Callable]] = (),
+        turned: float = 0.0,
+        bar: bool = True,
+    ):
         if boxes is None and np.isnan(frames.points).any():
             boxes = frames.boxes()  # the box of the points that are there would be too small
         self.frames, self.transform, self.seed = frames, transform, seed
@@ -77,14 +112,17 @@ class FacialKeypointsDataset(Dataset):
         if self.visible is None:
             yaw = np.nan_to_num(yaw_estimate(frames.points, frames.layout))[:, None]
             labeled = ~np.isnan(frames.points).any(-1)
-            self.visible = np.where((np.abs(yaw) < MAX_FRONTAL) & labeled, np.float32(1),
-                                    np.float32(np.nan))
+            self.visible = np.where(
+                (np.abs(yaw) < MAX_FRONTAL) & labeled, np.float32(1), np.float32(np.nan)
+            )
         self.gray, self.images, room = gray, [], CACHE_BYTES
         while gray and room > 0 and len(self.images) < len(frames):
             self.images.append(self.decoded(len(self.images)))
             room -= self.images[-1].nbytes
-        self.turned, self.views = turned, TurnedViews(
-            frames, seed, bar, torch.get_num_threads()) if turned else None
+        self.turned, self.views = (
+            turned,
+            TurnedViews(frames, seed, bar, torch.get_num_threads()) if turned else None,
+        )
 
     def __len__(self):
         return len(self.frames)
@@ -101,19 +139,28 @@ class FacialKeypointsDataset(Dataset):
         rng = np.random.default_rng((self.seed, epoch, index))
         if self.views is not None and rng.random() < self.turned:
             image, points, visible = self.views(index, rng)
-            sample = {"image": image, "keypoints": points, "visible": visible.astype(np.float32),
-                      "row": index}
+            sample = {
+                "image": image,
+                "keypoints": points,
+                "visible": visible.astype(np.float32),
+                "row": index,
+            }
         else:
             image = self.images[index] if index < len(self.images) else self.decoded(index)
             points = self.frames.points[index]
-            sample = {"image": image, "keypoints": points,
-                      "visible": self.visible[index], "row": index}
+            sample = {
+                "image": image,
+                "keypoints": points,
+                "visible": self.visible[index],
+                "row": index,
+            }
             if self.boxes is not None:
                 sample["box"] = self.boxes[index]
         if self.transform is None:
             return sample
-        transform = [self.transform,
-                     *(later for start, later in self.schedule if start <= epoch)][-1]
+        transform = [self.transform, *(later for start, later in self.schedule if start <= epoch)][
+            -1
+        ]
         return transform(sample, rng)
 
     def __iter__(self):  # without it, iteration would never end: larger indices are later epochs
@@ -140,8 +187,10 @@ class EpochSampler(Sampler):
         rng, kinds = np.random.default_rng((self.seed, self.epoch)), np.unique(self.shards)
         if len(kinds) > 1:
             kinds = rng.permutation(kinds)
-            windows = [np.isin(self.shards, kinds[i:i + SHUFFLE_ARCHIVES])
-                       for i in range(0, len(kinds), SHUFFLE_ARCHIVES)]
+            windows = [
+                np.isin(self.shards, kinds[i : i + SHUFFLE_ARCHIVES])
+                for i in range(0, len(kinds), SHUFFLE_ARCHIVES)
+            ]
             order = np.concatenate([rng.permutation(np.flatnonzero(window)) for window in windows])
         else:
             order = rng.permutation(self.length)
@@ -149,16 +198,21 @@ class EpochSampler(Sampler):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Print the splits of a data set and what "
-                                                 "their parts share.")
-    parser.add_argument("--data", default="sample",
-                        help="sample, official, or a folder, zip or file of labels (default: "
-                             "%(default)s)")
+    parser = argparse.ArgumentParser(
+        description="Print the splits of a data set and what their parts share."
+    )
+    parser.add_argument(
+        "--data",
+        default="sample",
+        help="sample, official, or a folder, zip or file of labels (default: %(default)s)",
+    )
     parser.add_argument("--layout", help="keypoint layout: a name or a .toml file")
     options = parser.parse_args()
     frames = load_frames(options.data, "published", options.layout)
-    print(f"{frames.data}: {len(frames)} annotated frames, {len(frames.layout)} keypoints "
-          f"({frames.layout.name})")
+    print(
+        f"{frames.data}: {len(frames)} annotated frames, {len(frames.layout)} keypoints "
+        f"({frames.layout.name})"
+    )
     for split in SPLITS:
         sizes = defaultdict(str)
         for part in SPLIT_PARTS[:3]:
@@ -167,16 +221,21 @@ def main() -> None:
                 sizes[part] = f"{len(rows)} frames of {len(set(rows.people))} people"
             except DataError:
                 sizes[part] = "none"
-        print(f"\n{split} split\n"
-              + "\n".join(f"  {part:<11} {size}" for part, size in sizes.items()))
+        print(
+            f"\n{split} split\n" + "\n".join(f"  {part:<11} {size}" for part, size in sizes.items())
+        )
         if "none" in (sizes["test"], sizes["training"]):
             continue
         shared = shared_between_sides(frames, split)
-        print("  shared between test and the rest: "
-              + ", ".join(f"{n} {what}" for what, n in shared.items()))
+        print(
+            "  shared between test and the rest: "
+            + ", ".join(f"{n} {what}" for what, n in shared.items())
+        )
         if split == "person" and any(shared.values()):
-            raise DataError("the person split has data leakage: test and other parts share "
-                            "people, videos or frames")
+            raise DataError(
+                "the person split has data leakage: test and other parts share "
+                "people, videos or frames"
+            )
 
 
 if __name__ == "__main__":

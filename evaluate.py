@@ -19,11 +19,26 @@ from research.datasets import LABELS, SPLITS, SPLIT_PARTS, load_frames, split_fr
 from research.data.frames import Frames
 from research.data.label_shift import match_label_convention
 from research.evaluation.metrics import (
-    NORMALIZERS, area_under_curve, bootstrap, box_errors, crop_matrices, face_errors, mean_shape,
-    normalizer_name, point_errors, ranking_auc, rounding_bound, summarize,
+    NORMALIZERS,
+    area_under_curve,
+    bootstrap,
+    box_errors,
+    crop_matrices,
+    face_errors,
+    mean_shape,
+    normalizer_name,
+    point_errors,
+    ranking_auc,
+    rounding_bound,
+    summarize,
 )
 from research.networks.registry import (
-    find_weights, input_size, layout_of, load_checkpoint, predict_all, predict_targets,
+    find_weights,
+    input_size,
+    layout_of,
+    load_checkpoint,
+    predict_all,
+    predict_targets,
 )
 from research.augmentation.transforms import evaluation_transform
 
@@ -32,8 +47,14 @@ import torch
 from torch.utils.data import DataLoader
 
 
-def predict_frames(net: torch.nn.Module, frames: Frames, batch_size: int = 64, bar: bool = False,
-                   boxes: np.ndarray | None = None, mirrored: bool = False) -> np.ndarray:
+def predict_frames(
+    net: torch.nn.Module,
+    frames: Frames,
+    batch_size: int = 64,
+    bar: bool = False,
+    boxes: np.ndarray | None = None,
+    mirrored: bool = False,
+) -> np.ndarray:
     """Predictions of a network in crops of `boxes` (n, 4), else of the labels' tight boxes: points
     (n, k, 2) in pixels.
 
@@ -53,8 +74,13 @@ def predict_frames(net: torch.nn.Module, frames: Frames, batch_size: int = 64, b
     return np.concatenate(points)
 
 
-def predict_in_self_crops(net: torch.nn.Module, frames: Frames, steps: int = 4,
-                          mirrored: bool = False, first: np.ndarray | None = None) -> np.ndarray:
+def predict_in_self_crops(
+    net: torch.nn.Module,
+    frames: Frames,
+    steps: int = 4,
+    mirrored: bool = False,
+    first: np.ndarray | None = None,
+) -> np.ndarray:
     """Predictions (n, k, 2) in crops around the network's own predictions, as at inference.
 
     The first crop is centered on the labels, which favors a network that predicts the center of the
@@ -78,31 +104,40 @@ def check_leakage(content: dict, frames: Frames, where: str) -> None:
     """Raise DataError if the checkpoint was trained on any of these frames."""
     seen = sorted({*(content["data"].get("frames") or [])} & {*frames.names.tolist()})
     if seen:
-        raise DataError(f"data leakage: {where} was trained on {len(seen)} of these {len(frames)} "
-                        f"frames ({seen[0]} is one), so its error would be too low; choose the "
-                        "split it was trained with, or give --allow-leak")
+        raise DataError(
+            f"data leakage: {where} was trained on {len(seen)} of these {len(frames)} "
+            f"frames ({seen[0]} is one), so its error would be too low; choose the "
+            "split it was trained with, or give --allow-leak"
+        )
 
 
 def default_part(frames: Frames, contents: Sequence[dict]) -> str:
     """The part that is scored if none is given: 'test', or 'all' if the data set was published
     without a test part and no checkpoint was trained on it."""
-    trained_here = any({*(content["data"].get("frames") or [])} & {*frames.names.tolist()}
-                       for content in contents)
+    trained_here = any(
+        {*(content["data"].get("frames") or [])} & {*frames.names.tolist()} for content in contents
+    )
     return "test" if frames.has_sides or trained_here else "all"
 
 
 def check_layout(content: dict, frames: Frames, where: str) -> None:
     """Raise UsageError if a checkpoint predicts other keypoints than these frames have."""
     if content["layout"].keypoints != frames.layout.keypoints:
-        raise UsageError(f"{where} predicts the {len(content['layout'])} keypoints of layout "
-                         f"{content['layout'].name}, but {frames.data} has the "
-                         f"{len(frames.layout)} of {frames.layout.name}; --layout gives the data "
-                         "another layout")
+        raise UsageError(
+            f"{where} predicts the {len(content['layout'])} keypoints of layout "
+            f"{content['layout'].name}, but {frames.data} has the "
+            f"{len(frames.layout)} of {frames.layout.name}; --layout gives the data "
+            "another layout"
+        )
 
 
-def score(path: str | Path, frames: Frames, normalizer: str = "layout",
-          allow_leak: bool = False,
-          bar: bool = False) -> tuple[dict, np.ndarray, np.ndarray]:
+def score(
+    path: str | Path,
+    frames: Frames,
+    normalizer: str = "layout",
+    allow_leak: bool = False,
+    bar: bool = False,
+) -> tuple[dict, np.ndarray, np.ndarray]:
     """Score one checkpoint on frames -> (metrics, NME of each face (n,) in %, points (n, k, 2) in
     pixels). The crops are made from the labels; those of the metric nme_own from the network's own
     predictions (`predict_in_self_crops`).
@@ -116,12 +151,16 @@ def score(path: str | Path, frames: Frames, normalizer: str = "layout",
         check_leakage(content, frames, str(path))
     points = predict_frames(net, frames, bar=bar)
     if not (layout.normalizer(points) > 0).all():  # also where they are not finite
-        raise DataError(f"{path}: predicted points coincide or are not finite; the weights are "
-                        "broken, train them again")
+        raise DataError(
+            f"{path}: predicted points coincide or are not finite; the weights are "
+            "broken, train them again"
+        )
     own = predict_in_self_crops(net, frames, first=points)
     points = match_label_convention(frames, points, content["data"])
-    metrics = {"net": content["net"],
-               **summarize(points, frames.points, frames.people, normalizer, layout)}
+    metrics = {
+        "net": content["net"],
+        **summarize(points, frames.points, frames.people, normalizer, layout),
+    }
     own = match_label_convention(frames, own, content["data"])
     errors = point_errors(own, frames.points, normalizer, layout)
     metrics["nme_own"] = float(face_errors(errors).mean())
@@ -139,8 +178,11 @@ def visibility_of(net: torch.nn.Module, frames: Frames, batch_size: int = 64) ->
 
 
 # groups of MERL-RAV's poses, as its authors report them
-POSE_GROUPS = {"frontal": ("frontal",), "half profile": ("lefthalf", "righthalf"),
-               "profile": ("left", "right")}
+POSE_GROUPS = {
+    "frontal": ("frontal",),
+    "half profile": ("lefthalf", "righthalf"),
+    "profile": ("left", "right"),
+}
 YAW_BINS = (0, 15, 30, 45, 60, 75, 91)  # degrees
 
 
@@ -156,12 +198,20 @@ def visibility_metrics(points: np.ndarray, visibility: np.ndarray, frames: Frame
     errors, labeled = box_errors(points, frames.points), ~np.isnan(frames.points).any(-1)
     visible = np.asarray(frames.visible)
     seen, hidden = visible == 1, visible == 0
-    yaw = np.abs([head_pose(face).yaw for face in frames.complete()]) if has_pose(
-        frames.layout) else np.full(len(frames), np.nan)
-    groups = {} if frames.pose is None else {
-        name: np.isin(frames.pose, poses) for name, poses in POSE_GROUPS.items()}
-    groups |= {f"yaw {low}–{high}°": (yaw >= low) & (yaw < high)
-               for low, high in itertools.pairwise(YAW_BINS)}
+    yaw = (
+        np.abs([head_pose(face).yaw for face in frames.complete()])
+        if has_pose(frames.layout)
+        else np.full(len(frames), np.nan)
+    )
+    groups = (
+        {}
+        if frames.pose is None
+        else {name: np.isin(frames.pose, poses) for name, poses in POSE_GROUPS.items()}
+    )
+    groups |= {
+        f"yaw {low}–{high}°": (yaw >= low) & (yaw < high)
+        for low, high in itertools.pairwise(YAW_BINS)
+    }
     groups["all"] = np.ones(len(frames), bool)
 
     def mean(rows, points):
@@ -169,11 +219,21 @@ def visibility_metrics(points: np.ndarray, visibility: np.ndarray, frames: Frame
         return float(kept.mean()) if len(kept) else float("nan")
 
     faces = face_errors(errors)
-    poses = {name: [int(rows.sum()), float(faces[rows].mean()), area_under_curve(faces[rows], 7.0),
-                    mean(rows, seen), mean(rows, ~seen)]
-             for name, rows in groups.items() if rows.any()}
-    aucs = [ranking_auc(visibility[kind | seen], seen[kind | seen])
-            for kind in (hidden & ~labeled, hidden & labeled)]
+    poses = {
+        name: [
+            int(rows.sum()),
+            float(faces[rows].mean()),
+            area_under_curve(faces[rows], 7.0),
+            mean(rows, seen),
+            mean(rows, ~seen),
+        ]
+        for name, rows in groups.items()
+        if rows.any()
+    }
+    aucs = [
+        ranking_auc(visibility[kind | seen], seen[kind | seen])
+        for kind in (hidden & ~labeled, hidden & labeled)
+    ]
     return {"poses": poses, "visibility_auc": aucs}
 
 
@@ -181,30 +241,39 @@ def visibility_tables(rows: Sequence[Sequence]) -> str:
     """The tables of `visibility_metrics` of several models -> lines of text."""
     lines = []
     for name, metrics in rows:
-        lines += [f"{name}: NME_box, % of the square root of the area of the box of the labeled "
-                  "points",
-                  f"{'':<14} {'faces':>6} {'NME_box':>8} {'AUC@7':>6} {'visible':>8} "
-                  f"{'occluded':>9}"]
-        lines += [f"{group:<14} {count:6} {nme:8.2f} {auc:6.1f} {seen:8.2f} {occluded:9.2f}"
-                  for group, (count, nme, auc, seen, occluded) in metrics["poses"].items()]
-        lines.append("AUC of the visibility: self-occluded {:.3f}, occluded {:.3f}".format(
-            *metrics["visibility_auc"]))
+        lines += [
+            f"{name}: NME_box, % of the square root of the area of the box of the labeled points",
+            f"{'':<14} {'faces':>6} {'NME_box':>8} {'AUC@7':>6} {'visible':>8} {'occluded':>9}",
+        ]
+        lines += [
+            f"{group:<14} {count:6} {nme:8.2f} {auc:6.1f} {seen:8.2f} {occluded:9.2f}"
+            for group, (count, nme, auc, seen, occluded) in metrics["poses"].items()
+        ]
+        lines.append(
+            "AUC of the visibility: self-occluded {:.3f}, occluded {:.3f}".format(
+                *metrics["visibility_auc"]
+            )
+        )
     return "\n".join(lines)
 
 
 def text_table(rows: Sequence[Sequence]) -> str:
     """Metrics of several models -> lines of text."""
     width, regions = max(len(name) for name, _ in rows), list(rows[0][1]["regions"])
-    lines = [f"{'':<{width}}  {'NME':>6} {'95 % interval':>15} {'FR@8':>6} {'FR@10':>6} "
-             f"{'AUC@8':>6} {'debiased':>9} "
-             f"{'self-crop':>9} {'offset x, y':>14}  " + " ".join(f"{name:>6}" for name in regions)]
+    lines = [
+        f"{'':<{width}}  {'NME':>6} {'95 % interval':>15} {'FR@8':>6} {'FR@10':>6} "
+        f"{'AUC@8':>6} {'debiased':>9} "
+        f"{'self-crop':>9} {'offset x, y':>14}  " + " ".join(f"{name:>6}" for name in regions)
+    ]
     for name, m in rows:
-        lines.append(f"{name:<{width}}  {m['nme']:6.2f} {m['nme_low']:7.2f}–{m['nme_high']:<7.2f} "
-                     f"{m['fr8']:6.1f} "
-                     f"{m['fr10']:6.1f} {m['auc8']:6.1f} {m['nme_debiased']:9.2f} "
-                     f"{m.get('nme_own', float('nan')):9.2f} "
-                     f"{m['offset'][0]:+7.2f}{m['offset'][1]:+7.2f}  "
-                     + " ".join(f"{m['regions'][r]:{max(len(r), 6)}.2f}" for r in regions))
+        lines.append(
+            f"{name:<{width}}  {m['nme']:6.2f} {m['nme_low']:7.2f}–{m['nme_high']:<7.2f} "
+            f"{m['fr8']:6.1f} "
+            f"{m['fr10']:6.1f} {m['auc8']:6.1f} {m['nme_debiased']:9.2f} "
+            f"{m.get('nme_own', float('nan')):9.2f} "
+            f"{m['offset'][0]:+7.2f}{m['offset'][1]:+7.2f}  "
+            + " ".join(f"{m['regions'][r]:{max(len(r), 6)}.2f}" for r in regions)
+        )
     return "\n".join(lines)
 
 
@@ -215,17 +284,22 @@ def measures_table(rows: Sequence[Sequence]) -> str:
     if not names:
         return ""
     width = max(len(name) for name, _ in rows)
-    lines = ["slope of predicted against labeled distances (correlation); perfect: 1 (1)",
-             " " * width + "".join(f"{name:>14}" for name in names)]
+    lines = [
+        "slope of predicted against labeled distances (correlation); perfect: 1 (1)",
+        " " * width + "".join(f"{name:>14}" for name in names),
+    ]
     for name, metrics in rows:
-        cells = (f"{slope:.2f} ({alike:.2f})" for slope, alike
-                 in (metrics["measures"][measure] for measure in names))
+        cells = (
+            f"{slope:.2f} ({alike:.2f})"
+            for slope, alike in (metrics["measures"][measure] for measure in names)
+        )
         lines.append(f"{name:<{width}}" + "".join(f"{cell:>14}" for cell in cells))
     return "\n".join(lines)
 
 
-def baselines(frames: Frames, everything: Frames, split: str,
-              normalizer: str) -> list[tuple[str, dict]]:
+def baselines(
+    frames: Frames, everything: Frames, split: str, normalizer: str
+) -> list[tuple[str, dict]]:
     """Rows of the mean shape (if the data set has training frames) and of the lower bound of
     rounding."""
     rows = []
@@ -234,43 +308,77 @@ def baselines(frames: Frames, everything: Frames, split: str,
     except DataError:
         training = None
     if training is not None:
-        points = to_points(np.broadcast_to(mean_shape(training), frames.points.shape),
-                           crop_matrices(frames), 1)
-        rows.append(("mean shape", summarize(points, frames.points, frames.people, normalizer,
-                                             frames.layout)))
-    rows.append(("rounding, lower bound",
-                 summarize(rounding_bound(frames.complete()), frames.points, frames.people,
-                           normalizer, frames.layout)))
+        points = to_points(
+            np.broadcast_to(mean_shape(training), frames.points.shape), crop_matrices(frames), 1
+        )
+        rows.append(
+            (
+                "mean shape",
+                summarize(points, frames.points, frames.people, normalizer, frames.layout),
+            )
+        )
+    rows.append(
+        (
+            "rounding, lower bound",
+            summarize(
+                rounding_bound(frames.complete()),
+                frames.points,
+                frames.people,
+                normalizer,
+                frames.layout,
+            ),
+        )
+    )
     return rows
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Score checkpoints on a data set; two are also "
-                                                 "compared.")
-    parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT",
-                        help="a file of weights, or a network's name")
-    parser.add_argument("--data", default="sample",
-                        help="sample, official, or a folder, zip or file of labels (default: "
-                             "%(default)s)")
-    parser.add_argument("--layout",
-                        help="keypoint layout: a name or a .toml file (default: the data's own; "
-                             "for sample and official the checkpoint's)")
+    parser = argparse.ArgumentParser(
+        description="Score checkpoints on a data set; two are also compared."
+    )
+    parser.add_argument(
+        "checkpoints",
+        nargs="+",
+        metavar="CHECKPOINT",
+        help="a file of weights, or a network's name",
+    )
+    parser.add_argument(
+        "--data",
+        default="sample",
+        help="sample, official, or a folder, zip or file of labels (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--layout",
+        help="keypoint layout: a name or a .toml file (default: the data's own; "
+        "for sample and official the checkpoint's)",
+    )
     parser.add_argument("--split", default="person", choices=SPLITS, help="(default: %(default)s)")
     parser.add_argument(
         "--part",
         choices=SPLIT_PARTS,
         help="(default: test; all if the data set has no test part and the network was not "
-             "trained on it)",
+        "trained on it)",
     )
-    parser.add_argument("--labels", default="corrected", choices=LABELS,
-                        help="labels of the official data: published, or corrected for their shift "
-                             "(default: %(default)s)")
-    parser.add_argument("--normalizer", default="layout", choices=NORMALIZERS,
-                        help="(default: %(default)s)")
-    parser.add_argument("--allow-leak", action="store_true",
-                        help="score on frames that the network was trained on")
-    parser.add_argument("--worst", type=bounded_number(int, 0), default=0, metavar="N",
-                        help="name the N worst frames")
+    parser.add_argument(
+        "--labels",
+        default="corrected",
+        choices=LABELS,
+        help="labels of the official data: published, or corrected for their shift "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--normalizer", default="layout", choices=NORMALIZERS, help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--allow-leak", action="store_true", help="score on frames that the network was trained on"
+    )
+    parser.add_argument(
+        "--worst",
+        type=bounded_number(int, 0),
+        default=0,
+        metavar="N",
+        help="name the N worst frames",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
 
@@ -285,28 +393,41 @@ def main(arguments: Sequence[str] | None = None) -> None:
     everything = load_frames(options.data, options.labels, layout)
     options.part = options.part or default_part(everything, contents)
     frames = split_frames(everything, options.split, options.part)
-    named = {"data": options.data, "split": options.split, "part": options.part,
-             "labels": frames.labels}
-    results = [score(path, frames, options.normalizer, options.allow_leak, sys.stderr.isatty())
-               for path in paths]
-    rows = [{"checkpoint": str(path), **metrics, **named} for path,
-            (metrics, _, _) in zip(paths, results, strict=True)]
+    named = {
+        "data": options.data,
+        "split": options.split,
+        "part": options.part,
+        "labels": frames.labels,
+    }
+    results = [
+        score(path, frames, options.normalizer, options.allow_leak, sys.stderr.isatty())
+        for path in paths
+    ]
+    rows = [
+        {"checkpoint": str(path), **metrics, **named}
+        for path, (metrics, _, _) in zip(paths, results, strict=True)
+    ]
     if len(results) == 2:
         difference = results[1][1] - results[0][1]
         low, high = bootstrap(difference, frames.people)
-        rows[0] |= {"other": rows[1],
-                    "difference": {"nme": float(difference.mean()), "nme_low": low,
-                                   "nme_high": high}}
+        rows[0] |= {
+            "other": rows[1],
+            "difference": {"nme": float(difference.mean()), "nme_low": low, "nme_high": high},
+        }
     if options.json:
         print(json.dumps(rows[0]))
         return
     of_all = "" if len(frames) == len(everything) else f" of {len(everything)}"
-    print(f"{frames.data}, {options.split} split, {options.part}: {len(frames)}{of_all} frames of "
-          f"{len(set(frames.people))} "
-          f"people, {len(frames.layout)} keypoints ({frames.layout.name}), labels {frames.labels}; "
-          f"% of {normalizer_name(options.normalizer, frames.layout)}")
-    shown = [(path.name if len(paths) < 2 else str(path), metrics)
-             for path, (metrics, _, _) in zip(paths, results, strict=True)]
+    print(
+        f"{frames.data}, {options.split} split, {options.part}: {len(frames)}{of_all} frames of "
+        f"{len(set(frames.people))} "
+        f"people, {len(frames.layout)} keypoints ({frames.layout.name}), labels {frames.labels}; "
+        f"% of {normalizer_name(options.normalizer, frames.layout)}"
+    )
+    shown = [
+        (path.name if len(paths) < 2 else str(path), metrics)
+        for path, (metrics, _, _) in zip(paths, results, strict=True)
+    ]
     print(text_table(shown + baselines(frames, everything, options.split, options.normalizer)))
     if table := measures_table(shown):
         print(f"\n{table}\n")
@@ -315,10 +436,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if len(results) == 2:
         d = rows[0]["difference"]
         verdict = "not significant" if d["nme_low"] <= 0 <= d["nme_high"] else "significant"
-        print(f"second minus first: {d['nme']:+.2f} ({d['nme_low']:+.2f} to {d['nme_high']:+.2f}), "
-              f"{verdict}")
-    for (path, (_, nme, _)) in zip(paths, results, strict=True):
-        for row in np.argsort(-nme)[:options.worst]:
+        print(
+            f"second minus first: {d['nme']:+.2f} ({d['nme_low']:+.2f} to {d['nme_high']:+.2f}), "
+            f"{verdict}"
+        )
+    for path, (_, nme, _) in zip(paths, results, strict=True):
+        for row in np.argsort(-nme)[: options.worst]:
             print(f"{path.name}: {frames.names[row]} {nme[row]:.2f}")
 
 

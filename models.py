@@ -9,15 +9,35 @@ from facial_keypoints.errors import run_command
 from research.networks.checkpoints import read_checkpoint, save_checkpoint
 from research.networks.export import export_checkpoint, use_checkpoints
 from research.networks.registry import (
-    SAVED_MODELS, best_device, find_weights, input_size, load_checkpoint, load_net, net_class,
-    net_names, parameter_count, predict, predict_targets,
+    SAVED_MODELS,
+    best_device,
+    find_weights,
+    input_size,
+    load_checkpoint,
+    load_net,
+    net_class,
+    net_names,
+    parameter_count,
+    predict,
+    predict_targets,
 )
 
 __all__ = [
-    "DEFAULT_NET", "SAVED_MODELS", "best_device", "find_weights", "input_size", "load_checkpoint",
-    "load_net", "net_class",
-    "net_names", "parameter_count", "predict", "predict_targets", "read_checkpoint",
-    "save_checkpoint", "use_checkpoints",
+    "DEFAULT_NET",
+    "SAVED_MODELS",
+    "best_device",
+    "find_weights",
+    "input_size",
+    "load_checkpoint",
+    "load_net",
+    "net_class",
+    "net_names",
+    "parameter_count",
+    "predict",
+    "predict_targets",
+    "read_checkpoint",
+    "save_checkpoint",
+    "use_checkpoints",
 ]
 
 # With a path of its own this module is a package too: `import models.models4` and `from models
@@ -34,10 +54,12 @@ def __getattr__(name):
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write a trained network as an ONNX file.")
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("export",
-                                  help="write an ONNX file: crops (n, 1, side, side) in "
-                                       "[0, 1] -> targets (n, k, 2), confidence (n, k) and, "
-                                       "if the network predicts it, visibility (n, k)")
+    command = commands.add_parser(
+        "export",
+        help="write an ONNX file: crops (n, 1, side, side) in "
+        "[0, 1] -> targets (n, k, 2), confidence (n, k) and, "
+        "if the network predicts it, visibility (n, k)",
+    )
     command.add_argument("weights", help="name of a network, or a checkpoint")
     command.add_argument("--onnx", required=True, metavar="FILE", help="where to write it")
     options = parser.parse_args()

@@ -27,9 +27,22 @@ from train import TrainingConfig, train
 import torch
 
 TABLE = Path(__file__).with_name("ablation.csv")
-COLUMNS = ("step", "seeds", "epochs", "nme", "gain", "gain_low", "gain_high", "gains", "nme_own",
-           "nme_training", "parameters",
-           "multiply_adds", "ms_per_face", "minutes")
+COLUMNS = (
+    "step",
+    "seeds",
+    "epochs",
+    "nme",
+    "gain",
+    "gain_low",
+    "gain_high",
+    "gains",
+    "nme_own",
+    "nme_training",
+    "parameters",
+    "multiply_adds",
+    "ms_per_face",
+    "minutes",
+)
 # an augmentation for one step only: crops that fit the labels almost exactly
 CLOSEST = (0.1, 0.25, 0.25, 0.0, True)
 
@@ -92,8 +105,9 @@ def measure(step, seed, epochs, frames, folder):
     one_in = more.pop("people", 1)
     epochs *= more.pop("times", one_in)  # with fewer frames, as many training steps as the base
     config = TrainingConfig("models5", epochs, seed=seed, **more)
-    path, history = train(config, some_people(training, one_in), None, folder, build=build,
-                          resume=True)
+    path, history = train(
+        config, some_people(training, one_in), None, folder, build=build, resume=True
+    )
     net = build()
     content = read_checkpoint(path)
     state = content["state_dict"]
@@ -110,17 +124,32 @@ def write_table(path, kept):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("steps", nargs="*", metavar="STEP",
-                        help=f"of {', '.join((*STEPS, *ASKED))} (default: all)")
+    parser.add_argument(
+        "steps", nargs="*", metavar="STEP", help=f"of {', '.join((*STEPS, *ASKED))} (default: all)"
+    )
     parser.add_argument("--data", default="official", help="(default: %(default)s)")
-    parser.add_argument("--epochs", type=bounded_number(int, 1), default=20,
-                        help="(default: %(default)s)")
-    parser.add_argument("--seeds", type=bounded_number(int, 0), nargs="+", default=[0],
-                        help="(default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("runs/ablation"),
-                        help="folder of the training runs, which are kept (default: %(default)s)")
-    parser.add_argument("--table", type=Path, default=TABLE,
-                        help="rows of other steps are kept (default: %(default)s)")
+    parser.add_argument(
+        "--epochs", type=bounded_number(int, 1), default=20, help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seeds",
+        type=bounded_number(int, 0),
+        nargs="+",
+        default=[0],
+        help="(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/ablation"),
+        help="folder of the training runs, which are kept (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--table",
+        type=Path,
+        default=TABLE,
+        help="rows of other steps are kept (default: %(default)s)",
+    )
     options = parser.parse_args()
     AUGMENTATIONS["closest"] = CLOSEST
     unknown = set(options.steps) - {*STEPS, *ASKED}
@@ -132,8 +161,10 @@ def main():
     kept = read_results(options.table) if options.table.exists() else []
     kept = {row["step"]: row for row in kept if row["step"] in (*STEPS, *ASKED)}
     if any(int(row["epochs"]) != options.epochs for row in kept.values()):
-        raise UsageError(f"{options.table} has rows with another number of epochs than "
-                         f"{options.epochs}; give another --table")
+        raise UsageError(
+            f"{options.table} has rows with another number of epochs than "
+            f"{options.epochs}; give another --table"
+        )
     base = {}
     for step in dict.fromkeys(["base", *(options.steps or [*STEPS, *ASKED])]):
         mirrored = step == ASKED[1]
@@ -142,7 +173,7 @@ def main():
             folder = (
                 options.out
                 / f"{'base' if step in ASKED else step.replace('/', '-')} {options.epochs} epochs "
-                  f"seed {seed}"
+                f"seed {seed}"
             )
             net, trained, spent = measure(step, seed, options.epochs, frames, folder)
             points = predict_frames(net, validation, mirrored=mirrored)
@@ -156,25 +187,39 @@ def main():
         each = [base[seed] - nme for seed, nme in zip(options.seeds, errors, strict=True)]
         gains = np.mean(each, axis=0)
         low, high = bootstrap(gains, validation.people)
-        figures = {"nme": np.mean(errors), "gain": gains.mean(), "gain_low": low, "gain_high": high,
-                   "nme_own": np.mean(own),
-                   "nme_training": np.mean(learnt)}
+        figures = {
+            "nme": np.mean(errors),
+            "gain": gains.mean(),
+            "gain_low": low,
+            "gain_high": high,
+            "nme_own": np.mean(own),
+            "nme_training": np.mean(learnt),
+        }
         if step in kept and int(kept[step]["seeds"]) > len(errors):
             continue  # keep an earlier row, which has more seeds
         kept[step] = {
-            "step": step, "seeds": len(errors), "epochs": options.epochs,
+            "step": step,
+            "seeds": len(errors),
+            "epochs": options.epochs,
             **{name: round(float(value), 3) for name, value in figures.items()},
             "gains": " ".join(f"{gain.mean():.3f}" for gain in each),  # of each seed
             "parameters": parameter_count(net),
             "multiply_adds": sum(row[-1] for row in describe(net)),
-            "minutes": round(float(np.mean(minutes)), 1)}
-        print(f"{step:<36} NME {kept[step]['nme']:.2f}  gain {gains.mean():+.2f} ({low:+.2f} to "
-              f"{high:+.2f})  in self-predicted crops "
-              f"{np.mean(own):.2f}  on training faces {np.mean(learnt):.2f}  "
-              f"{np.mean(minutes):.1f} minutes", flush=True)
+            "minutes": round(float(np.mean(minutes)), 1),
+        }
+        print(
+            f"{step:<36} NME {kept[step]['nme']:.2f}  gain {gains.mean():+.2f} ({low:+.2f} to "
+            f"{high:+.2f})  in self-predicted crops "
+            f"{np.mean(own):.2f}  on training faces {np.mean(learnt):.2f}  "
+            f"{np.mean(minutes):.1f} minutes",
+            flush=True,
+        )
         write_table(options.table, kept)
-    shapes = {int(kept[step]["multiply_adds"]): build().eval() for step,
-              (build, _) in STEPS.items() if step in kept}
+    shapes = {
+        int(kept[step]["multiply_adds"]): build().eval()
+        for step, (build, _) in STEPS.items()
+        if step in kept
+    }
     times = dict(zip(shapes, milliseconds_per_face(*shapes.values(), rounds=7), strict=True))
     # measure all rows together, also earlier ones: times depend on the machine and its load
     for step, row in kept.items():

@@ -18,7 +18,13 @@ from research.datasets import SPLITS, SPLIT_PARTS, load_frames, split_frames
 from research.augmentation.head_rotation import Head, random_view
 from research.data.label_shift import match_label_convention
 from research.evaluation.metrics import point_errors
-from research.networks.registry import find_weights, input_size, load_checkpoint, predict, predict_all
+from research.networks.registry import (
+    find_weights,
+    input_size,
+    load_checkpoint,
+    predict,
+    predict_all,
+)
 from detector_architectures import haar
 from benchmarks.robustness import CONDITIONS, as_batch, crops_under
 
@@ -41,10 +47,14 @@ def points_under(conditions, net, trained, frames):
         crops, matrices, truth, _ = crops_under(condition, frames, input_size(net))
         parts = [predict(net, part) for part in crops.split(64)]
         targets, confidence = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
-        points = match_label_convention(frames, to_points(targets, matrices, input_size(net)),
-                                        trained)
-        error = (point_errors(points, truth) if frames.visible is None
-                 else point_errors(points, truth, "box-size") / EYES_PER_BOX)
+        points = match_label_convention(
+            frames, to_points(targets, matrices, input_size(net)), trained
+        )
+        error = (
+            point_errors(points, truth)
+            if frames.visible is None
+            else point_errors(points, truth, "box-size") / EYES_PER_BOX
+        )
         labeled = np.isfinite(error)
         confidences.append(confidence[labeled])
         errors.append(error[labeled])
@@ -73,9 +83,16 @@ def calibration(confidence, error, bins=10):
     """Rows (mean confidence, share of right points, mean error in %, count) of `bins` equal
     intervals of confidence."""
     group = np.minimum((confidence * bins).astype(int), bins - 1)
-    return [(confidence[group == g].mean(), np.mean(error[group == g] <= RIGHT),
-             error[group == g].mean(), np.sum(group == g))
-            for g in range(bins) if (group == g).any()]
+    return [
+        (
+            confidence[group == g].mean(),
+            np.mean(error[group == g] <= RIGHT),
+            error[group == g].mean(),
+            np.sum(group == g),
+        )
+        for g in range(bins)
+        if (group == g).any()
+    ]
 
 
 def boxes_by_confidence(detector, frames):
@@ -88,8 +105,7 @@ def boxes_by_confidence(detector, frames):
         image = frames.image(index)
         boxes = to_tight(detector.detector.detect(image)[0], detector.detector.fit)
         for face, share in zip(
-            detector.predict_boxes(image, boxes), overlap(boxes, true_boxes[index]),
-            strict=True
+            detector.predict_boxes(image, boxes), overlap(boxes, true_boxes[index]), strict=True
         ):
             if share > 0.4 or share < 0.15:  # boxes between these limits are ignored
                 (true if share > 0.4 else false).append(face.confidence)
@@ -139,18 +155,24 @@ def print_visibility(net, frames):
     """Print how well the visibility of a network tells hidden from visible points."""
     score = import_optional("sklearn.metrics", WHY, "scikit-learn").roc_auc_score
     table = []
-    kinds = ((("by the head", rendered_views), ("by covers", covered_crops))
-             if frames.visible is None else
-             (("by the head", partial(labeled_crops, of_head=True)),
-              ("by something else", partial(labeled_crops, of_head=False))))
+    kinds = (
+        (("by the head", rendered_views), ("by covers", covered_crops))
+        if frames.visible is None
+        else (
+            ("by the head", partial(labeled_crops, of_head=True)),
+            ("by something else", partial(labeled_crops, of_head=False)),
+        )
+    )
     for kind, make in kinds:
         crops, seen = make(frames, input_size(net))
         visibility = torch.cat([predict_all(net, part)[2] for part in crops.split(64)]).numpy()
         known = np.isfinite(seen)
         visibility, seen = visibility[known], seen[known].astype(bool)
         table.append((visibility, seen))
-        print(f"hidden {kind}: {100 * np.mean(~seen):.0f} % of the points; AUC "
-              f"{score(seen, visibility):.3f}")
+        print(
+            f"hidden {kind}: {100 * np.mean(~seen):.0f} % of the points; AUC "
+            f"{score(seen, visibility):.3f}"
+        )
     visibility, seen = map(np.concatenate, zip(*table, strict=True))
     print(f"{'visibility':>10} {'visible':>8} {'points':>8}")
     for row in calibration(visibility, np.where(seen, 0, 100)):
@@ -163,10 +185,14 @@ def main():
     parser.add_argument("checkpoint")
     parser.add_argument("--data", default="official", help="(default: %(default)s)")
     parser.add_argument("--split", default="person", choices=SPLITS, help="(default: %(default)s)")
-    parser.add_argument("--part", default="validation", choices=SPLIT_PARTS,
-                        help="(default: %(default)s)")
-    parser.add_argument("--allow-leak", action="store_true",
-                        help="measure on frames that the network was trained on")
+    parser.add_argument(
+        "--part", default="validation", choices=SPLIT_PARTS, help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--allow-leak",
+        action="store_true",
+        help="measure on frames that the network was trained on",
+    )
     options = parser.parse_args()
     net, content = load_checkpoint(find_weights(options.checkpoint))
     frames = split_frames(load_frames(options.data), options.split, options.part)
@@ -174,33 +200,43 @@ def main():
         check_leakage(content, frames, options.checkpoint)
     confidence, error = points_under(CONDITIONS, net, content["data"], frames)
     a, b = recalibrated(confidence, error <= RIGHT)
-    print(f"{len(frames)} frames under {len(CONDITIONS)} conditions; right is within {RIGHT} % of "
-          "the inter-ocular distance\n"
-          f"right points ~ logistic({a:.2f} · logit(confidence) {b:+.2f}); 1 and 0 if calibrated"
-          "\n\n"
-          f"{'confidence':>10} {'right':>7} {'error %':>8} {'points':>8}")
+    print(
+        f"{len(frames)} frames under {len(CONDITIONS)} conditions; right is within {RIGHT} % of "
+        "the inter-ocular distance\n"
+        f"right points ~ logistic({a:.2f} · logit(confidence) {b:+.2f}); 1 and 0 if calibrated"
+        "\n\n"
+        f"{'confidence':>10} {'right':>7} {'error %':>8} {'points':>8}"
+    )
     for row in calibration(confidence, error):
         print(f"{row[0]:>10.2f} {row[1]:>7.2f} {row[2]:>8.1f} {row[3]:>8}")
     if hasattr(net, "even_odds"):
         middle = net.even_odds * np.exp(b / (a * net.steepness))
-        print(f"calibrated: even_odds, steepness = {middle:.3f}, {a * net.steepness:.2f}; now "
-              f"{net.even_odds}, {net.steepness}")
+        print(
+            f"calibrated: even_odds, steepness = {middle:.3f}, {a * net.steepness:.2f}; now "
+            f"{net.even_odds}, {net.steepness}"
+        )
     area = import_optional("sklearn.metrics", WHY, "scikit-learn").roc_auc_score(
-        error <= RIGHT, confidence)
+        error <= RIGHT, confidence
+    )
     print(f"a right point is more confident than a wrong one in {100 * area:.1f} % of the pairs")
 
     if len(predict_all(net, torch.zeros(1, 1, input_size(net), input_size(net)))) > 2:
         print()
         print_visibility(net, frames)
 
-    detector = KeypointDetector(options.checkpoint, haar.Detector(1.05, 1, portraits=False), "cpu",
-                                0)
+    detector = KeypointDetector(
+        options.checkpoint, haar.Detector(1.05, 1, portraits=False), "cpu", 0
+    )
     true, false = boxes_by_confidence(detector, frames)
-    print(f"\nHaar, scaleFactor 1.05, minNeighbors 1: {len(true)} true, {len(false)} false boxes\n"
-          f"{'at least':>10} {'true kept':>10} {'false kept':>11}")
+    print(
+        f"\nHaar, scaleFactor 1.05, minNeighbors 1: {len(true)} true, {len(false)} false boxes\n"
+        f"{'at least':>10} {'true kept':>10} {'false kept':>11}"
+    )
     for limit in np.arange(0.1, 0.95, 0.1):
-        kept = [100 * np.mean(values >= limit) if len(values) else float("nan")
-                for values in (true, false)]
+        kept = [
+            100 * np.mean(values >= limit) if len(values) else float("nan")
+            for values in (true, false)
+        ]
         print(f"{limit:>10.1f} {kept[0]:>10.1f} {kept[1]:>11.1f}")
 
 

@@ -47,11 +47,15 @@ def mediapipe_points(frames):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", default="sample",
-                        help="sample, official, or labels of 68 points (default: %(default)s)")
+    parser.add_argument(
+        "--data",
+        default="sample",
+        help="sample, official, or labels of 68 points (default: %(default)s)",
+    )
     parser.add_argument("--split", default="person", choices=SPLITS, help="(default: %(default)s)")
-    parser.add_argument("--part", default="validation", choices=SPLIT_PARTS,
-                        help="(default: %(default)s)")
+    parser.add_argument(
+        "--part", default="validation", choices=SPLIT_PARTS, help="(default: %(default)s)"
+    )
     options = parser.parse_args()
     frames = split_frames(load_frames(options.data), options.split, options.part)
     print(f"{options.data}, {options.part}: {len(frames)} faces; % of the inter-ocular distance")
@@ -59,16 +63,20 @@ def main():
         if name == "ibug68":
             continue
         errors, count = round_trip(frames, name)
-        print(f"ibug68 -> {name:<12} -> ibug68: {count:>2} points come back, mean error "
-              f"{errors.mean():.2f} %, largest of a point {errors.max():.2f} %")
+        print(
+            f"ibug68 -> {name:<12} -> ibug68: {count:>2} points come back, mean error "
+            f"{errors.mean():.2f} %, largest of a point {errors.max():.2f} %"
+        )
     if importlib.util.find_spec("mediapipe") is None:
         print("mediapipe is not installed: its points are not compared")
         return
     points, rows = mediapipe_points(frames)
     truth = frames.points[rows]
     errors, other = point_errors(points, truth), point_errors(debias(points, truth), truth)
-    print(f"MediaPipe's 478 points as 68, {len(rows)} faces: NME {face_errors(errors).mean():.2f}"
-          f" %, without the mean offset of each point {face_errors(other).mean():.2f} %")
+    print(
+        f"MediaPipe's 478 points as 68, {len(rows)} faces: NME {face_errors(errors).mean():.2f}"
+        f" %, without the mean offset of each point {face_errors(other).mean():.2f} %"
+    )
     for name, indices in load_layout().regions.items():
         print(f"  {name:<6} {errors[:, indices].mean():5.2f} % {other[:, indices].mean():5.2f} %")
 

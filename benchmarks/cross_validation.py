@@ -31,18 +31,31 @@ def main():
     parser.add_argument("--layout", help="of the keypoints, a name or a .toml file")
     parser.add_argument("--net", default=DEFAULT_NET, help="(default: %(default)s)")
     parser.add_argument("--init", help="weights to start from (default: random)")
-    parser.add_argument("--epochs", type=bounded_number(int, 1), default=400,
-                        help="(default: %(default)s)")
-    parser.add_argument("--batch-size", type=bounded_number(int, 1), default=16,
-                        help="(default: %(default)s)")
-    parser.add_argument("--lr", type=bounded_number(float, 0), default=TrainingConfig.lr,
-                        help="(default: %(default)s)")
-    parser.add_argument("--augment", default="plain", choices=AUGMENTATIONS,
-                        help="(default: %(default)s)")
-    parser.add_argument("--folds", type=bounded_number(int, 2), default=5,
-                        help="(default: %(default)s)")
-    parser.add_argument("--points", nargs=2, type=bounded_number(int, 0), metavar=("FIRST", "LAST"),
-                        help="print the error of this range of keypoints as well")
+    parser.add_argument(
+        "--epochs", type=bounded_number(int, 1), default=400, help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--batch-size", type=bounded_number(int, 1), default=16, help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--lr",
+        type=bounded_number(float, 0),
+        default=TrainingConfig.lr,
+        help="(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--augment", default="plain", choices=AUGMENTATIONS, help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--folds", type=bounded_number(int, 2), default=5, help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--points",
+        nargs=2,
+        type=bounded_number(int, 0),
+        metavar=("FIRST", "LAST"),
+        help="print the error of this range of keypoints as well",
+    )
     parser.add_argument("--seed", type=SEED, default=0, help="(default: %(default)s)")
     options = parser.parse_args()
     frames = load_frames(options.data, layout=options.layout)
@@ -50,8 +63,15 @@ def main():
     if fold.max() + 1 < options.folds:
         raise UsageError(f"{options.data}: fewer people than folds; give --folds {fold.max() + 1}")
     init = str(find_weights(options.init)) if options.init else ""
-    config = TrainingConfig(options.net, options.epochs, options.batch_size, options.lr,
-                            augment=options.augment, seed=options.seed, init=init)
+    config = TrainingConfig(
+        options.net,
+        options.epochs,
+        options.batch_size,
+        options.lr,
+        augment=options.augment,
+        seed=options.seed,
+        init=init,
+    )
     errors = np.empty(frames.points.shape[:2])
     for number in range(options.folds):
         begun, kept = time.perf_counter(), fold == number
@@ -59,18 +79,24 @@ def main():
             path, _ = train(config, frames.select(~kept), None, folder, bar=sys.stderr.isatty())
             net, _ = load_checkpoint(path)
         tested = frames.select(kept)
-        errors[kept] = point_errors(predict_in_self_crops(net, tested), tested.points, "layout",
-                                    frames.layout)
-        print(f"fold {number + 1} of {options.folds}: trained on {(~kept).sum()} frames in "
-              f"{time.perf_counter() - begun:.0f} s, NME of the other {kept.sum()}: "
-              f"{face_errors(errors[kept]).mean():.2f} %", flush=True)
+        errors[kept] = point_errors(
+            predict_in_self_crops(net, tested), tested.points, "layout", frames.layout
+        )
+        print(
+            f"fold {number + 1} of {options.folds}: trained on {(~kept).sum()} frames in "
+            f"{time.perf_counter() - begun:.0f} s, NME of the other {kept.sum()}: "
+            f"{face_errors(errors[kept]).mean():.2f} %",
+            flush=True,
+        )
     nme = face_errors(errors)
     low, high = bootstrap(nme, frames.people)
-    print(f"all folds: NME {nme.mean():.2f} % ({low:.2f} to {high:.2f}), % of "
-          f"{normalizer_name('layout', frames.layout)}")
+    print(
+        f"all folds: NME {nme.mean():.2f} % ({low:.2f} to {high:.2f}), % of "
+        f"{normalizer_name('layout', frames.layout)}"
+    )
     if options.points:
         first, last = options.points
-        some = face_errors(errors[:, first:last + 1])
+        some = face_errors(errors[:, first : last + 1])
         print(f"keypoints {first} to {last}: {some.mean():.2f} %")
 
 

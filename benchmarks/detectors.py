@@ -21,8 +21,9 @@ def frames_under(condition, frames):
     images, points = [], []
     for index in range(len(frames)):
         gray = cv2.cvtColor(frames.image(index), cv2.COLOR_RGB2GRAY)
-        image, face, *_ = ALL_CONDITIONS[condition](gray, frames.points[index],
-                                                    np.random.default_rng((0, index)))
+        image, face, *_ = ALL_CONDITIONS[condition](
+            gray, frames.points[index], np.random.default_rng((0, index))
+        )
         images.append(image)
         points.append(face)
     return images, level_boxes(np.array(points), frames.layout)[0]
@@ -58,12 +59,25 @@ def main():
     parser.add_argument("--data", default="sample")
     parser.add_argument("--split", default="official", choices=SPLITS)
     parser.add_argument("--part", default="training", choices=SPLIT_PARTS)
-    parser.add_argument("--detector", nargs="+", choices=detector_names(),
-                        default=[n for n in detector_names() if n.startswith(("haar", "pyramid"))])
-    parser.add_argument("--under", nargs="+", default=["unchanged"], choices=ALL_CONDITIONS,
-                        metavar="CONDITION", help="of benchmarks/robustness.py")
-    parser.add_argument("--fit", action="store_true",
-                        help="print each detector's fit and the evidence of its scores")
+    parser.add_argument(
+        "--detector",
+        nargs="+",
+        choices=detector_names(),
+        default=[n for n in detector_names() if n.startswith(("haar", "pyramid"))],
+    )
+    parser.add_argument(
+        "--under",
+        nargs="+",
+        default=["unchanged"],
+        choices=ALL_CONDITIONS,
+        metavar="CONDITION",
+        help="of benchmarks/robustness.py",
+    )
+    parser.add_argument(
+        "--fit",
+        action="store_true",
+        help="print each detector's fit and the evidence of its scores",
+    )
     options = parser.parse_args()
     cv2.setNumThreads(1)
     frames = split_frames(load_frames(options.data), options.split, options.part)
@@ -80,21 +94,27 @@ def report(options, images, truth):
     for name in options.detector:
         detector = load_detector(name)
         predictions, times = run_over(detector, images)
-        overlaps = [overlap(to_tight(boxes, detector.fit), box) for (boxes, _),
-                    box in zip(predictions, truth, strict=True)]
+        overlaps = [
+            overlap(to_tight(boxes, detector.fit), box)
+            for (boxes, _), box in zip(predictions, truth, strict=True)
+        ]
         found = np.mean([(o >= 0.5).any() for o in overlaps])
         false = sum((o < 0.3).sum() for o in overlaps)
-        print(f"  {name:<13} found {100 * found:5.1f} %   false boxes "
-              f"{100 * false / len(images):5.1f} in 100 frames   "
-              f"{np.median(times):5.1f} ms")
+        print(
+            f"  {name:<13} found {100 * found:5.1f} %   false boxes "
+            f"{100 * false / len(images):5.1f} in 100 frames   "
+            f"{np.median(times):5.1f} ms"
+        )
         if options.fit and hasattr(detector, "evidence"):
             rows = fit(predictions, truth)
             scores = np.concatenate([s for _, s in predictions])
             middle, spread = detector.evidence
             weights = middle - spread * np.log(1 / np.clip(scores, 1e-12, 1 - 1e-12) - 1)
-            print(f"  fit = ({', '.join(f'{v:.3f}' for v in np.median(rows, 0))})   on {len(rows)} "
-                  "frames, standard deviation "
-                  f"({', '.join(f'{v:.3f}' for v in rows.std(0))})")
+            print(
+                f"  fit = ({', '.join(f'{v:.3f}' for v in np.median(rows, 0))})   on {len(rows)} "
+                "frames, standard deviation "
+                f"({', '.join(f'{v:.3f}' for v in rows.std(0))})"
+            )
             slope, rest = logistic_regression(weights, np.concatenate(overlaps) >= 0.3)
             # middle and scale of the logistic curve
             print(f"  evidence = ({-rest / slope:.2f}, {1 / slope:.2f})")

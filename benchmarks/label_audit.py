@@ -21,63 +21,87 @@ IMAGE_KINDS = (".png", ".jpg", ".pdf", ".svg")  # file formats of the gallery of
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", default="official",
-                        help="sample, official, or a folder or zip (default: %(default)s)")
     parser.add_argument(
-        "--epochs", type=bounded_number(int, 1), default=40,
-        help="epochs of the two networks that measure the shift (default: %(default)s)"
+        "--data",
+        default="official",
+        help="sample, official, or a folder or zip (default: %(default)s)",
     )
-    parser.add_argument("--shift", type=bounded_number(float, -100, 100), nargs=2,
-                        metavar=("PX", "SHARE"),
-                        help="first add a known shift to the labels in x and y, to test the "
-                             "measurement")
-    parser.add_argument("--doubtful", type=nonempty_path, metavar="FILE",
-                        help="draw the most doubtful labels into this picture (.png, .jpg, .pdf or "
-                             ".svg)")
+    parser.add_argument(
+        "--epochs",
+        type=bounded_number(int, 1),
+        default=40,
+        help="epochs of the two networks that measure the shift (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--shift",
+        type=bounded_number(float, -100, 100),
+        nargs=2,
+        metavar=("PX", "SHARE"),
+        help="first add a known shift to the labels in x and y, to test the measurement",
+    )
+    parser.add_argument(
+        "--doubtful",
+        type=nonempty_path,
+        metavar="FILE",
+        help="draw the most doubtful labels into this picture (.png, .jpg, .pdf or .svg)",
+    )
     options = parser.parse_args()
     if options.doubtful and Path(options.doubtful).suffix.lower() not in IMAGE_KINDS:
-        raise UsageError(f"--doubtful {options.doubtful}: the file's name ends in "
-                         f"{', '.join(IMAGE_KINDS)}")
+        raise UsageError(
+            f"--doubtful {options.doubtful}: the file's name ends in {', '.join(IMAGE_KINDS)}"
+        )
 
     everything = load_frames(options.data, "published")
     frames = split_frames(everything, "official", "all-training")
     if options.shift:
         unit = frames.lengths()[:, None, None]
-        frames.points = frames.points + (options.shift[0]
-                                         + options.shift[1] * unit).astype(np.float32)
+        frames.points = frames.points + (options.shift[0] + options.shift[1] * unit).astype(
+            np.float32
+        )
     with tempfile.TemporaryDirectory() as folder:
         offset, predictions = measure_shift(frames, options.epochs, folder, bar=sys.stderr.isatty())
     length = frames.lengths()
     known = trusted(frames, offset, predictions)
     (constant, share), spread = fit_shift(offset[known, 0], length[known])
-    print(f"{frames.data}: {len(frames)} training frames, two halves of the people, "
-          f"{options.epochs} epochs under mirroring; "
-          f"{100 * known.mean():.0f} % of the faces are predicted well enough to be used")
-    print(f"shift in x: {constant:.2f} ± {spread[0]:.2f} px + {100 * share:.2f} ± "
-          f"{100 * spread[1]:.2f} % of the inter-ocular "
-          f"distance (used for the official set: {SHIFT_PIXELS} px + "
-          f"{100 * SHIFT_INTER_OCULAR:.2f} %)")
+    print(
+        f"{frames.data}: {len(frames)} training frames, two halves of the people, "
+        f"{options.epochs} epochs under mirroring; "
+        f"{100 * known.mean():.0f} % of the faces are predicted well enough to be used"
+    )
+    print(
+        f"shift in x: {constant:.2f} ± {spread[0]:.2f} px + {100 * share:.2f} ± "
+        f"{100 * spread[1]:.2f} % of the inter-ocular "
+        f"distance (used for the official set: {SHIFT_PIXELS} px + "
+        f"{100 * SHIFT_INTER_OCULAR:.2f} %)"
+    )
     for group in np.array_split(np.flatnonzero(known)[np.argsort(length[known])], 4):
         x, y = offset[group].mean(0)
-        print(f"  faces of {length[group].min():5.1f} to {length[group].max():5.1f} px: {x:+.2f} "
-              f"px in x, {y:+.2f} in y "
-              "(mirroring does not reveal a shift in y: the networks learn it)")
+        print(
+            f"  faces of {length[group].min():5.1f} to {length[group].max():5.1f} px: {x:+.2f} "
+            f"px in x, {y:+.2f} in y "
+            "(mirroring does not reveal a shift in y: the networks learn it)"
+        )
     cells = quantization_grid(frames.complete(), frames.layout)
     pitch = np.median(cells[:, 0])
-    print(f"grid: pitch {pitch:.2f} % of the inter-ocular distance "
-          f"(median {np.median(cells[:, 0] * length) / 100:.2f} px), "
-          f"strength {np.median(cells[:, 1]):.2f}; whole pixels: "
-          f"{100 * np.mean(frames.points % 1 == 0):.0f} % of the numbers")
+    print(
+        f"grid: pitch {pitch:.2f} % of the inter-ocular distance "
+        f"(median {np.median(cells[:, 0] * length) / 100:.2f} px), "
+        f"strength {np.median(cells[:, 1]):.2f}; whole pixels: "
+        f"{100 * np.mean(frames.points % 1 == 0):.0f} % of the numbers"
+    )
     print(
         "lower bound of the NME: "
-        + ", ".join(f"{name} {value:.2f} %" for name,
-                    value in lower_bounds(frames.complete(), pitch, layout=frames.layout).items())
+        + ", ".join(
+            f"{name} {value:.2f} %"
+            for name, value in lower_bounds(frames.complete(), pitch, layout=frames.layout).items()
+        )
     )
     predictions = predictions + offset.mean(0)
     errors = face_errors(point_errors(predictions, frames.points, "layout", frames.layout))
     worst = np.argsort(-errors)[:20]
-    print("most doubtful: "
-          + ", ".join(f"{frames.names[i]} ({errors[i]:.0f} %)" for i in worst[:5]))
+    print(
+        "most doubtful: " + ", ".join(f"{frames.names[i]} ({errors[i]:.0f} %)" for i in worst[:5])
+    )
     if options.doubtful:
         gallery(frames, predictions, worst, errors, options.doubtful)
 

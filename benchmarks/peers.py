@@ -24,13 +24,17 @@ def dlib_predictor() -> Callable[[np.ndarray, Sequence[float]], np.ndarray]:
     found = find_spec("face_recognition_models")
     if found is None or not found.submodule_search_locations:
         raise UsageError(f"{why} requires a package: pip install {packages}")
-    predictor: Any = dlib.shape_predictor(os.path.join(
-        found.submodule_search_locations[0], "models", "shape_predictor_68_face_landmarks.dat"))
+    predictor: Any = dlib.shape_predictor(
+        os.path.join(
+            found.submodule_search_locations[0], "models", "shape_predictor_68_face_landmarks.dat"
+        )
+    )
 
     def predict(gray, box):
         left, top, side = (int(v) for v in box)
         parts = predictor(gray, dlib.rectangle(left, top, left + side, top + side)).parts()
         return np.array([(part.x, part.y) for part in parts], np.float32)
+
     return predict
 
 
@@ -39,8 +43,11 @@ def dlib_on_boxes():
     predict_one = dlib_predictor()
 
     def predict(grays, boxes):
-        return [predict_one(gray, [*box[:2], max(box[2:])])
-                for gray, box in zip(grays, boxes, strict=True)]
+        return [
+            predict_one(gray, [*box[:2], max(box[2:])])
+            for gray, box in zip(grays, boxes, strict=True)
+        ]
+
     return predict
 
 
@@ -54,9 +61,13 @@ def mediapipe_predictor():
     mesh = mediapipe.solutions.face_mesh.FaceMesh(static_image_mode=False, max_num_faces=1)
 
     def predict(grays, boxes):
-        return [mesh.process(cv2.cvtColor(crop_image(gray, crop_matrix(box, 192), 192),
-                                          cv2.COLOR_GRAY2RGB))
-                for gray, box in zip(grays, boxes, strict=True)]
+        return [
+            mesh.process(
+                cv2.cvtColor(crop_image(gray, crop_matrix(box, 192), 192), cv2.COLOR_GRAY2RGB)
+            )
+            for gray, box in zip(grays, boxes, strict=True)
+        ]
+
     return predict
 
 
@@ -70,16 +81,20 @@ def landmarker_predictor(weights: str | Path) -> Callable:
     if not Path(weights).is_file():
         raise DataError(f"{weights}: no such file; give the file face_landmarker.task of MediaPipe")
     options = tasks.vision.FaceLandmarkerOptions(
-        base_options=tasks.BaseOptions(model_asset_path=str(weights)), num_faces=1,
-        min_face_detection_confidence=0.1, min_face_presence_confidence=0.1)
+        base_options=tasks.BaseOptions(model_asset_path=str(weights)),
+        num_faces=1,
+        min_face_detection_confidence=0.1,
+        min_face_presence_confidence=0.1,
+    )
     landmarker, side = tasks.vision.FaceLandmarker.create_from_options(options), 256
 
     def predict_one(gray, box):
         # twice the box: its face detector needs some of the head around the face
         matrix = crop_matrix(box, side, scale=2.0)
         crop = cv2.cvtColor(crop_image(gray, matrix, side), cv2.COLOR_GRAY2RGB)
-        found = landmarker.detect(mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB,
-                                                  data=crop)).face_landmarks
+        found = landmarker.detect(
+            mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=crop)
+        ).face_landmarks
         if not found:
             return np.full((68, 2), np.nan)
         targets = 2 * np.array([(point.x, point.y) for point in found[0]]) - 1
@@ -88,4 +103,5 @@ def landmarker_predictor(weights: str | Path) -> Callable:
 
     def predict(grays, boxes):
         return np.stack([predict_one(gray, box) for gray, box in zip(grays, boxes, strict=True)])
+
     return predict

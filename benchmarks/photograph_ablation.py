@@ -32,8 +32,11 @@ class OneLayerStem(models7.Net):
     def __init__(self, **options: int):
         super().__init__(**options)
         channels = self.stem[3].out_channels
-        self.stem = nn.Sequential(nn.Conv2d(1, channels, 8, 4, 2, bias=False),
-                                  nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, channels, 8, 4, 2, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+        )
 
 
 class OneLook(models7.Net):
@@ -47,8 +50,9 @@ class OneLook(models7.Net):
 class NoCorrection(nn.Module):
     """In place of models7.SecondLook: no corrections."""
 
-    def forward(self, maps: torch.Tensor, features: torch.Tensor,
-                points: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, maps: torch.Tensor, features: torch.Tensor, points: torch.Tensor
+    ) -> torch.Tensor:
         return torch.zeros_like(points)
 
 
@@ -59,15 +63,18 @@ class FineMaps(models7.Net):
         super().__init__(**options)
         cells, fine = (self.input_size // 16) ** 2, self.maps.in_channels // 2
         self.fine = nn.Conv2d(fine, 2 * self.count, 1)
-        self.mix = nn.Sequential(nn.Linear(12 * cells, self.axes.in_features),
-                                 nn.ReLU(inplace=True))
+        self.mix = nn.Sequential(
+            nn.Linear(12 * cells, self.axes.in_features), nn.ReLU(inplace=True)
+        )
 
     def looked(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """As in models7."""
         early = self.stem(images)
         fine = self.stages[:2](early)
-        maps = [layer(values).reshape(images.shape[0], self.count, -1) for layer, values in
-                ((self.maps, self.stages[2:](fine)), (self.fine, fine))]
+        maps = [
+            layer(values).reshape(images.shape[0], self.count, -1)
+            for layer, values in ((self.maps, self.stages[2:](fine)), (self.fine, fine))
+        ]
         x = self.mix(torch.cat(maps, 2))
         return early, x + self.points(x.transpose(1, 2)).transpose(1, 2)
 
@@ -113,44 +120,73 @@ STEPS: dict[str, tuple[Callable, dict]] = {  # name: (network, settings of the t
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("steps", nargs="*", metavar="STEP",
-                        help=f"of {', '.join(STEPS)} (default: all)")
-    parser.add_argument("--data", default="data/merlrav.zip",
-                        help="built by python -m research.data.merlrav (default: %(default)s)")
-    parser.add_argument("--epochs", type=bounded_number(int, 1), default=10,
-                        help="(default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("runs/photograph-ablation"),
-                        help="folder of the trainings, which are kept (default: %(default)s)")
-    parser.add_argument("--table", type=Path, default=TABLE,
-                        help="rows of other steps are kept (default: %(default)s)")
+    parser.add_argument(
+        "steps", nargs="*", metavar="STEP", help=f"of {', '.join(STEPS)} (default: all)"
+    )
+    parser.add_argument(
+        "--data",
+        default="data/merlrav.zip",
+        help="built by python -m research.data.merlrav (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--epochs", type=bounded_number(int, 1), default=10, help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/photograph-ablation"),
+        help="folder of the trainings, which are kept (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--table",
+        type=Path,
+        default=TABLE,
+        help="rows of other steps are kept (default: %(default)s)",
+    )
     options = parser.parse_args()
     unknown = set(options.steps) - {*STEPS}
     if unknown:
         raise UsageError(f"no step {min(unknown)!r}; there are {', '.join(STEPS)}")
     frames = load_frames(options.data)
-    training, validation = (split_frames(frames, "official", part)
-                            for part in ("training", "validation"))
-    kept = {row["step"]: row for row in (read_results(options.table)
-                                         if options.table.exists() else [])}
+    training, validation = (
+        split_frames(frames, "official", part) for part in ("training", "validation")
+    )
+    kept = {
+        row["step"]: row for row in (read_results(options.table) if options.table.exists() else [])
+    }
     for step in options.steps or STEPS:
         build, more = STEPS[step]
         more = {"init": str(find_weights("models5")), "batch_size": 64, "lr": 0.0025, **more}
         epochs = options.epochs * more.pop("times", 1)
         if more.get("teacher"):
             more["teacher"] = str(find_weights(more["teacher"]))
-        path, history = train(TrainingConfig("models7", epochs, **more), training, None,
-                              options.out / f"{step.replace('/', '-')} {epochs} epochs",
-                              build=build, resume=True)
+        path, history = train(
+            TrainingConfig("models7", epochs, **more),
+            training,
+            None,
+            options.out / f"{step.replace('/', '-')} {epochs} epochs",
+            build=build,
+            resume=True,
+        )
         net = build()
         load_weights(net, read_checkpoint(path)["state_dict"], path)
-        row = figures(step, predict_frames(net, validation), visibility_of(net, validation),
-                      validation)
+        row = figures(
+            step, predict_frames(net, validation), visibility_of(net, validation), validation
+        )
         minutes = sum(epoch["seconds"] for epoch in history) / 60
         kept[step] = {"step": step, "epochs": epochs, "minutes": round(minutes, 1), **row}
         print(photograph_table([kept[step] | {"weights": step}]).splitlines()[-1], flush=True)
-        atomic_write(options.table, csv_text(COLUMNS, [
-            {column: kept[name].get(column, "") for column in COLUMNS} for name in STEPS
-            if name in kept]))
+        atomic_write(
+            options.table,
+            csv_text(
+                COLUMNS,
+                [
+                    {column: kept[name].get(column, "") for column in COLUMNS}
+                    for name in STEPS
+                    if name in kept
+                ],
+            ),
+        )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,12 @@ from research.datasets import SPLIT_PARTS, load_frames, split_frames
 from research.data.frames import Frames
 from research.evaluation.metrics import summarize
 from research.networks.registry import find_weights, load_checkpoint, parameter_count
-from research.evaluation.results import PHOTOGRAPHS, PHOTOGRAPH_COLUMNS, photograph_table, read_results
+from research.evaluation.results import (
+    PHOTOGRAPHS,
+    PHOTOGRAPH_COLUMNS,
+    photograph_table,
+    read_results,
+)
 
 PEERS = ("dlib", "mediapipe")
 
@@ -41,40 +46,71 @@ def figures(name: str, points: np.ndarray, visibility: np.ndarray, frames: Frame
     whole = np.isfinite(frames.points).all((1, 2))
     usual = summarize(points[whole], frames.points[whole], frames.people[whole])
     poses = metrics["poses"]
-    row = {"weights": name, "faces": len(found), "found": 100 * found.mean(),
-           "nme_box": poses["all"][1], "auc7": poses["all"][2], "visible": poses["all"][3],
-           "occluded": poses["all"][4], "nme": usual["nme"], "debiased": usual["nme_debiased"],
-           "eye_slope": usual["measures"]["eye opening"][0],
-           "lip_slope": usual["measures"]["upper lip"][0],
-           "mouth_slope": usual["measures"]["mouth width"][0],
-           "auc_self_occluded": metrics["visibility_auc"][0],
-           "auc_occluded": metrics["visibility_auc"][1]}
-    row |= {column: poses[group][1] if group in poses else float("nan") for column, group in
-            (("frontal", "frontal"), ("half_profile", "half profile"), ("profile", "profile"))}
-    return {key: round(float(value), 3) if isinstance(value, float) else value
-            for key, value in row.items()}
+    row = {
+        "weights": name,
+        "faces": len(found),
+        "found": 100 * found.mean(),
+        "nme_box": poses["all"][1],
+        "auc7": poses["all"][2],
+        "visible": poses["all"][3],
+        "occluded": poses["all"][4],
+        "nme": usual["nme"],
+        "debiased": usual["nme_debiased"],
+        "eye_slope": usual["measures"]["eye opening"][0],
+        "lip_slope": usual["measures"]["upper lip"][0],
+        "mouth_slope": usual["measures"]["mouth width"][0],
+        "auc_self_occluded": metrics["visibility_auc"][0],
+        "auc_occluded": metrics["visibility_auc"][1],
+    }
+    row |= {
+        column: poses[group][1] if group in poses else float("nan")
+        for column, group in (
+            ("frontal", "frontal"),
+            ("half_profile", "half profile"),
+            ("profile", "profile"),
+        )
+    }
+    return {
+        key: round(float(value), 3) if isinstance(value, float) else value
+        for key, value in row.items()
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("predictors", nargs="+", metavar="NAME",
-                        help=f"networks, or {' or '.join(PEERS)}")
-    parser.add_argument("--data", default="data/merlrav.zip",
-                        help="built by python -m research.data.merlrav (default: %(default)s)")
-    parser.add_argument("--part", default="validation", choices=SPLIT_PARTS,
-                        help="(default: %(default)s)")
-    parser.add_argument("--landmarker", default="face_landmarker.task", metavar="FILE",
-                        help="weights of MediaPipe's Face Landmarker (default: %(default)s)")
-    parser.add_argument("--keep", action="store_true",
-                        help="store the rows in saved_models/photographs.csv, which the model "
-                             "cards and docs/results.md show")
+    parser.add_argument(
+        "predictors", nargs="+", metavar="NAME", help=f"networks, or {' or '.join(PEERS)}"
+    )
+    parser.add_argument(
+        "--data",
+        default="data/merlrav.zip",
+        help="built by python -m research.data.merlrav (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--part", default="validation", choices=SPLIT_PARTS, help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--landmarker",
+        default="face_landmarker.task",
+        metavar="FILE",
+        help="weights of MediaPipe's Face Landmarker (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="store the rows in saved_models/photographs.csv, which the model "
+        "cards and docs/results.md show",
+    )
     options = parser.parse_args()
     frames = split_frames(load_frames(options.data), "official", options.part)
     rows = []
     for name in options.predictors:
         if name in PEERS:
-            make = dlib_on_boxes if name == "dlib" else partial(landmarker_predictor,
-                                                                options.landmarker)
+            make = (
+                dlib_on_boxes
+                if name == "dlib"
+                else partial(landmarker_predictor, options.landmarker)
+            )
             points = predict_by(make(), frames)
             visibility = np.full(points.shape[:2], np.nan)
         else:

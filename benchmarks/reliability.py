@@ -22,15 +22,23 @@ GROUPS = {
     "Killed runs, full disks, two runs at once": ("test_interruptions.py", "", "rounds"),
     "Images of every format, archives, downloads": ("test_sources.py", "", ""),
     "Attacks on the commands": ("test_hostile.py", "", ""),
-    "Checkpoints and exported models": ("test_models.py test_exported_models.py",
-                                        "checkpoint or half or weights or flipped or refused", ""),
+    "Checkpoints and exported models": (
+        "test_models.py test_exported_models.py",
+        "checkpoint or half or weights or flipped or refused",
+        "",
+    ),
     "Annotation of many photos": ("test_annotate.py", "", ""),
     "Clusters and several processes": ("test_cluster.py test_parallel.py", "", ""),
-    "The same result for the same seed": ("test_train.py test_data_load.py test_sample_faces.py",
-                                          "same_seed or any_number or same_end or not_a_number or "
-                                          "gives_the_same", ""),
-    "Privacy; nothing is downloaded at import": ("test_uses.py test_video.py test_repository.py",
-                                                 "not_found_again or found_again or fetched", ""),
+    "The same result for the same seed": (
+        "test_train.py test_data_load.py test_sample_faces.py",
+        "same_seed or any_number or same_end or not_a_number or gives_the_same",
+        "",
+    ),
+    "Privacy; nothing is downloaded at import": (
+        "test_uses.py test_video.py test_repository.py",
+        "not_found_again or found_again or fetched",
+        "",
+    ),
 }
 
 
@@ -39,11 +47,22 @@ def run_tests(files, chosen, cases):
     those that failed with the ends of their messages."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.xml")
-        words = [sys.executable, "-m", "pytest", "-q", "--junit-xml", report,
-                 *(HOME / "tests" / file for file in files.split())]
-        done = subprocess.run([*map(str, words), *(["-k", chosen] if chosen else [])], cwd=HOME,
-                              capture_output=True, text=True,
-                              env={**os.environ, "FUZZ_CASES": str(cases)})
+        words = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "--junit-xml",
+            report,
+            *(HOME / "tests" / file for file in files.split()),
+        ]
+        done = subprocess.run(
+            [*map(str, words), *(["-k", chosen] if chosen else [])],
+            cwd=HOME,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "FUZZ_CASES": str(cases)},
+        )
         if not report.exists():
             raise DataError(f"pytest did not run:\n{done.stdout[-1000:]}{done.stderr[-1000:]}")
         counts, names = [0, 0, 0], []
@@ -57,21 +76,33 @@ def run_tests(files, chosen, cases):
 
 def table(rows, cases, rounds):
     """Rows (group, tests, situations, failed) -> the Markdown between the page's markers."""
-    lines = [f"`python benchmarks/reliability.py --cases {cases} --rounds {rounds}` on "
-             f"{machine()}:", "", "| group | tests | situations | failed |",
-             "| --- | ---: | ---: | ---: |"]
-    lines += [f"| {group} | {tests} | {tried:,} | {failed} |"
-              for group, tests, tried, failed in rows]
+    lines = [
+        f"`python benchmarks/reliability.py --cases {cases} --rounds {rounds}` on {machine()}:",
+        "",
+        "| group | tests | situations | failed |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    lines += [
+        f"| {group} | {tests} | {tried:,} | {failed} |" for group, tests, tried, failed in rows
+    ]
     total = [sum(row[k] for row in rows) for k in (1, 2, 3)]
     return "\n".join([*lines, f"| **all** | {total[0]} | {total[1]:,} | {total[2]} |"])
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cases", type=bounded_number(int, 1), default=2000,
-                        help="malformed inputs per reader (default: %(default)s)")
-    parser.add_argument("--rounds", type=bounded_number(int, 1), default=10,
-                        help="repetitions of the tests with killed runs (default: %(default)s)")
+    parser.add_argument(
+        "--cases",
+        type=bounded_number(int, 1),
+        default=2000,
+        help="malformed inputs per reader (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=bounded_number(int, 1),
+        default=10,
+        help="repetitions of the tests with killed runs (default: %(default)s)",
+    )
     options = parser.parse_args()
     rows = []
     for group, (files, chosen, counting) in GROUPS.items():

@@ -25,6 +25,7 @@ import torch
 # Each function: gray image (h, w) uint8, keypoints (68, 2) in pixels, random generator -> image,
 # keypoints. Sizes are relative to the size of the face.
 
+
 def dark(image, points, rng):
     """Low light: 12 % of the brightness, with sensor noise."""
     return darken(image, 0.12, 2 * rng.standard_normal(image.shape)), points
@@ -51,12 +52,13 @@ def few_pixels(image, points, rng):
 def rolled(image, points, rng):
     """Roll of 45 degrees to a random side, on a canvas that contains the whole image."""
     side = int(np.ceil(np.hypot(*image.shape)))
-    matrix = cv2.getRotationMatrix2D(tuple((np.array(image.shape[1::-1]) - 1) / 2),
-                                     45 * rng.choice([-1, 1]), 1)
+    matrix = cv2.getRotationMatrix2D(
+        tuple((np.array(image.shape[1::-1]) - 1) / 2), 45 * rng.choice([-1, 1]), 1
+    )
     matrix[:, 2] += (side - np.array(image.shape[1::-1])) / 2
-    return cv2.warpAffine(image, matrix,
-                          (side, side)), (points @ matrix[:, :2].T
-                                          + matrix[:, 2]).astype(np.float32)
+    return cv2.warpAffine(image, matrix, (side, side)), (
+        points @ matrix[:, :2].T + matrix[:, 2]
+    ).astype(np.float32)
 
 
 def half_occluded(image, points, rng):
@@ -83,20 +85,33 @@ def unchanged(image, points, rng):
 def rendered(yaw):
     """A condition: the head turned to a yaw in degrees, to the side to which it is turned already.
     Its third result (68,) is False for points that the head hides."""
+
     def condition(image, points, rng):
         head = Head(image, points)
         return head.turned(yaw * (1 if head.yaw > 0 else -1), 0)
+
     return condition
 
 
-CONDITIONS = {"unchanged": unchanged, "sharp and large": sharp_and_large, "dark": dark,
-              "blurred": blurred,
-              "compressed": compressed, "few pixels": few_pixels,
-              "rolled 45°": rolled, "half occluded": half_occluded, "boxes 15 % off": unchanged}
+CONDITIONS = {
+    "unchanged": unchanged,
+    "sharp and large": sharp_and_large,
+    "dark": dark,
+    "blurred": blurred,
+    "compressed": compressed,
+    "few pixels": few_pixels,
+    "rolled 45°": rolled,
+    "half occluded": half_occluded,
+    "boxes 15 % off": unchanged,
+}
 # Of visible points, in % of the square root of the area of the tight box: the inter-ocular distance
 # of a profile is nearly 0.
-TURNED_HEADS = {"yaw above 20°": unchanged, "rendered, yaw 30°": rendered(30),
-                "rendered, yaw 60°": rendered(60), "rendered, yaw 90°": rendered(90)}
+TURNED_HEADS = {
+    "yaw above 20°": unchanged,
+    "rendered, yaw 30°": rendered(30),
+    "rendered, yaw 60°": rendered(60),
+    "rendered, yaw 90°": rendered(90),
+}
 ALL_CONDITIONS = CONDITIONS | TURNED_HEADS
 
 
@@ -133,9 +148,11 @@ def errors_under(condition, net, trained, frames):
     crops, matrices, truth, visible = crops_under(condition, frames, input_size(net))
     targets = torch.cat([predict_targets(net, part) for part in crops.split(64)])
     points = to_points(targets.numpy(), matrices, input_size(net))
-    errors = point_errors(match_label_convention(frames, points, trained), truth,
-                          "box-size" if condition in TURNED_HEADS or frames.visible is not None
-                          else "layout")
+    errors = point_errors(
+        match_label_convention(frames, points, trained),
+        truth,
+        "box-size" if condition in TURNED_HEADS or frames.visible is not None else "layout",
+    )
     return np.nanmean(np.where(visible, errors, np.nan), 1)
 
 
@@ -144,21 +161,28 @@ def main():
     parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT")
     parser.add_argument("--data", default="official", help="(default: %(default)s)")
     parser.add_argument("--split", default="person", choices=SPLITS, help="(default: %(default)s)")
-    parser.add_argument("--part", default="validation", choices=SPLIT_PARTS,
-                        help="(default: %(default)s)")
-    parser.add_argument("--labels", default="corrected", choices=LABELS,
-                        help="(default: %(default)s)")
-    parser.add_argument("--allow-leak", action="store_true",
-                        help="measure on frames that the network was trained on")
+    parser.add_argument(
+        "--part", default="validation", choices=SPLIT_PARTS, help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--labels", default="corrected", choices=LABELS, help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--allow-leak",
+        action="store_true",
+        help="measure on frames that the network was trained on",
+    )
     options = parser.parse_args()
     nets = [load_checkpoint(find_weights(name)) for name in options.checkpoints]
     frames = split_frames(load_frames(options.data, options.labels), options.split, options.part)
     for name, (_, content) in zip(options.checkpoints, nets, strict=True):
         if not options.allow_leak:
             check_leakage(content, frames, name)
-    print(f"{frames.data}, {options.split} split, {options.part}: {len(frames)} frames, labels "
-          f"{frames.labels}; "
-          "mean NME % (share above 10 %)")
+    print(
+        f"{frames.data}, {options.split} split, {options.part}: {len(frames)} frames, labels "
+        f"{frames.labels}; "
+        "mean NME % (share above 10 %)"
+    )
     print(f"{'':<20}" + "".join(f"{Path(name).stem:>18}" for name in options.checkpoints))
     # labeled photographs show turned heads themselves
     for condition in ALL_CONDITIONS if frames.visible is None else CONDITIONS:

@@ -37,13 +37,22 @@ class Rows:
 
     def __init__(self, table):
         self.table = table
-        self.about = {"date": datetime.date.today().isoformat(), "commit": current_commit(),
-                      "machine": machine()}
+        self.about = {
+            "date": datetime.date.today().isoformat(),
+            "commit": current_commit(),
+            "machine": machine(),
+        }
 
     def add(self, what, setting, figure, value, unit):
         """Add one row. It replaces an earlier row of the same machine and day."""
-        row = {"what": what, "setting": setting, "figure": figure, "value": f"{value:.4g}",
-               "unit": unit, **self.about}
+        row = {
+            "what": what,
+            "setting": setting,
+            "figure": figure,
+            "value": f"{value:.4g}",
+            "unit": unit,
+            **self.about,
+        }
         print(f"{what:<12} {setting:<28} {figure:<32} {value:>10.4g} {unit}", flush=True)
         kept = read_results(self.table) if self.table.exists() else []
         same = ("what", "setting", "figure", "date", "machine")
@@ -54,12 +63,17 @@ class Rows:
         """Write the table in docs/scaling.md, with the newest row of each figure."""
         newest = {tuple(row[key] for key in COLUMNS[:3]): row for row in read_results(self.table)}
         lines = ["| what | setting | quantity | | on |", "| --- | --- | --- | ---: | --- |"]
-        lines += [f"| {r['what']} | {r['setting']} | {r['figure']} | {r['value']} {r['unit']} | "
-                  f"{r['date']} |" for r in
-                  newest.values()]
-        put_tables(PAGE,
-                   scaling="\n".join([*lines, "",
-                                      f"Newest rows: {list(newest.values())[-1]['machine']}."]))
+        lines += [
+            f"| {r['what']} | {r['setting']} | {r['figure']} | {r['value']} {r['unit']} | "
+            f"{r['date']} |"
+            for r in newest.values()
+        ]
+        put_tables(
+            PAGE,
+            scaling="\n".join(
+                [*lines, "", f"Newest rows: {list(newest.values())[-1]['machine']}."]
+            ),
+        )
 
 
 def call(*words, every=None, **environment):
@@ -69,21 +83,28 @@ def call(*words, every=None, **environment):
     slows the command down a little, so it is done only where memory is of interest.
     """
     start, seen, done = time.perf_counter(), [], threading.Event()
-    process = subprocess.Popen([sys.executable, *map(str, words)], cwd=HOME,
-                               env={**os.environ, **environment},
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        [sys.executable, *map(str, words)],
+        cwd=HOME,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
     def watch():
         while every and not done.wait(every):
             seen.append(resident(process.pid))
+
     watcher = threading.Thread(target=watch)
     watcher.start()
     output, _ = process.communicate()
     done.set()
     watcher.join()
     if process.returncode:
-        raise DataError(f"{' '.join(map(str, words))} ended with "
-                        f"{process.returncode}:\n{output[-2000:]}")
+        raise DataError(
+            f"{' '.join(map(str, words))} ended with {process.returncode}:\n{output[-2000:]}"
+        )
     return time.perf_counter() - start, np.array(seen)
 
 
@@ -104,26 +125,61 @@ def training(rows, options):
     """Compare one process and two with the same global batch size: validation NME, frames per
     second, share of the time spent waiting for data."""
     count = len(split_frames(load_frames(options.data, "corrected"), "person", "training"))
-    several = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
-               "--num_machines", "1",
-               "--mixed_precision", "no", "--dynamo_backend", "no")
+    several = (
+        "-m",
+        "accelerate.commands.launch",
+        "--multi_gpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+    )
     cores = os.cpu_count() or 1
-    for setting, words, threads in (("one process", (), cores),
-                                    ("one process, a loader", (), cores),
-                                    ("two processes", several, max(cores // 2, 1))):
+    for setting, words, threads in (
+        ("one process", (), cores),
+        ("one process, a loader", (), cores),
+        ("two processes", several, max(cores // 2, 1)),
+    ):
         out = options.out / setting.replace(" ", "-").replace(",", "")
         loaders = ("--workers", "1") if "loader" in setting else ()
         epochs = options.epochs if not loaders else 3
         shutil.rmtree(out, ignore_errors=True)
-        call(*words, "train.py", "--net", options.net, "--data", options.data, "--epochs", epochs,
-             "--out", out,
-             "--device", options.device, *loaders, OMP_NUM_THREADS=str(threads))
+        call(
+            *words,
+            "train.py",
+            "--net",
+            options.net,
+            "--data",
+            options.data,
+            "--epochs",
+            epochs,
+            "--out",
+            out,
+            "--device",
+            options.device,
+            *loaders,
+            OMP_NUM_THREADS=str(threads),
+        )
         history = read_history(out)
         setting = f"{options.net}, {setting}"
-        rows.add("training", setting, "frames a second",
-                 count / np.median([row["seconds"] for row in history]), "1/s")
-        rows.add("training", setting, "waited for data",
-                 100 * np.mean([row["waited"] for row in history]), "%")
+        rows.add(
+            "training",
+            setting,
+            "frames a second",
+            count / np.median([row["seconds"] for row in history]),
+            "1/s",
+        )
+        rows.add(
+            "training",
+            setting,
+            "waited for data",
+            100 * np.mean([row["waited"] for row in history]),
+            "%",
+        )
         if not loaders:
             best = min(row["validation_nme"] for row in history)
             rows.add("training", setting, f"validation NME, {epochs} epochs", best, "%")
@@ -137,14 +193,32 @@ def archives(rows, options):
         start, there = time.perf_counter(), folder.exists()
         draw_shards(folder, people)
         if not there:
-            rows.add("archives", f"{people * each} synthetic frames", "drawing",
-                     time.perf_counter() - start, "s")
+            rows.add(
+                "archives",
+                f"{people * each} synthetic frames",
+                "drawing",
+                time.perf_counter() - start,
+                "s",
+            )
         for workers, loader in enumerate(("no loader", "a loader")):
             out = options.out / f"run-{people}-{workers}"
             shutil.rmtree(out, ignore_errors=True)
-            _, seen = call("train.py", "--net", options.net, "--data", folder, "--epochs", 1,
-                           "--out", out, "--device", "cpu",
-                           "--workers", workers, every=2)
+            _, seen = call(
+                "train.py",
+                "--net",
+                options.net,
+                "--data",
+                folder,
+                "--epochs",
+                1,
+                "--out",
+                out,
+                "--device",
+                "cpu",
+                "--workers",
+                workers,
+                every=2,
+            )
             setting, most, epoch = (
                 f"{people * each} synthetic frames, {loader}",
                 seen.max() / 1e6,
@@ -154,8 +228,9 @@ def archives(rows, options):
             rows.add("archives", setting, "waited for data", 100 * epoch["waited"], "%")
             rows.add("archives", setting, "one epoch", epoch["seconds"], "s")
             if workers in few:
-                rows.add("archives", setting, "more than for 3000 frames", most - few[workers],
-                         "MB")
+                rows.add(
+                    "archives", setting, "more than for 3000 frames", most - few[workers], "MB"
+                )
             few[workers] = most
 
 
@@ -163,18 +238,22 @@ def make_photos(folder, count, scenes=200, side=300):
     """Make `count` photos of one face each, with different positions and brightness -> the folders,
     with a thousand photos each. Existing photos are kept."""
     drawn = None
-    for i in tqdm(range(count), desc="drawing photos", unit="photo",
-                  disable=not sys.stderr.isatty()):
+    for i in tqdm(
+        range(count), desc="drawing photos", unit="photo", disable=not sys.stderr.isatty()
+    ):
         path = folder / f"{i // 1000:03d}" / f"{i:06d}.jpg"
         if path.exists():
             continue
         if drawn is None:
-            drawn = [draw_scene(seed, faces=1, width=side + 20, height=side + 20)[0]
-                     for seed in range(min(scenes, count))]
+            drawn = [
+                draw_scene(seed, faces=1, width=side + 20, height=side + 20)[0]
+                for seed in range(min(scenes, count))
+            ]
         rng = np.random.default_rng(i)
         x, y = rng.integers(0, 21, 2)
-        image = cv2.convertScaleAbs(drawn[i % len(drawn)][y:y + side, x:x + side],
-                                    alpha=rng.uniform(0.6, 1.3))
+        image = cv2.convertScaleAbs(
+            drawn[i % len(drawn)][y : y + side, x : x + side], alpha=rng.uniform(0.6, 1.3)
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, cv2.imencode(".jpg", image[..., ::-1])[1].tobytes())
     return sorted(path for path in folder.iterdir() if path.is_dir())
@@ -185,15 +264,26 @@ def photos(rows, options):
     time that a million photos would take."""
     folders = make_photos(options.out / "photos", options.count)
     cores, speeds, starts = os.cpu_count() or 1, {}, {}
-    few = folders[:max(len(folders) // 12, 1)]
+    few = folders[: max(len(folders) // 12, 1)]
     count, spent = sum(1 for folder in few for _ in folder.iterdir()), {}
     for _ in range(3):
         for workers in (1, cores):  # alternating: the load of the machine changes
-            for kind, places, chunk in (("start", sorted(few[0].iterdir())[:cores], 1),
-                                        ("all", few, 100)):
+            for kind, places, chunk in (
+                ("start", sorted(few[0].iterdir())[:cores], 1),
+                ("all", few, 100),
+            ):
                 shutil.rmtree(out := options.out / "few", ignore_errors=True)
-                seconds = call("-m", "research.scaling.annotate", *places, "--out", out, "--workers",
-                               workers, "--chunk", chunk)[0]
+                seconds = call(
+                    "-m",
+                    "research.scaling.annotate",
+                    *places,
+                    "--out",
+                    out,
+                    "--workers",
+                    workers,
+                    "--chunk",
+                    chunk,
+                )[0]
                 spent.setdefault((workers, kind), []).append(seconds)
     for workers in (1, cores):
         starts[workers], whole = (np.median(spent[workers, kind]) for kind in ("start", "all"))
@@ -201,43 +291,74 @@ def photos(rows, options):
         setting = f"{workers} process{'es' * (workers > 1)}"
         rows.add("photos", setting, "photos a second", speeds[workers], "1/s")
         rows.add("photos", setting, "start", starts[workers], "s")
-    rows.add("photos", f"{cores} processes", "speedup over one process", speeds[cores] / speeds[1],
-             "times")
+    rows.add(
+        "photos",
+        f"{cores} processes",
+        "speedup over one process",
+        speeds[cores] / speeds[1],
+        "times",
+    )
     out = options.out / "all"
     shutil.rmtree(out, ignore_errors=True)
-    seconds, seen = call("-m", "research.scaling.annotate", *folders, "--out", out, "--workers", cores,
-                         every=2)
+    seconds, seen = call(
+        "-m", "research.scaling.annotate", *folders, "--out", out, "--workers", cores, every=2
+    )
     setting = f"{options.count} photos"
     rows.add("photos", setting, "photos a second", options.count / seconds, "1/s")
-    rows.add("photos", setting, "speedup over one process",
-             options.count / (seconds - starts[cores]) / speeds[1], "times")
+    rows.add(
+        "photos",
+        setting,
+        "speedup over one process",
+        options.count / (seconds - starts[cores]) / speeds[1],
+        "times",
+    )
     for share in (0.2, 0.6, 1.0):
-        part = seen[int(len(seen) * (share - 0.1)):max(int(len(seen) * share) - 1, 1)]
+        part = seen[int(len(seen) * (share - 0.1)) : max(int(len(seen) * share) - 1, 1)]
         rows.add("photos", setting, f"resident memory at {share:.0%}", np.median(part) / 1e6, "MB")
-    rows.add("photos", setting, "a million photos here", 1e6 * seconds / options.count / 3600,
-             "hours")
-    rows.add("photos", setting, "a million photos, work",
-             1e6 * seconds / options.count / 3600 * cores, "core hours")
+    rows.add(
+        "photos", setting, "a million photos here", 1e6 * seconds / options.count / 3600, "hours"
+    )
+    rows.add(
+        "photos",
+        setting,
+        "a million photos, work",
+        1e6 * seconds / options.count / 3600 * cores,
+        "core hours",
+    )
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("training", "archives", "photos"), nargs="+")
     parser.add_argument("--net", default="models5", help="(default: %(default)s)")
-    parser.add_argument("--data", default="official",
-                        help="data set of training (default: %(default)s)")
-    parser.add_argument("--device", default="cpu",
-                        help="device of training (default: %(default)s)")
-    parser.add_argument("--epochs", type=bounded_number(int, 1), default=20,
-                        help="epochs of training (default: %(default)s)")
-    parser.add_argument("--people", type=bounded_number(int, 1), default=12_500,
-                        help=f"people in all, {VIDEOS * FRAMES} frames each (default: %(default)s)")
-    parser.add_argument("--count", type=bounded_number(int, 1), default=50_000,
-                        help="photos (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("runs/scaling"),
-                        help="(default: %(default)s)")
-    parser.add_argument("--table", type=Path, default=TABLE,
-                        help="rows of other days are kept (default: %(default)s)")
+    parser.add_argument(
+        "--data", default="official", help="data set of training (default: %(default)s)"
+    )
+    parser.add_argument("--device", default="cpu", help="device of training (default: %(default)s)")
+    parser.add_argument(
+        "--epochs",
+        type=bounded_number(int, 1),
+        default=20,
+        help="epochs of training (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--people",
+        type=bounded_number(int, 1),
+        default=12_500,
+        help=f"people in all, {VIDEOS * FRAMES} frames each (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--count", type=bounded_number(int, 1), default=50_000, help="photos (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/scaling"), help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--table",
+        type=Path,
+        default=TABLE,
+        help="rows of other days are kept (default: %(default)s)",
+    )
     options = parser.parse_args()
     options.out = options.out.resolve()
     rows = Rows(options.table)

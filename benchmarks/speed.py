@@ -20,14 +20,22 @@ from benchmarks.peers import dlib_on_boxes, mediapipe_predictor
 from facial_keypoints.assets import DEFAULT_NET
 from facial_keypoints.detector import KeypointDetector
 from facial_keypoints.errors import (
-    DataError, UsageError, bounded_number, run_command,
+    DataError,
+    UsageError,
+    bounded_number,
+    run_command,
 )
 from facial_keypoints.geometry import crop_image, crop_matrix, tight_box, to_points
 from facial_keypoints.model import installed_runtimes
 from research.networks.export import use_checkpoints, compile_net
 from research.datasets import load_frames
 from research.networks.registry import (
-    autocast, find_weights, input_size, load_checkpoint, load_net, net_names,
+    autocast,
+    find_weights,
+    input_size,
+    load_checkpoint,
+    load_net,
+    net_names,
 )
 from research.synthetic.faces import draw_scene
 from train import chosen_loss, loss_of
@@ -39,7 +47,6 @@ import numpy as np
 import torch
 
 
-
 ROUNDS = 5  # interleaved, so that a slow moment of a shared machine affects all rows equally
 
 
@@ -47,19 +54,24 @@ def machine():
     """The processor, and the versions of Python, torch and OpenCV, in one line."""
     processor = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     name = re.search(r"model name\s*: (.*)", processor)
-    return (f"{name[1] if name else platform.processor() or platform.machine()}, {os.cpu_count()} "
-            "cores; "
-            f"Python {platform.python_version()}, torch {torch.__version__}, OpenCV "
-            f"{cv2.__version__}")
+    return (
+        f"{name[1] if name else platform.processor() or platform.machine()}, {os.cpu_count()} "
+        "cores; "
+        f"Python {platform.python_version()}, torch {torch.__version__}, OpenCV "
+        f"{cv2.__version__}"
+    )
 
 
 def ours(run, side):
     """A function of gray photos and boxes -> keypoints, by a compiled network."""
+
     def predict(grays, boxes):
         matrices = np.stack([crop_matrix(box, side) for box in boxes])
-        crops = np.stack([crop_image(gray, matrix, side) for gray,
-                          matrix in zip(grays, matrices, strict=True)])
+        crops = np.stack(
+            [crop_image(gray, matrix, side) for gray, matrix in zip(grays, matrices, strict=True)]
+        )
         return to_points(run(crops[:, None].astype(np.float32) / 255)[0], matrices, side)
+
     return predict
 
 
@@ -73,7 +85,7 @@ def median_ms(predict, grays, boxes, batch, seconds):
         predict([grays[r] for r in rows], boxes[rows])
         times.append((time.perf_counter() - start) / batch)
         i += batch
-    return 1000 * float(np.median(times[len(times) // 4:]))
+    return 1000 * float(np.median(times[len(times) // 4 :]))
 
 
 @contextlib.contextmanager
@@ -101,6 +113,7 @@ def training_step(name, threads):
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
+
     return step
 
 
@@ -120,9 +133,11 @@ def compare_busy(net, count, threads, seconds):
         with busy_processes(processes):
             for name, call in work.items():
                 times.setdefault((name, processes), []).append(median_seconds(call, seconds / 3))
-    print(f"\n{net}, OMP_WAIT_POLICY {os.environ.get('OMP_WAIT_POLICY', '')}; milliseconds, "
-          "median\n"
-          f"{'':<36} {'alone':>8} {f'with {count} busy':>16} {'ratio':>6}")
+    print(
+        f"\n{net}, OMP_WAIT_POLICY {os.environ.get('OMP_WAIT_POLICY', '')}; milliseconds, "
+        "median\n"
+        f"{'':<36} {'alone':>8} {f'with {count} busy':>16} {'ratio':>6}"
+    )
     for name in work:
         alone, busy = (1000 * float(np.median(times[name, n])) for n in (0, count))
         print(f"{name:<36} {alone:>8.1f} {busy:>16.1f} {busy / alone:>6.2f}")
@@ -144,17 +159,30 @@ def main():
     use_checkpoints()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("nets", nargs="*", help=f"of {', '.join(net_names())} (default: all)")
-    parser.add_argument("--threads", type=bounded_number(int, 1), nargs="+", default=[1, 2],
-                        help="(default: %(default)s)")
-    parser.add_argument("--batch", type=bounded_number(int, 1), default=1,
-                        help="faces at once (default: %(default)s)")
     parser.add_argument(
-        "--seconds", type=bounded_number(float, 0.1), default=2.0,
-        help="duration of each measurement (default: %(default)s)"
+        "--threads",
+        type=bounded_number(int, 1),
+        nargs="+",
+        default=[1, 2],
+        help="(default: %(default)s)",
     )
     parser.add_argument(
-        "--busy", type=bounded_number(int, 1), metavar="N",
-        help="compare with N busy processes on the machine instead"
+        "--batch",
+        type=bounded_number(int, 1),
+        default=1,
+        help="faces at once (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=bounded_number(float, 0.1),
+        default=2.0,
+        help="duration of each measurement (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--busy",
+        type=bounded_number(int, 1),
+        metavar="N",
+        help="compare with N busy processes on the machine instead",
     )
     options = parser.parse_args()
     print(machine())
@@ -183,16 +211,19 @@ def main():
             rows.append((name, "its own", 1, make()))
         except UsageError as error:
             print(f"{name} is not measured: {error}")
-    print(f"\n{'':<20} {'runtime':<10} {'threads':>7} {'ms / face':>10} {'/ dlib':>8}   (median, "
-          f"batches of {options.batch})")
+    print(
+        f"\n{'':<20} {'runtime':<10} {'threads':>7} {'ms / face':>10} {'/ dlib':>8}   (median, "
+        f"batches of {options.batch})"
+    )
     rounds = []
     for _ in range(ROUNDS):
         rounds.append([])
         for _, _, threads, predict in rows:
             torch.set_num_threads(threads)
             cv2.setNumThreads(threads)
-            rounds[-1].append(median_ms(predict, grays, boxes, options.batch,
-                                        options.seconds / ROUNDS))
+            rounds[-1].append(
+                median_ms(predict, grays, boxes, options.batch, options.seconds / ROUNDS)
+            )
     timed = [(*row[:3], ms) for row, ms in zip(rows, np.median(rounds, axis=0), strict=True)]
     unit = next((ms for name, *_, ms in timed if name == "dlib"), float("nan"))
     for name, runtime, threads, ms in timed:

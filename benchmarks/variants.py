@@ -1,7 +1,6 @@
 """Variants of models5 for the ablation: losses, label widths and output heads from the
 literature."""
 
-
 from models import models5
 from train import wing_penalty
 
@@ -63,8 +62,9 @@ class SoftWing(Base):
         """Loss of distances in targets."""
         near, width, curvature = (pixels / 128 for pixels in (2, 20, 0.5))
         jump = near / width - torch.log1p(torch.tensor(near / curvature))
-        return torch.where(distance < near, distance / width,
-                           torch.log1p(distance / curvature) + jump)
+        return torch.where(
+            distance < near, distance / width, torch.log1p(distance / curvature) + jump
+        )
 
 
 class FacesAlone(Base):
@@ -100,10 +100,15 @@ class HeatMaps(Base):
         del self.maps, self.mix, self.points, self.axes
         self.heat = nn.Sequential(
             # 8 -> 16
-            nn.Upsample(scale_factor=2), nn.Conv2d(128, 96, 3, padding=1), nn.ReLU(inplace=True),
+            nn.Upsample(scale_factor=2),
+            nn.Conv2d(128, 96, 3, padding=1),
+            nn.ReLU(inplace=True),
             # 16 -> 32
-            nn.Upsample(scale_factor=2), nn.Conv2d(96, 64, 3, padding=1), nn.ReLU(inplace=True),
-            nn.Conv2d(64, 68, 1))
+            nn.Upsample(scale_factor=2),
+            nn.Conv2d(96, 64, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(64, 68, 1),
+        )
         self.bins = torch.linspace(-1, 1, 65)[1::2]
 
     def features(self, images):

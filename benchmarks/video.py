@@ -53,25 +53,33 @@ def main():
     detector = KeypointDetector(options.net)
     faces = detector(photo)
     if not faces:
-        raise DataError(f"{options.net} finds no face in the photo of Grace Hopper; train the "
-                        "network longer")
+        raise DataError(
+            f"{options.net} finds no face in the photo of Grace Hopper; train the network longer"
+        )
     start = faces[0].points
     unit = 100 / inter_ocular(start)
-    print(f"{options.net}, a face with {inter_ocular(start):.0f} px between the outer eye corners, "
-          f"{RATE} frames per second; "
-          f"% of that distance\n{'noise':>6} {'jitter raw':>11} {'smoothed':>9} {'ratio':>11}"
-          f"{'moving: error raw':>19} {'smoothed':>9} {'lag in frames':>15} {'ms / frame':>11}")
+    print(
+        f"{options.net}, a face with {inter_ocular(start):.0f} px between the outer eye corners, "
+        f"{RATE} frames per second; "
+        f"% of that distance\n{'noise':>6} {'jitter raw':>11} {'smoothed':>9} {'ratio':>11}"
+        f"{'moving: error raw':>19} {'smoothed':>9} {'lag in frames':>15} {'ms / frame':>11}"
+    )
     for noise in (3, 6, 12):
-        still, moving = ([followed(detector, photo, frames, noise, moves, smooth)
-                          for smooth in (False, True)]
-                         for frames, moves in ((90, 0), (75, 1)))
+        still, moving = (
+            [followed(detector, photo, frames, noise, moves, smooth) for smooth in (False, True)]
+            for frames, moves in ((90, 0), (75, 1))
+        )
         calm = [jitter(predictions[SETTLED:]) * unit for predictions, _, _ in still]
-        errors = [unit * np.linalg.norm(predictions - start - places[:, None], axis=-1).mean()
-                  for predictions, places, _ in moving]
+        errors = [
+            unit * np.linalg.norm(predictions - start - places[:, None], axis=-1).mean()
+            for predictions, places, _ in moving
+        ]
         predictions, places, milliseconds = moving[1]
-        print(f"{noise:>6} {calm[0]:>11.2f} {calm[1]:>9.2f} "
-              f"{calm[0] / calm[1]:>11.1f}{errors[0]:>19.2f} {errors[1]:>9.2f} "
-              f"{lag(predictions, start + places[:, None]):>15.2f} {milliseconds:>11.1f}")
+        print(
+            f"{noise:>6} {calm[0]:>11.2f} {calm[1]:>9.2f} "
+            f"{calm[0] / calm[1]:>11.1f}{errors[0]:>19.2f} {errors[1]:>9.2f} "
+            f"{lag(predictions, start + places[:, None]):>15.2f} {milliseconds:>11.1f}"
+        )
 
 
 if __name__ == "__main__":

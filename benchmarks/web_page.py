@@ -23,8 +23,12 @@ from facial_keypoints.layouts import load_layout
 from research import web_page
 from research.synthetic.faces import draw_scene
 
-BROWSER_FLAGS = ("--no-sandbox", "--disable-background-networking", "--disable-component-update",
-                 "--disable-sync")
+BROWSER_FLAGS = (
+    "--no-sandbox",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 VISITS = 5
 SECONDS = 8  # of the camera
 LARGE = (4000, 3000)  # pixels of the large photo
@@ -85,8 +89,10 @@ class Visit:
         self.page.wait_for_timeout(300)
         names = self.page.locator("#times dt").all_inner_texts()
         times = self.page.locator("#times dd").all_inner_texts()
-        return {**{name: float(time.split()[0]) for name, time in zip(names, times, strict=True)},
-                "longest pause of the page": self.page.evaluate("window.stopClock()")}
+        return {
+            **{name: float(time.split()[0]) for name, time in zip(names, times, strict=True)},
+            "longest pause of the page": self.page.evaluate("window.stopClock()"),
+        }
 
     def faces(self, folder):
         """The faces of the photo, as rows of its JSON file."""
@@ -131,14 +137,25 @@ def first_visit(browser, address, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--net", choices=web_page.MODELS, default=web_page.MODELS[0],
-                        help="(default: %(default)s)")
-    parser.add_argument("--photos", type=Path, help="a folder of photos for the agreement "
-                        "(default: synthetic scenes)")
-    parser.add_argument("--large", type=Path, help="photo that is enlarged to 12 megapixels "
-                        "(default: a synthetic scene)")
-    parser.add_argument("--picture", type=Path, metavar="FILE",
-                        help="only write a picture of the page: docs/images/web_page.jpg")
+    parser.add_argument(
+        "--net", choices=web_page.MODELS, default=web_page.MODELS[0], help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--photos",
+        type=Path,
+        help="a folder of photos for the agreement (default: synthetic scenes)",
+    )
+    parser.add_argument(
+        "--large",
+        type=Path,
+        help="photo that is enlarged to 12 megapixels (default: a synthetic scene)",
+    )
+    parser.add_argument(
+        "--picture",
+        type=Path,
+        metavar="FILE",
+        help="only write a picture of the page: docs/images/web_page.jpg",
+    )
     options = parser.parse_args()
     try:
         from playwright.sync_api import sync_playwright
@@ -171,8 +188,12 @@ def take_picture(chromium, scratch, path):
 
 def measure(chromium, scratch, options):
     folder = web_page.build(scratch / "web")
-    flags = [*BROWSER_FLAGS, "--disable-gpu", "--use-fake-device-for-media-stream",
-             f"--use-file-for-fake-video-capture={camera_file(scratch)}"]
+    flags = [
+        *BROWSER_FLAGS,
+        "--disable-gpu",
+        "--use-fake-device-for-media-stream",
+        f"--use-file-for-fake-video-capture={camera_file(scratch)}",
+    ]
     browser = chromium.launch(executable_path=find_browser(), args=flags)
     print(f"Chromium {browser.version}, headless, {options.net}")
     with web_page.served(folder) as address:
@@ -183,22 +204,31 @@ def measure(chromium, scratch, options):
             visit = Visit(browser, address)
             ready.append(visit.page.evaluate(READY))
             visit.context.close()
-        print(f"ready after {statistics.median(ready):.0f} ms (median of {VISITS} visits, nothing "
-              f"cached; {min(ready):.0f} to {max(ready):.0f})")
+        print(
+            f"ready after {statistics.median(ready):.0f} ms (median of {VISITS} visits, nothing "
+            f"cached; {min(ready):.0f} to {max(ready):.0f})"
+        )
         visit = Visit(browser, address, permissions=["camera"])
         if options.net != web_page.MODELS[0]:
             visit.page.check(f"input[value={options.net}]")
             visit.page.wait_for_selector(f"body[data-network={options.net}]")
         visit.page.wait_for_timeout(3000)  # the helper starts
-        large = (read_image(options.large) if options.large
-                 else draw_scene(4, faces=8, width=1200, height=900)[0])
-        cv2.imwrite(str(scratch / "large.jpg"),
-                    cv2.resize(large, LARGE, interpolation=cv2.INTER_CUBIC)[..., ::-1])
+        large = (
+            read_image(options.large)
+            if options.large
+            else draw_scene(4, faces=8, width=1200, height=900)[0]
+        )
+        cv2.imwrite(
+            str(scratch / "large.jpg"),
+            cv2.resize(large, LARGE, interpolation=cv2.INTER_CUBIC)[..., ::-1],
+        )
         for turn in ("first", "again"):
             times = visit.photo(scratch / "large.jpg")
-            print(f"12 megapixels, {turn}: " + ", ".join(
-                f"{name} {time:.0f} ms" for name, time in times.items())
-                + f"; {visit.page.locator('#faces button').count()} faces")
+            print(
+                f"12 megapixels, {turn}: "
+                + ", ".join(f"{name} {time:.0f} ms" for name, time in times.items())
+                + f"; {visit.page.locator('#faces button').count()} faces"
+            )
         if options.photos:
             paths = list(files_below(options.photos, (".jpg", ".jpeg", ".png", ".webp")))
         else:
@@ -208,9 +238,11 @@ def measure(chromium, scratch, options):
                 scene = draw_scene(seed, faces=5, width=960, height=720)[0]
                 cv2.imwrite(str(paths[-1]), scene[..., ::-1])
         counts, distances = agreement(visit, paths, options.net, scratch)
-        print(f"{len(paths)} pictures: {counts[0]} faces by Python, {counts[1]} by the page, "
-              f"{len(distances)} the same; points differ by {distances.mean():.3f} %, worst face "
-              f"{distances.max():.3f} % of the distance between the outer eye corners")
+        print(
+            f"{len(paths)} pictures: {counts[0]} faces by Python, {counts[1]} by the page, "
+            f"{len(distances)} the same; points differ by {distances.mean():.3f} %, worst face "
+            f"{distances.max():.3f} % of the distance between the outer eye corners"
+        )
         visit.page.click("#camera")
         visit.page.wait_for_timeout(4000)
         rates = []

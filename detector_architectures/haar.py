@@ -37,12 +37,16 @@ def read_cascade(file: str) -> cv2.CascadeClassifier:
     """Read a cascade from OpenCV's data folder. Raises DataError."""
     folder = Path(getattr(getattr(cv2, "data", None), "haarcascades", ""))
     if not hasattr(cv2, "CascadeClassifier") or not (folder / file).is_file():
-        raise DataError(f"OpenCV {cv2.__version__} has no {file}: version 5 dropped the cascades; "
-                        'install an earlier one: pip install "opencv-python>=4.10,<5"')
+        raise DataError(
+            f"OpenCV {cv2.__version__} has no {file}: version 5 dropped the cascades; "
+            'install an earlier one: pip install "opencv-python>=4.10,<5"'
+        )
     cascade = cv2.CascadeClassifier(str(folder / file))
     if cascade.empty():  # OpenCV says nothing when a file does not load
-        raise DataError(f"{folder / file} does not load; install OpenCV again: pip install "
-                        "--force-reinstall opencv-python")
+        raise DataError(
+            f"{folder / file} does not load; install OpenCV again: pip install "
+            "--force-reinstall opencv-python"
+        )
     return cascade
 
 
@@ -72,46 +76,59 @@ class Detector:
     def fallback(self) -> Detector | str:
         """The detector to use if no face is accepted: first one that also searches small photos for
         small faces, then the name of the detector of profiles."""
-        return type(self)(self.scale_factor, self.min_neighbors,
-                          False) if self.portraits else "haar_profile"
+        return (
+            type(self)(self.scale_factor, self.min_neighbors, False)
+            if self.portraits
+            else "haar_profile"
+        )
 
     def detect(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Search a copy of the image, shrunk so that the smallest face to find has the size of the
         smallest window: more pixels would only cost time."""
         gray = to_gray(image)
         portrait = self.portraits and max(gray.shape) <= PORTRAIT
-        ratio = min(WINDOW * self.fit[2] / max(SMALLEST,
-                                               (PORTRAIT_SHARE if portrait
-                                                else self.share) * max(gray.shape)), 1.0)
+        ratio = min(
+            WINDOW
+            * self.fit[2]
+            / max(SMALLEST, (PORTRAIT_SHARE if portrait else self.share) * max(gray.shape)),
+            1.0,
+        )
         if ratio < 1:
             size = [max(round(n * ratio), 1) for n in gray.shape[::-1]]
             gray = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
         border = 0 if portrait else WINDOW // 2  # to find faces cut off by the image border
-        boxes, weights = self.search(cv2.copyMakeBorder(gray, *[border] * 4, cv2.BORDER_REPLICATE),
-                                     max(self.scale_factor, PORTRAIT_FACTOR) if portrait
-                                     else self.scale_factor)
+        boxes, weights = self.search(
+            cv2.copyMakeBorder(gray, *[border] * 4, cv2.BORDER_REPLICATE),
+            max(self.scale_factor, PORTRAIT_FACTOR) if portrait else self.scale_factor,
+        )
         boxes[:, :2] -= border
         middle, spread = self.evidence
         return boxes / np.float32(ratio), 1 / (1 + np.exp((middle - weights) / spread))
 
     def search(self, gray: np.ndarray, scale_factor: float) -> tuple[np.ndarray, np.ndarray]:
         boxes, _, weights = load_cascade(self.file).detectMultiScale3(
-            gray, scale_factor, self.min_neighbors, minSize=(WINDOW, WINDOW),
-            outputRejectLevels=True)
+            gray,
+            scale_factor,
+            self.min_neighbors,
+            minSize=(WINDOW, WINDOW),
+            outputRejectLevels=True,
+        )
         return np.asarray(boxes, np.float32).reshape(-1, 4), np.asarray(
             weights, np.float64
         ).reshape(-1)
 
 
-def find_parts(image: np.ndarray, box: np.ndarray, file: str = "haarcascade_eye.xml",
-               min_neighbors: int = 2) -> np.ndarray:
+def find_parts(
+    image: np.ndarray, box: np.ndarray, file: str = "haarcascade_eye.xml", min_neighbors: int = 2
+) -> np.ndarray:
     """Boxes (n, 4) of eyes or smiles inside a face box, in pixels of the image, by one of OpenCV's
     cascades."""
     left, top, width, height = (round(float(v)) for v in box)
     left, top = max(left, 0), max(top, 0)
-    face = to_gray(image)[top:top + height, left:left + width]
+    face = to_gray(image)[top : top + height, left : left + width]
     if not face.size:
         return np.zeros((0, 4), np.float32)
-    found = load_cascade(file).detectMultiScale(face, 1.1, min_neighbors,
-                                                minSize=(max(width // 8, 8),) * 2)
+    found = load_cascade(file).detectMultiScale(
+        face, 1.1, min_neighbors, minSize=(max(width // 8, 8),) * 2
+    )
     return np.asarray(found, np.float32).reshape(-1, 4) + np.array([left, top, 0, 0], np.float32)

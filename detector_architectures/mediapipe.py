@@ -19,11 +19,14 @@ class Detector:
         try:
             from mediapipe.python.solutions import face_detection
         except ImportError:
-            raise DataError("detector 'mediapipe' needs a package: pip install "
-                            "mediapipe==0.10.21 (later releases lack the models)") from None
+            raise DataError(
+                "detector 'mediapipe' needs a package: pip install "
+                "mediapipe==0.10.21 (later releases lack the models)"
+            ) from None
         self.lock = threading.Lock()  # the graph handles one image at a time
-        self.net = face_detection.FaceDetection(model_selection=1,
-                                                min_detection_confidence=min_score)
+        self.net = face_detection.FaceDetection(
+            model_selection=1, min_detection_confidence=min_score
+        )
 
     def detect(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         image = np.dstack([image] * 3) if image.ndim == 2 else image
@@ -33,8 +36,11 @@ class Detector:
             return np.zeros((0, 4), np.float32), np.zeros(0)
         scores = np.clip([one.score[0] for one in found], 0, 1)
         size = np.array(image.shape[1::-1])
-        marks = np.array([[(p.x, p.y) for p in one.location_data.relative_keypoints]
-                          for one in found]) * size - 0.5
+        marks = (
+            np.array([[(p.x, p.y) for p in one.location_data.relative_keypoints] for one in found])
+            * size
+            - 0.5
+        )
         # MediaPipe has one point for the mouth, its center; the corners are estimated
         eyes, nose, mouth = marks[:, :2], marks[:, 2:3], marks[:, 3:4]
         half = (eyes[:, 1:] - eyes[:, :1]) * 0.4

@@ -46,8 +46,11 @@ class Detector:
     def __init__(self, min_score: float = MIN_SCORE, portraits: bool = True):
         self.min_score, self.portraits = min_score, portraits
         data = read_bytes(WEIGHTS)
-        verified_metadata(data, WEIGHTS, "install the library again, or train it: python -m "
-                          "research.face_detector.training")
+        verified_metadata(
+            data,
+            WEIGHTS,
+            "install the library again, or train it: python -m research.face_detector.training",
+        )
         self.session = onnx_session(data)
 
     def __reduce__(self) -> tuple:
@@ -70,15 +73,19 @@ class Detector:
         share, least = self.share, self.min_score
         if self.portraits and longer <= PORTRAIT:
             share, least = max(share, PORTRAIT_SHARE), max(least, PORTRAIT_SCORE)
-        faces = [self.search(level, ratio, least)
-                 for level, ratio in levels(gray, SMALLEST / max(LEAST, share * longer))]
+        faces = [
+            self.search(level, ratio, least)
+            for level, ratio in levels(gray, SMALLEST / max(LEAST, share * longer))
+        ]
         boxes, scores, rolls = map(np.concatenate, zip(*faces, strict=True))
-        kept = np.asarray(cv2.dnn.NMSBoxes(boxes.tolist(), scores.tolist(), 0, SAME_OVERLAP),
-                          int).reshape(-1)
+        kept = np.asarray(
+            cv2.dnn.NMSBoxes(boxes.tolist(), scores.tolist(), 0, SAME_OVERLAP), int
+        ).reshape(-1)
         return np.rint(boxes[kept] / STEP) * np.float32(STEP), scores[kept], np.rint(rolls[kept])
 
-    def search(self, level: np.ndarray, ratio: np.ndarray,
-               least: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def search(
+        self, level: np.ndarray, ratio: np.ndarray, least: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Faces with a score above `least` in a level of the pyramid, whose sides are `ratio` of
         those of the image: boxes (n, 4) in pixels of the image, scores and rolls (n,)."""
         images = level[None, None].astype(np.float32) / 255
@@ -87,8 +94,11 @@ class Detector:
         score, x, y, width, height, cos, sin = cells[:, rows, columns].astype(np.float64)
         middle = (STRIDE * np.stack([columns + x, rows + y], -1) + STRIDE / 2) / ratio
         size = UNIT * np.exp(np.stack([width, height], -1)) / np.sqrt(np.prod(ratio))
-        return (np.concatenate([middle - size / 2 - 0.5, size], 1).astype(np.float32), score,
-                np.degrees(np.arctan2(sin, cos)))
+        return (
+            np.concatenate([middle - size / 2 - 0.5, size], 1).astype(np.float32),
+            score,
+            np.degrees(np.arctan2(sin, cos)),
+        )
 
 
 def levels(gray: np.ndarray, ratio: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:

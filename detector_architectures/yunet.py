@@ -19,8 +19,10 @@ WEIGHTS = Path(__file__).resolve().parents[1] / "data" / "face_detection_yunet_2
 SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 ADDRESSES = [
     f"https://{place}/models/face_detection_yunet/{WEIGHTS.name}"
-    for place in ("media.githubusercontent.com/media/opencv/opencv_zoo/main",
-                  "github.com/opencv/opencv_zoo/raw/main")
+    for place in (
+        "media.githubusercontent.com/media/opencv/opencv_zoo/main",
+        "github.com/opencv/opencv_zoo/raw/main",
+    )
 ]
 LONG_SIDE = 1280  # larger photos are searched on a copy of this size
 
@@ -31,8 +33,10 @@ def find_weights() -> Path:
     given = os.environ.get("YUNET_ONNX")
     path = Path(given) if given else WEIGHTS
     if not path.is_file():
-        raise DataError(f"{path}: no such file; download YuNet's weights: python -m "
-                        "detector_architectures.yunet, or set YUNET_ONNX to their path")
+        raise DataError(
+            f"{path}: no such file; download YuNet's weights: python -m "
+            "detector_architectures.yunet, or set YUNET_ONNX to their path"
+        )
     return path
 
 
@@ -40,9 +44,11 @@ def check(path: Path, data: bytes) -> None:
     """Raise DataError if the sha256 of the file's bytes is not the expected one."""
     found = hashlib.sha256(data).hexdigest()
     if found != SHA256:
-        raise DataError(f"{path}: sha256 {found[:12]}…, expected {SHA256[:12]}…: not YuNet's "
-                        "weights of March 2023; download them again: python -m "
-                        "detector_architectures.yunet, or set YUNET_ONNX to their path")
+        raise DataError(
+            f"{path}: sha256 {found[:12]}…, expected {SHA256[:12]}…: not YuNet's "
+            "weights of March 2023; download them again: python -m "
+            "detector_architectures.yunet, or set YUNET_ONNX to their path"
+        )
 
 
 class Detector:

@@ -1,9 +1,9 @@
 """Finds faces in photos and videos, and the keypoints (facial landmarks) of each, 68 by default.
 
-    from facial_keypoints import find_keypoints
+from facial_keypoints import find_keypoints
 
-    for face in find_keypoints("photo.jpg"):
-        print(face.box, face.points.shape, face.confidence)
+for face in find_keypoints("photo.jpg"):
+    print(face.box, face.points.shape, face.confidence)
 """
 
 import importlib
@@ -15,13 +15,27 @@ if TYPE_CHECKING:  # type checkers and editors read the names here, Python by __
     from facial_keypoints.layouts import Layout, convert_points, load_layout
 
 __version__ = "0.2.0"
-__all__ = ["DataError", "Face", "KeypointDetector", "Layout", "UsageError", "convert_points",
-           "find_keypoints", "load_layout"]
+__all__ = [
+    "DataError",
+    "Face",
+    "KeypointDetector",
+    "Layout",
+    "UsageError",
+    "convert_points",
+    "find_keypoints",
+    "load_layout",
+]
 
-_MODULES = {"DataError": "errors", "UsageError": "errors", "Face": "detector",
-            "KeypointDetector": "detector",
-            "find_keypoints": "detector", "Layout": "layouts", "load_layout": "layouts",
-            "convert_points": "layouts"}
+_MODULES = {
+    "DataError": "errors",
+    "UsageError": "errors",
+    "Face": "detector",
+    "KeypointDetector": "detector",
+    "find_keypoints": "detector",
+    "Layout": "layouts",
+    "load_layout": "layouts",
+    "convert_points": "layouts",
+}
 
 
 def __getattr__(name: str) -> object:

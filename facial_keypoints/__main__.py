@@ -9,10 +9,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from facial_keypoints.assets import (
-    DEFAULT_DETECTOR, DEFAULT_NET, MIN_CONFIDENCE, RUNTIMES, STYLES, detector_names,
+    DEFAULT_DETECTOR,
+    DEFAULT_NET,
+    MIN_CONFIDENCE,
+    RUNTIMES,
+    STYLES,
+    detector_names,
 )
 from facial_keypoints.errors import (
-    UsageError, bounded_number, nonempty_path, printable, run_command,
+    UsageError,
+    bounded_number,
+    nonempty_path,
+    printable,
+    run_command,
 )
 
 
@@ -20,51 +29,107 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of the command, checked."""
     parser = argparse.ArgumentParser(
         description="Find faces and the keypoints of each (68 by default), in photos and videos.",
-        epilog="facial-keypoints layouts: list and draw the layouts of keypoints")
+        epilog="facial-keypoints layouts: list and draw the layouts of keypoints",
+    )
     parser.add_argument("photos", nargs="*", type=nonempty_path, metavar="PHOTO|FOLDER|CLIP")
-    parser.add_argument("--camera", type=bounded_number(int, 0), metavar="N",
-                        help="track the faces that camera N sees (0: the first) until Ctrl-C")
-    parser.add_argument("--net", default=DEFAULT_NET,
-                        help="a network by name, or the path of an .onnx file or a checkpoint "
-                             "(default: %(default)s)")
-    parser.add_argument("--detector", default=DEFAULT_DETECTOR,
-                        choices=detector_names(),
-                        help="what finds the faces (default: %(default)s)")
-    parser.add_argument("--tilted", action="store_true",
-                        help="also search copies of the photo that are rotated by up to 55 "
-                             "degrees, for faces that lie on their side; five times slower")
-    parser.add_argument("--boxes", type=nonempty_path, metavar="CSV",
-                        help="a table name,left,top,width,height of boxes that enclose the "
-                             "keypoints, in pixels, used instead of a detector")
-    parser.add_argument("--csv", type=nonempty_path, metavar="OUT",
-                        help="one row per face; '-' for standard output")
-    parser.add_argument("--spreadsheet", action="store_true",
-                        help="in the CSV, put an apostrophe before names that a spreadsheet would "
-                             "take for a formula (= + - @)")
-    parser.add_argument("--json", type=nonempty_path, metavar="OUT",
-                        help="one line of JSON per face, with its pose; '-' for standard output")
-    parser.add_argument("--coco", type=nonempty_path, metavar="OUT",
-                        help="COCO keypoints JSON; '-' for standard output")
-    parser.add_argument("--pts", type=nonempty_path, metavar="FOLDER",
-                        help="one .pts file per face, named after its photo")
-    parser.add_argument("--draw", type=nonempty_path, metavar="FOLDER|FILE",
-                        help="draw on copies of the photos and clips")
-    parser.add_argument("--style", default="points", choices=["points", *STYLES],
-                        help="what --draw draws; blur makes faces unrecognizable (default: "
-                             "%(default)s)")
-    parser.add_argument("--min-confidence", type=bounded_number(float, 0, 1),
-                        default=MIN_CONFIDENCE,
-                        help="leave out faces with a lower confidence (default: %(default)s)")
-    parser.add_argument("--device", default="auto",
-                        help="auto, cpu, cuda, … (default: %(default)s)")
-    parser.add_argument("--runtime", default="auto", choices=["auto", *RUNTIMES],
-                        help="what runs the network; auto: the first installed of openvino, onnx "
-                             "(default: %(default)s)")
-    parser.add_argument("--threads", type=bounded_number(int, 0), default=1,
-                        help="threads of the network; 0: as many as the runtime chooses (default: "
-                             "%(default)s)")
-    parser.add_argument("--without-faces", type=nonempty_path, metavar="OUT",
-                        help="write the names of photos without an accepted face, one per line")
+    parser.add_argument(
+        "--camera",
+        type=bounded_number(int, 0),
+        metavar="N",
+        help="track the faces that camera N sees (0: the first) until Ctrl-C",
+    )
+    parser.add_argument(
+        "--net",
+        default=DEFAULT_NET,
+        help="a network by name, or the path of an .onnx file or a checkpoint "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--detector",
+        default=DEFAULT_DETECTOR,
+        choices=detector_names(),
+        help="what finds the faces (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--tilted",
+        action="store_true",
+        help="also search copies of the photo that are rotated by up to 55 "
+        "degrees, for faces that lie on their side; five times slower",
+    )
+    parser.add_argument(
+        "--boxes",
+        type=nonempty_path,
+        metavar="CSV",
+        help="a table name,left,top,width,height of boxes that enclose the "
+        "keypoints, in pixels, used instead of a detector",
+    )
+    parser.add_argument(
+        "--csv", type=nonempty_path, metavar="OUT", help="one row per face; '-' for standard output"
+    )
+    parser.add_argument(
+        "--spreadsheet",
+        action="store_true",
+        help="in the CSV, put an apostrophe before names that a spreadsheet would "
+        "take for a formula (= + - @)",
+    )
+    parser.add_argument(
+        "--json",
+        type=nonempty_path,
+        metavar="OUT",
+        help="one line of JSON per face, with its pose; '-' for standard output",
+    )
+    parser.add_argument(
+        "--coco",
+        type=nonempty_path,
+        metavar="OUT",
+        help="COCO keypoints JSON; '-' for standard output",
+    )
+    parser.add_argument(
+        "--pts",
+        type=nonempty_path,
+        metavar="FOLDER",
+        help="one .pts file per face, named after its photo",
+    )
+    parser.add_argument(
+        "--draw",
+        type=nonempty_path,
+        metavar="FOLDER|FILE",
+        help="draw on copies of the photos and clips",
+    )
+    parser.add_argument(
+        "--style",
+        default="points",
+        choices=["points", *STYLES],
+        help="what --draw draws; blur makes faces unrecognizable (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--min-confidence",
+        type=bounded_number(float, 0, 1),
+        default=MIN_CONFIDENCE,
+        help="leave out faces with a lower confidence (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda, … (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--runtime",
+        default="auto",
+        choices=["auto", *RUNTIMES],
+        help="what runs the network; auto: the first installed of openvino, onnx "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=bounded_number(int, 0),
+        default=1,
+        help="threads of the network; 0: as many as the runtime chooses (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--without-faces",
+        type=nonempty_path,
+        metavar="OUT",
+        help="write the names of photos without an accepted face, one per line",
+    )
     options = parser.parse_args(arguments)
     if (options.camera is None) == (not options.photos):
         parser.error("give photos, folders or clips, or --camera, but not both")
@@ -75,11 +140,17 @@ def show_layouts(arguments: Sequence[str]) -> int:
     """The command `facial-keypoints layouts`: list the layouts, or show one."""
     parser = argparse.ArgumentParser(
         prog=f"{os.path.basename(sys.argv[0])} layouts",
-        description="List the keypoint layouts, or the keypoints of one by part.")
-    parser.add_argument("layout", nargs="?", type=nonempty_path,
-                        help="the name of a layout, or a .toml file")
-    parser.add_argument("--draw", type=nonempty_path, metavar="FILE",
-                        help="draw the layout with numbers and names into a PNG or JPEG file")
+        description="List the keypoint layouts, or the keypoints of one by part.",
+    )
+    parser.add_argument(
+        "layout", nargs="?", type=nonempty_path, help="the name of a layout, or a .toml file"
+    )
+    parser.add_argument(
+        "--draw",
+        type=nonempty_path,
+        metavar="FILE",
+        help="draw the layout with numbers and names into a PNG or JPEG file",
+    )
     options = parser.parse_args(arguments)
     if options.draw and not options.layout:
         parser.error("--draw needs the name of a layout, or its file")
@@ -120,25 +191,38 @@ def main(arguments: Sequence[str] | None = None, checkpoints: str | None = None)
     from facial_keypoints.formats import WRITERS, PtsWriter, SpreadsheetWriter
     from facial_keypoints.model import needs_pytorch
     from facial_keypoints.predict_files import (
-        FilePredictor, drawing_path, list_jobs, refuse_photo_folder,
+        FilePredictor,
+        drawing_path,
+        list_jobs,
+        refuse_photo_folder,
     )
 
     if checkpoints and needs_pytorch(options.net, options.runtime, options.device):
         importlib.import_module(checkpoints)
-    detector = KeypointDetector(options.net, options.detector, options.device,
-                                options.min_confidence, options.runtime, options.threads,
-                                options.tilted)
+    detector = KeypointDetector(
+        options.net,
+        options.detector,
+        options.device,
+        options.min_confidence,
+        options.runtime,
+        options.threads,
+        options.tilted,
+    )
     refuse_style(options.style, detector.model.layout)
     unlisted: list[str] = []
     jobs = list_jobs(options.photos, options.boxes, unlisted) if options.photos else []
     paths = [job.path for job in jobs if job.path]
     several = len(set(paths)) > 1
-    drawings = {job.path: drawing_path(options.draw, job.name, several)
-                for job in jobs if options.draw and job.path}
+    drawings = {
+        job.path: drawing_path(options.draw, job.name, several)
+        for job in jobs
+        if options.draw and job.path
+    }
     targets = {kind: getattr(options, kind) for kind in WRITERS if getattr(options, kind)}
-    refuse_overwriting([*paths, *filter(None, [options.boxes]), detector.model.path],
-                       [*drawings.values(),
-                        *(Path(target) for target in targets.values() if target != "-")])
+    refuse_overwriting(
+        [*paths, *filter(None, [options.boxes]), detector.model.path],
+        [*drawings.values(), *(Path(target) for target in targets.values() if target != "-")],
+    )
     if options.pts:
         refuse_photo_folder(options.pts, jobs)
     to_standard_output = "-" in targets.values() or options.camera is not None
@@ -147,15 +231,18 @@ def main(arguments: Sequence[str] | None = None, checkpoints: str | None = None)
     with contextlib.ExitStack() as stack:
         writers: list = []
         for kind, target in targets.items():
-            file = (sys.stdout.buffer if target == "-"
-                    else stack.enter_context(atomic_open(target)))
-            writer = (SpreadsheetWriter if kind == "csv" and options.spreadsheet
-                      else WRITERS[kind])
+            file = sys.stdout.buffer if target == "-" else stack.enter_context(atomic_open(target))
+            writer = SpreadsheetWriter if kind == "csv" and options.spreadsheet else WRITERS[kind]
             writers.append(writer(file, detector.model.layout))
         if options.pts:
             writers.append(PtsWriter(options.pts))
-        predictor = FilePredictor(detector, writers, drawings, options.style,
-                                  log=sys.stderr if to_standard_output else sys.stdout)
+        predictor = FilePredictor(
+            detector,
+            writers,
+            drawings,
+            options.style,
+            log=sys.stderr if to_standard_output else sys.stdout,
+        )
         if options.camera is None:
             predictor.run(jobs)
         else:

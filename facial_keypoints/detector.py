@@ -11,13 +11,22 @@ import cv2
 import numpy as np
 
 from facial_keypoints.assets import (
-    DEFAULT_DETECTOR, DEFAULT_NET, MIN_CONFIDENCE,
+    DEFAULT_DETECTOR,
+    DEFAULT_NET,
+    MIN_CONFIDENCE,
 )
 from facial_keypoints.detectors import load_detector, to_tight
 from facial_keypoints.errors import UsageError
 from facial_keypoints.geometry import (
-    boxes_differ, crop_image, crop_matrix, level_boxes,
-    overlap, rotated_copy, shape_score, tight_box, to_points,
+    boxes_differ,
+    crop_image,
+    crop_matrix,
+    level_boxes,
+    overlap,
+    rotated_copy,
+    shape_score,
+    tight_box,
+    to_points,
 )
 from facial_keypoints.images import Photo, as_image, to_gray
 from facial_keypoints.layouts import Layout, load_layout
@@ -107,10 +116,16 @@ class KeypointDetector:
     refinement_steps = 3
     batch = 64  # faces at once
 
-    def __init__(self, net: str | os.PathLike | Model = DEFAULT_NET,
-                 detector: Any = DEFAULT_DETECTOR, device: str = "auto",
-                 min_confidence: float = MIN_CONFIDENCE, runtime: str = "auto", threads: int = 1,
-                 tilted: bool = False):
+    def __init__(
+        self,
+        net: str | os.PathLike | Model = DEFAULT_NET,
+        detector: Any = DEFAULT_DETECTOR,
+        device: str = "auto",
+        min_confidence: float = MIN_CONFIDENCE,
+        runtime: str = "auto",
+        threads: int = 1,
+        tilted: bool = False,
+    ):
         check_detector(detector)
         self.model = net if isinstance(net, Model) else load_model(net, runtime, device, threads)
         self.detector = load_detector(detector) if isinstance(detector, str) else detector
@@ -120,8 +135,9 @@ class KeypointDetector:
         """The accepted faces of a photo, the largest first."""
         return self.detect(photo)[0]
 
-    def detect(self, photo: Any, known: Any = (),
-               rotated: bool = True) -> tuple[list[Face], list[Face]]:
+    def detect(
+        self, photo: Any, known: Any = (), rotated: bool = True
+    ) -> tuple[list[Face], list[Face]]:
         """Accepted faces (largest first) and rejected faces (highest confidence first).
 
         A rejected face is one that the face detector found and whose confidence is below
@@ -134,8 +150,9 @@ class KeypointDetector:
         """
         return self.detect_batch([photo], [known], rotated)[0]
 
-    def detect_batch(self, photos: Sequence, known: Sequence | None = None,
-                     rotated: bool = True) -> list[tuple[list[Face], list[Face]]]:
+    def detect_batch(
+        self, photos: Sequence, known: Sequence | None = None, rotated: bool = True
+    ) -> list[tuple[list[Face], list[Face]]]:
         """As `detect`, for a list of photos at once -> a list of pairs (accepted, rejected).
 
         The crops of all photos go through the network together, which is faster on GPUs and with
@@ -143,13 +160,15 @@ class KeypointDetector:
         """
         images = [as_image(photo) for photo in photos]
         found: list[tuple[list[Face], list[Face]]] = [([], []) for _ in images]
-        known = [np.asarray(boxes, np.float32).reshape(-1, 4)
-                 for boxes in known or [()] * len(images)]
+        known = [
+            np.asarray(boxes, np.float32).reshape(-1, 4) for boxes in known or [()] * len(images)
+        ]
         todo = list(range(len(images)))
         for detector, angles in self.searches(rotated) if todo else ():
             boxes = [self.search(images[index], detector, known[index], angles) for index in todo]
-            candidates = self._predict([images[index] for index in todo],
-                                       *map(list, zip(*boxes, strict=True)))
+            candidates = self._predict(
+                [images[index] for index in todo], *map(list, zip(*boxes, strict=True))
+            )
             for index, faces in zip(todo, candidates, strict=True):
                 accepted, rejected = found[index]
                 accepted += self.filter_faces(faces)
@@ -157,9 +176,13 @@ class KeypointDetector:
             todo = [index for index in todo if not found[index][0] and not len(known[index])]
             if not todo:  # before the next detector is loaded
                 break
-        return [(sorted(accepted, key=lambda face: -face.box[2] * face.box[3]),
-                 sorted(rejected, key=lambda face: -face.confidence))
-                for accepted, rejected in found]
+        return [
+            (
+                sorted(accepted, key=lambda face: -face.box[2] * face.box[3]),
+                sorted(rejected, key=lambda face: -face.confidence),
+            )
+            for accepted, rejected in found
+        ]
 
     def searches(self, rotated: bool = True) -> Iterator[tuple[Any, tuple[int, ...]]]:
         """What is tried, one after another, until a face is accepted: pairs of a face detector and
@@ -178,15 +201,19 @@ class KeypointDetector:
         kept: list[Face] = []
         for face in sorted(faces, key=lambda face: -face.confidence):
             box = tight_box(face.points)
-            double = kept and overlap(np.stack([other.box for other in kept]), box,
-                                      of_smaller=True).max() > DUPLICATE_OVERLAP
+            double = (
+                kept
+                and overlap(np.stack([other.box for other in kept]), box, of_smaller=True).max()
+                > DUPLICATE_OVERLAP
+            )
             if face.confidence >= self.min_confidence and not double:
                 face.box = box
                 kept.append(face)
         return kept
 
-    def search(self, image: np.ndarray, detector: Any, known: np.ndarray,
-               angles: Sequence[int]) -> tuple[np.ndarray, ...]:
+    def search(
+        self, image: np.ndarray, detector: Any, known: np.ndarray, angles: Sequence[int]
+    ) -> tuple[np.ndarray, ...]:
         """Tight boxes (n, 4) and roll (n,) in degrees of the faces that a detector finds in copies
         of an image rotated by `angles`, except known faces (m, 4)."""
         # boxes of a detector without `fit` are tight already
@@ -229,16 +256,22 @@ class KeypointDetector:
         for start in range(0, len(boxes), self.batch):
             some = slice(start, start + self.batch)
             points, confidence, visibility = self._refine(
-                [grays[owner] for owner in owners[some]], boxes[some].copy(), angles[some].copy())
+                [grays[owner] for owner in owners[some]], boxes[some].copy(), angles[some].copy()
+            )
             scores = shape_score(points, self.model.layout)
-            faces += [Face(box, face, float(sure.mean() * score), sure, seen,
-                           layout=self.model.layout)
-                      for box, face, sure, seen, score in
-                      zip(boxes[some], points, confidence,
-                          [None] * len(points) if visibility is None else visibility, scores,
-                          strict=True)]
+            faces += [
+                Face(box, face, float(sure.mean() * score), sure, seen, layout=self.model.layout)
+                for box, face, sure, seen, score in zip(
+                    boxes[some],
+                    points,
+                    confidence,
+                    [None] * len(points) if visibility is None else visibility,
+                    scores,
+                    strict=True,
+                )
+            ]
         ends = np.cumsum(counts)
-        return [faces[end - count:end] for end, count in zip(ends, counts, strict=True)]
+        return [faces[end - count : end] for end, count in zip(ends, counts, strict=True)]
 
     def _refine(self, grays, boxes, angles):
         """Keypoints (n, k, 2), confidence (n, k) and visibility (n, k) or None of one face in each
@@ -254,46 +287,73 @@ class KeypointDetector:
             if not len(rows):
                 break
             boxes[rows], angles[rows] = better[rows], level[rows]
-            later, sure, seen = self.predict_crops([grays[row] for row in rows], boxes[rows],
-                                                   angles[rows])
+            later, sure, seen = self.predict_crops(
+                [grays[row] for row in rows], boxes[rows], angles[rows]
+            )
             kept = sure.mean(1) >= confidence[rows].mean(1) - MAX_REFINE_LOSS
             points[rows[kept]], confidence[rows[kept]] = later[kept], sure[kept]
             if visibility is not None and seen is not None:
                 visibility[rows[kept]] = seen[kept]
         return self.model.correct(points), confidence, visibility
 
-    def predict_crops(self, grays: list[np.ndarray], boxes: np.ndarray,
-                      angles: np.ndarray) -> Prediction:
+    def predict_crops(
+        self, grays: list[np.ndarray], boxes: np.ndarray, angles: np.ndarray
+    ) -> Prediction:
         """Predictions in the crop of one box (n, 4), rotated by its angle (n,), in each of n gray
         images. `targets` are points (n, k, 2) in pixels of the image here, not in -1…1; confidence
         is (n, k), visibility (n, k) or None."""
         side, scale = self.model.side, self.model.layout.crop_scale
-        matrices = np.stack([crop_matrix(box, side, angle=a, scale=scale) for box,
-                             a in zip(boxes, angles, strict=True)])
-        crops = np.stack([crop_image(gray, matrix, side) for gray,
-                          matrix in zip(grays, matrices, strict=True)])
+        matrices = np.stack(
+            [
+                crop_matrix(box, side, angle=a, scale=scale)
+                for box, a in zip(boxes, angles, strict=True)
+            ]
+        )
+        crops = np.stack(
+            [crop_image(gray, matrix, side) for gray, matrix in zip(grays, matrices, strict=True)]
+        )
         found = self.model(crops[:, None].astype(np.float32) / 255)
         return found._replace(targets=to_points(found.targets, matrices, side))
 
 
 @overload
 def find_keypoints(
-    photo: list[Any] | tuple[Any, ...], *, net: str | os.PathLike[str] | Model = ...,
-    detector: Any = ..., device: str = ..., min_confidence: float = ..., runtime: str = ...,
-    threads: int = ..., tilted: bool = ...) -> list[list[Face]]: ...
+    photo: list[Any] | tuple[Any, ...],
+    *,
+    net: str | os.PathLike[str] | Model = ...,
+    detector: Any = ...,
+    device: str = ...,
+    min_confidence: float = ...,
+    runtime: str = ...,
+    threads: int = ...,
+    tilted: bool = ...,
+) -> list[list[Face]]: ...
 
 
 @overload
 def find_keypoints(
-    photo: Photo, *, net: str | os.PathLike[str] | Model = ..., detector: Any = ...,
-    device: str = ..., min_confidence: float = ..., runtime: str = ..., threads: int = ...,
-    tilted: bool = ...) -> list[Face]: ...
+    photo: Photo,
+    *,
+    net: str | os.PathLike[str] | Model = ...,
+    detector: Any = ...,
+    device: str = ...,
+    min_confidence: float = ...,
+    runtime: str = ...,
+    threads: int = ...,
+    tilted: bool = ...,
+) -> list[Face]: ...
 
 
 def find_keypoints(
-    photo: Any, *, net: str | os.PathLike[str] | Model = DEFAULT_NET,
-    detector: Any = DEFAULT_DETECTOR, device: str = "auto", min_confidence: float = MIN_CONFIDENCE,
-    runtime: str = "auto", threads: int = 1, tilted: bool = False,
+    photo: Any,
+    *,
+    net: str | os.PathLike[str] | Model = DEFAULT_NET,
+    detector: Any = DEFAULT_DETECTOR,
+    device: str = "auto",
+    min_confidence: float = MIN_CONFIDENCE,
+    runtime: str = "auto",
+    threads: int = 1,
+    tilted: bool = False,
 ) -> list[Face] | list[list[Face]]:
     """The faces of a photo (path, encoded bytes, array or PIL image), the largest first; for a list
     or tuple of photos, a list of such lists.
@@ -309,16 +369,19 @@ def find_keypoints(
     kept = _kept_detector(key, net, detector, device, min_confidence, runtime, threads, tilted)
     if not isinstance(photo, (list, tuple)):
         return kept(photo)
-    batches = (photo[start:start + PHOTOS_AT_ONCE]
-               for start in range(0, len(photo), PHOTOS_AT_ONCE))
+    batches = (
+        photo[start : start + PHOTOS_AT_ONCE] for start in range(0, len(photo), PHOTOS_AT_ONCE)
+    )
     return [accepted for batch in batches for accepted, _ in kept.detect_batch(batch)]
 
 
 def check_detector(detector: Any) -> None:
     """Raise UsageError for what is neither the name of a face detector, nor one, nor None."""
     if not (detector is None or isinstance(detector, str) or hasattr(detector, "detect")):
-        raise UsageError("detector must be a name or an object with a method detect(image), not "
-                         f"{type(detector).__name__}")
+        raise UsageError(
+            "detector must be a name or an object with a method detect(image), not "
+            f"{type(detector).__name__}"
+        )
 
 
 def file_key(path: Path) -> tuple:

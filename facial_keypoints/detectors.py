@@ -14,8 +14,9 @@ __all__ = ["DEFAULT_DETECTOR", "detector_names", "from_landmarks", "load_detecto
 
 def load_detector(name: str) -> Any:
     """A detector by name. Raises UsageError for a name that is not present."""
-    return plugin_class("detector", name, detector_names(), "detector_architectures",
-                        DETECTORS_MODULE, "Detector")()
+    return plugin_class(
+        "detector", name, detector_names(), "detector_architectures", DETECTORS_MODULE, "Detector"
+    )()
 
 
 def to_tight(boxes: np.ndarray, fit: Sequence[float], rolls: np.ndarray | float = 0) -> np.ndarray:
@@ -41,8 +42,10 @@ def from_landmarks(landmarks: np.ndarray) -> np.ndarray:
     """
     head = mean_head()[:, :2]
     five = mean_head("five")[:, :2]
-    model, seen = ((points - points.mean(-2, keepdims=True)) @ [1, 1j]
-                   for points in (five, np.asarray(landmarks, float)))
+    model, seen = (
+        (points - points.mean(-2, keepdims=True)) @ [1, 1j]
+        for points in (five, np.asarray(landmarks, float))
+    )
     turns = seen @ model.conj() / np.square(np.abs(model)).sum()  # (n,) complex: scale and angle
     whole = turns[:, None] * ((head - five.mean(0)) @ [1, 1j])
     points = np.stack([whole.real, whole.imag], -1) + np.asarray(landmarks, float).mean(

@@ -19,19 +19,29 @@ def draw_axes(image: np.ndarray, pose: Pose, thickness: int | None = None) -> No
     RGB image."""
     start = mean_head()[NOSE_TIP]
     ends = np.stack([start, *(start + AXIS_LENGTH * np.diag([1.0, 1.0, -1.0]))])
-    pixels = cv2.projectPoints(ends, cv2.Rodrigues(pose.rotation)[0], pose.translation, pose.camera,
-                               None)[0][:, 0]
+    pixels = cv2.projectPoints(
+        ends, cv2.Rodrigues(pose.rotation)[0], pose.translation, pose.camera, None
+    )[0][:, 0]
     if not np.abs(pixels).max() < 1e5:
         return
-    width = thickness or max(round(float(np.linalg.norm(pixels[1:] - pixels[0],
-                                                        axis=1).max()) / 30), 1)
+    width = thickness or max(
+        round(float(np.linalg.norm(pixels[1:] - pixels[0], axis=1).max()) / 30), 1
+    )
     center, *ends = np.round(pixels).astype(int).tolist()
     for end, color in zip(ends, AXIS_COLORS, strict=True):
         cv2.line(image, center, end, color, width, cv2.LINE_AA)
 
 
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, BLACK = (
-    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#56B4E9",
+    "#F0E442",
+    "#000000",
+)
 REGION_COLORS = {"jaw": SKY, "brows": ORANGE, "nose": GREEN, "eyes": YELLOW, "mouth": RED}
 OTHER_COLORS = (PURPLE, BLUE, SKY, ORANGE, GREEN, YELLOW, RED)  # of regions with other names
 
@@ -40,14 +50,15 @@ def part_colors(layout: Layout) -> list[str]:
     """The color of each part, by its region."""
     colors = dict(REGION_COLORS)
     for region in layout.regions:
-        colors.setdefault(region, OTHER_COLORS[(len(colors) - len(REGION_COLORS))
-                                               % len(OTHER_COLORS)])
+        colors.setdefault(
+            region, OTHER_COLORS[(len(colors) - len(REGION_COLORS)) % len(OTHER_COLORS)]
+        )
     return [colors[part.region or part.name] for part in layout.parts]
 
 
 def rgb(color: str) -> tuple[int, ...]:
     """'#rrggbb' -> (r, g, b) in 0…255."""
-    return tuple(int(color[i:i + 2], 16) for i in (1, 3, 5))
+    return tuple(int(color[i : i + 2], 16) for i in (1, 3, 5))
 
 
 def draw_faces(image: np.ndarray, faces: Iterable) -> np.ndarray:
@@ -60,13 +71,13 @@ def draw_faces(image: np.ndarray, faces: Iterable) -> np.ndarray:
         for part, color in zip(face.layout.parts, part_colors(face.layout), strict=True):
             path = np.round(face.points[list(part.points)] * 16).astype(np.int32)
             cv2.polylines(canvas, [path], part.closed, rgb(color), line, cv2.LINE_AA, shift=4)
-        seen = (np.ones(len(face.points)) if face.point_visibility is None
-                else face.point_visibility)
+        seen = np.ones(len(face.points)) if face.point_visibility is None else face.point_visibility
         for (x, y), visible in zip(face.points, seen, strict=True):
             center = (round(float(x) * 16), round(float(y) * 16))
             thickness = -1 if visible >= 0.5 else line
-            cv2.circle(canvas, center, round(radius * 16), (255, 255, 255), thickness,
-                       cv2.LINE_AA, shift=4)
+            cv2.circle(
+                canvas, center, round(radius * 16), (255, 255, 255), thickness, cv2.LINE_AA, shift=4
+            )
     return canvas
 
 
@@ -85,7 +96,7 @@ def draw_layout(layout: str | Layout, width: int = 1200) -> np.ndarray:
     columns = names_by_part(layout)
     line, column, face = 22, 330, width
     rows = max((face + 40) // line - 2, 1)
-    lists = [columns[start:start + rows] for start in range(0, len(columns), rows)]
+    lists = [columns[start : start + rows] for start in range(0, len(columns), rows)]
     canvas = np.full((face + 40, face + 20 + column * max(len(lists), 1), 3), 255, np.uint8)
     place = np.full((len(layout), 2), np.nan)
     if len(known):
@@ -97,8 +108,15 @@ def draw_layout(layout: str | Layout, width: int = 1200) -> np.ndarray:
         path = [place[index] for index in part.points if index in known]
         if len(path) > 1:
             closed = part.closed and len(path) == len(part.points)
-            cv2.polylines(canvas, [np.round(np.array(path) * 16).astype(np.int32)], closed,
-                          rgb(color), 2, cv2.LINE_AA, shift=4)
+            cv2.polylines(
+                canvas,
+                [np.round(np.array(path) * 16).astype(np.int32)],
+                closed,
+                rgb(color),
+                2,
+                cv2.LINE_AA,
+                shift=4,
+            )
         for index in part.points:
             colors[index] = color
     for index in known:
@@ -119,8 +137,11 @@ def names_by_part(layout: Layout) -> list[tuple[str, str]]:
     lines, listed = [], set()
     for part, color in zip(layout.parts, part_colors(layout), strict=True):
         lines.append((part.name, color))
-        lines += [(f"{index}  {layout.keypoints[index]}", "") for index in part.points
-                  if index not in listed]
+        lines += [
+            (f"{index}  {layout.keypoints[index]}", "")
+            for index in part.points
+            if index not in listed
+        ]
         listed |= {*part.points}
     rest = [index for index in range(len(layout)) if index not in listed]
     named = [index for index in rest if layout.keypoints[index] != str(index)]

@@ -12,37 +12,44 @@ from facial_keypoints.layouts import Layout, convert_points, load_layout
 from facial_keypoints.pose import has_pose, head_pose
 
 
-
 def need(points: np.ndarray, what: str, layout: str | Layout) -> np.ndarray:
     """Points as float64. Raises UsageError where the layout lacks them."""
     if np.isnan(points).any():
-        raise UsageError(f"layout {load_layout(layout).name} has no {what}: its keypoints need the "
-                         "names that ibug68 has")
+        raise UsageError(
+            f"layout {load_layout(layout).name} has no {what}: its keypoints need the "
+            "names that ibug68 has"
+        )
     return np.asarray(points, np.float64)
 
 
-def align_matrix(points: np.ndarray, side: int, eyes: float = 0.35,
-                 layout: str | Layout = "ibug68") -> np.ndarray:
+def align_matrix(
+    points: np.ndarray, side: int, eyes: float = 0.35, layout: str | Layout = "ibug68"
+) -> np.ndarray:
     """Similarity transform (2, 3) to a square of `side` pixels in which the eyes are on a
     horizontal line, at `eyes` (0…1) of the height. Raises UsageError for layouts without eyes."""
     left, right = need(convert_points(points, layout, "five")[:2], "eyes", layout)
     along = (right - left) * (1 / 0.4 / side)  # the eyes are 0.4 of the side apart
     linear = np.linalg.inv(np.array([[along[0], -along[1]], [along[1], along[0]]]))
-    return np.column_stack([linear,
-                            np.array([(side - 1) / 2,
-                                      eyes * side]) - linear @ ((left + right) / 2)])
+    return np.column_stack(
+        [linear, np.array([(side - 1) / 2, eyes * side]) - linear @ ((left + right) / 2)]
+    )
 
 
-def align_face(image: np.ndarray, points: np.ndarray, side: int = 160,
-               layout: str | Layout = "ibug68") -> tuple[np.ndarray, np.ndarray]:
+def align_face(
+    image: np.ndarray, points: np.ndarray, side: int = 160, layout: str | Layout = "ibug68"
+) -> tuple[np.ndarray, np.ndarray]:
     """Cut out a face with its eyes on a horizontal line -> image (side, side[, 3]) uint8, and the
     keypoints (k, 2) in pixels of that image."""
     matrix = align_matrix(points, side, layout=layout)
     shrinks = abs(np.linalg.det(matrix[:, :2])) < 0.25
-    face = cv2.warpAffine(cv2.GaussianBlur(image, (0, 0),
-                                           0.5 / np.sqrt(np.linalg.det(matrix[:, :2]))) if shrinks
-                                           else image,
-                          matrix, (side, side), flags=cv2.INTER_LINEAR)
+    face = cv2.warpAffine(
+        cv2.GaussianBlur(image, (0, 0), 0.5 / np.sqrt(np.linalg.det(matrix[:, :2])))
+        if shrinks
+        else image,
+        matrix,
+        (side, side),
+        flags=cv2.INTER_LINEAR,
+    )
     return face, (np.asarray(points) @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
 
 
@@ -56,8 +63,9 @@ def glasses_image() -> np.ndarray:
     for center in (118, 282):
         cv2.ellipse(picture, (center, 76), (70, 52), 0, 0, 360, (25, 25, 28, 255), -1, cv2.LINE_AA)
         cv2.ellipse(picture, (center, 76), (61, 43), 0, 0, 360, (30, 38, 52, 215), -1, cv2.LINE_AA)
-        cv2.ellipse(picture, (center - 22, 58), (22, 10), -25, 0, 360, (150, 170, 190, 225), -1,
-                    cv2.LINE_AA)
+        cv2.ellipse(
+            picture, (center - 22, 58), (22, 10), -25, 0, 360, (150, 170, 190, 225), -1, cv2.LINE_AA
+        )
     cv2.ellipse(picture, (200, 66), (24, 12), 0, 180, 360, (25, 25, 28, 255), 8, cv2.LINE_AA)
     for x, end in ((50, 2), (350, 398)):
         cv2.line(picture, (x, 58), (end, 48), (25, 25, 28, 255), 9, cv2.LINE_AA)
@@ -75,18 +83,24 @@ def wear_glasses(image: np.ndarray, points: np.ndarray, layout: str | Layout = "
     picture = glasses_image().astype(np.float32) / 255
     picture[..., :3] *= picture[..., 3:]  # premultiplied: no dark or bright seam
     worn = cv2.warpAffine(picture, matrix, image.shape[1::-1], flags=cv2.INTER_LINEAR)
-    image[:] = np.clip(image * (1 - worn[..., 3:]) + 255 * worn[..., :3], 0,
-                       255).round().astype(np.uint8)
+    image[:] = (
+        np.clip(image * (1 - worn[..., 3:]) + 255 * worn[..., :3], 0, 255).round().astype(np.uint8)
+    )
 
 
 def refuse_style(style: str, layout: Layout) -> None:
     """Raise UsageError if a style of `--draw` needs keypoints that a layout does not name."""
     if style == "pose" and not has_pose(layout):
-        raise UsageError(f"style pose: layout {layout.name} has too few of the keypoints of ibug68 "
-                         "for the pose of the head")
+        raise UsageError(
+            f"style pose: layout {layout.name} has too few of the keypoints of ibug68 "
+            "for the pose of the head"
+        )
     if style == "glasses":
-        need(as_ibug68(np.zeros((len(layout), 2)), layout)[[*OUTER_EYE_CORNERS]],
-             "outer eye corners", layout)
+        need(
+            as_ibug68(np.zeros((len(layout), 2)), layout)[[*OUTER_EYE_CORNERS]],
+            "outer eye corners",
+            layout,
+        )
 
 
 def face_box(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndarray:
@@ -111,13 +125,15 @@ def blur_face(image: np.ndarray, points: np.ndarray, layout: str | Layout = "ibu
         return
     region = image[top:bottom, left:right]
     cells = np.maximum(np.round(np.array(region.shape[1::-1]) / size * 6), 1).astype(int)
-    coarse = cv2.resize(cv2.resize(region, cells.tolist(), interpolation=cv2.INTER_AREA),
-                        region.shape[1::-1])
+    coarse = cv2.resize(
+        cv2.resize(region, cells.tolist(), interpolation=cv2.INTER_AREA), region.shape[1::-1]
+    )
     center = (low + high) / 2 - [left, top] - [0, 0.12 * size]  # the forehead has no points
-    y, x = np.mgrid[:region.shape[0], :region.shape[1]]
+    y, x = np.mgrid[: region.shape[0], : region.shape[1]]
     across = np.maximum((high - low) / 2, 0.35 * size) * [1.25, 1.0] + [0, 0.3 * size]
-    mask = np.clip(8 * (1.08 - np.hypot((x - center[0]) / across[0], (y - center[1]) / across[1])),
-                   0, 1)[..., None]
+    mask = np.clip(
+        8 * (1.08 - np.hypot((x - center[0]) / across[0], (y - center[1]) / across[1])), 0, 1
+    )[..., None]
     region[:] = (region * (1 - mask) + coarse * mask).round().astype(np.uint8)
 
 

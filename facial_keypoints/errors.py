@@ -22,6 +22,7 @@ class UsageError(ValueError):
 
 def bounded_number(kind: type, low: float | None = None, high: float | None = None) -> Callable:
     """An argparse type: a number of `kind` from `low` to `high`, both included, and not nan."""
+
     def convert(text):
         value = kind(text)
         if kind is int and abs(value) > 2**32:
@@ -41,9 +42,7 @@ def import_optional(module: str, why: str, package: str | None = None) -> Module
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise UsageError(
-            f"{why} requires a package: pip install {package or module}"
-        ) from None
+        raise UsageError(f"{why} requires a package: pip install {package or module}") from None
 
 
 # characters of C0 and C1 (escapes, line breaks), and marks that turn the direction of text
@@ -149,8 +148,13 @@ def silence_libraries() -> None:
     if os.environ.get("FACIAL_KEYPOINTS_VERBOSE") or stream is None or stream.fileno() != 2:
         return
     kept = os.dup(2)
-    sys.stderr = open(kept, "w", buffering=1, encoding=stream.encoding,  # noqa: SIM115 - to the end
-                      errors="backslashreplace")
+    sys.stderr = os.fdopen(
+        kept,
+        "w",
+        buffering=1,
+        encoding=stream.encoding,
+        errors="backslashreplace",
+    )
     discard(2)
 
 

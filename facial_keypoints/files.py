@@ -60,11 +60,13 @@ def refuse_overwriting(inputs: Iterable, outputs: Iterable) -> None:
     )
     for path in outputs:
         if os.path.realpath(path) in taken:
-            raise UsageError(f"{path} is one of the inputs and would be overwritten; give "
-                             "another folder or name")
+            raise UsageError(
+                f"{path} is one of the inputs and would be overwritten; give another folder or name"
+            )
         if places[os.path.realpath(path)] > 1:
-            raise UsageError(f"two outputs would go to {path}; give photos with other names, or "
-                             "another output")
+            raise UsageError(
+                f"two outputs would go to {path}; give photos with other names, or another output"
+            )
 
 
 def atomic_write(path: str | os.PathLike, data: str | bytes) -> None:

@@ -16,7 +16,12 @@ import numpy as np
 
 from facial_keypoints.errors import DataError
 from facial_keypoints.files import (
-    MAX_COORDINATE, PARSE_ERRORS, atomic_write, finite_array, read_text, safe_relative_path,
+    MAX_COORDINATE,
+    PARSE_ERRORS,
+    atomic_write,
+    finite_array,
+    read_text,
+    safe_relative_path,
     short_message,
 )
 from facial_keypoints.layouts import MAX_POINTS, Layout, load_layout
@@ -27,19 +32,26 @@ MAX_COLUMNS = 5000  # of a table of boxes: each row takes the room of all of the
 
 def csv_columns(points: int = 68) -> list[str]:
     """The columns of the CSV of predictions."""
-    return [*BOX_COLUMNS, "confidence", *(f"{axis}{i}" for i in range(points) for axis in "xy"),
-            "identity"]
+    return [
+        *BOX_COLUMNS,
+        "confidence",
+        *(f"{axis}{i}" for i in range(points) for axis in "xy"),
+        "identity",
+    ]
 
 
 def csv_line(name: str, face: Any) -> str:
     """A line of the CSV: name, box, confidence, x0, y0, x1, y1, … in pixels of the photo; identity
     in clips, else empty."""
     text = io.StringIO()
-    numbers = [*(f"{v:.2f}" for v in face.box), f"{face.confidence:.4f}",
-               *(f"{v:.2f}" for v in face.points.ravel())]
-    csv.writer(text,
-               lineterminator="\n").writerow([name, *numbers,
-                                              "" if face.identity is None else face.identity])
+    numbers = [
+        *(f"{v:.2f}" for v in face.box),
+        f"{face.confidence:.4f}",
+        *(f"{v:.2f}" for v in face.points.ravel()),
+    ]
+    csv.writer(text, lineterminator="\n").writerow(
+        [name, *numbers, "" if face.identity is None else face.identity]
+    )
     return text.getvalue()
 
 
@@ -51,16 +63,20 @@ def rounded(rows: Any, digits: int = 2) -> list:
 def json_line(name: str, face: Any) -> str:
     """A line of JSON: name, box, confidence, layout, points as pairs, their names; and where known
     the confidence and visibility of each point, the pose and the identity."""
-    row = {"name": name, "box": rounded(face.box), "confidence": round(float(face.confidence), 4),
-           "layout": face.layout.name, "points": rounded(face.points),
-           "names": list(face.layout.keypoints)}
+    row = {
+        "name": name,
+        "box": rounded(face.box),
+        "confidence": round(float(face.confidence), 4),
+        "layout": face.layout.name,
+        "points": rounded(face.points),
+        "names": list(face.layout.keypoints),
+    }
     if face.point_confidence is not None:
         row["point_confidence"] = rounded(face.point_confidence, 3)
     if face.point_visibility is not None:
         row["point_visibility"] = rounded(face.point_visibility, 3)
     if (pose := face.pose) is not None:
-        row["pose"] = {angle: round(getattr(pose, angle), 1)
-                       for angle in ("yaw", "pitch", "roll")}
+        row["pose"] = {angle: round(getattr(pose, angle), 1) for angle in ("yaw", "pitch", "roll")}
     if face.identity is not None:
         row["identity"] = face.identity
     return json.dumps(row, ensure_ascii=False) + "\n"
@@ -76,8 +92,13 @@ def read_json(path: str | os.PathLike) -> list[dict]:
             continue
         try:
             row = json.loads(line)
-            rows.append({**row, "box": finite_array(row["box"], 4),
-                         "points": checked_points(row["points"], 2)})
+            rows.append(
+                {
+                    **row,
+                    "box": finite_array(row["box"], 4),
+                    "points": checked_points(row["points"], 2),
+                }
+            )
         except PARSE_ERRORS as error:
             raise DataError(
                 f"{path}: line {number} is not a face ({short_message(error)}); expected a line "
@@ -119,8 +140,9 @@ class SpreadsheetWriter(CsvWriter):
     with an apostrophe."""
 
     def write(self, name: str, size: Sequence[int], faces: Sequence) -> None:
-        super().write(f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name,
-                      size, faces)
+        super().write(
+            f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name, size, faces
+        )
 
 
 class JsonWriter(CsvWriter):
@@ -148,28 +170,45 @@ class CocoWriter:
     def __init__(self, file: BinaryIO, layout: str | Layout = "ibug68"):
         self.file, self.images, self.count = file, [], 0
         category = coco_category(load_layout(layout))
-        info = {"description": "faces found by Facial Keypoint Detection",
-                "date_created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
-        file.write(f'{{"info": {json.dumps(info)}, "categories": {json.dumps([category])}, '
-                   '"annotations": ['.encode())
+        info = {
+            "description": "faces found by Facial Keypoint Detection",
+            "date_created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+        file.write(
+            f'{{"info": {json.dumps(info)}, "categories": {json.dumps([category])}, '
+            '"annotations": ['.encode()
+        )
 
     def write(self, name: str, size: Sequence[int], faces: Sequence) -> None:
-        self.images.append({"id": len(self.images) + 1, "file_name": name, "height": int(size[0]),
-                            "width": int(size[1])})
+        self.images.append(
+            {
+                "id": len(self.images) + 1,
+                "file_name": name,
+                "height": int(size[0]),
+                "width": int(size[1]),
+            }
+        )
         for face in faces:
-            seen = (face.point_confidence if face.point_visibility is None
-                    else face.point_visibility)
-            flags = (np.full(len(face.points), 2) if seen is None
-                     else 1 + (np.asarray(seen) >= 0.5))
+            seen = face.point_confidence if face.point_visibility is None else face.point_visibility
+            flags = np.full(len(face.points), 2) if seen is None else 1 + (np.asarray(seen) >= 0.5)
             labeled = np.isfinite(face.points).all(1)  # others have no position yet
             points = rounded(np.where(labeled[:, None], face.points, 0))
-            row = {"id": self.count + 1, "image_id": len(self.images), "category_id": 1,
-                   "iscrowd": 0, "num_keypoints": int(labeled.sum()),
-                   "bbox": rounded(face.box), "area": round(float(face.box[2] * face.box[3]), 2),
-                   "segmentation": [rounded(box_polygon(face.box))],
-                   "score": round(float(face.confidence), 4),
-                   "keypoints": [v for point, flag in zip(points, (flags * labeled).tolist(),
-                                                          strict=True) for v in (*point, flag)]}
+            row = {
+                "id": self.count + 1,
+                "image_id": len(self.images),
+                "category_id": 1,
+                "iscrowd": 0,
+                "num_keypoints": int(labeled.sum()),
+                "bbox": rounded(face.box),
+                "area": round(float(face.box[2] * face.box[3]), 2),
+                "segmentation": [rounded(box_polygon(face.box))],
+                "score": round(float(face.confidence), 4),
+                "keypoints": [
+                    v
+                    for point, flag in zip(points, (flags * labeled).tolist(), strict=True)
+                    for v in (*point, flag)
+                ],
+            }
             if face.identity is not None:
                 row["track_id"] = face.identity
             text = (", " if self.count else "") + json.dumps(row)
@@ -184,9 +223,13 @@ class CocoWriter:
 def coco_category(layout: Layout) -> dict:
     """The category of faces in COCO's format: the names of the keypoints, and the lines between
     them as pairs that count from 1."""
-    return {"id": 1, "name": "face", "supercategory": "person",
-            "keypoints": list(layout.keypoints),
-            "skeleton": [[a + 1, b + 1] for a, b in layout.skeleton()]}
+    return {
+        "id": 1,
+        "name": "face",
+        "supercategory": "person",
+        "keypoints": list(layout.keypoints),
+        "skeleton": [[a + 1, b + 1] for a, b in layout.skeleton()],
+    }
 
 
 def box_polygon(box: Any) -> list[float]:
@@ -207,8 +250,9 @@ def read_coco(path: str | os.PathLike) -> dict[str, list]:
         faces: dict[str, list] = {name: [] for name in names.values()}
         for row in content["annotations"]:
             points = checked_points(row["keypoints"], 3)[:, :2]
-            faces[names[row["image_id"]]].append((finite_array(row["bbox"], 4), points,
-                                                  float(row.get("score", 1))))
+            faces[names[row["image_id"]]].append(
+                (finite_array(row["bbox"], 4), points, float(row.get("score", 1)))
+            )
     except PARSE_ERRORS as error:
         raise DataError(
             f"{path}: not COCO keypoints ({short_message(error)}); expected a file as written by "
@@ -229,12 +273,15 @@ class PtsWriter:
             self.faces[name] += 1
             number = f"-{self.faces[name]}" if self.faces[name] > 1 else ""
             inside = safe_relative_path(name)
-            stems = itertools.chain((inside.stem, inside.name),
-                                    (f"{inside.name}~{i}" for i in itertools.count(2)))
+            stems = itertools.chain(
+                (inside.stem, inside.name), (f"{inside.name}~{i}" for i in itertools.count(2))
+            )
             paths = (self.folder / inside.with_name(f"{stem}{number}.pts") for stem in stems)
             # a.jpg and a.png: the second keeps its ending
-            atomic_write(next(path for path in paths if self.owners.setdefault(path, name) == name),
-                         pts_text(face.points))
+            atomic_write(
+                next(path for path in paths if self.owners.setdefault(path, name) == name),
+                pts_text(face.points),
+            )
 
     def close(self) -> None:
         pass
@@ -256,12 +303,15 @@ def read_pts(text: str | bytes, where: str = ".pts") -> np.ndarray:
     except ValueError as error:
         raise DataError(f"{where}: {error}; between the braces stand pairs of numbers") from None
     if not points.size or points.size % 2 or points.size > 2 * MAX_POINTS:
-        raise DataError(f"{where}: {points.size / 2:g} points between the braces, expected pairs "
-                        f"of numbers, at most {MAX_POINTS}")
+        raise DataError(
+            f"{where}: {points.size / 2:g} points between the braces, expected pairs "
+            f"of numbers, at most {MAX_POINTS}"
+        )
     said = re.search(r"n_points:\s*(\d{1,9})", text.partition("{")[0])
     if said and int(said[1]) != len(points) // 2:
-        raise DataError(f"{where}: {len(points) // 2} points between the braces, but n_points is "
-                        f"{said[1]}")
+        raise DataError(
+            f"{where}: {len(points) // 2} points between the braces, but n_points is {said[1]}"
+        )
     return points.reshape(-1, 2)
 
 
@@ -281,13 +331,15 @@ def read_boxes(path: str | os.PathLike) -> list[tuple[str, np.ndarray]]:
         raise DataError(f"{path}: not a table of comma-separated values ({error})") from None
     missing = [c for c in BOX_COLUMNS if c not in heads]
     if missing:
-        raise DataError(f"{path}: column {', '.join(missing)} missing; expected "
-                        "name,left,top,width,height")
+        raise DataError(
+            f"{path}: column {', '.join(missing)} missing; expected name,left,top,width,height"
+        )
     rows = []
     for line, row in enumerate(table, start=2):
         if None in row:
-            raise DataError(f"{path}: line {line}: more cells than columns; are commas used as "
-                            "decimal points?")
+            raise DataError(
+                f"{path}: line {line}: more cells than columns; are commas used as decimal points?"
+            )
         try:
             box = np.array([float(row[c]) for c in BOX_COLUMNS[1:]], np.float32)
         except (TypeError, ValueError):
@@ -295,10 +347,13 @@ def read_boxes(path: str | os.PathLike) -> list[tuple[str, np.ndarray]]:
                 f"{path}: line {line}: left, top, width, height must be numbers"
             ) from None
         if not np.isfinite(box).all() or box[2] <= 0 or box[3] <= 0:
-            raise DataError(f"{path}: line {line}: width and height must be above 0, all four "
-                            "finite")
+            raise DataError(
+                f"{path}: line {line}: width and height must be above 0, all four finite"
+            )
         if np.abs(box).max() > MAX_COORDINATE or box[2:].max() < 1:
-            raise DataError(f"{path}: line {line}: left, top, width and height must be within a "
-                            "million pixels, and the longer side at least 1 pixel")
+            raise DataError(
+                f"{path}: line {line}: left, top, width and height must be within a "
+                "million pixels, and the longer side at least 1 pixel"
+            )
         rows.append((row["name"], box))
     return rows

@@ -10,7 +10,11 @@ import numpy as np
 from facial_keypoints.assets import SAVED_MODELS
 from facial_keypoints.errors import DataError
 from facial_keypoints.layouts import (
-    CROP_SCALE, Layout, conversion_matrix, convert_points, load_layout,
+    CROP_SCALE,
+    Layout,
+    conversion_matrix,
+    convert_points,
+    load_layout,
 )
 
 OUTER_EYE_CORNERS = (36, 45)  # of ibug68
@@ -70,9 +74,15 @@ def yaw_estimate(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndar
     return np.clip((2 * nose - left - right) / (right - left), -1, 1)
 
 
-def crop_matrix(box: np.ndarray | Sequence[float], side: int, zoom: float = 1.0,
-                angle: float = 0.0, shift: np.ndarray | Sequence[float] = (0.0, 0.0),
-                mirror: bool = False, scale: float = CROP_SCALE) -> np.ndarray:
+def crop_matrix(
+    box: np.ndarray | Sequence[float],
+    side: int,
+    zoom: float = 1.0,
+    angle: float = 0.0,
+    shift: np.ndarray | Sequence[float] = (0.0, 0.0),
+    mirror: bool = False,
+    scale: float = CROP_SCALE,
+) -> np.ndarray:
     """Affine (2, 3) float64 that takes pixels of the image to pixels of the square crop around
     `box`.
 
@@ -105,17 +115,20 @@ def crop_image(image: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
     (a, b), (c, d) = matrix[:, :2].tolist()
     scale = abs(a * d - b * c) ** 0.5
     if scale >= 0.5 and max(image.shape) < 2**15:  # warpAffine cannot take larger images
-        return cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_LINEAR,
-                              borderMode=cv2.BORDER_CONSTANT)
+        return cv2.warpAffine(
+            image, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
+        )
     inverse = cv2.invertAffineTransform(matrix)
-    corners = np.array([[-1, -1], [side, -1], [-1, side],
-                        [side, side]]) @ inverse[:, :2].T + inverse[:, 2]
+    corners = (
+        np.array([[-1, -1], [side, -1], [-1, side], [side, side]]) @ inverse[:, :2].T
+        + inverse[:, 2]
+    )
     margin = 2 + 2 / scale
     low = np.clip(np.floor(corners.min(0) - margin), 0, image.shape[1::-1]).astype(int)
     high = np.clip(np.ceil(corners.max(0) + margin) + 1, 0, image.shape[1::-1]).astype(int)
     if (high <= low).any():
         return np.zeros((side, side, *image.shape[2:]), np.uint8)
-    region = image[low[1]:high[1], low[0]:high[0]]
+    region = image[low[1] : high[1], low[0] : high[0]]
     matrix = np.column_stack([matrix[:, :2], matrix[:, 2] + matrix[:, :2] @ low])
     if scale < 0.5:
         size = np.maximum(np.ceil((high - low) * scale * 2), 1).astype(int)
@@ -124,8 +137,9 @@ def crop_image(image: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
         region = cv2.resize(region, size.tolist(), interpolation=cv2.INTER_AREA)
         linear = matrix[:, :2] * ratio
         matrix = np.column_stack([linear, matrix[:, 2] + matrix[:, :2] @ (ratio / 2 - 0.5)])
-    return cv2.warpAffine(region, matrix, (side, side), flags=cv2.INTER_LINEAR,
-                          borderMode=cv2.BORDER_CONSTANT)
+    return cv2.warpAffine(
+        region, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
+    )
 
 
 def to_targets(points: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
@@ -227,10 +241,14 @@ def shape_rows(layout: str | Layout = "ibug68") -> tuple[tuple[int, ...], ...]:
     third set is left out if it has fewer than MIN_SHAPE_POINTS."""
     layout, rows = load_layout(layout), head_rows(layout).tolist()
     jaw, x = layout.regions.get("jaw", []), mean_head(layout)[:, 0]
-    halves = [[row for row in rows if not (row in jaw and sign * x[row] > JAW_MIDDLE)]
-              for sign in (-1, 1)]
-    return tuple(tuple(some) for some in (rows, *halves)
-                 if some == rows or MIN_SHAPE_POINTS <= len(some) < len(rows))
+    halves = [
+        [row for row in rows if not (row in jaw and sign * x[row] > JAW_MIDDLE)] for sign in (-1, 1)
+    ]
+    return tuple(
+        tuple(some)
+        for some in (rows, *halves)
+        if some == rows or MIN_SHAPE_POINTS <= len(some) < len(rows)
+    )
 
 
 @cache
@@ -293,7 +311,7 @@ def align_shapes(shapes: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.n
     """
     center, origin = shapes.mean(1), mean.mean(0)
     x, y = shapes - center[:, None], mean - origin
-    square = (x ** 2).sum((1, 2))
+    square = (x**2).sum((1, 2))
     cos = (x * y).sum((1, 2)) / square
     sin = (x[..., 0] * y[..., 1] - x[..., 1] * y[..., 0]).sum(1) / square
     linear = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], 1)
@@ -314,9 +332,9 @@ def rotated_copy(size: tuple[int, int], angle: float) -> tuple[np.ndarray, list[
     cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
     linear, (height, width) = np.array([[cos, sin], [-sin, cos]]), size
     new = np.ceil(np.abs(linear) @ (width, height)) if angle else np.array([width, height])
-    return np.column_stack([linear,
-                            (new - 1) / 2 - linear @ ((width - 1) / 2,
-                                                      (height - 1) / 2)]), new.astype(int).tolist()
+    return np.column_stack(
+        [linear, (new - 1) / 2 - linear @ ((width - 1) / 2, (height - 1) / 2)]
+    ), new.astype(int).tolist()
 
 
 def boxes_differ(boxes: np.ndarray, better: np.ndarray, allowed: float) -> np.ndarray:
@@ -324,13 +342,15 @@ def boxes_differ(boxes: np.ndarray, better: np.ndarray, allowed: float) -> np.nd
     than `allowed` × the longer side of `better`, or the logarithms of the two longer sides differ
     by more than 1.5 × `allowed`."""
     side, better_side = boxes[:, 2:].max(1), better[:, 2:].max(1)
-    away = np.linalg.norm(boxes[:, :2] + boxes[:, 2:] / 2 - better[:, :2] - better[:, 2:] / 2,
-                          axis=1)
+    away = np.linalg.norm(
+        boxes[:, :2] + boxes[:, 2:] / 2 - better[:, :2] - better[:, 2:] / 2, axis=1
+    )
     return (away > allowed * better_side) | (np.abs(np.log(side / better_side)) > 1.5 * allowed)
 
 
-def level_boxes(points: np.ndarray,
-                layout: str | Layout = "ibug68") -> tuple[np.ndarray, np.ndarray]:
+def level_boxes(
+    points: np.ndarray, layout: str | Layout = "ibug68"
+) -> tuple[np.ndarray, np.ndarray]:
     """Keypoints (n, k, 2) -> boxes (n, 4) for `crop_matrix`, each tight if its face is rotated
     upright about the center of the box; and the clockwise roll of each face (n,) in degrees."""
     tilt = roll_angle(points, layout)

@@ -51,9 +51,9 @@ def jpeg(data: bytes) -> Header | None:
         if marker in (0xD9, 0xDA):  # end of image, start of scan
             return None
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack(">HH", data[place + 3:place + 7])
+            height, width = struct.unpack(">HH", data[place + 3 : place + 7])
             return Header("JPEG", width, height)
-        place += struct.unpack(">H", data[place:place + 2])[0]
+        place += struct.unpack(">H", data[place : place + 2])[0]
     return None
 
 
@@ -76,8 +76,11 @@ def webp(data: bytes) -> Header | None:
         bits = struct.unpack("<I", data[21:25])[0]
         return Header("WEBP", (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
     if data[12:16] == b"VP8X" and len(data) >= 30:
-        return Header("WEBP", int.from_bytes(data[24:27], "little") + 1,
-                      int.from_bytes(data[27:30], "little") + 1)
+        return Header(
+            "WEBP",
+            int.from_bytes(data[24:27], "little") + 1,
+            int.from_bytes(data[27:30], "little") + 1,
+        )
     return None
 
 
@@ -116,11 +119,11 @@ def tiff(data: bytes) -> Header | None:
             12,
             8,
         )
-    count = struct.unpack(f"{order}{count_kind}", data[start:start + count_size])[0]
+    count = struct.unpack(f"{order}{count_kind}", data[start : start + count_size])[0]
     tags = {}
     for number in range(min(count, 4096)):
         place = start + count_size + number * entry
-        tag, kind = struct.unpack(f"{order}HH", data[place:place + 4])
+        tag, kind = struct.unpack(f"{order}HH", data[place : place + 4])
         if tag in (256, 257, 258, 339):  # width, height, bits of a sample, kind of a sample
             tags[tag] = tiff_value(data, order, kind, place, entry, value) or 0
     bits, sample = tags.get(258, 1), tags.get(339, 1)
@@ -131,21 +134,25 @@ def tiff(data: bytes) -> Header | None:
     )
 
 
-def tiff_value(data: bytes, order: str, kind: int, place: int, entry: int,
-               value: int) -> int | None:
+def tiff_value(
+    data: bytes, order: str, kind: int, place: int, entry: int, value: int
+) -> int | None:
     """The first value of a directory entry: in the entry itself, or at the offset that it gives."""
     code, size = {3: ("H", 2), 4: ("I", 4), 16: ("Q", 8)}.get(kind, ("H", 2))
     room, offset = entry - value, place + value
-    number = struct.unpack(f"{order}{'Q' if entry == 20 else 'I'}",
-                           data[place + 4:place + value])[0]
+    number = struct.unpack(
+        f"{order}{'Q' if entry == 20 else 'I'}", data[place + 4 : place + value]
+    )[0]
     if number * size > room:
-        offset = struct.unpack(f"{order}{'Q' if entry == 20 else 'I'}",
-                               data[offset:offset + room])[0]
-    return struct.unpack(f"{order}{code}", data[offset:offset + size])[0]
+        offset = struct.unpack(
+            f"{order}{'Q' if entry == 20 else 'I'}", data[offset : offset + room]
+        )[0]
+    return struct.unpack(f"{order}{code}", data[offset : offset + size])[0]
 
 
 def ppm(data: bytes) -> Header | None:
     """Netpbm: P1 to P6, with comments; Pf and PF hold floats."""
-    found = re.match(rb"P([1-6fF])((?:\s+|#[^\n]*\n)+)(\d{1,9})((?:\s+|#[^\n]*\n)+)(\d{1,9})\s",
-                     data[:4096])
+    found = re.match(
+        rb"P([1-6fF])((?:\s+|#[^\n]*\n)+)(\d{1,9})((?:\s+|#[^\n]*\n)+)(\d{1,9})\s", data[:4096]
+    )
     return Header("PPM", int(found[3]), int(found[5]), found[1] in b"fF") if found else None

@@ -27,8 +27,21 @@ Photo = str | os.PathLike[str] | bytes | np.ndarray | PillowImage
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 # Images that this reader cannot decode. In a folder they are skipped, and reported.
-UNREADABLE_ENDINGS = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg", ".dng", ".cr2",
-                      ".cr3", ".nef", ".arw", ".raf")
+UNREADABLE_ENDINGS = (
+    ".heic",
+    ".heif",
+    ".avif",
+    ".jxl",
+    ".jp2",
+    ".psd",
+    ".svg",
+    ".dng",
+    ".cr2",
+    ".cr3",
+    ".nef",
+    ".arw",
+    ".raf",
+)
 # Larger images are an error before they are decoded, to protect the memory. MAX_PIXELS of one image
 # are 600 MB decoded; the environment variable FACIAL_KEYPOINTS_MAX_PIXELS sets another limit.
 MAX_PIXELS = 200_000_000
@@ -51,15 +64,20 @@ def read_image(source: str | os.PathLike | bytes) -> np.ndarray:
     limit = pixel_limit()
     header = read_header(data)
     if header is None:
-        raise DataError(f"{name}: not a picture in a known format; save it as PNG, JPEG, WebP, "
-                        "BMP, TIFF, GIF or PPM")
+        raise DataError(
+            f"{name}: not a picture in a known format; save it as PNG, JPEG, WebP, "
+            "BMP, TIFF, GIF or PPM"
+        )
     if header.width * header.height > limit:
-        raise DataError(f"{name}: {header.width}×{header.height} pixels, at most {limit:,} are "
-                        "read; shrink it first, or set "
-                        "FACIAL_KEYPOINTS_MAX_PIXELS")
+        raise DataError(
+            f"{name}: {header.width}×{header.height} pixels, at most {limit:,} are "
+            "read; shrink it first, or set "
+            "FACIAL_KEYPOINTS_MAX_PIXELS"
+        )
     if header.is_32_bit:
-        raise DataError(f"{name}: 32-bit pixels have no defined white level; convert it to 8 or 16 "
-                        "bits")
+        raise DataError(
+            f"{name}: 32-bit pixels have no defined white level; convert it to 8 or 16 bits"
+        )
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
@@ -114,13 +132,17 @@ def _regular_size(about, path):
     return about.st_size
 
 
-def files_below(folder: str | os.PathLike[str], endings: tuple[str, ...] = IMAGE_ENDINGS,
-                unlisted: list[str] | None = None) -> Iterator[str]:
+def files_below(
+    folder: str | os.PathLike[str],
+    endings: tuple[str, ...] = IMAGE_ENDINGS,
+    unlisted: list[str] | None = None,
+) -> Iterator[str]:
     """Paths of the files with these extensions in a folder and its subfolders, sorted. A folder
     that cannot be listed raises DataError, or its message is appended to `unlisted`.
 
     Broken links and pipes are included, so that reading them reports an error.
     """
+
     def refuse(error):
         message = f"{error.filename}: cannot be listed ({error.strerror})"
         if unlisted is None:
@@ -129,8 +151,11 @@ def files_below(folder: str | os.PathLike[str], endings: tuple[str, ...] = IMAGE
 
     for inside, folders, files in os.walk(os.fspath(folder), onerror=refuse):
         folders.sort()
-        yield from (os.path.join(inside, name) for name in sorted(files)
-                    if Path(name).suffix.lower() in endings)
+        yield from (
+            os.path.join(inside, name)
+            for name in sorted(files)
+            if Path(name).suffix.lower() in endings
+        )
 
 
 def as_image(photo: Any) -> np.ndarray:
@@ -160,14 +185,17 @@ def _from_pillow(photo):
         if photo.mode.startswith(("I", "F")):  # more than 8 bits: PIL would clip values at 255
             values = np.asarray(photo)
             if photo.mode == "F" or values.min() < 0 or values.max() > 65535:
-                raise DataError(f"a PIL image of mode {photo.mode} has no defined white "
-                                "level; give 8 or 16 bits")
+                raise DataError(
+                    f"a PIL image of mode {photo.mode} has no defined white "
+                    "level; give 8 or 16 bits"
+                )
             return as_image((values // 256).astype(np.uint8))
         return np.asarray(ImageOps.exif_transpose(photo).convert("RGB"))
     except (OSError, SyntaxError, ValueError, EOFError) as error:  # of damaged files
         name = getattr(photo, "filename", "") or "a PIL image"
-        raise DataError(f"{name}: damaged, Pillow cannot decode it "
-                        f"({' '.join(str(error).split())[:200]})") from None
+        raise DataError(
+            f"{name}: damaged, Pillow cannot decode it ({' '.join(str(error).split())[:200]})"
+        ) from None
 
 
 def to_gray(image: np.ndarray) -> np.ndarray:

@@ -96,8 +96,9 @@ class Layout:
         """(k,) where each keypoint comes from in a mirrored image: `points[..., flip_indices, :]`.
         Raises UsageError for a layout without mirror pairs."""
         if not self.mirror:
-            raise UsageError(f"layout {self.name} has no mirror pairs; add `mirror = [[…, …], …]` "
-                             "to its file")
+            raise UsageError(
+                f"layout {self.name} has no mirror pairs; add `mirror = [[…, …], …]` to its file"
+            )
         return np.array(self.mirror)
 
     def skeleton(self) -> list[tuple[int, int]]:
@@ -116,17 +117,23 @@ class Layout:
         if self.normalization is None:
             low, high = np.nanmin(points, -2), np.nanmax(points, -2)
             return np.linalg.norm(high - low, axis=-1)
-        start, end = (points[..., list(rows), :].mean(-2)
-                      for rows in (self.normalization.start, self.normalization.end))
+        start, end = (
+            points[..., list(rows), :].mean(-2)
+            for rows in (self.normalization.start, self.normalization.end)
+        )
         return np.linalg.norm(start - end, axis=-1)
 
     def to_dict(self) -> dict:
         """The layout as the dictionary that `layout_from` reads, of plain values: for checkpoints,
         exported models and JSON."""
         pairs = [[index, other] for index, other in enumerate(self.mirror) if index < other]
-        values: dict[str, Any] = {"name": self.name, "keypoints": list(self.keypoints),
-                                  "parts": [asdict(part) for part in self.parts],
-                                  "crop_scale": self.crop_scale, "source": self.source}
+        values: dict[str, Any] = {
+            "name": self.name,
+            "keypoints": list(self.keypoints),
+            "parts": [asdict(part) for part in self.parts],
+            "crop_scale": self.crop_scale,
+            "source": self.source,
+        }
         if self.mirror:
             values["mirror"] = pairs
         if self.shape:
@@ -154,8 +161,17 @@ class LayoutReader:
         if not isinstance(values, dict):
             raise self.error("not a layout: a table of keys is needed")
         self.values = values
-        known = {"name", "keypoints", "names", "parts", "mirror", "normalization", "crop_scale",
-                 "shape", "source"}
+        known = {
+            "name",
+            "keypoints",
+            "names",
+            "parts",
+            "mirror",
+            "normalization",
+            "crop_scale",
+            "shape",
+            "source",
+        }
         if unknown := sorted(map(str, values.keys() - known)):
             raise self.error(f"unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
         self.keypoints = self.read_keypoints()
@@ -167,8 +183,10 @@ class LayoutReader:
     def text(self, value: Any, what: str) -> str:
         """A name: text that can be printed in one line."""
         if not isinstance(value, str) or not 0 < len(value) <= MAX_TEXT or not value.isprintable():
-            raise self.error(f"{what} must be a string of 1 to {MAX_TEXT} characters on one line, "
-                             f"not {str(value)[:40]!r}")
+            raise self.error(
+                f"{what} must be a string of 1 to {MAX_TEXT} characters on one line, "
+                f"not {str(value)[:40]!r}"
+            )
         return value
 
     def read_keypoints(self) -> tuple[str, ...]:
@@ -181,11 +199,13 @@ class LayoutReader:
         elif isinstance(given, list) and 1 <= len(given) <= MAX_POINTS:
             names = [self.text(name, "the name of a keypoint") for name in given]
         else:
-            raise self.error("`keypoints` must be a list of names, or how many keypoints there are "
-                             f"(1 to {MAX_POINTS})")
+            raise self.error(
+                "`keypoints` must be a list of names, or how many keypoints there are "
+                f"(1 to {MAX_POINTS})"
+            )
         more = self.values.get("names", {})
         if not isinstance(more, dict):
-            raise self.error("`names` must be a table: index = \"name\"")
+            raise self.error('`names` must be a table: index = "name"')
         for key, name in more.items():
             if not str(key).isdecimal() or int(key) >= len(names):
                 raise self.error(f"names: {str(key)[:40]!r} is no index from 0 to {len(names) - 1}")
@@ -209,12 +229,15 @@ class LayoutReader:
             elif isinstance(value, int) and not isinstance(value, bool):
                 found.append(value)
             else:
-                raise self.error(f"{what}: {str(value)[:40]!r} is no keypoint; give an index, a "
-                                 "name, or a range such as \"0-16\"")
+                raise self.error(
+                    f"{what}: {str(value)[:40]!r} is no keypoint; give an index, a "
+                    'name, or a range such as "0-16"'
+                )
         wrong = [index for index in found if not 0 <= index < len(self.keypoints)]
         if wrong:
-            raise self.error(f"{what}: there is no keypoint {wrong[0]}; they are 0 to "
-                             f"{len(self.keypoints) - 1}")
+            raise self.error(
+                f"{what}: there is no keypoint {wrong[0]}; they are 0 to {len(self.keypoints) - 1}"
+            )
         if not found:
             raise self.error(f"{what}: no keypoints in it")
         return tuple(found)
@@ -233,8 +256,14 @@ class LayoutReader:
             if not isinstance(closed, bool):
                 raise self.error(f"part {name!r}: closed must be true or false")
             region = part.get("region", "")
-            parts.append(Part(name, self.indices(part.get("points", []), f"part {name!r}"), closed,
-                              region and self.text(region, f"part {name!r}: region")))
+            parts.append(
+                Part(
+                    name,
+                    self.indices(part.get("points", []), f"part {name!r}"),
+                    closed,
+                    region and self.text(region, f"part {name!r}: region"),
+                )
+            )
         return tuple(parts)
 
     def read_mirror(self) -> tuple[int, ...]:
@@ -251,8 +280,10 @@ class LayoutReader:
             a, b = (self.indices(one, "mirror")[0] for one in pair)
             if a == b or partner[a] != a or partner[b] != b:
                 both = [self.keypoints[one] for one in (a, b)]
-                raise self.error(f"mirror: {both[0]!r} and {both[1]!r}: each keypoint is in one "
-                                 "pair with another keypoint")
+                raise self.error(
+                    f"mirror: {both[0]!r} and {both[1]!r}: each keypoint is in one "
+                    "pair with another keypoint"
+                )
             partner[a], partner[b] = b, a
         return tuple(partner)
 
@@ -286,9 +317,16 @@ class LayoutReader:
         source = self.values.get("source", "")
         if not isinstance(source, str) or len(source) > 2000:
             raise self.error("source must be a string of at most 2000 characters")
-        return Layout(self.text(self.values.get("name"), "`name`"), self.keypoints,
-                      self.read_parts(), self.read_mirror(), self.read_normalization(),
-                      float(scale), self.read_shape(), " ".join(source.split()))
+        return Layout(
+            self.text(self.values.get("name"), "`name`"),
+            self.keypoints,
+            self.read_parts(),
+            self.read_mirror(),
+            self.read_normalization(),
+            float(scale),
+            self.read_shape(),
+            " ".join(source.split()),
+        )
 
 
 def layout_from(values: Any, where: str | os.PathLike) -> Layout:
@@ -326,8 +364,9 @@ def load_layout(layout: str | os.PathLike | Layout = DEFAULT_LAYOUT) -> Layout:
         return _installed(str(layout))
     if str(layout).endswith(".toml"):
         return read_layout(layout)
-    raise UsageError(f"no layout {str(layout)!r}; present are {', '.join(layout_names())}, or give "
-                     "a .toml file")
+    raise UsageError(
+        f"no layout {str(layout)!r}; present are {', '.join(layout_names())}, or give a .toml file"
+    )
 
 
 def unnamed_layout(points: int) -> Layout:
@@ -349,8 +388,9 @@ def conversion_matrix(source: Layout, target: Layout) -> np.ndarray:
     if source == target:
         return np.eye(len(source))
     weights = np.full((len(target), len(source)), np.nan)
-    numbers = {name: index for index, name in enumerate(source.keypoints)
-               if not NUMBERED.fullmatch(name)}
+    numbers = {
+        name: index for index, name in enumerate(source.keypoints) if not NUMBERED.fullmatch(name)
+    }
     parts = {part.name: part for part in source.parts}
     for row, name in enumerate(target.keypoints):
         center = parts.get(name.removesuffix(" center"))
@@ -364,13 +404,20 @@ def conversion_matrix(source: Layout, target: Layout) -> np.ndarray:
     return weights
 
 
-def interpolate_part(weights: np.ndarray, target: Layout, part: Part, source: Layout,
-                     other: Part) -> None:
+def interpolate_part(
+    weights: np.ndarray, target: Layout, part: Part, source: Layout, other: Part
+) -> None:
     """Fill the rows of `weights` for a part of the target from the same part of the source."""
-    names = {source.keypoints[index]: place for place, index in enumerate(other.points)
-             if not NUMBERED.fullmatch(source.keypoints[index])}
-    shared = [(place, names[target.keypoints[index]]) for place, index in enumerate(part.points)
-              if target.keypoints[index] in names]
+    names = {
+        source.keypoints[index]: place
+        for place, index in enumerate(other.points)
+        if not NUMBERED.fullmatch(source.keypoints[index])
+    }
+    shared = [
+        (place, names[target.keypoints[index]])
+        for place, index in enumerate(part.points)
+        if target.keypoints[index] in names
+    ]
     if part.closed and shared:  # once around: from the last shared point to the first
         shared.append((shared[0][0] + len(part.points), shared[0][1] + len(other.points)))
     for (start, from_place), (end, to_place) in itertools.pairwise(shared):
@@ -399,8 +446,10 @@ def convert_points(points: Any, source: str | Layout, target: str | Layout) -> n
     source, target = load_layout(source), load_layout(target)
     points = np.asarray(points, np.float64)
     if points.ndim < 2 or points.shape[-2] != len(source):
-        raise UsageError(f"layout {source.name} has {len(source)} keypoints; the points have the "
-                         f"shape {points.shape}")
+        raise UsageError(
+            f"layout {source.name} has {len(source)} keypoints; the points have the "
+            f"shape {points.shape}"
+        )
     weights = conversion_matrix(source, target)
     known = ~np.isnan(weights).any(1)
     result = np.full((*points.shape[:-2], len(target), points.shape[-1]), np.nan, np.float32)

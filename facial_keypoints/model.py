@@ -43,9 +43,16 @@ class Model:
     `detectors.to_tight`).
     """
 
-    def __init__(self, path: Path, side: int, predict: Predict, runtime: str,
-                 layout: str | Layout = "ibug68", shift: tuple[float, float] = (0.0, 0.0),
-                 fit: Sequence[float] | None = None):
+    def __init__(
+        self,
+        path: Path,
+        side: int,
+        predict: Predict,
+        runtime: str,
+        layout: str | Layout = "ibug68",
+        shift: tuple[float, float] = (0.0, 0.0),
+        fit: Sequence[float] | None = None,
+    ):
         self.source: tuple | None = None  # what `load_model` was called with
         self.path, self.side, self.predict, self.runtime = path, side, predict, runtime
         self.layout, self.shift = load_layout(layout), shift
@@ -54,8 +61,10 @@ class Model:
     def __call__(self, crops: np.ndarray) -> Prediction:
         found = Prediction(*self.predict(crops))
         if not all(np.isfinite(values).all() for values in found if values is not None):
-            raise DataError(f"{self.path}: predictions that are not finite; the weights are "
-                            "broken, train them again")
+            raise DataError(
+                f"{self.path}: predictions that are not finite; the weights are "
+                "broken, train them again"
+            )
         return found
 
     def __reduce__(self) -> tuple:
@@ -74,8 +83,8 @@ class Model:
 
 
 class Checkpoints:
-    """How PyTorch checkpoints are found and loaded: set when `models` or `research.networks.export` is
-    imported."""
+    """How PyTorch checkpoints are found and loaded: set by `research.networks.export`, which
+    `models` imports."""
 
     find: Callable | None = None  # name or path -> path of a checkpoint
     load: Callable | None = None  # (path, runtime, device, threads) -> Model
@@ -101,22 +110,26 @@ def is_path(net: str | os.PathLike) -> bool:
     return "/" in net or os.sep in net or net.endswith((".pt", ".onnx"))
 
 
-def find_model(net: str | os.PathLike = DEFAULT_NET, runtime: str = "auto",
-               device: str = "auto") -> Path:
+def find_model(
+    net: str | os.PathLike = DEFAULT_NET, runtime: str = "auto", device: str = "auto"
+) -> Path:
     """The file of a model by name or path. Raises UsageError or DataError that says what to do."""
     if not isinstance(net, (str, os.PathLike)):
-        raise UsageError("net must be the name of a model, a path or a Model, not "
-                         f"{type(net).__name__}")
+        raise UsageError(
+            f"net must be the name of a model, a path or a Model, not {type(net).__name__}"
+        )
     exported = exported_file(net)
     if exported is not None and not needs_pytorch(net, runtime, device):
         return exported
     if Checkpoints.find is not None:
         return Checkpoints.find(net)
     present = ", ".join(sorted(path.stem for path in SAVED_MODELS.glob("*.onnx")))
-    raise UsageError(f"no exported model {str(net)!r}; present are {present}, or give an .onnx "
-                     "file. Checkpoints and runtime "
-                     "torch work in a clone of the repository with PyTorch: python pipeline.py, or "
-                     "import models first")
+    raise UsageError(
+        f"no exported model {str(net)!r}; present are {present}, or give an .onnx "
+        "file. Checkpoints and runtime "
+        "torch work in a clone of the repository with PyTorch: python pipeline.py, or "
+        "import models first"
+    )
 
 
 def installed_runtimes() -> list[str]:
@@ -132,13 +145,18 @@ def choose_runtime(wanted: str) -> str:
     if wanted not in RUNTIMES:
         raise UsageError(f"runtime must be auto or one of {', '.join(RUNTIMES)}, not {wanted!r}")
     if wanted not in installed_runtimes():
-        raise UsageError(f"runtime {wanted!r} requires a package: pip install "
-                         f"{' '.join(RUNTIMES[wanted])}")
+        raise UsageError(
+            f"runtime {wanted!r} requires a package: pip install {' '.join(RUNTIMES[wanted])}"
+        )
     return wanted
 
 
-def load_model(net: str | os.PathLike = DEFAULT_NET, runtime: str = "auto", device: str = "auto",
-               threads: int = 1) -> Model:
+def load_model(
+    net: str | os.PathLike = DEFAULT_NET,
+    runtime: str = "auto",
+    device: str = "auto",
+    threads: int = 1,
+) -> Model:
     """A model by name, path of an .onnx file, or (where `models` is imported) checkpoint.
 
     runtime, device: as in `KeypointDetector`; threads: for one call, 0 for as many as the runtime
@@ -162,17 +180,24 @@ def _load(path, net, runtime, device, threads):
     data, values = read_model_file(path)
     layout = values["layout"]
     if values["crop_scale"] != layout.crop_scale:
-        raise DataError(f"{path}: made for crops of {values['crop_scale']} times the box, but its "
-                        f"layout says {layout.crop_scale}; export it again")
+        raise DataError(
+            f"{path}: made for crops of {values['crop_scale']} times the box, but its "
+            f"layout says {layout.crop_scale}; export it again"
+        )
     runtime = choose_runtime(runtime)
     predict = compile_onnx(data, values["side"], runtime, threads, path)
     pixels, share = values["shift"]
-    return Model(path, values["side"], predict, runtime, layout, (pixels, share),
-                 values.get("fit"))
+    return Model(path, values["side"], predict, runtime, layout, (pixels, share), values.get("fit"))
 
 
-def compile_onnx(data: bytes, side: int, runtime: str, threads: int = 1,
-                 where: str | os.PathLike = "model", exact: bool = False) -> Predict:
+def compile_onnx(
+    data: bytes,
+    side: int,
+    runtime: str,
+    threads: int = 1,
+    where: str | os.PathLike = "model",
+    exact: bool = False,
+) -> Predict:
     """An ONNX model (bytes) as a function of crops; exact: float32 throughout, else bfloat16 where
     that is fast."""
     make = {"onnx": _onnxruntime, "openvino": _openvino}[runtime]
@@ -234,8 +259,9 @@ def _openvino(data, side, threads, exact):
     import openvino
 
     model = openvino.Core().read_model(data)
-    settings = {"PERFORMANCE_HINT": "LATENCY"} | ({"INFERENCE_NUM_THREADS": threads} if threads
-                                                  else {})
+    settings = {"PERFORMANCE_HINT": "LATENCY"} | (
+        {"INFERENCE_NUM_THREADS": threads} if threads else {}
+    )
     settings["ENABLE_CPU_PINNING"] = False  # several processes would all take the first core
     if exact:
         settings["INFERENCE_PRECISION_HINT"] = "f32"
@@ -260,5 +286,6 @@ def _openvino(data, side, threads, exact):
         ready.set_input_tensor(0, openvino.Tensor(images, shared_memory=True))
         ready.infer()
         return tuple(ready.get_output_tensor(i).data.copy() for i in range(len(model.outputs)))
+
     request(True)
     return run

@@ -70,6 +70,7 @@ def digest(data: bytes) -> str:
 
 def metadata_entry(values: dict) -> bytes:
     """Metadata as a field to be appended to an ONNX file."""
+
     def delimited(number, text):
         raw = text if isinstance(text, bytes) else text.encode()
         return encoded(number << 3 | 2) + encoded(len(raw)) + raw
@@ -108,8 +109,9 @@ def verified_metadata(data: bytes, path: Path, cure: str, **expected: type) -> d
     try:
         values = read_metadata(data)
         if values and values["format"] != FORMAT:
-            raise DataError(f"{path}: written by another version (format {values['format']!r}); "
-                            f"{cure}")
+            raise DataError(
+                f"{path}: written by another version (format {values['format']!r}); {cure}"
+            )
         expected = {**expected, "sha256": str}
         wrong = [key for key, kind in expected.items() if not isinstance(values.get(key), kind)]
         found = digest(data)
@@ -118,8 +120,10 @@ def verified_metadata(data: bytes, path: Path, cure: str, **expected: type) -> d
             f"{path}: damaged or not an ONNX file ({short_message(error)}); {cure}"
         ) from None
     if wrong:
-        raise DataError(f"{path}: an ONNX file without the metadata of this project "
-                        f"({', '.join(wrong)}); {cure}")
+        raise DataError(
+            f"{path}: an ONNX file without the metadata of this project "
+            f"({', '.join(wrong)}); {cure}"
+        )
     if found != values["sha256"]:
         raise DataError(f"{path}: damaged, its checksum does not match; {cure}")
     return values
@@ -130,13 +134,17 @@ def read_model_file(path: Path) -> tuple[bytes, dict]:
     damaged or was not exported by this project."""
     data = read_bytes(path)
     cure = "export it again: python models.py export CHECKPOINT --onnx FILE.onnx"
-    values = verified_metadata(data, path, cure, side=int, crop_scale=float, points=int,
-                               shift=list, net=str)
+    values = verified_metadata(
+        data, path, cure, side=int, crop_scale=float, points=int, shift=list, net=str
+    )
     if list(map(type, values["shift"])) != [float, float]:
-        raise DataError(f"{path}: an ONNX file without the metadata of this project (shift); "
-                        f"{cure}")
+        raise DataError(
+            f"{path}: an ONNX file without the metadata of this project (shift); {cure}"
+        )
     values["layout"] = layout_from(values.get("layout"), path)
     if len(values["layout"]) != values["points"]:
-        raise DataError(f"{path}: a model of {values['points']} points with a layout of "
-                        f"{len(values['layout'])}; {cure}")
+        raise DataError(
+            f"{path}: a model of {values['points']} points with a layout of "
+            f"{len(values['layout'])}; {cure}"
+        )
     return data, values

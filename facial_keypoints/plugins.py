@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from facial_keypoints.errors import UsageError
 
 
-def plugin_class(kind: str, name: str, names: Iterable[str], folder: str, module: str,
-                 class_name: str) -> type:
+def plugin_class(
+    kind: str, name: str, names: Iterable[str], folder: str, module: str, class_name: str
+) -> type:
     """The class of the plug-in `name`: `class_name` of the module `module`.`name`.
 
     kind: what it is called in messages ('network'); names: of the files that are present in

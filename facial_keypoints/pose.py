@@ -38,8 +38,9 @@ class Pose:
 
 def rotation_of(yaw: float, pitch: float, roll: float) -> np.ndarray:
     """Angles in degrees -> rotation (3, 3): pitch first, then yaw, then roll."""
-    (sy, cy), (sp, cp), (sr, cr) = ((np.sin(np.radians(a)), np.cos(np.radians(a)))
-                                for a in (yaw, pitch, roll))
+    (sy, cy), (sp, cp), (sr, cr) = (
+        (np.sin(np.radians(a)), np.cos(np.radians(a))) for a in (yaw, pitch, roll)
+    )
     return (
         np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
         @ np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])
@@ -50,8 +51,16 @@ def rotation_of(yaw: float, pitch: float, roll: float) -> np.ndarray:
 def angles_of(rotation: np.ndarray) -> tuple[float, ...]:
     """The inverse of `rotation_of`: yaw, pitch, roll in degrees, yaw within ±90."""
     yaw = np.arcsin(np.clip(rotation[2, 0], -1, 1))
-    return tuple(float(a) for a in np.degrees([yaw, np.arctan2(rotation[2, 1], rotation[2, 2]),
-                                               np.arctan2(rotation[1, 0], rotation[0, 0])]))
+    return tuple(
+        float(a)
+        for a in np.degrees(
+            [
+                yaw,
+                np.arctan2(rotation[2, 1], rotation[2, 2]),
+                np.arctan2(rotation[1, 0], rotation[0, 0]),
+            ]
+        )
+    )
 
 
 @cache
@@ -70,8 +79,13 @@ def has_pose(layout: str | Layout) -> bool:
     return len(rigid_points(layout)) >= MIN_HEAD_POINTS
 
 
-def head_pose(points: np.ndarray, size: tuple[int, int] | None = None, focal: float | None = None,
-              model: np.ndarray | None = None, layout: str | Layout = "ibug68") -> Pose:
+def head_pose(
+    points: np.ndarray,
+    size: tuple[int, int] | None = None,
+    focal: float | None = None,
+    model: np.ndarray | None = None,
+    layout: str | Layout = "ibug68",
+) -> Pose:
     """Keypoints (k, 2) in pixels -> Pose. Raises UsageError for a layout without `has_pose`.
 
     size (height, width) of the photo and focal length, in pixels: for a calibrated camera whose
@@ -80,8 +94,10 @@ def head_pose(points: np.ndarray, size: tuple[int, int] | None = None, focal: fl
     in the photo do not matter. model (k, 3): a head to use instead of `mean_head`.
     """
     if not has_pose(layout):
-        raise UsageError(f"the head pose needs at least {MIN_HEAD_POINTS} keypoints with the names "
-                         f"that ibug68 has; layout {load_layout(layout).name} has fewer")
+        raise UsageError(
+            f"the head pose needs at least {MIN_HEAD_POINTS} keypoints with the names "
+            f"that ibug68 has; layout {load_layout(layout).name} has fewer"
+        )
     rows = rigid_points(layout)
     model, seen = (
         (mean_head(layout) if model is None else model)[rows],
@@ -119,8 +135,9 @@ def sight_rotation(direction: np.ndarray) -> np.ndarray:
     return cv2.Rodrigues(axis / max(np.linalg.norm(axis), 1e-12) * angle)[0]
 
 
-def openness(points: np.ndarray, corners: tuple[int, int], above: list[int],
-             below: list[int]) -> np.ndarray:
+def openness(
+    points: np.ndarray, corners: tuple[int, int], above: list[int], below: list[int]
+) -> np.ndarray:
     """Mean distance of upper from lower points / distance of the corners; any batch (…, 68, 2)."""
     width = np.linalg.norm(points[..., corners[0], :] - points[..., corners[1], :], axis=-1)
     return np.linalg.norm(points[..., above, :] - points[..., below, :], axis=-1).mean(-1) / width
@@ -133,8 +150,13 @@ def eye_openness(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndar
     The eye aspect ratio of Soukupová and Čech, Computer Vision Winter Workshop 2016.
     """
     points = as_ibug68(points, layout)
-    return np.stack([openness(points, (36, 39), [37, 38], [41, 40]),
-                     openness(points, (42, 45), [43, 44], [47, 46])], -1)
+    return np.stack(
+        [
+            openness(points, (36, 39), [37, 38], [41, 40]),
+            openness(points, (42, 45), [43, 44], [47, 46]),
+        ],
+        -1,
+    )
 
 
 def mouth_openness(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndarray:

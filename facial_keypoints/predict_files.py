@@ -45,16 +45,20 @@ def list_photos(places: Iterable, unlisted: list[str] | None = None) -> list[tup
             unreadable = [p for p in inside if p.suffix.lower() in UNREADABLE_ENDINGS]
             for ending, count in sorted(Counter(p.suffix.lower() for p in unreadable).items()):
                 first = next(p for p in unreadable if p.suffix.lower() == ending)
-                print(f"skipped: {count} {ending} file{'s' * (count > 1)} ({printable(first)}); "
-                      "convert to JPEG or PNG", file=sys.stderr)
+                print(
+                    f"skipped: {count} {ending} file{'s' * (count > 1)} ({printable(first)}); "
+                    "convert to JPEG or PNG",
+                    file=sys.stderr,
+                )
             photos += [(p.relative_to(place).as_posix(), p) for p in inside if p not in unreadable]
         else:
             photos.append((place.name, place))
     if not photos:
         if unlisted:
             raise DataError(unlisted[0])
-        raise DataError(f"no photos in {', '.join(map(str, places))} (looked for "
-                        f"{', '.join(IMAGE_ENDINGS)})")
+        raise DataError(
+            f"no photos in {', '.join(map(str, places))} (looked for {', '.join(IMAGE_ENDINGS)})"
+        )
     once: dict[str, tuple[str, Path]] = {}
     for name, path in photos:
         once.setdefault(os.path.realpath(path), (name, path))
@@ -72,8 +76,9 @@ class Job(NamedTuple):
     boxes: list | None = None
 
 
-def list_jobs(places: Iterable, boxes: str | os.PathLike | None = None,
-              unlisted: list[str] | None = None) -> list[Job]:
+def list_jobs(
+    places: Iterable, boxes: str | os.PathLike | None = None, unlisted: list[str] | None = None
+) -> list[Job]:
     """Files and folders -> one job per photo or clip. With a table of boxes: one job for each group
     of adjacent rows with the same photo name. unlisted: see `list_photos`."""
     photos = list_photos(places, unlisted)
@@ -88,8 +93,11 @@ def list_jobs(places: Iterable, boxes: str | os.PathLike | None = None,
     without = paths.keys() - {job.name for job in work}
     if without:
         more = " …" if len(without) > 1 else ""
-        print(f"{len(without)} of {len(paths)} photos have no row in {printable(boxes)} and "
-              f"are skipped: {printable(min(without))}{more}", file=sys.stderr)
+        print(
+            f"{len(without)} of {len(paths)} photos have no row in {printable(boxes)} and "
+            f"are skipped: {printable(min(without))}{more}",
+            file=sys.stderr,
+        )
     return work
 
 
@@ -105,17 +113,22 @@ def drawing_path(target: str | os.PathLike, name: str, several: bool) -> Path:
     clip = Path(name).suffix.lower() in VIDEO_ENDINGS
     if ending in (CODECS if clip else IMAGE_ENDINGS):
         if several:
-            raise UsageError(f"--draw {target} names one file, but there are several photos or "
-                             "clips: give a folder")
+            raise UsageError(
+                f"--draw {target} names one file, but there are several photos or "
+                "clips: give a folder"
+            )
         return target
     if ending in (*IMAGE_ENDINGS, *VIDEO_ENDINGS):
-        raise UsageError(f"--draw {target} cannot be used for a {'clip' if clip else 'photo'}: "
-                         f"give a folder, or a name that ends in {'.mp4' if clip else '.jpg'}")
+        raise UsageError(
+            f"--draw {target} cannot be used for a {'clip' if clip else 'photo'}: "
+            f"give a folder, or a name that ends in {'.mp4' if clip else '.jpg'}"
+        )
     if clip:
         return target / safe_relative_path(name).with_suffix(".mp4")
     inside = safe_relative_path(name)
-    return target / (inside if inside.suffix.lower() in (".jpg", ".jpeg", ".png")
-                     else f"{inside}.png")
+    return target / (
+        inside if inside.suffix.lower() in (".jpg", ".jpeg", ".png") else f"{inside}.png"
+    )
 
 
 def refuse_photo_folder(folder: str | os.PathLike, jobs: Iterable[Job]) -> None:
@@ -125,8 +138,10 @@ def refuse_photo_folder(folder: str | os.PathLike, jobs: Iterable[Job]) -> None:
         if job.path and os.path.realpath(
             (Path(folder) / safe_relative_path(job.name)).parent
         ) == os.path.realpath(job.path.parent):
-            raise UsageError(f"{folder} holds the photos, and may hold annotations that would be "
-                             "overwritten; give another folder")
+            raise UsageError(
+                f"{folder} holds the photos, and may hold annotations that would be "
+                "overwritten; give another folder"
+            )
 
 
 class FilePredictor:
@@ -139,9 +154,14 @@ class FilePredictor:
     `without_faces`, {name: rejected faces} of the photos and clips without an accepted face.
     """
 
-    def __init__(self, detector: KeypointDetector, writers: Sequence = (),
-                 drawings: dict[Path, Path] | None = None, style: str = "points",
-                 log: TextIO | None = None):
+    def __init__(
+        self,
+        detector: KeypointDetector,
+        writers: Sequence = (),
+        drawings: dict[Path, Path] | None = None,
+        style: str = "points",
+        log: TextIO | None = None,
+    ):
         self.detector, self.writers, self.drawings = detector, writers, drawings or {}
         self.style, self.log = style, log or sys.stdout
         self.failures: list[str] = []
@@ -177,8 +197,11 @@ class FilePredictor:
     @staticmethod
     def is_photo(job: Job) -> bool:
         """True for photos that go through the network together with others."""
-        return (job.path is not None and job.boxes is None
-                and job.path.suffix.lower() not in VIDEO_ENDINGS)
+        return (
+            job.path is not None
+            and job.boxes is None
+            and job.path.suffix.lower() not in VIDEO_ENDINGS
+        )
 
     def attempt(self, job: Job, action: Callable, *arguments: Any) -> Any:
         """Call `action` for a job -> its result. If it fails, the message is added to
@@ -209,8 +232,10 @@ class FilePredictor:
             raise DataError(f"{job.name}: in the table of boxes, but not among the photos given")
         if job.path.suffix.lower() in VIDEO_ENDINGS:
             if job.boxes:
-                raise DataError(f"{job.path}: boxes are taken for photos, not for clips; call "
-                                "again without --boxes")
+                raise DataError(
+                    f"{job.path}: boxes are taken for photos, not for clips; call "
+                    "again without --boxes"
+                )
             self.follow_video(job.path, job.name, self.drawings.get(job.path))
             return
         image = read_image(job.path)
@@ -224,8 +249,10 @@ class FilePredictor:
         if job.path in self.drawings:
             self.drawn.setdefault(job.path, []).extend(accepted)
             if not self.waiting[job.path]:
-                write_image(draw_styled(image, self.drawn.pop(job.path), self.style),
-                            self.drawings[job.path])
+                write_image(
+                    draw_styled(image, self.drawn.pop(job.path), self.style),
+                    self.drawings[job.path],
+                )
         self.count(job.name, len(accepted), rejected)
         if self.verbose:
             rejections = self.rejections(rejected) if not accepted else ""
@@ -247,8 +274,9 @@ class FilePredictor:
         """Rejected faces in brackets, for the line of a photo; '' for none."""
         return f" ({describe_rejected(rejected, self.detector)})" if rejected else ""
 
-    def follow_video(self, place: int | str | os.PathLike, name: str,
-                     target: str | os.PathLike | None = None) -> None:
+    def follow_video(
+        self, place: int | str | os.PathLike, name: str, target: str | os.PathLike | None = None
+    ) -> None:
         """Track the faces of a clip (path) or a camera (number); write the predictions and the
         drawing.
 
@@ -260,20 +288,27 @@ class FilePredictor:
         hide = self.style == "blur"
         tracker = Tracker(self.detector, every=1) if hide else Tracker(self.detector)
         with VideoWriter(target, clip.rate) if target else contextlib.nullcontext() as drawing:
+
             def each(index, frame, faces):
                 self.write(f"{name}#{index}", frame, faces)
                 if drawing:
-                    drawing.write(draw_styled(frame, faces + (tracker.missed() if hide else []),
-                                              self.style))
+                    drawing.write(
+                        draw_styled(frame, faces + (tracker.missed() if hide else []), self.style)
+                    )
 
             seen = track_video(tracker, clip, each, bar=sys.stderr.isatty())
         rejections = self.rejections(tracker.rejected) if not seen else ""
-        print(f"{printable(name)}: {tracker.frames} frames, {tracker.count} tracks, "
-              f"{seen} detections{rejections}", file=self.log)
+        print(
+            f"{printable(name)}: {tracker.frames} frames, {tracker.count} tracks, "
+            f"{seen} detections{rejections}",
+            file=self.log,
+        )
         self.count(name, seen, tracker.rejected)
         if clip.cut:
-            raise DataError(f"{place}: only {clip.count} of {clip.length} frames could be read; "
-                            "their predictions are written; the file is truncated or damaged")
+            raise DataError(
+                f"{place}: only {clip.count} of {clip.length} frames could be read; "
+                "their predictions are written; the file is truncated or damaged"
+            )
 
 
 def describe_rejected(rejected: list, detector: KeypointDetector) -> str:
@@ -283,8 +318,9 @@ def describe_rejected(rejected: list, detector: KeypointDetector) -> str:
     return f"{len(rejected)} rejected: confidence at most {best:.2f}, {limit}"
 
 
-def report_without_faces(without_faces: dict[str, list], detector: KeypointDetector,
-                         stream: TextIO) -> None:
+def report_without_faces(
+    without_faces: dict[str, list], detector: KeypointDetector, stream: TextIO
+) -> None:
     """Print the names of at most MANY photos without an accepted face, {name: rejected faces}."""
     if not without_faces:
         return
@@ -294,8 +330,10 @@ def report_without_faces(without_faces: dict[str, list], detector: KeypointDetec
         if len(names) > MANY
         else ""
     )
-    print(f"no face in {len(names)} photos: {', '.join(map(printable, names[:MANY]))}{more}",
-          file=stream)
+    print(
+        f"no face in {len(names)} photos: {', '.join(map(printable, names[:MANY]))}{more}",
+        file=stream,
+    )
     rejected = [face for faces in without_faces.values() for face in faces]
     if rejected:
         print(f"in these photos: {describe_rejected(rejected, detector)}", file=stream)

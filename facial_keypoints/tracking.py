@@ -24,8 +24,14 @@ class OneEuroFilter:
     distance per second); derivative_cutoff: cutoff frequency of the velocity filter, in Hz.
     """
 
-    def __init__(self, cutoff: float = 0.2, slope: float = 12.0, own_slope: float = 0.5,
-                 derivative_cutoff: float = 2.0, layout: str | Layout = "ibug68"):
+    def __init__(
+        self,
+        cutoff: float = 0.2,
+        slope: float = 12.0,
+        own_slope: float = 0.5,
+        derivative_cutoff: float = 2.0,
+        layout: str | Layout = "ibug68",
+    ):
         self.cutoff, self.slope, self.own_slope = cutoff, slope, own_slope
         self.derivative_cutoff, self.layout = derivative_cutoff, load_layout(layout)
         self.points: np.ndarray | None = None  # the last smoothed points (k, 2)
@@ -55,8 +61,9 @@ class OneEuroFilter:
         # start like a running mean that favors new frames, so that the error of the first frame
         # does not persist
         self.count += 1
-        self.points = self.points + np.maximum(lowpass_weight(cutoff, passed),
-                                               2 / (self.count + 2)) * (points - self.points)
+        self.points = self.points + np.maximum(
+            lowpass_weight(cutoff, passed), 2 / (self.count + 2)
+        ) * (points - self.points)
         self.raw, self.seconds = points, seconds
         return self.points.astype(np.float32)
 
@@ -90,8 +97,10 @@ class Track:
         next frame; if they moved by less than a tolerance, the old crop is kept. So a face that
         rests or moves slowly needs one prediction per frame."""
         self.face, (box, angle) = face, level_box(face)
-        if (boxes_differ(self.box[None], box[None], BOX_TOLERANCE)[0]
-                or abs(self.angle - angle) > ROLL_TOLERANCE):
+        if (
+            boxes_differ(self.box[None], box[None], BOX_TOLERANCE)[0]
+            or abs(self.angle - angle) > ROLL_TOLERANCE
+        ):
             self.box, self.angle = box, angle
 
     def start_anew(self) -> None:
@@ -126,8 +135,13 @@ class Tracker:
 
     def __call__(self, frame: np.ndarray, seconds: float) -> list[Face]:
         seen = [track for track in self.tracks if not track.missed]
-        faces = self.detector.predict_boxes(frame, [track.box for track in seen],
-                                            [track.angle for track in seen]) if seen else []
+        faces = (
+            self.detector.predict_boxes(
+                frame, [track.box for track in seen], [track.angle for track in seen]
+            )
+            if seen
+            else []
+        )
         for track, face in zip(seen, faces, strict=True):
             if face.confidence >= self.detector.min_confidence and not self.doubled(face, track):
                 track.follow(face)
@@ -148,8 +162,9 @@ class Tracker:
     def doubled(self, face: Face, track: Track) -> bool:
         """True if the IoU of the face with the face of an older active track is above
         DOUBLED_OVERLAP."""
-        older = [other for other in self.tracks if other.identity < track.identity
-                 and not other.missed]
+        older = [
+            other for other in self.tracks if other.identity < track.identity and not other.missed
+        ]
         boxes = np.array([tight_box(other.face.points) for other in older])
         return len(older) > 0 and overlap(boxes, tight_box(face.points)).max() > DOUBLED_OVERLAP
 

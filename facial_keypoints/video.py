@@ -22,7 +22,6 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
 
 
-
 class VideoReader:
     """Reads a video file, or a camera by its number: yields pairs of a frame, uint8 RGB (h, w, 3),
     and its time in seconds, correct also where the frame rate varies.
@@ -40,15 +39,25 @@ class VideoReader:
             refuse_text(place)
         self.capture = cv2.VideoCapture(place if self.live else utf8_name(self.name))
         if not self.capture.isOpened():
-            raise DataError(f"{self.name}: "
-                            + ("no such camera, or another program uses it" if self.live
-                               else "not a video that OpenCV can read"))
-        self.refuse_large(*(int(self.capture.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH,
-                                                                     cv2.CAP_PROP_FRAME_HEIGHT)))
+            raise DataError(
+                f"{self.name}: "
+                + (
+                    "no such camera, or another program uses it"
+                    if self.live
+                    else "not a video that OpenCV can read"
+                )
+            )
+        self.refuse_large(
+            *(
+                int(self.capture.get(side))
+                for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+            )
+        )
         rate = self.capture.get(cv2.CAP_PROP_FPS)
         self.rate = rate if 1 <= rate <= 1000 else 25.0
-        self.length = None if self.live else max(int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT)),
-                                                 0) or None
+        self.length = (
+            None if self.live else max(int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0) or None
+        )
 
     def __iter__(self):
         begun, self.count, passed, last = time.perf_counter(), 0, 0.0, 0.0
@@ -72,8 +81,10 @@ class VideoReader:
     def refuse_large(self, width: int, height: int) -> None:
         """Raise DataError for frames that would take too much memory."""
         if width * height > pixel_limit():
-            raise DataError(f"{self.name}: frames of {width}×{height} pixels, more than "
-                            f"{pixel_limit():,}; FACIAL_KEYPOINTS_MAX_PIXELS sets another limit")
+            raise DataError(
+                f"{self.name}: frames of {width}×{height} pixels, more than "
+                f"{pixel_limit():,}; FACIAL_KEYPOINTS_MAX_PIXELS sets another limit"
+            )
 
     @property
     def cut(self) -> bool:
@@ -118,8 +129,9 @@ class VideoWriter:
         utf8_name(str(path))
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=".",
-                                            suffix=self.path.suffix)
+            handle, name = tempfile.mkstemp(
+                dir=self.path.parent, prefix=".", suffix=self.path.suffix
+            )
         except OSError as error:
             raise DataError(f"{path}: cannot be written ({error.strerror})") from None
         os.close(handle)
@@ -144,8 +156,10 @@ class VideoWriter:
             if kind is None and self.writer is not None:
                 written = count_frames(self.part)
                 if written < self.count:  # OpenCV does not report a full disk
-                    raise DataError(f"{self.path}: {written} of {self.count} frames could be "
-                                    "written; is the disk full?")
+                    raise DataError(
+                        f"{self.path}: {written} of {self.count} frames could be "
+                        "written; is the disk full?"
+                    )
                 self.part.chmod(0o644)
                 os.replace(self.part, self.path)
         except OSError as error:

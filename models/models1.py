@@ -13,13 +13,19 @@ class Net(nn.Module):
         super().__init__()
         layers, channels = [], 1
         for width in (32, 64, 128, 256):  # 224 -> 110 -> 53 -> 24 -> 10
-            layers += [nn.Conv2d(channels, width, 5), nn.ReLU(), nn.MaxPool2d(2),
-                       nn.BatchNorm2d(width)]
+            layers += [
+                nn.Conv2d(channels, width, 5),
+                nn.ReLU(),
+                nn.MaxPool2d(2),
+                nn.BatchNorm2d(width),
+            ]
             channels = width
         self.features = nn.Sequential(*layers)
         self.head = nn.Sequential(
-            nn.Linear(256 * 10 * 10, 2000), nn.ReLU(),
-            nn.Linear(2000, 1000), nn.ReLU(),
+            nn.Linear(256 * 10 * 10, 2000),
+            nn.ReLU(),
+            nn.Linear(2000, 1000),
+            nn.ReLU(),
             nn.Linear(1000, 2 * points),
         )
 

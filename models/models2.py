@@ -14,13 +14,20 @@ class Net(nn.Module):
         super().__init__()
         layers, channels = [], 1
         for width, kernel, dropout in ((32, 4, 0.1), (64, 3, 0.2), (128, 2, 0.3), (256, 1, 0.4)):
-            layers += [nn.Conv2d(channels, width, kernel), nn.ELU(), nn.MaxPool2d(2),
-                       nn.Dropout(dropout)]
+            layers += [
+                nn.Conv2d(channels, width, kernel),
+                nn.ELU(),
+                nn.MaxPool2d(2),
+                nn.Dropout(dropout),
+            ]
             channels = width
         self.features = nn.Sequential(*layers)  # 96 -> 46 -> 22 -> 10 -> 5
         self.head = nn.Sequential(
-            nn.Linear(256 * 5 * 5, 1000), nn.ELU(), nn.Dropout(0.5),
-            nn.Linear(1000, 1000), nn.Dropout(0.6),
+            nn.Linear(256 * 5 * 5, 1000),
+            nn.ELU(),
+            nn.Dropout(0.5),
+            nn.Linear(1000, 1000),
+            nn.Dropout(0.6),
             nn.Linear(1000, 2 * points),
         )
         for layer in self.modules():  # the paper's initial weights

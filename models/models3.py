@@ -15,14 +15,22 @@ class Net(nn.Module):
         layers, channels = [], 1
         # 224 -> 110 -> 53 -> 24 -> 10
         for width, dropout in ((32, 0.1), (64, 0.2), (128, 0.3), (256, 0.4)):
-            layers += [nn.Conv2d(channels, width, 5), nn.ReLU(), nn.MaxPool2d(2),
-                       nn.BatchNorm2d(width),
-                       nn.Dropout(dropout)]
+            layers += [
+                nn.Conv2d(channels, width, 5),
+                nn.ReLU(),
+                nn.MaxPool2d(2),
+                nn.BatchNorm2d(width),
+                nn.Dropout(dropout),
+            ]
             channels = width
         self.features = nn.Sequential(*layers)
         self.head = nn.Sequential(
-            nn.Linear(256 * 10 * 10, 2000), nn.ReLU(), nn.Dropout(0.5),
-            nn.Linear(2000, 1000), nn.ReLU(), nn.Dropout(0.6),
+            nn.Linear(256 * 10 * 10, 2000),
+            nn.ReLU(),
+            nn.Dropout(0.5),
+            nn.Linear(2000, 1000),
+            nn.ReLU(),
+            nn.Dropout(0.6),
             nn.Linear(1000, 2 * points),
         )
 

@@ -10,12 +10,19 @@ class Block(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs),
+            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(outputs),
             nn.ReLU(inplace=True),
-            nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs),
+            nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(outputs),
         )
-        self.shortcut = nn.Identity() if stride == 1 and inputs == outputs else nn.Sequential(
-            nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs),
+        self.shortcut = (
+            nn.Identity()
+            if stride == 1 and inputs == outputs
+            else nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False),
+                nn.BatchNorm2d(outputs),
+            )
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -29,15 +36,19 @@ class Net(nn.Module):
 
     def __init__(self, points: int = 68):
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(1, 16, 5, 2, 2, bias=False), nn.BatchNorm2d(16),
-                                  nn.ReLU(inplace=True))
-        self.stages = nn.ModuleList([  # 56 -> 28 -> 14 -> 7 pixels a side
-            nn.Sequential(Block(16, 32, 2), Block(32, 32, 1)),
-            nn.Sequential(Block(32, 64, 2), Block(64, 64, 1)),
-            nn.Sequential(Block(64, 128, 2), Block(128, 128, 1)),
-        ])
-        self.squeeze = nn.Sequential(nn.Conv2d(128, 48, 1, bias=False), nn.BatchNorm2d(48),
-                                     nn.ReLU(inplace=True))
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, 16, 5, 2, 2, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True)
+        )
+        self.stages = nn.ModuleList(
+            [  # 56 -> 28 -> 14 -> 7 pixels a side
+                nn.Sequential(Block(16, 32, 2), Block(32, 32, 1)),
+                nn.Sequential(Block(32, 64, 2), Block(64, 64, 1)),
+                nn.Sequential(Block(64, 128, 2), Block(128, 128, 1)),
+            ]
+        )
+        self.squeeze = nn.Sequential(
+            nn.Conv2d(128, 48, 1, bias=False), nn.BatchNorm2d(48), nn.ReLU(inplace=True)
+        )
         # no pooling, because it would discard positions
         self.head = nn.Linear(48 * 7 * 7, 2 * points)
         nn.init.zeros_(self.head.bias)

@@ -15,12 +15,19 @@ class Block(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs),
+            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(outputs),
             nn.ReLU(inplace=True),
-            nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs),
+            nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(outputs),
         )
-        self.shortcut = nn.Identity() if stride == 1 and inputs == outputs else nn.Sequential(
-            nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs),
+        self.shortcut = (
+            nn.Identity()
+            if stride == 1 and inputs == outputs
+            else nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False),
+                nn.BatchNorm2d(outputs),
+            )
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -42,8 +49,14 @@ class Net(nn.Module):
     # steepness of the curve; fitted by benchmarks/confidence.py
     even_odds, steepness = 0.118, 1.63
 
-    def __init__(self, points: int = 68, side: int = 128, widths: tuple[int, ...] = (64, 128),
-                 depth: int | tuple[int, ...] = 2, features: int = 128):
+    def __init__(
+        self,
+        points: int = 68,
+        side: int = 128,
+        widths: tuple[int, ...] = (64, 128),
+        depth: int | tuple[int, ...] = 2,
+        features: int = 128,
+    ):
         super().__init__()
         depths = (depth,) * len(widths) if isinstance(depth, int) else depth
         self.count = points
@@ -95,8 +108,9 @@ class Net(nn.Module):
         """Images (n, 1, side, side) and targets (n, points, 2) -> the loss of the batch."""
         return self.position_loss(self.distributions(self.features(images)), targets)
 
-    def position_loss(self, logits: torch.Tensor, targets: torch.Tensor,
-                      weights: torch.Tensor | None = None) -> torch.Tensor:
+    def position_loss(
+        self, logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Logits (n, points, 2, BINS) and targets (n, points, 2) -> cross-entropy with Gaussian
         label distributions, plus a robust loss on the means; weights (n, points): of the points.
 
@@ -114,8 +128,13 @@ class Net(nn.Module):
         cross_entropy = self.cross_entropy(logits[used], targets[used]) * weights[used]
         return self.robust_loss(mean, variance, targets, weights) + 0.1 * cross_entropy.mean()
 
-    def robust_loss(self, points: torch.Tensor, variance: torch.Tensor, targets: torch.Tensor,
-                    weights: torch.Tensor) -> torch.Tensor:
+    def robust_loss(
+        self,
+        points: torch.Tensor,
+        variance: torch.Tensor,
+        targets: torch.Tensor,
+        weights: torch.Tensor,
+    ) -> torch.Tensor:
         """The robust loss of predicted points (n, k, 2) whose distributions have these variances
         (n, k, 2); weights (n, k)."""
         labeled = ~targets.isnan().any(-1)

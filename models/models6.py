@@ -9,6 +9,12 @@ class Net(models5.Net):
 
     even_odds, steepness = 0.164, 1.26
 
-    def __init__(self, points: int = 68, side: int = 160, widths: tuple[int, ...] = (128, 256),
-                 depth: int = 2, features: int = 256):
+    def __init__(
+        self,
+        points: int = 68,
+        side: int = 160,
+        widths: tuple[int, ...] = (128, 256),
+        depth: int = 2,
+        features: int = 256,
+    ):
         super().__init__(points, side, widths, depth, features)

@@ -27,11 +27,13 @@ class SecondLook(nn.Module):
         nn.init.zeros_(self.move.weight)  # begin without corrections
         nn.init.zeros_(self.move.bias)
         steps = torch.arange(2 * REACH + 1)
-        self.register_buffer("around", (steps[:, None] * self.side + steps).flatten(),
-                             persistent=False)
+        self.register_buffer(
+            "around", (steps[:, None] * self.side + steps).flatten(), persistent=False
+        )
 
-    def forward(self, maps: torch.Tensor, features: torch.Tensor,
-                points: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, maps: torch.Tensor, features: torch.Tensor, points: torch.Tensor
+    ) -> torch.Tensor:
         """Maps (n, channels, grid, grid), features (n, k, features) and targets (n, k, 2) ->
         corrections of the targets (n, k, 2)."""
         position = (points + 1) * (self.grid / 2) - 0.5  # in cells
@@ -57,16 +59,25 @@ class Net(models5.Net):
     # of hidden points in the loss: people and the 3D head can only estimate their positions
     hidden_weight = 0.25
 
-    def __init__(self, points: int = 68, side: int = 112, widths: tuple[int, int] = (64, 128),
-                 depth: int | tuple[int, ...] = 2, features: int = 128, first: int = 16,
-                 hidden: int = 96):
+    def __init__(
+        self,
+        points: int = 68,
+        side: int = 112,
+        widths: tuple[int, int] = (64, 128),
+        depth: int | tuple[int, ...] = 2,
+        features: int = 128,
+        first: int = 16,
+        hidden: int = 96,
+    ):
         super().__init__(points, side, widths, depth, features)
         early = widths[0] // 2
         # two layers with a step of 2 pixels: a single layer with a step of 4 loses the eyelids
         self.stem = nn.Sequential(
-            nn.Conv2d(1, first, 5, 2, 2, bias=False), nn.BatchNorm2d(first),
+            nn.Conv2d(1, first, 5, 2, 2, bias=False),
+            nn.BatchNorm2d(first),
             nn.ReLU(inplace=True),
-            nn.Conv2d(first, early, 3, 2, 1, bias=False), nn.BatchNorm2d(early),
+            nn.Conv2d(first, early, 3, 2, 1, bias=False),
+            nn.BatchNorm2d(early),
             nn.ReLU(inplace=True),
         )
         self.look = SecondLook(points, side // 4, early, features, hidden)
@@ -83,8 +94,9 @@ class Net(models5.Net):
         mean, _ = self.moments(self.distributions(features))
         return (mean + self.look(early, features, mean)).flatten(1)
 
-    def loss(self, images: torch.Tensor, targets: torch.Tensor,
-             visible: torch.Tensor | None = None) -> torch.Tensor:
+    def loss(
+        self, images: torch.Tensor, targets: torch.Tensor, visible: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """The loss of the distributions, of the corrected points, and of the visibility.
 
         visible (n, points): 1 for visible points, 0 for occluded or self-occluded ones, NaN where
@@ -99,10 +111,13 @@ class Net(models5.Net):
         points = mean.detach() + self.look(early, features, mean.detach())
         odds, known = self.seen(features).squeeze(-1).float(), ~visible.isnan()
         visibility = F.binary_cross_entropy_with_logits(
-            odds[known], visible[known], reduction="sum") / max(int(known.sum()), 1)
-        return (self.position_loss(logits, targets, weights)
-                + self.robust_loss(points, variance, targets, weights)
-                + self.visibility_weight * visibility)
+            odds[known], visible[known], reduction="sum"
+        ) / max(int(known.sum()), 1)
+        return (
+            self.position_loss(logits, targets, weights)
+            + self.robust_loss(points, variance, targets, weights)
+            + self.visibility_weight * visibility
+        )
 
     def predict(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Targets (n, points, 2), confidence (n, points) and visibility (n, points).

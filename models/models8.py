@@ -7,7 +7,14 @@ class Net(models7.Net):
     """Gray (n, 1, side, side) in [0, 1] -> targets (n, 2 * points): the means of the
     distributions, corrected."""
 
-    def __init__(self, points: int = 68, side: int = 144, widths: tuple[int, int] = (128, 256),
-                 depth: int | tuple[int, ...] = 2, features: int = 256, first: int = 32,
-                 hidden: int = 192):
+    def __init__(
+        self,
+        points: int = 68,
+        side: int = 144,
+        widths: tuple[int, int] = (128, 256),
+        depth: int | tuple[int, ...] = 2,
+        features: int = 256,
+        first: int = 32,
+        hidden: int = 192,
+    ):
         super().__init__(points, side, widths, depth, features, first, hidden)

@@ -18,8 +18,9 @@ SPLIT_PARTS = ("training", "validation", "test", "all-training", "all")
 LABELS = ("corrected", "published")
 
 
-def load_frames(data: str = "sample", labels: str = "corrected",
-                layout: str | Layout | None = None) -> Frames:
+def load_frames(
+    data: str = "sample", labels: str = "corrected", layout: str | Layout | None = None
+) -> Frames:
     """Load a data set: 'sample' (synthetic faces), 'official', or the path of a folder, zip or file
     of labels -> Frames.
 
@@ -44,8 +45,9 @@ def load_frames(data: str = "sample", labels: str = "corrected",
         if is_aflw(frames.names):
             frames.people, frames.kind = photo_groups(frames), "merlrav"
     else:
-        raise DataError(f"{data!r}: no such data set; give 'sample', 'official' or the path of a "
-                        "folder or zip")
+        raise DataError(
+            f"{data!r}: no such data set; give 'sample', 'official' or the path of a folder or zip"
+        )
     if labels == "corrected" and frames.kind == "official":
         frames.points = frames.points - label_shift(frames.points)
         frames.labels = "corrected"
@@ -60,8 +62,10 @@ def convert_frames(frames: Frames, layout: str | Layout) -> Frames:
     layout = load_layout(layout)
     points = convert_points(frames.points, frames.layout, layout)
     if (~np.isnan(points).any(-1)).sum(1).min() < min(2, len(layout)):
-        raise UsageError(f"layout {layout.name} shares too few keypoints with "
-                         f"{frames.layout.name}: give its parts and keypoints the same names")
+        raise UsageError(
+            f"layout {layout.name} shares too few keypoints with "
+            f"{frames.layout.name}: give its parts and keypoints the same names"
+        )
     return replace(frames, points=points, layout=layout)
 
 
@@ -88,19 +92,24 @@ def split_frames(frames: Frames, split: str = "person", part: str = "training") 
     digits = np.array([person_digit(person) for person in frames.people])
     test = digits < 2 if split == "person" else frames.sides == "test"
     validation = (digits == 2) & ~test
-    rows = {"test": test, "validation": validation, "training": ~test & ~validation,
-            "all-training": ~test,
-            "all": np.ones(len(frames), bool)}[part]
+    rows = {
+        "test": test,
+        "validation": validation,
+        "training": ~test & ~validation,
+        "all-training": ~test,
+        "all": np.ones(len(frames), bool),
+    }[part]
     if split == "official" and "training" in part:
         rows &= ~_copies_of_test(frames)
     if not rows.any():
         people = (
             f"it divides {len(set(frames.people))} people by their names: more people are needed"
         )
-        cure = {"person": people
-                + (", or none for validation: --final" if part == "validation" else ""),
-                "official": "this data set has no training side: split 'person' divides it by "
-                            "people"}[split]
+        cure = {
+            "person": people
+            + (", or none for validation: --final" if part == "validation" else ""),
+            "official": "this data set has no training side: split 'person' divides it by people",
+        }[split]
         raise DataError(f"{frames.data}: the {split} split has no {part} frames; {cure}")
     chosen = frames.select(rows)
     chosen.split = split
@@ -119,7 +128,9 @@ def shared_between_sides(frames: Frames, split: str) -> dict[str, int]:
     parts."""
     test = split_frames(frames, split, "test")
     rest = split_frames(frames, split, "all-training")
-    shared = {"people": np.intersect1d(test.people, rest.people),
-              "videos": np.intersect1d(test.videos, rest.videos)}
+    shared = {
+        "people": np.intersect1d(test.people, rest.people),
+        "videos": np.intersect1d(test.videos, rest.videos),
+    }
     shared["frames"] = np.intersect1d(test.digests(), rest.digests())
     return {key: len(value) for key, value in shared.items()}

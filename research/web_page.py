@@ -24,7 +24,14 @@ import cv2
 
 from detector_architectures import pyramid
 from facial_keypoints import (
-    detector, drawing, effects, geometry, images, layouts, pose, tracking,
+    detector,
+    drawing,
+    effects,
+    geometry,
+    images,
+    layouts,
+    pose,
+    tracking,
 )
 from facial_keypoints.assets import DEFAULT_NET, MIN_CONFIDENCE, SAVED_MODELS, layout_names
 from facial_keypoints.errors import DataError, UsageError, run_command
@@ -37,23 +44,31 @@ FOLDER = HOME / "runs" / "web"  # the built page
 PACKAGES = HOME / "data" / "npm"  # what npm brought
 MODELS = (DEFAULT_NET, "models8")
 # synthetic scenes: file, faces, size, seed
-EXAMPLES = (("one.jpg", 1, (512, 512), 11), ("four.jpg", 4, (900, 600), 5),
-            ("eight.jpg", 8, (1200, 800), 23))
+EXAMPLES = (
+    ("one.jpg", 1, (512, 512), 11),
+    ("four.jpg", 4, (900, 600), 5),
+    ("eight.jpg", 8, (1200, 800), 23),
+)
 # A camera is searched for faces of at least this share of the longer side of the frame, to be fast
 CAMERA_SHARE = 1 / 10
 # Photos with more pixels are refused: browsers cannot hold them in a canvas
 MAX_PIXELS = 100_000_000
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
-TYPES = {".mjs": "text/javascript", ".js": "text/javascript", ".wasm": "application/wasm",
-         ".json": "application/json", ".onnx": "application/octet-stream"}
+TYPES = {
+    ".mjs": "text/javascript",
+    ".js": "text/javascript",
+    ".wasm": "application/wasm",
+    ".json": "application/json",
+    ".onnx": "application/octet-stream",
+}
 # npm packages: version and sha256 of the archive
 NPM = {
-    "onnxruntime-web": ("1.30.0",
-                        "d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71"),
-    "typescript": ("5.9.3",
-                        "10e108c9cf7d5f2879053dff18515fb405abf2ccef63eaaf017d9c571687a1d3"),
-    "axe-core": ("4.11.0",
-                        "39bed7d72308f6d620789c169d699bfd7e8da80f65b545821a6b2215c3e83107"),
+    "onnxruntime-web": (
+        "1.30.0",
+        "d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71",
+    ),
+    "typescript": ("5.9.3", "10e108c9cf7d5f2879053dff18515fb405abf2ccef63eaaf017d9c571687a1d3"),
+    "axe-core": ("4.11.0", "39bed7d72308f6d620789c169d699bfd7e8da80f65b545821a6b2215c3e83107"),
 }
 
 
@@ -66,20 +81,30 @@ def npm_package(name: str) -> Path:
     if target.is_dir():
         return target
     if shutil.which("npm") is None:
-        raise DataError(f"npm is needed for {name} {version}: install Node.js "
-                        "(apt install npm, brew install node)")
+        raise DataError(
+            f"npm is needed for {name} {version}: install Node.js "
+            "(apt install npm, brew install node)"
+        )
     PACKAGES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=PACKAGES) as scratch:
-        done = subprocess.run(["npm", "pack", f"{name}@{version}", "--silent"], cwd=scratch,
-                              capture_output=True, text=True, shell=sys.platform == "win32")
+        done = subprocess.run(
+            ["npm", "pack", f"{name}@{version}", "--silent"],
+            cwd=scratch,
+            capture_output=True,
+            text=True,
+            shell=sys.platform == "win32",
+        )
         archives = list(Path(scratch).glob("*.tgz"))
         if done.returncode or not archives:
-            raise DataError(f"npm pack {name}@{version} failed: "
-                            f"{(done.stderr or done.stdout).strip()[-300:]}")
+            raise DataError(
+                f"npm pack {name}@{version} failed: {(done.stderr or done.stdout).strip()[-300:]}"
+            )
         found = hashlib.sha256(archives[0].read_bytes()).hexdigest()
         if found != expected:
-            raise DataError(f"{name} {version}: the archive that npm brought has the sha256 "
-                            f"{found}, not {expected}")
+            raise DataError(
+                f"{name} {version}: the archive that npm brought has the sha256 "
+                f"{found}, not {expected}"
+            )
         with tarfile.open(archives[0]) as archive:
             archive.extractall(scratch, filter="data")
         with contextlib.suppress(OSError):  # another process was faster
@@ -89,16 +114,25 @@ def npm_package(name: str) -> Path:
 
 def search_values(search: pyramid.Detector) -> dict:
     """What a face detector searches, see `Search` in `web/pyramid.js`."""
-    return {"minScore": search.min_score, "least": pyramid.LEAST, "share": search.share,
-            "portrait": {"side": pyramid.PORTRAIT, "share": pyramid.PORTRAIT_SHARE,
-                         "minScore": pyramid.PORTRAIT_SCORE}
-            if search.portraits else None}
+    return {
+        "minScore": search.min_score,
+        "least": pyramid.LEAST,
+        "share": search.share,
+        "portrait": {
+            "side": pyramid.PORTRAIT,
+            "share": pyramid.PORTRAIT_SHARE,
+            "minScore": pyramid.PORTRAIT_SCORE,
+        }
+        if search.portraits
+        else None,
+    }
 
 
 def searches(first: Any) -> list[dict]:
     """The settings of all that the library tries with a detector, in order."""
-    return [search_values(search) for search, _
-            in detector.KeypointDetector(detector=first).searches()]
+    return [
+        search_values(search) for search, _ in detector.KeypointDetector(detector=first).searches()
+    ]
 
 
 class CameraDetector(pyramid.Detector):
@@ -110,58 +144,93 @@ class CameraDetector(pyramid.Detector):
 
 def tracker_values() -> dict:
     """The default settings of the tracker and of its filter."""
+
     def defaults(function, *names):
         parameters = inspect.signature(function).parameters
         return {name: parameters[name].default for name in names}
 
-    return {**defaults(tracking.Tracker, "every", "max_missed"),
-            "doubled": tracking.DOUBLED_OVERLAP,
-            "filter": defaults(tracking.OneEuroFilter, "cutoff", "slope", "own_slope",
-                               "derivative_cutoff")}
+    return {
+        **defaults(tracking.Tracker, "every", "max_missed"),
+        "doubled": tracking.DOUBLED_OVERLAP,
+        "filter": defaults(
+            tracking.OneEuroFilter, "cutoff", "slope", "own_slope", "derivative_cutoff"
+        ),
+    }
 
 
 def settings() -> dict:
     """Everything that the page must have in common with the library."""
     return {
-        "models": [{"name": name, "file": f"{name}.onnx",
-                    "bytes": (SAVED_MODELS / f"{name}.onnx").stat().st_size} for name in MODELS],
+        "models": [
+            {
+                "name": name,
+                "file": f"{name}.onnx",
+                "bytes": (SAVED_MODELS / f"{name}.onnx").stat().st_size,
+            }
+            for name in MODELS
+        ],
         "modelFile": {"key": KEY, "format": FORMAT, "metadataField": METADATA_FIELD},
         "minConfidence": MIN_CONFIDENCE,
-        "refine": {"steps": detector.KeypointDetector.refinement_steps,
-                   "minConfidence": detector.MIN_REFINE_CONFIDENCE,
-                   "maxLoss": detector.MAX_REFINE_LOSS, "box": detector.BOX_TOLERANCE,
-                   "roll": detector.ROLL_TOLERANCE},
-        "duplicate": detector.DUPLICATE_OVERLAP, "same": detector.SAME_OVERLAP,
-        "shape": {"largest": geometry.MAX_SHAPE_RESIDUAL, "points": geometry.MIN_SHAPE_POINTS,
-                  "jaw": geometry.JAW_MIDDLE},
-        "pose": {"points": geometry.MIN_HEAD_POINTS, "rigid": pose.RIGID,
-                 "distance": pose.DISTANCE, "start": drawing.NOSE_TIP,
-                 "length": drawing.AXIS_LENGTH},
+        "refine": {
+            "steps": detector.KeypointDetector.refinement_steps,
+            "minConfidence": detector.MIN_REFINE_CONFIDENCE,
+            "maxLoss": detector.MAX_REFINE_LOSS,
+            "box": detector.BOX_TOLERANCE,
+            "roll": detector.ROLL_TOLERANCE,
+        },
+        "duplicate": detector.DUPLICATE_OVERLAP,
+        "same": detector.SAME_OVERLAP,
+        "shape": {
+            "largest": geometry.MAX_SHAPE_RESIDUAL,
+            "points": geometry.MIN_SHAPE_POINTS,
+            "jaw": geometry.JAW_MIDDLE,
+        },
+        "pose": {
+            "points": geometry.MIN_HEAD_POINTS,
+            "rigid": pose.RIGID,
+            "distance": pose.DISTANCE,
+            "start": drawing.NOSE_TIP,
+            "length": drawing.AXIS_LENGTH,
+        },
         "eyeCorners": geometry.OUTER_EYE_CORNERS,
         "head": geometry.mean_head().tolist(),
         "layouts": [layouts.load_layout(name).to_dict() for name in layout_names()],
         "defaultLayout": layouts.DEFAULT_LAYOUT,
-        "pyramid": {"file": pyramid.WEIGHTS.name, "stride": pyramid.STRIDE,
-                    "smallest": pyramid.SMALLEST, "largest": pyramid.LARGEST,
-                    "unit": pyramid.UNIT, "same": pyramid.SAME_OVERLAP,
-                    "step": pyramid.STEP},
+        "pyramid": {
+            "file": pyramid.WEIGHTS.name,
+            "stride": pyramid.STRIDE,
+            "smallest": pyramid.SMALLEST,
+            "largest": pyramid.LARGEST,
+            "unit": pyramid.UNIT,
+            "same": pyramid.SAME_OVERLAP,
+            "step": pyramid.STEP,
+        },
         "searches": searches(pyramid.Detector()),
         "camera": searches(CameraDetector(portraits=False)),
         "tracker": tracker_values(),
         "glasses": {"corners": effects.GLASSES_CORNERS},
-        "colors": {"regions": drawing.REGION_COLORS, "others": drawing.OTHER_COLORS,
-                   "axes": drawing.AXIS_COLORS},
-        "maxPixels": MAX_PIXELS, "maxBytes": images.MAX_BYTES, "maxPoints": layouts.MAX_POINTS,
-        "examples": [{"file": file, "text": f"{faces} face{'s' * (faces > 1)}"}
-                     for file, faces, _, _ in EXAMPLES],
+        "colors": {
+            "regions": drawing.REGION_COLORS,
+            "others": drawing.OTHER_COLORS,
+            "axes": drawing.AXIS_COLORS,
+        },
+        "maxPixels": MAX_PIXELS,
+        "maxBytes": images.MAX_BYTES,
+        "maxPoints": layouts.MAX_POINTS,
+        "examples": [
+            {"file": file, "text": f"{faces} face{'s' * (faces > 1)}"}
+            for file, faces, _, _ in EXAMPLES
+        ],
         "repository": repository(),
-        "onnxruntime": {"bytes": (npm_package("onnxruntime-web") / "dist"
-                                  / RUNTIME_FILES[-1]).stat().st_size},
+        "onnxruntime": {
+            "bytes": (npm_package("onnxruntime-web") / "dist" / RUNTIME_FILES[-1]).stat().st_size
+        },
     }
 
 
 def compact(values: Any) -> str:
     """Plain values as JSON without spaces; whole numbers without decimal point."""
+
     def plain(value):
         if isinstance(value, dict):
             return {key: plain(one) for key, one in value.items()}
@@ -178,8 +247,9 @@ def build(folder: Path = FOLDER) -> Path:
     """Build the page into a folder, which is replaced as a whole. Raises DataError, UsageError."""
     ours = all((folder / name).exists() for name in ("index.html", "licenses.txt", "onnxruntime"))
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not ours):
-        raise UsageError(f"{folder}: not empty and not a page that was built before; name another "
-                         "folder")
+        raise UsageError(
+            f"{folder}: not empty and not a page that was built before; name another folder"
+        )
     runtime = npm_package("onnxruntime-web")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as scratch:
@@ -214,10 +284,13 @@ def write_licenses(page: Path) -> None:
     """Write the licenses of what the page contains: they must come with it."""
     installed = importlib.metadata.distribution("onnxruntime")
     runtime = Path(str(installed.locate_file("onnxruntime/LICENSE"))).read_text(encoding="utf-8")
-    parts = {"Facial Keypoint Detection": (HOME / "LICENSE").read_text(encoding="utf-8"),
-             f"ONNX Runtime {NPM['onnxruntime-web'][0]} (onnxruntime/)": runtime}
-    text = "\n\n".join(f"{title}\n{'=' * len(title)}\n\n{text.strip()}"
-                       for title, text in parts.items())
+    parts = {
+        "Facial Keypoint Detection": (HOME / "LICENSE").read_text(encoding="utf-8"),
+        f"ONNX Runtime {NPM['onnxruntime-web'][0]} (onnxruntime/)": runtime,
+    }
+    text = "\n\n".join(
+        f"{title}\n{'=' * len(title)}\n\n{text.strip()}" for title, text in parts.items()
+    )
     (page / "licenses.txt").write_text(text + "\n", encoding="utf-8")
 
 
@@ -232,7 +305,9 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"  # one connection for many files
     extensions_map = {  # noqa: RUF012 - as in its base class
-        **http.server.SimpleHTTPRequestHandler.extensions_map, **TYPES}
+        **http.server.SimpleHTTPRequestHandler.extensions_map,
+        **TYPES,
+    }
 
     def end_headers(self) -> None:
         self.send_header("Cache-Control", "no-cache")
@@ -256,8 +331,9 @@ def start_server(folder: Path = FOLDER, port: int = 0) -> Server:
     try:
         return Server(("127.0.0.1", port), functools.partial(Handler, directory=str(folder)))
     except OSError as error:
-        raise UsageError(f"port {port} cannot be used ({error.strerror}); name another with "
-                         "--port") from None
+        raise UsageError(
+            f"port {port} cannot be used ({error.strerror}); name another with --port"
+        ) from None
 
 
 def serve_in_thread(folder: Path) -> Server:
@@ -286,8 +362,9 @@ def serve_once() -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m research.web_page", description=__doc__)
-    parser.add_argument("--out", type=Path, default=FOLDER, metavar="FOLDER",
-                        help="(default: runs/web)")
+    parser.add_argument(
+        "--out", type=Path, default=FOLDER, metavar="FOLDER", help="(default: runs/web)"
+    )
     parser.add_argument("--serve", action="store_true", help="serve it until Ctrl-C")
     parser.add_argument("--port", type=int, default=8000, help="(default: %(default)s)")
     options = parser.parse_args()

@@ -9,11 +9,13 @@ from research.datasets import load_frames
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Learn the model of synthetic faces, check that "
-                                                 "it gives no face away.")
+    parser = argparse.ArgumentParser(
+        description="Learn the model of synthetic faces, check that it gives no face away."
+    )
     parser.add_argument("--data", default="official", help="(default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=MODEL,
-                        help="(default: saved_models/sample_faces.npz)")
+    parser.add_argument(
+        "--out", type=Path, default=MODEL, help="(default: saved_models/sample_faces.npz)"
+    )
     options = parser.parse_args()
     model, coefficients, people = build(load_frames(options.data, "corrected"))
     privacy(model, coefficients, people)

@@ -22,24 +22,37 @@ SHAPES = ("base", "narrow", "wide", "models6", "deep", "early", "side", "heat", 
 def pictures_of_results():
     """Draw accuracy against time of all networks in the table of results, and the gains of the
     ablation if its table exists."""
-    rows = {row["net"]: tuple(float(row[k]) for k in ("ms_per_face", "nme", "nme_low", "nme_high"))
-            for row in read_results() if (row["split"], row["labels"]) == ("official", "published")}
+    rows = {
+        row["net"]: tuple(float(row[k]) for k in ("ms_per_face", "nme", "nme_low", "nme_high"))
+        for row in read_results()
+        if (row["split"], row["labels"]) == ("official", "published")
+    }
     save(accuracy_against_time(rows, "official test frames, labels as published"), "accuracy.png")
     table = HOME / "benchmarks" / "ablation.csv"
     if table.exists():
         rows = read_results(table)
-        steps = {row["step"]: {k: float(row[k])
-                               for k in ("nme", "gain", "gain_low", "gain_high", "ms_per_face")}
-                 for row in rows}
-        gains = {name: (row["gain"], row["gain_low"], row["gain_high"]) for name,
-                 row in steps.items() if name != "base"}
+        steps = {
+            row["step"]: {
+                k: float(row[k]) for k in ("nme", "gain", "gain_low", "gain_high", "ms_per_face")
+            }
+            for row in rows
+        }
+        gains = {
+            name: (row["gain"], row["gain_low"], row["gain_high"])
+            for name, row in steps.items()
+            if name != "base"
+        }
         save(bars(gains, "validation NME of the base − that of the change, in %"), "ablation.png")
         # steps have different numbers of seeds; a gain is against the base of the same seeds
         base = steps["base"]["nme"]
-        shapes = {name.partition(" (")[0]: (row["ms_per_face"],
-                                            *(base - row[k]
-                                              for k in ("gain", "gain_high", "gain_low")))
-                  for name, row in steps.items() if name.split()[0] in SHAPES}
+        shapes = {
+            name.partition(" (")[0]: (
+                row["ms_per_face"],
+                *(base - row[k] for k in ("gain", "gain_high", "gain_low")),
+            )
+            for name, row in steps.items()
+            if name.split()[0] in SHAPES
+        }
         title = f"{rows[0]['epochs']} epochs, validation people; intervals against the base"
         save(accuracy_against_time(shapes, title), "shapes.png")
 
@@ -61,8 +74,9 @@ def main():
 
 
 def write(name, image):
-    cv2.imwrite(str(HOME / "docs" / "images" / name), image[..., ::-1],
-                [cv2.IMWRITE_JPEG_QUALITY, 88])
+    cv2.imwrite(
+        str(HOME / "docs" / "images" / name), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88]
+    )
 
 
 if __name__ == "__main__":

@@ -23,22 +23,32 @@ def factorize(points: np.ndarray, swap: np.ndarray) -> np.ndarray:
     points = np.concatenate([points, points[:, swap] * [-1, 1]]).astype(np.float64)
     centered = points - points.mean(1, keepdims=True)
     centered /= np.sqrt(np.square(centered).sum((1, 2), keepdims=True))
-    left, values, right = np.linalg.svd(centered.transpose(0, 2, 1).reshape(-1, points.shape[1]),
-                                        full_matrices=False)
+    left, values, right = np.linalg.svd(
+        centered.transpose(0, 2, 1).reshape(-1, points.shape[1]), full_matrices=False
+    )
     rows = (left[:, :3] * values[:3]).reshape(-1, 2, 3)
 
     def products(a, b):  # of the entries of a symmetric Q in a Q b
-        return np.stack([a[:, 0] * b[:, 0], a[:, 0] * b[:, 1] + a[:, 1] * b[:, 0],
-                         a[:, 0] * b[:, 2] + a[:, 2] * b[:, 0],
-                         a[:, 1] * b[:, 1], a[:, 1] * b[:, 2] + a[:, 2] * b[:, 1],
-                         a[:, 2] * b[:, 2]], 1)
+        return np.stack(
+            [
+                a[:, 0] * b[:, 0],
+                a[:, 0] * b[:, 1] + a[:, 1] * b[:, 0],
+                a[:, 0] * b[:, 2] + a[:, 2] * b[:, 0],
+                a[:, 1] * b[:, 1],
+                a[:, 1] * b[:, 2] + a[:, 2] * b[:, 1],
+                a[:, 2] * b[:, 2],
+            ],
+            1,
+        )
 
     first, second = rows[:, 0], rows[:, 1]
     lengths = products(first, first), products(second, second)
-    design = np.concatenate([lengths[0] - lengths[1], products(first, second),
-                             (lengths[0] + lengths[1]).sum(0)[None]])
-    a, b, c, d, e, f = np.linalg.lstsq(design, np.eye(len(design))[-1] * 2 * len(rows),
-                                       rcond=None)[0]
+    design = np.concatenate(
+        [lengths[0] - lengths[1], products(first, second), (lengths[0] + lengths[1]).sum(0)[None]]
+    )
+    a, b, c, d, e, f = np.linalg.lstsq(design, np.eye(len(design))[-1] * 2 * len(rows), rcond=None)[
+        0
+    ]
     scales, axes = np.linalg.eigh([[a, b, c], [b, d, e], [c, e, f]])
     shape = upright((np.linalg.inv(axes * np.sqrt(np.maximum(scales, 1e-9))) @ right[:3]).T)
     shape[:, 2] *= np.sign(shape[36, 2] - shape[30, 2])  # the nose is nearer than the eyes
@@ -69,8 +79,9 @@ def leveled(shape: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure the mean head in 3D from annotated "
-                                                 "frames, by factorization.")
+    parser = argparse.ArgumentParser(
+        description="Measure the mean head in 3D from annotated frames, by factorization."
+    )
     parser.add_argument("--data", default="official", help="(default: %(default)s)")
     frames = split_frames(load_frames(parser.parse_args().data), "official", "all-training")
     shape = leveled(factorize(frames.points, load_layout().flip_indices), frames.points)

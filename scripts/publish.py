@@ -15,11 +15,24 @@ from research.networks.checkpoints import read_checkpoint, save_checkpoint
 from research.networks.export import export_checkpoint, milliseconds_per_face
 from research.datasets import LABELS, SPLITS, load_frames, split_frames
 from research.networks.registry import (
-    SAVED_MODELS, has_own_loss, input_size, load_checkpoint, load_net, net_class, parameter_count,
+    SAVED_MODELS,
+    has_own_loss,
+    input_size,
+    load_checkpoint,
+    load_net,
+    net_class,
+    parameter_count,
 )
 from research.evaluation.results import (
-    PHOTOGRAPHS, PUBLISHED, markdown_table, photograph_table, put_tables, read_results, result_row,
-    results_csv, summary_table,
+    PHOTOGRAPHS,
+    PUBLISHED,
+    markdown_table,
+    photograph_table,
+    put_tables,
+    read_results,
+    result_row,
+    results_csv,
+    summary_table,
 )
 from research.data.photo_groups import is_aflw
 from research.networks.terms import terms_of
@@ -73,31 +86,53 @@ def write_card(weights, table):
     photographs = data.get("kind") == "merlrav"
     frames = [name for name in data["frames"] if is_aflw([name]) == photographs]
     people = {name.rsplit("/", 1)[-1].rsplit("_", 1)[0] for name in frames}
-    atomic_write(path.with_suffix(".md"), CARD.format(
-        weights=weights, line=line, net=content["net"], parameters=parameter_count(net),
-        side=input_size(net), count=len(frames), data=data["data"], terms=terms_of(data),
-        limits=LIMITS["merlrav" if photographs else "official"].format(people=len(people)),
-        split=data["split"],
-        labels=data["labels"],
-        params=", ".join(f"{k.replace('_', ' ')} {v}" for k, v in params.items()),
-        minutes=content["metrics"].get("minutes", float("nan")), size=path.stat().st_size / 1e6,
-        table=table))
+    atomic_write(
+        path.with_suffix(".md"),
+        CARD.format(
+            weights=weights,
+            line=line,
+            net=content["net"],
+            parameters=parameter_count(net),
+            side=input_size(net),
+            count=len(frames),
+            data=data["data"],
+            terms=terms_of(data),
+            limits=LIMITS["merlrav" if photographs else "official"].format(people=len(people)),
+            split=data["split"],
+            labels=data["labels"],
+            params=", ".join(f"{k.replace('_', ' ')} {v}" for k, v in params.items()),
+            minutes=content["metrics"].get("minutes", float("nan")),
+            size=path.stat().st_size / 1e6,
+            table=table,
+        ),
+    )
 
 
 def ship(checkpoint, weights):
     """Store a checkpoint in saved_models/ as fp16, and, if it is named like its network, also as an
     ONNX file for the library."""
     if not re.fullmatch(r"models\d+(-\w+)?", weights):
-        raise UsageError("weights are named after their network, models4 or models4-person say, "
-                         f"not {weights!r}")
+        raise UsageError(
+            f"weights are named after their network, models4 or models4-person say, not {weights!r}"
+        )
     _, content = load_checkpoint(checkpoint)
     # where they came from, without the folders of one machine
-    origins = {name: "/".join(Path(content["params"][name]).parts[-2:])
-               for name in ("init", "teacher") if content["params"].get(name)}
+    origins = {
+        name: "/".join(Path(content["params"][name]).parts[-2:])
+        for name in ("init", "teacher")
+        if content["params"].get(name)
+    }
     data = content["data"] | {"data": Path(content["data"]["data"]).name}
-    save_checkpoint(SAVED_MODELS / f"{weights}.pt", content["net"], content["state_dict"],
-                    content["params"] | origins, content["metrics"], data, content["layout"],
-                    half=True)
+    save_checkpoint(
+        SAVED_MODELS / f"{weights}.pt",
+        content["net"],
+        content["state_dict"],
+        content["params"] | origins,
+        content["metrics"],
+        data,
+        content["layout"],
+        half=True,
+    )
     if "-" not in weights:  # the library runs these; others are only for comparison
         export_checkpoint(SAVED_MODELS / f"{weights}.pt", SAVED_MODELS / f"{weights}.onnx")
 
@@ -122,8 +157,15 @@ def average(first, second, share, out):
         state[name] = mixed if value.is_floating_point() else value
     frames = sorted({*(before["data"].get("frames") or []), *(after["data"].get("frames") or [])})
     minutes = after["metrics"].get("minutes", 0.0)  # with those of the first, where it came from
-    save_checkpoint(out, after["net"], state, after["params"] | {"averaged": share},
-                    {"minutes": minutes}, after["data"] | {"frames": frames}, after["layout"])
+    save_checkpoint(
+        out,
+        after["net"],
+        state,
+        after["params"] | {"averaged": share},
+        {"minutes": minutes},
+        after["data"] | {"frames": frames},
+        after["layout"],
+    )
 
 
 def scored(path, weights, data, milliseconds=None):
@@ -132,16 +174,19 @@ def scored(path, weights, data, milliseconds=None):
     net, content = load_checkpoint(path)
     minutes = content["metrics"].get("minutes", 0.0)
     if content["data"].get("split") not in SPLITS or not isinstance(minutes, (int, float)):
-        raise DataError(f"{path}: does not say on which split it was trained, or for how long; "
-                        "train.py writes complete checkpoints")
+        raise DataError(
+            f"{path}: does not say on which split it was trained, or for how long; "
+            "train.py writes complete checkpoints"
+        )
     rows, milliseconds = [], milliseconds or milliseconds_per_face(net, runtime="onnx")[0]
     own = content["layout"] != load_layout()  # the shift of published labels is known for ibug68
     for labels in LABELS[:1] if own else LABELS[::-1]:
         frames = load_frames(data, labels, content["layout"] if own else None)
         frames = split_frames(frames, content["data"]["split"], "test")
         rows.append(result_row(weights, net, content, frames, score(path, frames)[0], milliseconds))
-        print(f"{weights}, {frames.split} split, labels {frames.labels}: NME {rows[-1]['nme']:.2f} "
-              "%")
+        print(
+            f"{weights}, {frames.split} split, labels {frames.labels}: NME {rows[-1]['nme']:.2f} %"
+        )
     return rows
 
 
@@ -152,13 +197,16 @@ def record(checkpoint, data):
     name = f"{content['net']} (no weights)"
     kept = read_results(UNSHIPPED) if UNSHIPPED.exists() else []
     rows = scored(checkpoint, name, data)
-    kept = [row for row in kept
-            if (row["weights"], row["split"]) != (name, content["data"]["split"])]
+    kept = [
+        row for row in kept if (row["weights"], row["split"]) != (name, content["data"]["split"])
+    ]
     atomic_write(UNSHIPPED, results_csv(kept + rows))
     curves = checkpoint.with_name("curves.csv")
     if curves.exists():
-        atomic_write(SAVED_MODELS / f"curves-{content['net']}-{content['data']['split']}.csv",
-                     curves.read_bytes())
+        atomic_write(
+            SAVED_MODELS / f"curves-{content['net']}-{content['data']['split']}.csv",
+            curves.read_bytes(),
+        )
 
 
 def write(data, keep_times=False):
@@ -166,8 +214,11 @@ def write(data, keep_times=False):
     tables of README and docs. The cards and tables of the others show photographs.csv.
     keep_times: times per face stay as results.csv has them, from another machine."""
     contents = {path: read_checkpoint(path) for path in sorted(SAVED_MODELS.glob("models*.pt"))}
-    shipped = {path: content["net"] for path, content in contents.items()
-               if content["data"].get("kind") == "official"}
+    shipped = {
+        path: content["net"]
+        for path, content in contents.items()
+        if content["data"].get("kind") == "official"
+    }
     write_photographs([path for path in contents if path not in shipped])
     rows = read_results(UNSHIPPED) if UNSHIPPED.exists() else []
     if keep_times:
@@ -175,8 +226,9 @@ def write(data, keep_times=False):
     else:
         nets = {row["net"]: load_net(row["net"]).eval() for row in rows}  # one time a network
         nets |= {net: load_checkpoint(path)[0] for path, net in shipped.items()}
-        times = dict(zip(nets, milliseconds_per_face(*nets.values(), runtime="onnx", rounds=5),
-                         strict=True))
+        times = dict(
+            zip(nets, milliseconds_per_face(*nets.values(), runtime="onnx", rounds=5), strict=True)
+        )
     for row in rows:
         row["ms_per_face"] = round(float(times[row["net"]]), 2)
     for path, net in shipped.items():
@@ -203,28 +255,39 @@ def write_photographs(paths):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("write",
-                                  help="score all shipped weights: results.csv, their cards, "
-                                       "tables of README and docs/results.md")
+    command = commands.add_parser(
+        "write",
+        help="score all shipped weights: results.csv, their cards, "
+        "tables of README and docs/results.md",
+    )
     command.add_argument("--data", default="official", help="(default: %(default)s)")
-    command.add_argument("--keep-times", action="store_true",
-                         help="keep the times per face of results.csv: they are of another machine")
-    command = commands.add_parser("ship",
-                                  help="store a trained checkpoint under saved_models/ in half "
-                                       "precision")
+    command.add_argument(
+        "--keep-times",
+        action="store_true",
+        help="keep the times per face of results.csv: they are of another machine",
+    )
+    command = commands.add_parser(
+        "ship", help="store a trained checkpoint under saved_models/ in half precision"
+    )
     command.add_argument("checkpoint", type=Path)
-    command.add_argument("weights",
-                         help="name of the file without .pt, e.g. models4 or models4-person")
-    command = commands.add_parser("average",
-                                  help="average the weights before and after fine-tuning")
+    command.add_argument(
+        "weights", help="name of the file without .pt, e.g. models4 or models4-person"
+    )
+    command = commands.add_parser(
+        "average", help="average the weights before and after fine-tuning"
+    )
     command.add_argument("first", type=Path)
     command.add_argument("second", type=Path)
-    command.add_argument("--share", type=bounded_number(float, 0, 1), default=0.7,
-                         help="of the second (default: %(default)s)")
+    command.add_argument(
+        "--share",
+        type=bounded_number(float, 0, 1),
+        default=0.7,
+        help="of the second (default: %(default)s)",
+    )
     command.add_argument("--out", type=Path, required=True)
-    command = commands.add_parser("record",
-                                  help="keep the rows and curves of a network too large to ship, "
-                                       "without weights")
+    command = commands.add_parser(
+        "record", help="keep the rows and curves of a network too large to ship, without weights"
+    )
     command.add_argument("checkpoint", type=Path)
     command.add_argument("--data", default="official", help="(default: %(default)s)")
     options = parser.parse_args()

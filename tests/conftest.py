@@ -93,6 +93,7 @@ def shared_folder(tmp_path_factory):
                 make(folder)
                 done.touch()
         return folder
+
     return once
 
 
@@ -101,8 +102,12 @@ def tiny_zip(shared_folder):
     """A synthetic data set of 16 people, 128 frames, as a zip of the official layout."""
     from research.synthetic.faces import draw_archive
 
-    return shared_folder("tiny", lambda folder: draw_archive(
-        folder / "tiny.zip", people=16, seed=7, bar=False)) / "tiny.zip"
+    return (
+        shared_folder(
+            "tiny", lambda folder: draw_archive(folder / "tiny.zip", people=16, seed=7, bar=False)
+        )
+        / "tiny.zip"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -113,14 +118,32 @@ def grid(shared_folder, tiny_zip, python, kernels):
     words: of the command, without --out; out: the folder it wrote to; interrupted, resumed: how
     the two calls ended (returncode, stderr, …).
     """
-    words = ["--data", str(tiny_zip), "--net", "models2", "models77", "--seed", "0", "1",
-             "--epochs", "1", "--batch_size", "32", "--threads", "1"]
+    words = [
+        "--data",
+        str(tiny_zip),
+        "--net",
+        "models2",
+        "models77",
+        "--seed",
+        "0",
+        "1",
+        "--epochs",
+        "1",
+        "--batch_size",
+        "32",
+        "--threads",
+        "1",
+    ]
 
     def make(folder):
         out = folder / "grid"
         process = subprocess.Popen(
             [sys.executable, str(HOME / "batch.py"), *words, "--workers", "1", "--out", str(out)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
         until = time.monotonic() + 200
         while not list(out.glob("*seed=1/run/params.json")) and time.monotonic() < until:
             time.sleep(0.1)
@@ -133,20 +156,37 @@ def grid(shared_folder, tiny_zip, python, kernels):
         inside = [sorted(map(str, out.glob("*seed=1/**/*")))]
         time.sleep(3)  # a kernel that had outlived its command would write on
         inside.append(sorted(map(str, out.glob("*seed=1/**/*"))))
-        (folder / "interrupted.json").write_text(json.dumps({
-            "returncode": process.returncode, "stderr": text, "seconds": seconds,
-            "runs": begun_runs, "inside": inside,
-            "first": next(out.glob("*seed=0/run/checkpoint.pt")).stat().st_mtime_ns}))
-        done = python([HOME / "batch.py", *words, "--workers", "2", "--out", out],
-                      env={**os.environ, **kernels, "PYTHONPATH": str(HOME)})
-        (folder / "resumed.json").write_text(json.dumps(
-            {"returncode": done.returncode, "stdout": done.stdout, "stderr": done.stderr}))
+        (folder / "interrupted.json").write_text(
+            json.dumps(
+                {
+                    "returncode": process.returncode,
+                    "stderr": text,
+                    "seconds": seconds,
+                    "runs": begun_runs,
+                    "inside": inside,
+                    "first": next(out.glob("*seed=0/run/checkpoint.pt")).stat().st_mtime_ns,
+                }
+            )
+        )
+        done = python(
+            [HOME / "batch.py", *words, "--workers", "2", "--out", out],
+            env={**os.environ, **kernels, "PYTHONPATH": str(HOME)},
+        )
+        (folder / "resumed.json").write_text(
+            json.dumps(
+                {"returncode": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
+            )
+        )
 
     folder = shared_folder("grid", make)
     return SimpleNamespace(
-        words=words, out=folder / "grid",
-        **{name: SimpleNamespace(**json.loads((folder / f"{name}.json").read_text()))
-           for name in ("interrupted", "resumed")})
+        words=words,
+        out=folder / "grid",
+        **{
+            name: SimpleNamespace(**json.loads((folder / f"{name}.json").read_text()))
+            for name in ("interrupted", "resumed")
+        },
+    )
 
 
 @pytest.fixture(scope="session")
@@ -206,14 +246,21 @@ def command(python):
     """Run one of our commands as a user would, a script of the root or a module of research/:
     command('pipeline.py', 'photo.jpg') -> finished process, as text. With variables of the
     environment it is a new process, as Python reads some of them only when it starts."""
+
     def call(script, *arguments, **variables):
         words = ["-m", script] if script.startswith("research.") else [HOME / script]
         words += arguments
         env = {**os.environ, "PYTHONPATH": str(HOME), **{k: str(v) for k, v in variables.items()}}
         if variables:
-            return subprocess.run([sys.executable, *map(str, words)], env=env, timeout=300,
-                                  capture_output=True, text=True)
+            return subprocess.run(
+                [sys.executable, *map(str, words)],
+                env=env,
+                timeout=300,
+                capture_output=True,
+                text=True,
+            )
         return python(words, env=env)
+
     return call
 
 
@@ -256,9 +303,11 @@ def one_line_error(process, code):
 def copy_of_the_repository(folder):
     """What a clone would hold, without notebooks' outputs mattering: files that git knows, as they
     are now."""
-    names = subprocess.run(["git", "-C", str(HOME), "ls-files", "-co", "--exclude-standard", "-z"],
-                           capture_output=True,
-                           text=True).stdout.split("\0")[:-1]
+    names = subprocess.run(
+        ["git", "-C", str(HOME), "ls-files", "-co", "--exclude-standard", "-z"],
+        capture_output=True,
+        text=True,
+    ).stdout.split("\0")[:-1]
     if not names:
         pytest.skip("needs a git checkout")
     for name in names:
@@ -271,15 +320,17 @@ def copy_of_the_repository(folder):
 @pytest.fixture(scope="session")
 def launch():
     """A function that starts Chromium with more flags."""
-    playwright = pytest.importorskip("playwright.sync_api",
-                                     reason="needs Playwright: make test-browser")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="needs Playwright: make test-browser"
+    )
     from benchmarks.web_page import BROWSER_FLAGS, find_browser
 
     if find_browser() is None:
         pytest.skip("needs Chromium: install it, then make test-browser")
     with playwright.sync_playwright() as started:
-        yield lambda *flags: started.chromium.launch(executable_path=find_browser(),
-                                                     args=[*BROWSER_FLAGS, *flags])
+        yield lambda *flags: started.chromium.launch(
+            executable_path=find_browser(), args=[*BROWSER_FLAGS, *flags]
+        )
 
 
 @pytest.fixture
@@ -318,13 +369,21 @@ def write_flagged(folder, frames, name):
         if i % 2:
             flags[LEFT_HALF] = 0
         keypoints = np.column_stack([np.where(flags[:, None] > 0, face, 0), flags])
-        rows.append({"id": i, "image_id": i, "category_id": 1,
-                     "keypoints": keypoints.ravel().tolist(),
-                     "pose": "left" if i % 2 else "frontal"})
-    categories = [{"id": 1, "name": "face", "keypoints": list(load_layout().keypoints),
-                   "skeleton": []}]
-    (folder / name).write_text(json.dumps(
-        {"images": images, "annotations": rows, "categories": categories}))
+        rows.append(
+            {
+                "id": i,
+                "image_id": i,
+                "category_id": 1,
+                "keypoints": keypoints.ravel().tolist(),
+                "pose": "left" if i % 2 else "frontal",
+            }
+        )
+    categories = [
+        {"id": 1, "name": "face", "keypoints": list(load_layout().keypoints), "skeleton": []}
+    ]
+    (folder / name).write_text(
+        json.dumps({"images": images, "annotations": rows, "categories": categories})
+    )
     return points
 
 

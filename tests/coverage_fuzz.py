@@ -29,9 +29,17 @@ def main():
         path.write_bytes(data)
         reported(read, path, name="corrupted")
 
-    atheris.Setup([sys.argv[0], str(folder / "corpus"), f"-runs={runs}", "-timeout=30",
-                   "-verbosity=0",
-                   f"-artifact_prefix={folder}/"], one)
+    atheris.Setup(
+        [
+            sys.argv[0],
+            str(folder / "corpus"),
+            f"-runs={runs}",
+            "-timeout=30",
+            "-verbosity=0",
+            f"-artifact_prefix={folder}/",
+        ],
+        one,
+    )
     atheris.Fuzz()
 
 

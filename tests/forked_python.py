@@ -22,10 +22,25 @@ import tempfile
 from functools import partial
 
 # none that starts threads, which do not live on in a fork (ONNX Runtime, OpenVINO)
-PACKAGES = ("numpy", "torch", "torch.optim.swa_utils", "torch.utils.data", "torch._dynamo",
-            "torch._functorch.aot_autograd", "torch.onnx._internal.exporter._core", "onnxscript",
-            "pandas", "cv2", "matplotlib.pyplot", "papermill", "nbconvert", "tqdm.auto",
-            "filelock", "ipykernel.kernelapp", "PIL.Image")
+PACKAGES = (
+    "numpy",
+    "torch",
+    "torch.optim.swa_utils",
+    "torch.utils.data",
+    "torch._dynamo",
+    "torch._functorch.aot_autograd",
+    "torch.onnx._internal.exporter._core",
+    "onnxscript",
+    "pandas",
+    "cv2",
+    "matplotlib.pyplot",
+    "papermill",
+    "nbconvert",
+    "tqdm.auto",
+    "filelock",
+    "ipykernel.kernelapp",
+    "PIL.Image",
+)
 KERNEL = ("-m", "ipykernel_launcher", "-f", "{connection_file}")
 LONGEST = 200_000  # bytes of a request: most of it is the environment
 
@@ -45,8 +60,14 @@ class ForkedPython:
         words = [str(word) for word in words]
         env = dict(os.environ if env is None else env)
         if sys.platform != "linux":
-            return subprocess.run([sys.executable, *words], cwd=cwd, env=env, timeout=timeout,
-                                  capture_output=True, text=True)
+            return subprocess.run(
+                [sys.executable, *words],
+                cwd=cwd,
+                env=env,
+                timeout=timeout,
+                capture_output=True,
+                text=True,
+            )
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             with ask(self.address(), words, cwd, env, (out, err)) as connection:
                 connection.settimeout(timeout)
@@ -67,8 +88,10 @@ class ForkedPython:
             free = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
             self.server = subprocess.Popen(
                 [sys.executable, __file__, "serve", f"{self.folder}/socket"],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                env={**free, "OMP_WAIT_POLICY": "PASSIVE"})
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**free, "OMP_WAIT_POLICY": "PASSIVE"},
+            )
             self.server.stdout.readline()  # it listens
         return f"{self.folder}/socket"
 
@@ -79,9 +102,15 @@ class ForkedPython:
             return {}
         place = folder / "kernels" / "python3"
         place.mkdir(parents=True)
-        (place / "kernel.json").write_text(json.dumps({
-            "display_name": "forked", "language": "python",
-            "argv": [sys.executable, "-IS", __file__, "follow", self.address(), *KERNEL]}))
+        (place / "kernel.json").write_text(
+            json.dumps(
+                {
+                    "display_name": "forked",
+                    "language": "python",
+                    "argv": [sys.executable, "-IS", __file__, "follow", self.address(), *KERNEL],
+                }
+            )
+        )
         return {"JUPYTER_PATH": str(folder)}
 
     def stop(self):
@@ -100,8 +129,7 @@ def ask(address, words, cwd, env, files):
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LONGEST)
     connection.connect(address)
     request = {"words": words, "cwd": str(cwd or os.getcwd()), "env": env}
-    socket.send_fds(connection, [json.dumps(request).encode()],
-                    [file.fileno() for file in files])
+    socket.send_fds(connection, [json.dumps(request).encode()], [file.fileno() for file in files])
     return connection
 
 
@@ -155,8 +183,9 @@ class Server:
             os.close(file)
         self.running[connection] = child
         self.ready.register(connection, selectors.EVENT_READ, self.signal)
-        self.ready.register(os.pidfd_open(child), selectors.EVENT_READ,
-                            partial(self.report, connection))
+        self.ready.register(
+            os.pidfd_open(child), selectors.EVENT_READ, partial(self.report, connection)
+        )
         return None
 
     def signal(self, connection):

@@ -45,7 +45,9 @@ def keys(out):
 
 def test_a_second_call_does_what_is_missing(folder, command, tmp_path):
     out = tmp_path / "out"
-    done = command("research.scaling.annotate", folder / "a", "--out", out, "--chunk", 3, "--workers", 1)
+    done = command(
+        "research.scaling.annotate", folder / "a", "--out", out, "--chunk", 3, "--workers", 1
+    )
     assert (
         done.returncode == 1
         and "bad.jpg" in done.stderr
@@ -57,8 +59,10 @@ def test_a_second_call_does_what_is_missing(folder, command, tmp_path):
         "what has no prediction is tried again"
     )
     assert first < keys(out) and len({name for name, _ in keys(out)}) >= 10
-    assert all(len(row["points"]) == 136 and len(row["box"]) == 4
-               and len(row["point_confidence"]) == 68 for row in rows(out))
+    assert all(
+        len(row["points"]) == 136 and len(row["box"]) == 4 and len(row["point_confidence"]) == 68
+        for row in rows(out)
+    )
     other = command("research.scaling.annotate", folder, "--out", out, "--net", "models4")
     assert "another --out" in one_line_error(other, 2)
 
@@ -74,10 +78,22 @@ def test_killed_at_any_moment_it_ends_as_if_it_had_not_been(folder, command, tmp
     command("research.scaling.annotate", folder, "--out", whole, "--chunk", 2, "--workers", 1)
     spent = time.monotonic() - begun
     for _ in range(2):
-        process = subprocess.Popen([sys.executable, "-m", "research.scaling.annotate", str(folder), "--out",
-                                    str(broken), "--chunk",
-                                    "2", "--workers", "1"], stdout=subprocess.DEVNULL,
-                                    stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "research.scaling.annotate",
+                str(folder),
+                "--out",
+                str(broken),
+                "--chunk",
+                "2",
+                "--workers",
+                "1",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         time.sleep(random.uniform(0.3, 1) * spent)
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -92,7 +108,10 @@ def test_a_full_disk_keeps_what_is_done(folder, command, tmp_path):
         "resource", reason="needs limits on the size of files, which Windows has not"
     )
     out = tmp_path / "out"
-    assert command("research.scaling.annotate", folder / "b", "--out", out, "--workers", 1).returncode == 0
+    assert (
+        command("research.scaling.annotate", folder / "b", "--out", out, "--workers", 1).returncode
+        == 0
+    )
     before = {path.name: path.read_bytes() for path in out.glob("part-*")}
     done = subprocess.run(
         [
@@ -114,13 +133,19 @@ def test_a_full_disk_keeps_what_is_done(folder, command, tmp_path):
     assert {path.name: path.read_bytes() for path in out.iterdir() if path.name[0] != "."} == before
 
 
-def test_new_weights_of_the_same_name_start_a_new_annotation(
-    folder, command, tmp_path
-):
+def test_new_weights_of_the_same_name_start_a_new_annotation(folder, command, tmp_path):
     weights = tmp_path / "mine.pt"
     weights.write_bytes((HOME / "saved_models" / "models4.pt").read_bytes())
-    words = ["research.scaling.annotate", folder / "a" / "01.png", "--out", tmp_path / "out", "--net",
-             weights, "--workers", 1]
+    words = [
+        "research.scaling.annotate",
+        folder / "a" / "01.png",
+        "--out",
+        tmp_path / "out",
+        "--net",
+        weights,
+        "--workers",
+        1,
+    ]
     assert command(*words).returncode == 0
     weights.write_bytes((HOME / "saved_models" / "models5.pt").read_bytes())
     assert "another --out" in one_line_error(command(*words), 2)
@@ -173,8 +198,9 @@ def test_lists_globs_and_addresses_name_photos(folder, tmp_path):
     with pytest.raises(annotate.DataError, match="cannot be read"):
         read("http://127.0.0.1:9/photo/123")
     found = list(list_names([f"file://{folder}/a"]))
-    assert len(found) == 7 and read(next(name for name in found
-                                         if name.endswith("03.png"))).shape == (200, 200, 3)
+    assert len(found) == 7 and read(
+        next(name for name in found if name.endswith("03.png"))
+    ).shape == (200, 200, 3)
     with pytest.raises(annotate.DataError, match="no such photo"):
         list(list_names([tmp_path / "none"]))
 
@@ -216,8 +242,22 @@ def test_web_servers_that_lie_are_reported_and_cost_no_other_photo(folder, monke
     pytest.importorskip("aiohttp", reason="optional: pip install aiohttp")
     monkeypatch.setattr(annotate, "SILENT", 1)
     photo = (folder / "a" / "01.png").read_bytes()
-    kinds = ["good", "short", "page", "empty", "negative", "endless", "circle", "file", "packed",
-             "garbage", "error", "missing", "closed", "silent"]
+    kinds = [
+        "good",
+        "short",
+        "page",
+        "empty",
+        "negative",
+        "endless",
+        "circle",
+        "file",
+        "packed",
+        "garbage",
+        "error",
+        "missing",
+        "closed",
+        "silent",
+    ]
     handler = type("Handler", (BadServer,), {"photo": photo})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

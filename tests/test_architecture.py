@@ -9,12 +9,29 @@ from pathlib import Path
 import pytest
 from conftest import HOME
 
-LAYERS = {"facial_keypoints": 0, "research": 1, "data_load": 2, "models": 2, "train": 3,
-          "evaluate": 3, "pipeline": 3,
-          "batch": 3, "benchmarks": 4, "scripts": 4}
+LAYERS = {
+    "facial_keypoints": 0,
+    "research": 1,
+    "data_load": 2,
+    "models": 2,
+    "train": 3,
+    "evaluate": 3,
+    "pipeline": 3,
+    "batch": 3,
+    "benchmarks": 4,
+    "scripts": 4,
+}
 DOORS = {"datasets", "web_page"}  # of research: the only modules outside of its rooms
-HEAVY = {"torch", "pandas", "matplotlib", "IPython", "ipywidgets", "jupyter", "papermill",
-         "nbformat"}
+HEAVY = {
+    "torch",
+    "pandas",
+    "matplotlib",
+    "IPython",
+    "ipywidgets",
+    "jupyter",
+    "papermill",
+    "nbformat",
+}
 MAX_ROOT_ENTRIES = 24
 
 
@@ -22,8 +39,10 @@ def modules():
     """{name: path} of the modules of this project; plug-ins and tests apart."""
     found = {path.stem: path for path in HOME.glob("*.py")}
     for folder in ("facial_keypoints", "research", "benchmarks", "scripts"):
-        found |= {".".join(path.relative_to(HOME).with_suffix("").parts): path
-                  for path in (HOME / folder).rglob("*.py")}
+        found |= {
+            ".".join(path.relative_to(HOME).with_suffix("").parts): path
+            for path in (HOME / folder).rglob("*.py")
+        }
     return {name.removesuffix(".__init__"): path for name, path in found.items()}
 
 
@@ -48,8 +67,10 @@ def imports_of(path):
 
 def arrows():
     """{module: modules of this project that it imports}."""
-    return {name: {other for other in imports_of(path) if other in MODULES} for name,
-            path in MODULES.items()}
+    return {
+        name: {other for other in imports_of(path) if other in MODULES}
+        for name, path in MODULES.items()
+    }
 
 
 def layer(name):
@@ -66,7 +87,7 @@ def test_there_are_no_cycles_also_none_inside_functions():
     graph, done = arrows(), set()
 
     def visit(name, path):
-        assert name not in path, " -> ".join([*path[path.index(name):], name])
+        assert name not in path, " -> ".join([*path[path.index(name) :], name])
         if name not in done:
             for other in graph[name] - {name}:
                 # a module of a package may import the package's own names
@@ -86,8 +107,10 @@ def test_research_has_rooms_without_circles():
         room = name.split(".")[1] if name.startswith("research.") else ""
         if room and room not in DOORS:
             graph.setdefault(room, set()).update(
-                other.split(".")[1] for other in others
-                if other.startswith("research.") and other.split(".")[1] not in DOORS)
+                other.split(".")[1]
+                for other in others
+                if other.startswith("research.") and other.split(".")[1] not in DOORS
+            )
     left = {room: others - {room} for room, others in graph.items()}
     while left:
         free = {room for room, others in left.items() if not others & left.keys()}
@@ -111,8 +134,9 @@ def test_networks_import_nothing_else_of_ours(path):
     )
 
 
-@pytest.mark.parametrize("path", sorted((HOME / "detector_architectures").glob("*.py")),
-                         ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((HOME / "detector_architectures").glob("*.py")), ids=lambda path: path.stem
+)
 def test_detectors_import_the_library_alone(path):
     ours = {name.partition(".")[0] for name in imports_of(path)} & {
         name.partition(".")[0] for name in MODULES
@@ -134,11 +158,13 @@ def without_hints(body, prefix=""):
                 yield prefix + node.name
 
 
-@pytest.mark.parametrize("path", [path for name, path in MODULES.items()
-                                  if not name.startswith(("benchmarks", "scripts"))]
-                         + sorted(HOME.glob("models/*.py"))
-                         + sorted(HOME.glob("detector_architectures/*.py")),
-                         ids=lambda path: f"{path.parent.name}-{path.stem}")
+@pytest.mark.parametrize(
+    "path",
+    [path for name, path in MODULES.items() if not name.startswith(("benchmarks", "scripts"))]
+    + sorted(HOME.glob("models/*.py"))
+    + sorted(HOME.glob("detector_architectures/*.py")),
+    ids=lambda path: f"{path.parent.name}-{path.stem}",
+)
 def test_public_functions_have_type_hints(path):
     assert not list(without_hints(ast.parse(path.read_text()).body))
 
@@ -147,8 +173,11 @@ def test_the_root_is_short_and_keeps_the_original_names():
     tracked = subprocess.run(
         ["git", "-C", HOME, "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True
     ).stdout
-    entries = {Path(line.strip('"')).parts[0] for line in tracked.splitlines()
-               if (HOME / line.strip('"')).exists()}
+    entries = {
+        Path(line.strip('"')).parts[0]
+        for line in tracked.splitlines()
+        if (HOME / line.strip('"')).exists()
+    }
     visible = {name for name in entries or set(MODULES) if not name.startswith(".")}
     assert len(visible) <= MAX_ROOT_ENTRIES, sorted(visible)
     assert (

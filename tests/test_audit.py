@@ -5,6 +5,7 @@ import pytest
 
 from research.labeling.label_audit import fit_shift, grid_pitch, lower_bounds
 
+
 def test_a_known_shift_is_read_off_its_residuals():
     rng = np.random.default_rng(0)
     length = rng.uniform(20, 120, 3000)
@@ -31,4 +32,3 @@ def test_the_floor_of_rounding_is_what_geometry_says():
         5 * 0.3826, rel=0.05
     )
     assert floor["both"] > floor["cells"]
-

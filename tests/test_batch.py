@@ -16,20 +16,38 @@ from research.scaling.sweep import combinations, read_grid
 
 def test_unknown_and_mistyped_parameters_are_refused():
     kinds = {"epochs": int, "lr": float, "resume": bool, "data": str}
-    good = {"epochs": 3, "lr": 1, "resume": False, "data": "sample",
-            "In": ["x = 1", "# Parameters\nepochs = 3\n"]}
+    good = {
+        "epochs": 3,
+        "lr": 1,
+        "resume": False,
+        "data": "sample",
+        "In": ["x = 1", "# Parameters\nepochs = 3\n"],
+    }
     check_parameters(good, **kinds)
     with pytest.raises(UsageError, match="did you mean epochs"):
         check_parameters({**good, "In": ["# Parameters\nepoch = 5\n"]}, **kinds)
-    for wrong in ({"resume": "true"}, {"lr": "1e-3"}, {"epochs": 2.0}, {"epochs": True},
-                  {"lr": True}, {"data": 3}):
+    for wrong in (
+        {"resume": "true"},
+        {"lr": "1e-3"},
+        {"epochs": 2.0},
+        {"epochs": True},
+        {"lr": True},
+        {"data": 3},
+    ):
         with pytest.raises(UsageError, match=next(iter(wrong))):
             check_parameters({**good, **wrong}, **kinds)
 
 
 def test_values_are_read_as_what_they_are():
     assert parse(["a=1", "b=0.5", "c=true", "d=models4", "e='3'", "f=x=y", "g=False"]) == {
-        "a": 1, "b": 0.5, "c": True, "d": "models4", "e": "3", "f": "x=y", "g": False}
+        "a": 1,
+        "b": 0.5,
+        "c": True,
+        "d": "models4",
+        "e": "3",
+        "f": "x=y",
+        "g": False,
+    }
     with pytest.raises(UsageError, match="name=value"):
         parse(["epochs"])
 
@@ -49,8 +67,12 @@ def test_every_notebook_declares_parameters_with_types_and_help():
 
 def test_a_grid_is_every_combination_named_by_what_differs():
     runs = combinations({"net": ["models4", "models5"], "lr": [0.001], "seed": [0, 1]})
-    assert list(runs) == ["net=models4,seed=0", "net=models4,seed=1", "net=models5,seed=0",
-                          "net=models5,seed=1"]
+    assert list(runs) == [
+        "net=models4,seed=0",
+        "net=models4,seed=1",
+        "net=models5,seed=0",
+        "net=models5,seed=1",
+    ]
     assert runs["net=models5,seed=1"] == {"net": "models5", "lr": 0.001, "seed": 1}
     with pytest.raises(UsageError, match="given twice"):
         combinations({"seed": [1, 1]})
@@ -70,13 +92,20 @@ def test_paths_are_meant_from_where_the_user_is(tmp_path, monkeypatch):
     assert placed("folder", "new") == str(tmp_path / "new") and placed("loss", "my.zip") == "my.zip"
 
 
-@pytest.mark.parametrize("text, said", [
-    ("", "a grid is"), ("- 1", "a grid is"), ("a: {b: c}", "a must be"), ("a: []", "a must be"),
-    ("a: [1", "as YAML"),
-    ("a: !!python/object:os.system x", "as YAML"), ("a: " + "[" * 100_000, "as YAML"),
-    ("a: 2001-99-99", "as YAML"),
-    ("a: " + "9" * 5000, "as YAML"),
-])
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("", "a grid is"),
+        ("- 1", "a grid is"),
+        ("a: {b: c}", "a must be"),
+        ("a: []", "a must be"),
+        ("a: [1", "as YAML"),
+        ("a: !!python/object:os.system x", "as YAML"),
+        ("a: " + "[" * 100_000, "as YAML"),
+        ("a: 2001-99-99", "as YAML"),
+        ("a: " + "9" * 5000, "as YAML"),
+    ],
+)
 def test_files_that_are_no_grid_are_named(text, said, tmp_path):
     (tmp_path / "g.yaml").write_text(text)
     with pytest.raises(DataError, match=said) as error:
@@ -120,6 +149,7 @@ def test_kernels_say_nothing_about_themselves(tmp_path, capfd):
 def test_the_command_refuses_unknown_parameters_first(command, tmp_path):
     done = command("batch.py", "epoch=5", "--out", tmp_path / "runs")
     assert "did you mean epochs" in one_line_error(done, 2)
-    assert "--epoch" in one_line_error(command("batch.py", "--epoch", "5", "6", "--out",
-                                               tmp_path / "runs"), 2)
+    assert "--epoch" in one_line_error(
+        command("batch.py", "--epoch", "5", "6", "--out", tmp_path / "runs"), 2
+    )
     assert not (tmp_path / "runs").exists()

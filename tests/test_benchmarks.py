@@ -21,11 +21,12 @@ def test_conditions_move_points_and_pixels_alike(name):
     """A bright disc on the first keypoint is found where the moved keypoint says."""
     y, x = np.mgrid[:240, :200]
     points = np.random.default_rng(0).uniform((40, 60), (160, 180), (68, 2)).astype(np.float32)
-    image = (255 * np.exp(-((x - points[0, 0]) ** 2
-                            + (y - points[0, 1]) ** 2) / 200)).astype(np.uint8)
+    image = (255 * np.exp(-((x - points[0, 0]) ** 2 + (y - points[0, 1]) ** 2) / 200)).astype(
+        np.uint8
+    )
     moved, new = robustness.CONDITIONS[name](image, points, np.random.default_rng(1))
     weights = moved.astype(float) ** 2
-    y, x = np.mgrid[:moved.shape[0], :moved.shape[1]]
+    y, x = np.mgrid[: moved.shape[0], : moved.shape[1]]
     center = [(x * weights).sum() / weights.sum(), (y * weights).sum() / weights.sum()]
     np.testing.assert_allclose(center, new[0], atol=0.3)
 
@@ -40,15 +41,17 @@ def test_conditions_give_crops_with_the_face_in_them(name, tiny):
         assert ((inside > -16) & (inside < 80)).all()
     if name == "unchanged":
         gray = tiny.image(0) @ np.array([0.299, 0.587, 0.114])
-        crop = crop_image(gray.round().astype(np.uint8), crop_matrix(tight_box(tiny.points[0]), 64),
-                          64)
+        crop = crop_image(
+            gray.round().astype(np.uint8), crop_matrix(tight_box(tiny.points[0]), 64), 64
+        )
         assert np.abs(crops[0, 0].numpy() * 255 - crop).mean() < 1
 
 
 def test_boxes_that_miss_miss_by_fifteen_percent(tiny):
     frames = tiny.select(np.arange(6))
-    matrices = [robustness.crops_under(name, frames, 64)[1]
-                for name in ("unchanged", "boxes 15 % off")]
+    matrices = [
+        robustness.crops_under(name, frames, 64)[1] for name in ("unchanged", "boxes 15 % off")
+    ]
     moved = np.linalg.norm(matrices[0][:, :, 2] - matrices[1][:, :, 2], axis=1)
     np.testing.assert_allclose(moved, 0.15 * 64 / 1.25, rtol=1e-3)
 
@@ -96,6 +99,7 @@ def test_calibration_finds_what_was_put_in():
 def test_boxes_that_move_nothing_move_no_points(tiny):
     class Detector:
         """Predictions where it is asked to, wherever that is; or always the same."""
+
         def __init__(self, steady):
             self.steady = steady
 

@@ -34,19 +34,34 @@ TIMES = ("ms_per_face", "training_minutes")
 def cluster_of_two(tmp_path_factory):
     """A scheduler and two workers as their commands start them, in a folder of their own ->
     address, processes of workers, process of the scheduler."""
-    home, free = tmp_path_factory.mktemp("cluster"), {k: v for k,
-                                                      v in os.environ.items() if k != "PYTHONPATH"}
+    home, free = (
+        tmp_path_factory.mktemp("cluster"),
+        {k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+    )
     place, started = home / "scheduler.json", []
 
     def start(*words):
-        started.append(subprocess.Popen([sys.executable, "-m", "distributed.cli." + words[0],
-                                         "--scheduler-file", place,
-                                         *words[1:]], cwd=home, env=free,
-                                         stderr=subprocess.DEVNULL))
+        started.append(
+            subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "distributed.cli." + words[0],
+                    "--scheduler-file",
+                    place,
+                    *words[1:],
+                ],
+                cwd=home,
+                env=free,
+                stderr=subprocess.DEVNULL,
+            )
+        )
         return started[-1]
+
     scheduler = start("dask_scheduler", "--port", "0", "--no-dashboard")
-    workers = [start("dask_worker", "--nthreads", "1", "--no-nanny", "--no-dashboard")
-               for _ in range(2)]
+    workers = [
+        start("dask_worker", "--nthreads", "1", "--no-nanny", "--no-dashboard") for _ in range(2)
+    ]
     try:
         address = until(lambda: place.exists() and json.loads(place.read_text())["address"])
         with distributed.Client(address) as client:
@@ -67,9 +82,7 @@ def until(condition, seconds=60):
     return found
 
 
-def test_work_of_a_dead_worker_is_repeated_once(
-    cluster_of_two, tmp_path, monkeypatch
-):
+def test_work_of_a_dead_worker_is_repeated_once(cluster_of_two, tmp_path, monkeypatch):
     """The work itself kills the first worker that gets item 5."""
     (tmp_path / "halving.py").write_text(f"""import os
 def halves(number, *_):
@@ -90,10 +103,12 @@ def halves(number, *_):
     ended = list(map_on_cluster(cluster_of_two[0], "halving.halves", iter(range(20))))
     assert (tmp_path / "once").exists()
     assert sorted(item for item, _, _ in ended) == list(range(20))
-    assert all(prediction == item / 2 and not problem for item, prediction,
-               problem in ended if item != 6)
-    assert [problem for item, _,
-            problem in ended if item == 6] == ["ValueError: six cannot be done"]
+    assert all(
+        prediction == item / 2 and not problem for item, prediction, problem in ended if item != 6
+    )
+    assert [problem for item, _, problem in ended if item == 6] == [
+        "ValueError: six cannot be done"
+    ]
 
 
 @pytest.mark.slow
@@ -107,6 +122,7 @@ def test_a_sweep_on_a_cluster_gives_the_table_it_gives_here(
     def kill_one():
         until(lambda: list((tmp_path / "there").glob("*/.notebook*")), 200)
         workers[0].kill()
+
     killer = threading.Thread(target=kill_one)
     killer.start()
     there = command("batch.py", *words, "--out", tmp_path / "there", "--scheduler", address)
@@ -115,9 +131,15 @@ def test_a_sweep_on_a_cluster_gives_the_table_it_gives_here(
     tables = []
     for folder in (grid.out, tmp_path / "there"):
         with open(folder / "table.csv", newline="") as file:
-            tables.append({row["seed"]: {key: row[key] for key in row
-                                         if key not in (*TIMES, "run", "failed")}
-                           for row in csv.DictReader(file) if row["net"] == "models2"})
+            tables.append(
+                {
+                    row["seed"]: {
+                        key: row[key] for key in row if key not in (*TIMES, "run", "failed")
+                    }
+                    for row in csv.DictReader(file)
+                    if row["net"] == "models2"
+                }
+            )
     assert tables[0] == tables[1] and len(tables[0]) == 2
 
 
@@ -134,29 +156,43 @@ def test_photos_are_annotated_on_a_cluster_as_here(cluster_of_two, command, tmp_
     def kill_one():
         until(lambda: list((tmp_path / "there").glob("part-*")))
         workers[0].kill()
+
     killer = threading.Thread(target=kill_one)
     killer.start()
     rows = []
     for name, more in (("there", ("--scheduler", address)), ("here", ("--workers", 1))):
         place = os.path.relpath(tmp_path / "photos")
-        done = command("research.scaling.annotate", place, "--out", tmp_path / name, "--chunk", 1, *more)
+        done = command(
+            "research.scaling.annotate", place, "--out", tmp_path / name, "--chunk", 1, *more
+        )
         assert (
             done.returncode == 1
             and "bad.jpg" in done.stderr
             and "1 photos could not be annotated" in done.stderr
         ), done.stderr
-        tables = [pyarrow.parquet.read_table(path)
-                  for path in (tmp_path / name).glob("part-*.parquet")]
-        rows.append(sorted((row["name"], row["face"]) for table in tables
-                           for row in table.to_pylist()))
+        tables = [
+            pyarrow.parquet.read_table(path) for path in (tmp_path / name).glob("part-*.parquet")
+        ]
+        rows.append(
+            sorted((row["name"], row["face"]) for table in tables for row in table.to_pylist())
+        )
     killer.join()
     assert rows[0] == rows[1] and len(rows[0]) >= 10 and workers[0].poll() is not None
 
 
 def test_a_missing_scheduler_is_one_line(command, tmp_path):
-    done = command("batch.py", "--net", "models2", "--seed", "0", "1", "--out", tmp_path / "out",
-                   "--scheduler",
-                   "tcp://127.0.0.1:9")
+    done = command(
+        "batch.py",
+        "--net",
+        "models2",
+        "--seed",
+        "0",
+        "1",
+        "--out",
+        tmp_path / "out",
+        "--scheduler",
+        "tcp://127.0.0.1:9",
+    )
     assert "no Dask scheduler" in one_line_error(done, 1)
 
 
@@ -195,5 +231,7 @@ def test_a_scheduler_that_stops_after_the_connection_is_reported(cluster_of_two,
 
 def test_a_worker_with_other_code_is_refused(cluster_of_two, monkeypatch):
     monkeypatch.setattr(dask_cluster, "code_digest", lambda: "of another version")
-    (item, result, problem), = dask_cluster.map_on_cluster(cluster_of_two[0], "time.sleep", [0.01])
+    ((item, result, problem),) = dask_cluster.map_on_cluster(
+        cluster_of_two[0], "time.sleep", [0.01]
+    )
     assert (item, result) == (0.01, None) and "another version of the code" in problem

@@ -35,7 +35,11 @@ def test_a_signal_removes_temporary_files(name, tmp_path, hopper):
     out.mkdir()
     process = subprocess.Popen(
         [sys.executable, "-m", "facial_keypoints", photos, "--csv", out / "points.csv"],
-        cwd=HOME, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        cwd=HOME,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     until = time.monotonic() + 60
     while not hidden_files(out) and time.monotonic() < until:
         time.sleep(0.02)
@@ -49,22 +53,26 @@ def test_a_signal_removes_temporary_files(name, tmp_path, hopper):
 
 @posix
 def test_ignored_signals_stay_ignored():
-    code = ("import signal, os, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN);"
-            "from facial_keypoints.errors import run_command;"
-            "run_command(lambda: os.kill(os.getpid(), signal.SIGHUP) or 7)")
+    code = (
+        "import signal, os, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN);"
+        "from facial_keypoints.errors import run_command;"
+        "run_command(lambda: os.kill(os.getpid(), signal.SIGHUP) or 7)"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=HOME).returncode == 7
 
 
 @posix
 def test_children_end_by_signals_as_before():
-    code = ("import os, signal; from facial_keypoints.errors import run_command\n"
-            "def main():\n"
-            "    child = os.fork()\n"
-            "    if not child:\n"
-            "        os.kill(os.getpid(), signal.SIGTERM)\n"
-            "        os._exit(3)\n"
-            "    return os.WTERMSIG(os.waitpid(child, 0)[1])\n"
-            "run_command(main)")
+    code = (
+        "import os, signal; from facial_keypoints.errors import run_command\n"
+        "def main():\n"
+        "    child = os.fork()\n"
+        "    if not child:\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        os._exit(3)\n"
+        "    return os.WTERMSIG(os.waitpid(child, 0)[1])\n"
+        "run_command(main)"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=HOME, capture_output=True, text=True)
     assert done.returncode == signal.SIGTERM and done.stderr == ""
 
@@ -85,8 +93,13 @@ def test_libraries_do_not_print_between_our_lines(tmp_path, hopper):
     words = [sys.executable, "-m", "facial_keypoints", damaged_photos(tmp_path / "photos", hopper)]
     lines = {}
     for verbose in ("", "1"):
-        done = subprocess.run(words, cwd=HOME, capture_output=True, text=True,
-                              env={**os.environ, "FACIAL_KEYPOINTS_VERBOSE": verbose})
+        done = subprocess.run(
+            words,
+            cwd=HOME,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "FACIAL_KEYPOINTS_VERBOSE": verbose},
+        )
         lines[verbose] = [line for line in done.stderr.splitlines() if line]
     assert all(line.startswith("failed: ") for line in lines[""])
     assert len(lines["1"]) > len(lines[""])  # else this test says nothing

@@ -12,8 +12,13 @@ COVERS = (*ON_FACES, *ANYWHERE, half)
 @pytest.fixture(scope="module")
 def crop(tiny):
     """A gray crop of 96 pixels a side and its keypoints."""
-    sample = FaceCrop(96)({"image": tiny.image(0)[..., 1].copy(), "keypoints": tiny.points[0],
-                           "visible": np.ones(68, np.float32)})
+    sample = FaceCrop(96)(
+        {
+            "image": tiny.image(0)[..., 1].copy(),
+            "keypoints": tiny.points[0],
+            "visible": np.ones(68, np.float32),
+        }
+    )
     return sample["image"], sample["keypoints"]
 
 

@@ -16,12 +16,17 @@ from research.augmentation.transforms import evaluation_transform, training_tran
 
 @pytest.mark.parametrize("split", ["official", "person"])
 def test_parts_are_disjoint_and_make_up_the_whole(tiny, split):
-    parts = {part: set(split_frames(tiny, split, part).names)
-             for part in ("training", "validation", "test")}
-    assert sum(map(len,
-                   parts.values())) == len(tiny) and set.union(*parts.values()) == set(tiny.names)
-    assert set(split_frames(tiny, split,
-                            "all-training").names) == parts["training"] | parts["validation"]
+    parts = {
+        part: set(split_frames(tiny, split, part).names)
+        for part in ("training", "validation", "test")
+    }
+    assert sum(map(len, parts.values())) == len(tiny) and set.union(*parts.values()) == set(
+        tiny.names
+    )
+    assert (
+        set(split_frames(tiny, split, "all-training").names)
+        == parts["training"] | parts["validation"]
+    )
 
 
 def test_person_split_follows_the_hash_and_shares_nobody(tiny):
@@ -48,22 +53,29 @@ def test_official_split_is_as_published_without_copies(tiny):
 
 
 def test_wrong_names_are_refused(tiny):
-    for call in (lambda: split_frames(tiny, "other"), lambda: split_frames(tiny, "person", "rest"),
-                 lambda: load_frames("sample", "best")):
+    for call in (
+        lambda: split_frames(tiny, "other"),
+        lambda: split_frames(tiny, "person", "rest"),
+        lambda: load_frames("sample", "best"),
+    ):
         with pytest.raises(UsageError, match="must be one of"):
             call()
     with pytest.raises(DataError, match="no such data set"):
         load_frames("/nowhere/at/all")
     only_test = tiny.select(tiny.sides == "test")
-    with pytest.raises(DataError,
-                       match="no training frames; this data set has no training side: split "
-                             "'person'"):
+    with pytest.raises(
+        DataError, match="no training frames; this data set has no training side: split 'person'"
+    ):
         split_frames(only_test, "official", "training")
-    with pytest.raises(DataError,
-                       match="no training frames; it divides 1 people by their names: more people "
-                             "are needed"):
-        split_frames(tiny.select([person_digit(name) < 2 for name in tiny.people]).select([0]),
-                     "person", "training")
+    with pytest.raises(
+        DataError,
+        match="no training frames; it divides 1 people by their names: more people are needed",
+    ):
+        split_frames(
+            tiny.select([person_digit(name) < 2 for name in tiny.people]).select([0]),
+            "person",
+            "training",
+        )
 
 
 def test_a_set_without_sides_can_be_trained_on_and_scored_whole(tiny):
@@ -82,8 +94,9 @@ def test_the_shift_grows_with_the_face_size():
 
 
 def test_only_official_labels_are_corrected(tiny_zip):
-    corrected, published = (load_frames(str(tiny_zip), labels)
-                            for labels in ("corrected", "published"))
+    corrected, published = (
+        load_frames(str(tiny_zip), labels) for labels in ("corrected", "published")
+    )
     np.testing.assert_array_equal(corrected.points, published.points)
     assert corrected.labels == "published"
 
@@ -92,16 +105,24 @@ def test_only_official_labels_are_corrected(tiny_zip):
 def test_official_splits_have_the_known_sizes(official_path, monkeypatch):
     monkeypatch.setenv("FACIAL_KEYPOINTS_DATA", str(official_path))
     published, corrected = load_frames("official", "published"), load_frames("official")
-    assert [len(split_frames(published, "official", p))
-            for p in ("training", "validation", "test")] == [3143, 315, 770]
-    assert [len(split_frames(published, "person", p))
-            for p in ("training", "validation", "test")] == [3039, 385, 808]
+    assert [
+        len(split_frames(published, "official", p)) for p in ("training", "validation", "test")
+    ] == [3143, 315, 770]
+    assert [
+        len(split_frames(published, "person", p)) for p in ("training", "validation", "test")
+    ] == [3039, 385, 808]
     assert shared_between_sides(published, "person") == {"people": 0, "videos": 0, "frames": 0}
-    assert shared_between_sides(published, "official") == {"people": 347, "videos": 769,
-                                                           "frames": 0}
+    assert shared_between_sides(published, "official") == {
+        "people": 347,
+        "videos": 769,
+        "frames": 0,
+    }
     assert (published.labels, corrected.labels) == ("published", "corrected")
-    np.testing.assert_allclose(published.points - corrected.points, np.broadcast_to(
-        label_shift(published.points), published.points.shape), atol=1e-4)
+    np.testing.assert_allclose(
+        published.points - corrected.points,
+        np.broadcast_to(label_shift(published.points), published.points.shape),
+        atol=1e-4,
+    )
     by_path = load_frames(str(official_path))
     assert by_path.labels == "corrected"  # recognized by what it holds, too
     np.testing.assert_array_equal(by_path.points, corrected.points)
@@ -154,11 +175,13 @@ def test_later_epochs_may_have_other_transforms(tiny):
     def named(name):
         return lambda sample, rng: {**sample, "by": name}
 
-    dataset = FacialKeypointsDataset(tiny, named("wide"),
-                                     schedule=[(3, named("gentle")), (5, named("fine"))])
+    dataset = FacialKeypointsDataset(
+        tiny, named("wide"), schedule=[(3, named("gentle")), (5, named("fine"))]
+    )
     n = len(dataset)
-    assert [dataset[epoch * n + 1]["by"]
-            for epoch in range(6)] == ["wide"] * 3 + ["gentle"] * 2 + ["fine"]
+    assert [dataset[epoch * n + 1]["by"] for epoch in range(6)] == ["wide"] * 3 + ["gentle"] * 2 + [
+        "fine"
+    ]
 
 
 def test_given_boxes_are_cropped_around(tiny):

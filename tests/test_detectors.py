@@ -26,8 +26,11 @@ def test_every_detector_gives_boxes_and_scores(name, hopper):
         pytest.skip(f"optional: {error}")
     for picture in (image, image[..., 1].copy()):
         boxes, scores, *rolls = detector.detect(picture)
-        assert boxes.shape == (len(boxes),
-                               4) and boxes.dtype == np.float32 and scores.shape == (len(boxes),)
+        assert (
+            boxes.shape == (len(boxes), 4)
+            and boxes.dtype == np.float32
+            and scores.shape == (len(boxes),)
+        )
         assert ((scores >= 0) & (scores <= 1)).all()
         assert all(roll.shape == scores.shape for roll in rolls) and len(rolls) < 2
     nothing, *_ = detector.detect(np.zeros((60, 60, 3), np.uint8))
@@ -58,8 +61,14 @@ class BrightSpot(torch.nn.Module):
             sure = (bright if stride == 8 else 0 * bright).flatten(2).transpose(1, 2)
             # in cells: eyes, nose, corners of the mouth
             landmarks = torch.tensor([-2.0, -2, 2, -2, 0, 0, -1.5, 2, 1.5, 2])
-            outputs.append((sure, sure, 0 * sure.expand(-1, -1, 4) + 1,
-                            0 * sure.expand(-1, -1, 10) + landmarks))
+            outputs.append(
+                (
+                    sure,
+                    sure,
+                    0 * sure.expand(-1, -1, 4) + 1,
+                    0 * sure.expand(-1, -1, 10) + landmarks,
+                )
+            )
         return tuple(output for kind in zip(*outputs, strict=True) for output in kind)
 
 
@@ -70,16 +79,23 @@ def test_yunet_boxes_are_in_pixels_of_the_photo(size, tmp_path, monkeypatch):
     everywhere."""
     pytest.importorskip("onnx", reason="optional: pip install onnx")
     path = tmp_path / "spot.onnx"
-    torch.onnx.export(BrightSpot(), (torch.zeros(1, 3, 320, 320),), str(path), dynamo=False,
-                      opset_version=11,
-                      input_names=["input"], dynamic_axes={"input": [2, 3]},
-                      output_names=[f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps")
-                                    for stride in (8, 16, 32)])
+    torch.onnx.export(
+        BrightSpot(),
+        (torch.zeros(1, 3, 320, 320),),
+        str(path),
+        dynamo=False,
+        opset_version=11,
+        input_names=["input"],
+        dynamic_axes={"input": [2, 3]},
+        output_names=[
+            f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in (8, 16, 32)
+        ],
+    )
     monkeypatch.setenv("YUNET_ONNX", str(path))
     monkeypatch.setattr(yunet, "SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
     image, scale = np.zeros((*size, 3), np.uint8), max(max(size) / 1280, 1)
     top, left, cell = round(80 * scale), round(160 * scale), round(8 * scale)
-    image[top:top + cell, left:left + cell] = 255
+    image[top : top + cell, left : left + cell] = 255
     boxes, scores = load_detector("yunet").detect(image)
     assert len(boxes) == 1 and scores[0] > 0.9
     np.testing.assert_allclose(boxes[0, :2] + boxes[0, 2:] / 2, (left, top), atol=1.5 * cell)
@@ -91,8 +107,14 @@ def test_five_landmarks_give_the_box_of_the_68(tiny):
     ahead = np.abs(yaw_estimate(tiny.points)) < 0.1
     turn = np.array([[0.9, -0.44], [0.44, 0.9]])
     for points in (tiny.points[ahead], tiny.points[ahead] @ turn.T):
-        five = np.stack([points[:, 36:42].mean(1), points[:, 42:48].mean(1),
-                         *points[:, [30, 48, 54]].swapaxes(0, 1)], 1)
+        five = np.stack(
+            [
+                points[:, 36:42].mean(1),
+                points[:, 42:48].mean(1),
+                *points[:, [30, 48, 54]].swapaxes(0, 1),
+            ],
+            1,
+        )
         boxes, truth = from_landmarks(five), tight_box(points)
         shares = [overlap(box[None], true)[0] for box, true in zip(boxes, truth, strict=True)]
         assert np.median(shares) > 0.8
@@ -123,8 +145,10 @@ def test_haar_finds_synthetic_faces_and_its_fit_is_tight(tiny):
 
 def test_boxes_of_large_photos_are_in_their_pixels(hopper):
     large = cv2.resize(hopper[1], None, fx=4, fy=4)
-    small, big = (max(load_detector("haar").detect(image)[0], key=lambda box: box[2])
-                  for image in (hopper[1], large))
+    small, big = (
+        max(load_detector("haar").detect(image)[0], key=lambda box: box[2])
+        for image in (hopper[1], large)
+    )
     np.testing.assert_allclose(big / 4, small, atol=0.1 * small[2])
 
 
@@ -160,11 +184,13 @@ def test_a_profile_that_is_found_once_is_a_box(monkeypatch):
 @pytest.mark.parametrize("name", ["haar", "haar_alt2", "haar_profile"])
 def test_an_opencv_without_cascades_is_reported_with_its_cure(name):
     """As OpenCV 5, in a process of its own: the class is missing before anything is imported."""
-    script = ("import sys, cv2; del cv2.CascadeClassifier; "
-              "from facial_keypoints.errors import DataError; "
-              "from facial_keypoints.detectors import load_detector\n"
-              "try: load_detector(sys.argv[1])\n"
-              "except DataError as error: print(error)")
+    script = (
+        "import sys, cv2; del cv2.CascadeClassifier; "
+        "from facial_keypoints.errors import DataError; "
+        "from facial_keypoints.detectors import load_detector\n"
+        "try: load_detector(sys.argv[1])\n"
+        "except DataError as error: print(error)"
+    )
     done = subprocess.run([sys.executable, "-c", script, name], capture_output=True, text=True)
     assert "opencv-python>=4.10,<5" in done.stdout, done.stderr
 

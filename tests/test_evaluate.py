@@ -18,7 +18,13 @@ from facial_keypoints.layouts import convert_points
 from research.datasets import load_frames
 from research.data.label_shift import label_shift, match_label_convention
 from research.evaluation.metrics import (
-    FACE_MEASURES, area_under_curve, bootstrap, debias, failure_rate, measure_slopes, point_errors,
+    FACE_MEASURES,
+    area_under_curve,
+    bootstrap,
+    debias,
+    failure_rate,
+    measure_slopes,
+    point_errors,
     summarize,
 )
 from research.networks.registry import SAVED_MODELS
@@ -72,10 +78,12 @@ def test_the_area_is_that_under_the_curve():
     nme = np.random.default_rng(0).gamma(3, 2, 500)
     grid = np.linspace(0, 8, 20001)
     curve = (nme[None] <= grid[:, None]).mean(1)
-    assert area_under_curve(nme,
-                            8) == pytest.approx(100 * np.trapezoid(curve, grid) / 8
-                                                if hasattr(np, "trapezoid")
-                                                     else 100 * np.trapz(curve, grid) / 8, abs=0.01)
+    assert area_under_curve(nme, 8) == pytest.approx(
+        100 * np.trapezoid(curve, grid) / 8
+        if hasattr(np, "trapezoid")
+        else 100 * np.trapz(curve, grid) / 8,
+        abs=0.01,
+    )
 
 
 def test_bootstrap_of_one_person_resamples_frames():
@@ -100,8 +108,10 @@ def test_the_interval_draws_people_and_covers_the_truth():
     assert one[0] < values.mean() < one[1]
     assert by_person[1] - by_person[0] > 2 * (one[1] - one[0])
     rng = np.random.default_rng(0)
-    hits = [low < 5 < high for low,
-            high in (bootstrap(rng.normal(5, 1, 60), seed=i) for i in range(200))]
+    hits = [
+        low < 5 < high
+        for low, high in (bootstrap(rng.normal(5, 1, 60), seed=i) for i in range(200))
+    ]
     assert 0.88 < np.mean(hits) <= 0.99
 
 
@@ -115,17 +125,23 @@ def test_the_known_shift_is_added_for_published_labels_alone(tiny):
     )
     official = tiny.select(np.arange(len(tiny)))
     official.kind, official.labels = "official", "published"
-    np.testing.assert_array_equal(match_label_convention(official, predictions, true_net),
-                                  predictions + label_shift(predictions))
+    np.testing.assert_array_equal(
+        match_label_convention(official, predictions, true_net),
+        predictions + label_shift(predictions),
+    )
     sideways, down = (
         label_shift(predictions) * np.float32([1, 0]),
         label_shift(predictions) * np.float32([0, 1]),
     )
-    np.testing.assert_allclose(match_label_convention(official, predictions, shifted_net),
-                               predictions + sideways, atol=1e-4)
+    np.testing.assert_allclose(
+        match_label_convention(official, predictions, shifted_net),
+        predictions + sideways,
+        atol=1e-4,
+    )
     np.testing.assert_array_equal(match_label_convention(tiny, predictions, true_net), predictions)
-    np.testing.assert_array_equal(match_label_convention(tiny, predictions, shifted_net),
-                                  predictions - down)
+    np.testing.assert_array_equal(
+        match_label_convention(tiny, predictions, shifted_net), predictions - down
+    )
 
 
 def test_a_score_on_training_frames_is_refused(tiny):
@@ -164,8 +180,20 @@ def test_command_prints_one_json_object(command, tiny_zip):
     done = command("evaluate.py", "models4", "--data", tiny_zip, "--split", "official", "--json")
     assert done.returncode == 0, done.stderr
     row = json.loads(done.stdout)
-    assert {"net", "data", "split", "labels", "n", "nme", "nme_low", "nme_high", "fr8", "fr10",
-            "auc8", "regions"} <= row.keys()
+    assert {
+        "net",
+        "data",
+        "split",
+        "labels",
+        "n",
+        "nme",
+        "nme_low",
+        "nme_high",
+        "fr8",
+        "fr10",
+        "auc8",
+        "regions",
+    } <= row.keys()
     assert (
         row["net"] == "models4"
         and row["n"] == 32
@@ -175,24 +203,45 @@ def test_command_prints_one_json_object(command, tiny_zip):
 
 
 def test_command_prints_a_table_with_baselines_and_compares_two(command, tiny_zip):
-    done = command("evaluate.py", "models4", SAVED_MODELS / "models4.pt", "--data", tiny_zip,
-                   "--split", "official", "--worst", "2")
+    done = command(
+        "evaluate.py",
+        "models4",
+        SAVED_MODELS / "models4.pt",
+        "--data",
+        tiny_zip,
+        "--split",
+        "official",
+        "--worst",
+        "2",
+    )
     assert done.returncode == 0, done.stderr
-    row = json.loads(command("evaluate.py", "models4", "models4", "--data", tiny_zip, "--split",
-                             "official", "--json").stdout)
+    row = json.loads(
+        command(
+            "evaluate.py", "models4", "models4", "--data", tiny_zip, "--split", "official", "--json"
+        ).stdout
+    )
     assert row["other"]["nme"] == row["nme"] and row["difference"]["nme"] == 0
     one_line_error(command("evaluate.py", "models4", "models4", "models4"), 2)
-    for part in ("mean shape", "rounding, lower bound", "second minus first: +0.00",
-                 "not significant",
-                 "test/Drawn-7-"):
+    for part in (
+        "mean shape",
+        "rounding, lower bound",
+        "second minus first: +0.00",
+        "not significant",
+        "test/Drawn-7-",
+    ):
         assert part in done.stdout
 
 
-@pytest.mark.parametrize("arguments, code, said", [
-    (("models77",), 2, "no network"), (("/no/such.pt",), 1, "/no/such.pt"),
-    (("models4", "--data", "/no/data"), 1, "/no/data"),
-    (("models4", "--split", "x"), 2, "invalid choice"), (("models4", "--unknown"), 2, "--unknown"),
-])
+@pytest.mark.parametrize(
+    "arguments, code, said",
+    [
+        (("models77",), 2, "no network"),
+        (("/no/such.pt",), 1, "/no/such.pt"),
+        (("models4", "--data", "/no/data"), 1, "/no/data"),
+        (("models4", "--split", "x"), 2, "invalid choice"),
+        (("models4", "--unknown"), 2, "--unknown"),
+    ],
+)
 def test_users_mistakes_are_one_clear_line(command, arguments, code, said):
     assert said in one_line_error(command("evaluate.py", *arguments), code)
 
@@ -201,11 +250,21 @@ def test_users_mistakes_are_one_clear_line(command, arguments, code, said):
 def test_shipped_weights_score_as_the_table_of_results_says(command, official_path):
     from research.evaluation.results import read_results
 
-    row = next(r for r in read_results() if r["weights"] == "models4"
-               and r["labels"] == "published")
-    done = command("evaluate.py", "models4", "--data", "official", "--split", "official",
-                   "--labels", "published", "--json",
-                   FACIAL_KEYPOINTS_DATA=official_path)
+    row = next(
+        r for r in read_results() if r["weights"] == "models4" and r["labels"] == "published"
+    )
+    done = command(
+        "evaluate.py",
+        "models4",
+        "--data",
+        "official",
+        "--split",
+        "official",
+        "--labels",
+        "published",
+        "--json",
+        FACIAL_KEYPOINTS_DATA=official_path,
+    )
     assert json.loads(done.stdout)["nme"] == pytest.approx(float(row["nme"]), abs=0.03)
     assert float(row["nme"]) <= 5.6
 
@@ -223,9 +282,11 @@ def test_self_predicted_crops_forget_the_label(tiny, monkeypatch):
 
     monkeypatch.setattr(evaluate, "predict_frames", half_way)
     for steps, left in ((1, 8), (2, 4), (4, 1)):
-        np.testing.assert_allclose(predict_in_self_crops(None, frames, steps) - faces,
-                                   [[[left, 0]]] * np.ones((4, 68, 1)),
-                                   atol=1e-3)
+        np.testing.assert_allclose(
+            predict_in_self_crops(None, frames, steps) - faces,
+            [[[left, 0]]] * np.ones((4, 68, 1)),
+            atol=1e-3,
+        )
 
 
 def test_slopes_say_how_much_of_the_differences_between_faces_is_predicted(tiny):
@@ -241,8 +302,9 @@ def test_slopes_say_how_much_of_the_differences_between_faces_is_predicted(tiny)
     half = measure_slopes(mean + (alike - mean) / 2, alike)
     assert all(0.35 < slope < 0.65 and correlation > 0.9 for slope, correlation in half.values())
     constant = measure_slopes(np.repeat(mean[None], len(alike), 0), alike)
-    assert all(abs(slope) < 1e-9 and np.isnan(correlation) for slope, correlation
-               in constant.values())
+    assert all(
+        abs(slope) < 1e-9 and np.isnan(correlation) for slope, correlation in constant.values()
+    )
     assert np.isnan(list(measure_slopes(truth[:2], truth[:2]).values())).all()
     two = convert_points(truth, "ibug68", "five")
     assert np.isnan(list(measure_slopes(two, two, "five").values())).all()

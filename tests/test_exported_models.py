@@ -28,8 +28,11 @@ SHIPPED = SAVED_MODELS / "models5.onnx"
 
 
 def without_metadata(data):
-    kept = [data[start:end] for number, start,
-            end in onnx_file.fields_of(data) if number != onnx_file.METADATA_FIELD]
+    kept = [
+        data[start:end]
+        for number, start, end in onnx_file.fields_of(data)
+        if number != onnx_file.METADATA_FIELD
+    ]
     return b"".join(kept)
 
 
@@ -48,8 +51,12 @@ def test_a_shipped_model_says_what_its_user_needs():
 
 
 def test_weights_are_rounded_as_bfloat16_rounds():
-    values = np.concatenate([np.random.default_rng(0).normal(0, 0.1, 10_000),
-                             [0, -0.0, 1, -1, 1 + 2**-8, 1 + 3 * 2**-8]]).astype(np.float32)
+    values = np.concatenate(
+        [
+            np.random.default_rng(0).normal(0, 0.1, 10_000),
+            [0, -0.0, 1, -1, 1 + 2**-8, 1 + 3 * 2**-8],
+        ]
+    ).astype(np.float32)
     expected = torch.from_numpy(values).bfloat16().float().numpy()
     np.testing.assert_array_equal(rounded_to_bfloat16(values), expected)
 
@@ -98,25 +105,53 @@ def test_every_flipped_bit_is_found(tmp_path):
             assert "flipped.onnx" in str(error)
         else:  # in a part of the metadata that says nothing about the numbers
             before = read_metadata(SHIPPED.read_bytes())
-            assert all(values[key] == before[key]
-                       for key in ("side", "crop_scale", "points", "sha256"))
+            assert all(
+                values[key] == before[key] for key in ("side", "crop_scale", "points", "sha256")
+            )
         data[place] ^= bit
 
 
-@pytest.mark.parametrize("make, said", [
-    (lambda data: b"", "metadata"),
-    (lambda data: b"not a model at all", "damaged or not an ONNX file"),
-    (lambda data: data[:1000], "damaged or not an ONNX file"),
-    (without_metadata, "without the metadata"),
-    (lambda data: without_metadata(data) + metadata_entry({"format": 99}), "another version"),
-    (lambda data: without_metadata(data) + metadata_entry({"format": 1, "side": "128"}), "side"),
-    (lambda data: without_metadata(data) + metadata_entry({**read_metadata(data), "sha256": "0"}),
-     "checksum"),
-    (lambda data: without_metadata(data)
-     + metadata_entry({**read_metadata(data), "crop_scale": 2.0}), "made for crops"),
-    (lambda data: metadata_entry({**read_metadata(data), "sha256": digest(b"")}), "cannot load"),
-], ids=["empty", "text", "cut off", "no metadata", "version", "type", "checksum", "crop",
-        "no graph"])
+@pytest.mark.parametrize(
+    "make, said",
+    [
+        (lambda data: b"", "metadata"),
+        (lambda data: b"not a model at all", "damaged or not an ONNX file"),
+        (lambda data: data[:1000], "damaged or not an ONNX file"),
+        (without_metadata, "without the metadata"),
+        (lambda data: without_metadata(data) + metadata_entry({"format": 99}), "another version"),
+        (
+            lambda data: without_metadata(data) + metadata_entry({"format": 1, "side": "128"}),
+            "side",
+        ),
+        (
+            lambda data: (
+                without_metadata(data) + metadata_entry({**read_metadata(data), "sha256": "0"})
+            ),
+            "checksum",
+        ),
+        (
+            lambda data: (
+                without_metadata(data) + metadata_entry({**read_metadata(data), "crop_scale": 2.0})
+            ),
+            "made for crops",
+        ),
+        (
+            lambda data: metadata_entry({**read_metadata(data), "sha256": digest(b"")}),
+            "cannot load",
+        ),
+    ],
+    ids=[
+        "empty",
+        "text",
+        "cut off",
+        "no metadata",
+        "version",
+        "type",
+        "checksum",
+        "crop",
+        "no graph",
+    ],
+)
 def test_what_is_no_exported_model_is_refused(make, said, tmp_path):
     path = tmp_path / "bad.onnx"
     path.write_bytes(make(SHIPPED.read_bytes()))
@@ -134,9 +169,12 @@ def test_models_are_found_by_name_or_path(monkeypatch):
 
 
 def test_predictions_that_are_not_finite_name_the_file():
-    broken = Model(SHIPPED, 128,
-                   lambda crops: (np.full((len(crops), 68, 2), np.nan), np.ones((len(crops), 68))),
-                   "onnx")
+    broken = Model(
+        SHIPPED,
+        128,
+        lambda crops: (np.full((len(crops), 68, 2), np.nan), np.ones((len(crops), 68))),
+        "onnx",
+    )
     with pytest.raises(DataError, match=r"models5\.onnx: predictions that are not finite"):
         KeypointDetector(broken).predict_boxes(np.zeros((50, 50, 3), np.uint8), [[5, 5, 30, 30]])
 
@@ -145,8 +183,9 @@ def test_a_model_of_shifted_labels_is_corrected(tiny):
     points = tiny.points[:3]
     model = Model(SHIPPED, 128, None, "onnx", shift=(0.5, 0.02))
     length = inter_ocular(points)[:, None]
-    np.testing.assert_allclose(model.correct(points)[..., 1], points[..., 1] - 0.5 - 0.02 * length,
-                               atol=1e-4)
+    np.testing.assert_allclose(
+        model.correct(points)[..., 1], points[..., 1] - 0.5 - 0.02 * length, atol=1e-4
+    )
     np.testing.assert_array_equal(model.correct(points)[..., 0], points[..., 0])
 
 
@@ -162,16 +201,22 @@ print(len(faces), faces[0].points.shape)
 
 
 def test_the_library_runs_without_pytorch_and_the_research_side(hopper, tmp_path):
-    done = subprocess.run([sys.executable, "-c", LIBRARY_ALONE, str(hopper[0])],
-                          capture_output=True, text=True, cwd=tmp_path,
-                          env={"PYTHONPATH": str(HOME), "PATH": ""})
+    done = subprocess.run(
+        [sys.executable, "-c", LIBRARY_ALONE, str(hopper[0])],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(HOME), "PATH": ""},
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "1 (68, 2)\n"
 
 
 def test_importing_the_package_loads_nothing_heavy():
-    script = ("import sys, facial_keypoints; "
-              "print({'cv2', 'numpy', 'onnxruntime', 'torch'} & set(sys.modules))")
+    script = (
+        "import sys, facial_keypoints; "
+        "print({'cv2', 'numpy', 'onnxruntime', 'torch'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=HOME)
     assert done.stdout == "set()\n", done.stderr
 
@@ -180,20 +225,34 @@ def test_the_wheel_finds_a_face_without_pytorch(hopper, tmp_path):
     """Built and installed as pip does; its four dependencies are borrowed from this environment,
     nothing else of it."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    done = subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir",
-                           tmp_path, HOME],
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path, HOME],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
-    wheel, = tmp_path.glob("facial_keypoints-*.whl")
+    (wheel,) = tmp_path.glob("facial_keypoints-*.whl")
     assert wheel.stat().st_size < 4e6
     venv.create(tmp_path / "env", with_pip=False, symlinks=True)
-    site, = (tmp_path / "env").glob("lib/python*/site-packages")
+    (site,) = (tmp_path / "env").glob("lib/python*/site-packages")
     subprocess.run([*pip, "install", "--no-deps", "--target", site, wheel], check=True)
     borrowed = tmp_path / "borrowed"
     borrowed.mkdir()
-    for name in ("numpy", "numpy.libs", "cv2", "opencv_python.libs", "onnxruntime", "tqdm",
-                 "flatbuffers", "google",
-                 "packaging", "sympy", "mpmath", "coloredlogs", "humanfriendly"):
+    for name in (
+        "numpy",
+        "numpy.libs",
+        "cv2",
+        "opencv_python.libs",
+        "onnxruntime",
+        "tqdm",
+        "flatbuffers",
+        "google",
+        "packaging",
+        "sympy",
+        "mpmath",
+        "coloredlogs",
+        "humanfriendly",
+    ):
         for folder in map(type(tmp_path), sys.path):
             if folder.name == "site-packages" and (folder / name).exists():
                 (borrowed / name).symlink_to(folder / name)
@@ -202,13 +261,16 @@ def test_the_wheel_finds_a_face_without_pytorch(hopper, tmp_path):
     alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
     def call(*words):
-        return subprocess.run([python, *words], capture_output=True, text=True, cwd=tmp_path,
-                              env=alone)
+        return subprocess.run(
+            [python, *words], capture_output=True, text=True, cwd=tmp_path, env=alone
+        )
 
     done = call("-m", "facial_keypoints", hopper[0], "--csv", "-")
     assert done.returncode == 0 and "grace_hopper.jpg,1" in done.stdout, done.stderr
-    script = ("import sys; from facial_keypoints import find_keypoints; "
-              "print(len(find_keypoints(sys.argv[1])))")
+    script = (
+        "import sys; from facial_keypoints import find_keypoints; "
+        "print(len(find_keypoints(sys.argv[1])))"
+    )
     done = call("-c", script, hopper[0])
     assert done.stdout == "1\n", done.stderr
     refused = call("-m", "facial_keypoints", hopper[0], "--net", "models4")

@@ -12,15 +12,20 @@ from facial_keypoints.detectors import load_detector
 from facial_keypoints.errors import DataError
 from facial_keypoints.geometry import level_boxes, overlap
 from research.face_detector.training import (
-    FaceNet, HardScenes, cell_targets, detector_loss, export_detector,
+    FaceNet,
+    HardScenes,
+    cell_targets,
+    detector_loss,
+    export_detector,
 )
 from research.face_detector.scenes import SIDE, Canvas, FaceScenes, Placed, placing
 import itertools
 
 
 def placed(center, size, roll=0.0, covered=0.0):
-    return Placed(np.array([center], float), np.array([size], float), np.array([roll]),
-                  np.array([covered]))
+    return Placed(
+        np.array([center], float), np.array([size], float), np.array([roll]), np.array([covered])
+    )
 
 
 def test_targets_of_a_cell_give_the_face_back():
@@ -35,10 +40,17 @@ def test_targets_of_a_cell_give_the_face_back():
     np.testing.assert_allclose(np.degrees(np.arctan2(sin, cos)), 25, atol=1e-3)
 
 
-@pytest.mark.parametrize(("size", "covered", "faces", "counts"), [
-    (SMALLEST - 1, 0.0, False, False), (LARGEST + 1, 0.0, False, False),
-    (8.0, 0.0, False, True), (30.0, 0.5, False, False), (30.0, 0.9, False, True),
-    (30.0, 0.3, True, True)])
+@pytest.mark.parametrize(
+    ("size", "covered", "faces", "counts"),
+    [
+        (SMALLEST - 1, 0.0, False, False),
+        (LARGEST + 1, 0.0, False, False),
+        (8.0, 0.0, False, True),
+        (30.0, 0.5, False, False),
+        (30.0, 0.9, False, True),
+        (30.0, 0.3, True, True),
+    ],
+)
 def test_what_is_nearly_a_face_does_not_count(size, covered, faces, counts):
     targets = cell_targets(placed((60.0, 60.0), (size, size), covered=covered))
     middle = int(60 // STRIDE)
@@ -147,7 +159,7 @@ def test_the_shipped_weights_find_a_real_face_with_its_roll(hopper, angle, scale
     _, image = hopper
     from facial_keypoints.detector import KeypointDetector
 
-    face, = KeypointDetector()(image)
+    (face,) = KeypointDetector()(image)
     box, roll = level_boxes(face.points[None])
     center = tuple((np.array(image.shape[1::-1]) - 1) / 2)
     matrix = cv2.getRotationMatrix2D(center, -angle, scale)

@@ -12,21 +12,36 @@ from facial_keypoints.detector import Face
 from facial_keypoints.errors import DataError
 from facial_keypoints.files import atomic_open, atomic_write
 from facial_keypoints.formats import (
-    WRITERS, PtsWriter, csv_columns, csv_line, json_line, pts_text, read_boxes,
-    read_coco, read_json, read_pts,
+    WRITERS,
+    PtsWriter,
+    csv_columns,
+    csv_line,
+    json_line,
+    pts_text,
+    read_boxes,
+    read_coco,
+    read_json,
+    read_pts,
 )
 
-FACE = Face(np.float32([1.5, 2, 30, 40]),
-            np.random.default_rng(0).uniform(0, 900, (68, 2)).astype(np.float32), 0.8125)
+FACE = Face(
+    np.float32([1.5, 2, 30, 40]),
+    np.random.default_rng(0).uniform(0, 900, (68, 2)).astype(np.float32),
+    0.8125,
+)
 
 
 def test_csv_has_the_promised_columns_and_survives_awkward_names():
     name = 'a "b", c\n.jpg'
     header = ",".join(csv_columns()) + "\n"
     row = next(csv.DictReader(io.StringIO(header + csv_line(name, FACE))))
-    assert list(row) == csv_columns() == [
-        "name", "left", "top", "width", "height", "confidence"] + [
-        f"{axis}{i}" for i in range(68) for axis in "xy"] + ["identity"]
+    assert (
+        list(row)
+        == csv_columns()
+        == ["name", "left", "top", "width", "height", "confidence"]
+        + [f"{axis}{i}" for i in range(68) for axis in "xy"]
+        + ["identity"]
+    )
     assert row["identity"] == "" and csv_line(name, replace(FACE, identity=3)).endswith(",3\n")
     assert row["name"] == name and float(row["confidence"]) == pytest.approx(0.8125)
     points = np.array([[float(row[f"x{i}"]), float(row[f"y{i}"])] for i in range(68)])
@@ -45,8 +60,11 @@ def test_files_of_predictions_are_read_back(tmp_path):
     rng = np.random.default_rng(1)
     known = replace(FACE, point_confidence=rng.random(68), identity=3)
     hidden = replace(known, point_visibility=rng.random(68))
-    photos = [("a.jpg", (600, 900), [FACE, known]), ("ü/b.jpg", (50, 60), []),
-              ("c.jpg", (70, 80), [hidden])]
+    photos = [
+        ("a.jpg", (600, 900), [FACE, known]),
+        ("ü/b.jpg", (50, 60), []),
+        ("c.jpg", (70, 80), [hidden]),
+    ]
     for kind in ("json", "coco"):
         with atomic_open(tmp_path / kind) as file:
             predictions = WRITERS[kind](file)
@@ -78,8 +96,10 @@ def test_files_of_predictions_are_read_back(tmp_path):
     assert content["info"]["date_created"] and content["annotations"][1]["track_id"] == 3
     assert content["annotations"][0]["segmentation"] == [[1.5, 2, 31.5, 2, 31.5, 42, 1.5, 42]]
     flags = np.array([row["keypoints"] for row in content["annotations"]]).reshape(3, 68, 3)[..., 2]
-    np.testing.assert_array_equal(flags, [
-        np.full(68, 2), 1 + (known.point_confidence >= 0.5), 1 + (hidden.point_visibility >= 0.5)])
+    np.testing.assert_array_equal(
+        flags,
+        [np.full(68, 2), 1 + (known.point_confidence >= 0.5), 1 + (hidden.point_visibility >= 0.5)],
+    )
     assert content["images"][1] == {"id": 2, "file_name": "ü/b.jpg", "height": 50, "width": 60}
 
 
@@ -88,10 +108,20 @@ ENDLESS, HUGE = "[" * 100_000, json.dumps({"box": [10**400, 0, 1, 1], "points": 
 BEYOND = json.dumps({"box": [0, 0, 1, 1], "points": [1e39] * 136})
 
 
-@pytest.mark.parametrize("text",
-                         ["", "{", "[]", '{"images": [], "annotations": [{}]}', '{"name": "x"}',
-                          "\x00", ENDLESS, HUGE,
-                                  BEYOND])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"images": [], "annotations": [{}]}',
+        '{"name": "x"}',
+        "\x00",
+        ENDLESS,
+        HUGE,
+        BEYOND,
+    ],
+)
 def test_files_without_predictions_are_named(text, tmp_path):
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(DataError, match=r"x\.json"):
@@ -105,41 +135,51 @@ def test_files_without_predictions_are_named(text, tmp_path):
 
 def test_pts_round_trip_and_faults():
     np.testing.assert_allclose(read_pts(pts_text(FACE.points)), FACE.points, atol=1e-4)
-    for text, said in (("", "0 points"), ("{ 1 2 3 }", "1.5 points"),
-                       ("{ a b }", "could not convert"),
-                       ("{" + " 1e39" * 136 + "}", "not finite"),
-                       (pts_text(FACE.points).replace("\n}", " nan nan\n}"), "not finite"),
-                       (pts_text(FACE.points).replace("\n}", " 1 1\n}"), "69 points")):
+    for text, said in (
+        ("", "0 points"),
+        ("{ 1 2 3 }", "1.5 points"),
+        ("{ a b }", "could not convert"),
+        ("{" + " 1e39" * 136 + "}", "not finite"),
+        (pts_text(FACE.points).replace("\n}", " nan nan\n}"), "not finite"),
+        (pts_text(FACE.points).replace("\n}", " 1 1\n}"), "69 points"),
+    ):
         with pytest.raises(DataError, match=said):
             read_pts(text, "x.pts")
 
 
 def test_pts_files_of_photos_with_equal_names_differ(tmp_path):
-    predictions, faces = PtsWriter(tmp_path), [replace(FACE, points=FACE.points + i)
-                                               for i in range(4)]
+    predictions, faces = (
+        PtsWriter(tmp_path),
+        [replace(FACE, points=FACE.points + i) for i in range(4)],
+    )
     predictions.write("a.jpg", (50, 60), faces[:1])
     predictions.write("a.png", (50, 60), faces[1:2])
     predictions.write("../b/c.jpg", (50, 60), [])
     predictions.write("../b/c.jpg", (50, 60), faces[2:3])  # rows of one photo may stand apart
     predictions.write("../b/c.jpg", (50, 60), faces[3:])
     predictions.close()
-    found = {path.relative_to(tmp_path).as_posix(): read_pts(path.read_text())
-             for path in tmp_path.rglob("*.pts")}
+    found = {
+        path.relative_to(tmp_path).as_posix(): read_pts(path.read_text())
+        for path in tmp_path.rglob("*.pts")
+    }
     assert set(found) == {"a.pts", "a.png.pts", "b/c.pts", "b/c-2.pts"}
     for name, face in zip(("a.pts", "a.png.pts", "b/c.pts", "b/c-2.pts"), faces, strict=True):
         np.testing.assert_allclose(found[name], face.points, atol=1e-4)
 
 
-@pytest.mark.parametrize("text, said", [
-    ("name,left,top\n", "width, height missing"),
-    ("name,left,top,width,height\na,1,2,x,4\n", "line 2"),
-    ("name,left,top,width,height\na,1,2,3\n", "line 2"),
-    ("name,left,top,width,height\na,1,2,0,4\n", "above 0"),
-    ("name,left,top,width,height\na,nan,2,3,4\n", "finite"),
-    ("name,left,top,width,height\na,1e30,2,3,4\n", "million"),
-    ("name,left,top,width,height\na,1,2,3," + "4" * 200_000, "not a table"),
-    ("n" * 200_000 + ",left\n", "not a table"),
-])
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("name,left,top\n", "width, height missing"),
+        ("name,left,top,width,height\na,1,2,x,4\n", "line 2"),
+        ("name,left,top,width,height\na,1,2,3\n", "line 2"),
+        ("name,left,top,width,height\na,1,2,0,4\n", "above 0"),
+        ("name,left,top,width,height\na,nan,2,3,4\n", "finite"),
+        ("name,left,top,width,height\na,1e30,2,3,4\n", "million"),
+        ("name,left,top,width,height\na,1,2,3," + "4" * 200_000, "not a table"),
+        ("n" * 200_000 + ",left\n", "not a table"),
+    ],
+)
 def test_bad_boxes_are_reported_with_their_line(tmp_path, text, said):
     (tmp_path / "b.csv").write_text(text)
     with pytest.raises(DataError, match=said):

@@ -6,6 +6,7 @@ import io
 import os
 import tempfile
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -54,7 +55,7 @@ def archive():
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as made:
         for side, names in (("training", ["A_00.jpg", "B_00.jpg"]), ("test", ["A_01.jpg"])):
-            made.writestr(f"{side}_frames_keypoints.csv", csv_of(POINTS[:len(names)], names))
+            made.writestr(f"{side}_frames_keypoints.csv", csv_of(POINTS[: len(names)], names))
             for name in names:
                 made.writestr(f"{side}/{name}", picture())
     return file.getvalue()
@@ -63,15 +64,34 @@ def archive():
 def checkpoint():
     file = io.BytesIO()
     small = {"head.bias": torch.zeros(136), "count": torch.tensor(3)}
-    torch.save({"net": "models4", "state_dict": small, "params": {}, "metrics": {},
-                "data": {"split": "person"}}, file)
+    torch.save(
+        {
+            "net": "models4",
+            "state_dict": small,
+            "params": {},
+            "metrics": {},
+            "data": {"split": "person"},
+        },
+        file,
+    )
     return file.getvalue()
 
 
 def drawn_model():
     file = io.BytesIO()
-    np.savez_compressed(file, **{key: np.zeros((2, 3), np.float32) for key in (
-        "shape_modes", "shape_modes_peak", "texture_modes", "texture_modes_peak", "triangles")})
+    np.savez_compressed(
+        file,
+        **{
+            key: np.zeros((2, 3), np.float32)
+            for key in (
+                "shape_modes",
+                "shape_modes_peak",
+                "texture_modes",
+                "texture_modes_peak",
+                "triangles",
+            )
+        },
+    )
     return file.getvalue()
 
 
@@ -92,79 +112,147 @@ def every_image(path):
 
 def state():
     file = io.BytesIO()
-    torch.save({"history": [{"epoch": 1.0}], "best": {"nme": 4.0}, "params": {}, "data": {},
-                "state": {"net": {}}}, file)
+    torch.save(
+        {
+            "history": [{"epoch": 1.0}],
+            "best": {"nme": 4.0},
+            "params": {},
+            "data": {},
+            "state": {"net": {}},
+        },
+        file,
+    )
     return file.getvalue()
 
 
 def exported():
     """A model file of a version number and the metadata alone."""
     data = bytes([8, 10])
-    values = {"format": FORMAT, "net": "models5", "side": 128, "points": 68, "crop_scale": 1.25,
-              "shift": [0.0, 0.0]}
+    values = {
+        "format": FORMAT,
+        "net": "models5",
+        "side": 128,
+        "points": 68,
+        "crop_scale": 1.25,
+        "shift": [0.0, 0.0],
+    }
     return data + metadata_entry({**values, "sha256": digest(data)})
 
 
 def annotations():
     with tempfile.TemporaryDirectory() as folder:
-        write_chunk(Path(folder), ["a.jpg"],
-                    [("a.jpg", 0, [0, 0, 1, 1], 0.9, [0.0] * 136, [1.0] * 68)], {}, {})
+        write_chunk(
+            Path(folder),
+            ["a.jpg"],
+            [("a.jpg", 0, [0, 0, 1, 1], 0.9, [0.0] * 136, [1.0] * 68)],
+            {},
+            {},
+        )
         return next(Path(folder).glob("*.parquet")).read_bytes()
 
 
-FACE = ('{"name": "a.jpg", "box": [1, 2, 3, 4], "confidence": 0.5, "points": '
-        + str([[1.0, 2.0]] * 68) + "}\n").encode()
-COCO = ('{"categories": [], "images": [{"id": 1, "file_name": "a.jpg"}], "annotations": '
-        '[{"image_id": 1, "bbox": [1, 2, 3, 4],'
-        ' "keypoints": ' + str([1.0, 2.0, 2] * 68) + "}]}").encode()
-STUDIO = (b'[{"data": {"image": "a.jpg"}, "annotations": [{"result": [{"type": "keypointlabels", '
-          b'"original_width": 9, "original_height": 9, "value": {"x": 1, "y": 2, "keypointlabels": '
-          b'["tip"]}}]}]}]')
-IMGLAB = (b"<dataset><images><image file='a.jpg'><box><part name='0' x='1' y='2'/><part name='1' "
-          b"x='3' y='4'/></box></image></images></dataset>")
-KAGGLE = (",".join([*KAGGLE_COLUMNS, "Image"]) + "\n" + ",".join(map(str, range(30))) + ","
-          + " ".join(["7"] * 96**2) + "\n").encode()
+FACE = (
+    '{"name": "a.jpg", "box": [1, 2, 3, 4], "confidence": 0.5, "points": '
+    + str([[1.0, 2.0]] * 68)
+    + "}\n"
+).encode()
+COCO = (
+    '{"categories": [], "images": [{"id": 1, "file_name": "a.jpg"}], "annotations": '
+    '[{"image_id": 1, "bbox": [1, 2, 3, 4],'
+    ' "keypoints": ' + str([1.0, 2.0, 2] * 68) + "}]}"
+).encode()
+STUDIO = (
+    b'[{"data": {"image": "a.jpg"}, "annotations": [{"result": [{"type": "keypointlabels", '
+    b'"original_width": 9, "original_height": 9, "value": {"x": 1, "y": 2, "keypointlabels": '
+    b'["tip"]}}]}]}]'
+)
+IMGLAB = (
+    b"<dataset><images><image file='a.jpg'><box><part name='0' x='1' y='2'/><part name='1' "
+    b"x='3' y='4'/></box></image></images></dataset>"
+)
+KAGGLE = (
+    ",".join([*KAGGLE_COLUMNS, "Image"])
+    + "\n"
+    + ",".join(map(str, range(30)))
+    + ","
+    + " ".join(["7"] * 96**2)
+    + "\n"
+).encode()
 READERS = {  # name: (ending, files to corrupt, what reads a path)
-    "image": (".jpg",
-              [encoded("JPEG"), encoded("JPEG", "CMYK"), encoded("PNG"), encoded("PNG", "P"),
-               encoded("WEBP"),
-                       encoded("BMP"), encoded("TIFF"), encoded("TIFF", compression="tiff_lzw"),
-                       encoded("GIF")],
-              read_image),
+    "image": (
+        ".jpg",
+        [
+            encoded("JPEG"),
+            encoded("JPEG", "CMYK"),
+            encoded("PNG"),
+            encoded("PNG", "P"),
+            encoded("WEBP"),
+            encoded("BMP"),
+            encoded("TIFF"),
+            encoded("TIFF", compression="tiff_lzw"),
+            encoded("GIF"),
+        ],
+        read_image,
+    ),
     "clip": (".avi", [clip()], lambda path: list(VideoReader(path))),
-    "table": (".csv", [csv_of(POINTS, ["A_00.jpg", "B_00.jpg", "C_00.jpg"]).encode()],
-              lambda path: read_table(path.read_bytes(), str(path))),
-    "pts": (".pts", [pts_text(POINTS[0]).encode()],
-            lambda path: read_pts(path.read_bytes(), str(path))),
-    "boxes": (".csv", [b"name,left,top,width,height\na.jpg,1,2,30,40\nb.jpg,1.5,2,3e1,4\n"],
-              read_boxes),
+    "table": (
+        ".csv",
+        [csv_of(POINTS, ["A_00.jpg", "B_00.jpg", "C_00.jpg"]).encode()],
+        lambda path: read_table(path.read_bytes(), str(path)),
+    ),
+    "pts": (
+        ".pts",
+        [pts_text(POINTS[0]).encode()],
+        lambda path: read_pts(path.read_bytes(), str(path)),
+    ),
+    "boxes": (
+        ".csv",
+        [b"name,left,top,width,height\na.jpg,1,2,30,40\nb.jpg,1.5,2,3e1,4\n"],
+        read_boxes,
+    ),
     "json": (".json", [FACE * 2], read_json),
     "coco": (".json", [COCO], read_coco),
-    "layout": (".toml", [(LAYOUTS / "five.toml").read_bytes(), (LAYOUTS / "mediapipe478.toml"
-                                                                ).read_bytes()], read_layout),
+    "layout": (
+        ".toml",
+        [(LAYOUTS / "five.toml").read_bytes(), (LAYOUTS / "mediapipe478.toml").read_bytes()],
+        read_layout,
+    ),
     "labels": (".json", [COCO, STUDIO], load_folder),
     "imglab": (".xml", [IMGLAB], load_folder),
-    "kaggle": (".csv", [KAGGLE], lambda path: load_folder(path.rename(
-        path.with_name("training.csv")))),
+    "kaggle": (
+        ".csv",
+        [KAGGLE],
+        lambda path: load_folder(path.rename(path.with_name("training.csv"))),
+    ),
     "archive": (".zip", [archive()], every_image),
     "checkpoint": (".pt", [checkpoint()], load_checkpoint),
     "exported model": (".onnx", [exported()], read_model_file),
     "broken run": (".pt", [state()], lambda path: load_training_state(path, {}, {}, {})),
     "grid": (".yaml", [b"net: [models4, models5]\nlr: [0.001, 0.01]\nseed: 3\n"], read_grid),
     "drawn model": (".npz", [drawn_model()], load_model.__wrapped__),
-    "notebook": (".ipynb",
-                 [b'{"cells": [{"cell_type": "code", "id": "a", "metadata": {"tags": '
-                  b'["parameters"]}, "outputs": [],'
-                            b' "execution_count": null, "source": "a = 1"}], "metadata": '
-                            b'{"kernelspec": {"name": "python3",'
-                            b' "language": "python"}}, "nbformat": 4, "nbformat_minor": 5}'],
-                            parameters_of),
+    "notebook": (
+        ".ipynb",
+        [
+            b'{"cells": [{"cell_type": "code", "id": "a", "metadata": {"tags": '
+            b'["parameters"]}, "outputs": [],'
+            b' "execution_count": null, "source": "a = 1"}], "metadata": '
+            b'{"kernelspec": {"name": "python3",'
+            b' "language": "python"}}, "nbformat": 4, "nbformat_minor": 5}'
+        ],
+        parameters_of,
+    ),
 }
 if importlib.util.find_spec("pyarrow"):  # optional
     READERS["annotations"] = (".parquet", [annotations()], footer_of)
-EDITS = st.lists(st.tuples(st.floats(0, 1), st.sampled_from(["set", "cut", "add", "end", "twice"]),
-                           st.binary(max_size=8)),
-                 min_size=1, max_size=6)
+EDITS = st.lists(
+    st.tuples(
+        st.floats(0, 1),
+        st.sampled_from(["set", "cut", "add", "end", "twice"]),
+        st.binary(max_size=8),
+    ),
+    min_size=1,
+    max_size=6,
+)
 
 
 def corrupt(data, edits):
@@ -172,10 +260,13 @@ def corrupt(data, edits):
     shares of the length."""
     for share, action, more in edits:
         at = int(share * len(data))
-        data = {"set": data[:at] + more + data[at + len(more):],
-                "cut": data[:at] + data[at + 1 + len(more):],
-                "add": data[:at] + more + data[at:], "end": data[:at],
-                "twice": data[:at] + data[at // 2:]}[action]
+        data = {
+            "set": data[:at] + more + data[at + len(more) :],
+            "cut": data[:at] + data[at + 1 + len(more) :],
+            "add": data[:at] + more + data[at:],
+            "end": data[:at],
+            "twice": data[:at] + data[at // 2 :],
+        }[action]
     return data
 
 
@@ -196,35 +287,48 @@ def test_corrupted_files_are_read_or_refused(reader, monkeypatch, tmp_path):
     ending, files, read = READERS[reader]
     path = tmp_path / f"corrupted{ending}"
 
-    @settings(max_examples=CASES, deadline=10_000, report_multiple_bugs=False,
-              suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=CASES,
+        deadline=10_000,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )
     @given(st.one_of(st.builds(corrupt, st.sampled_from(files), EDITS), st.binary(max_size=200)))
     def try_it(data):
         path.write_bytes(data)
         result = reported(read, path, name="corrupted")
         if reader == "image" and result is not None:
-            assert (
-                result.dtype == np.uint8 and result.ndim == 3 and result.shape[2] == 3
-            )
+            assert result.dtype == np.uint8 and result.ndim == 3 and result.shape[2] == 3
         if reader in ("table", "pts") and result is not None:
             points = result[1] if reader == "table" else result
             missing = np.isnan(points).any(-1)  # empty cells: both coordinates of a point
-            assert (np.isnan(points).all(-1) == missing).all() and (reader == "table"
-                                                                    or not missing.any())
+            assert (np.isnan(points).all(-1) == missing).all() and (
+                reader == "table" or not missing.any()
+            )
             assert (np.abs(points[~missing]) <= 1e6).all()
+
     try_it()
 
 
-ODD = ["../models4", "models4.py", "models/models4", "models4\0", "", ".", "__init__", "haar\n",
-       "os", "models4-person/../../x"]
+ODD = [
+    "../models4",
+    "models4.py",
+    "models/models4",
+    "models4\0",
+    "",
+    ".",
+    "__init__",
+    "haar\n",
+    "os",
+    "models4-person/../../x",
+]
 WORDS = st.one_of(st.text(max_size=40), st.sampled_from(ODD))
 
 
 @settings(max_examples=CASES)
 @given(WORDS)
 def test_names_that_are_not_present_are_reported(word):
-    for find, known in ((net_class, net_names()), (load_detector,
-                                                             detector_names())):
+    for find, known in ((net_class, net_names()), (load_detector, detector_names())):
         if word not in known:
             with pytest.raises(UsageError, match="present are"):
                 find(word)
@@ -232,13 +336,19 @@ def test_names_that_are_not_present_are_reported(word):
 
 
 @settings(max_examples=CASES)
-@given(st.lists(st.text(max_size=30) | st.from_regex(r"[a-z]{1,5}=.{0,20}", fullmatch=True),
-                max_size=4))
+@given(
+    st.lists(
+        st.text(max_size=30) | st.from_regex(r"[a-z]{1,5}=.{0,20}", fullmatch=True), max_size=4
+    )
+)
 def test_parameters_are_read_or_reported(pairs):
     for name, value in (reported(parse, pairs) or {}).items():
         assert any(pair.startswith(f"{name}=") for pair in pairs)
-        reported(lambda given, kind: check_parameters(given, **kind), {name: value, "In": []},
-             {name: float})
+        reported(
+            lambda given, kind: check_parameters(given, **kind),
+            {name: value, "In": []},
+            {name: float},
+        )
 
 
 class Response(io.BytesIO):
@@ -259,12 +369,23 @@ class Response(io.BytesIO):
 
 
 @settings(max_examples=CASES)
-@given(st.binary(min_size=1, max_size=300), st.lists(st.tuples(
-    st.binary(max_size=300), st.sampled_from([200, 206]), st.none() | st.integers(0, 600),
-    st.booleans(), st.booleans()),
-    min_size=1, max_size=4))
+@given(
+    st.binary(min_size=1, max_size=300),
+    st.lists(
+        st.tuples(
+            st.binary(max_size=300),
+            st.sampled_from([200, 206]),
+            st.none() | st.integers(0, 600),
+            st.booleans(),
+            st.booleans(),
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+)
 def test_nothing_half_written_is_taken_for_a_whole_download(wanted, predictions):
     """Servers that break off, send error pages with status 200, or lie about the length."""
+
     def check(path):
         if path.read_bytes() != wanted:
             raise DataError(f"{path.name}: not what is wanted")
@@ -273,8 +394,15 @@ def test_nothing_half_written_is_taken_for_a_whole_download(wanted, predictions)
         target = Path(folder, "set.zip")
         for body, status, length, breaks, honest in predictions:
             body = wanted if honest else body
-            patch.setattr(download_module, "urlopen",
-                          lambda *_, timeout: Response(body, status, length, breaks))  # noqa: B023
-            reported(download, ["http://x/set.zip"], target, check, "the set", "Fetch it by hand.",
-                 name="set.zip")
+            reply = partial(Response, body, status, length, breaks)
+            patch.setattr(download_module, "urlopen", lambda *_, reply=reply, timeout: reply())
+            reported(
+                download,
+                ["http://x/set.zip"],
+                target,
+                check,
+                "the set",
+                "Fetch it by hand.",
+                name="set.zip",
+            )
             assert not target.exists() or target.read_bytes() == wanted

@@ -13,7 +13,14 @@ from facial_keypoints.errors import UsageError
 from facial_keypoints.geometry import align_shapes, shape_score
 from facial_keypoints.layouts import convert_points, load_layout, unnamed_layout
 from facial_keypoints.pose import angles_of, head_pose
-from research.augmentation.head_rotation import MAX_PITCH, MAX_YAW, MIN_YAW, Head, TurnedViews, random_view
+from research.augmentation.head_rotation import (
+    MAX_PITCH,
+    MAX_YAW,
+    MIN_YAW,
+    Head,
+    TurnedViews,
+    random_view,
+)
 from research.augmentation.transforms import training_transform
 from train import TrainingConfig
 
@@ -43,13 +50,13 @@ def test_a_head_turned_to_where_it_looks_is_as_it_was(frame):
 def test_keypoints_move_with_their_pixels(frame, index):
     """A bright disc on a keypoint is found where the keypoint has moved to."""
     _, points = frame
-    y, x = np.mgrid[:frame[0].shape[0], :frame[0].shape[1]]
+    y, x = np.mgrid[: frame[0].shape[0], : frame[0].shape[1]]
     size = np.ptp(points[:, 1]) / 25
     away = (x - points[index, 0]) ** 2 + (y - points[index, 1]) ** 2
     disc = (255 * np.exp(-away / (2 * size**2))).astype(np.uint8)
     image, moved, _ = Head(disc, points).turned(-35, 5)
     weights = image.astype(float) ** 3
-    y, x = np.mgrid[:len(image), :len(image)]
+    y, x = np.mgrid[: len(image), : len(image)]
     center = [(x * weights).sum() / weights.sum(), (y * weights).sum() / weights.sum()]
     np.testing.assert_allclose(center, moved[index], atol=2.5)
 
@@ -117,6 +124,7 @@ def test_a_dataset_turns_heads_on_the_threads_of_pytorch(tiny, monkeypatch, thre
         used.add(threading.get_ident())
         time.sleep(0.05)
         return render(self, row)
+
     monkeypatch.setattr(TurnedViews, "render", slow)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     FacialKeypointsDataset(tiny.select(np.zeros(8, int)), gray=True, turned=0.5, bar=False)

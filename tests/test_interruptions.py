@@ -23,15 +23,21 @@ from research.scaling.locks import lock_folder
 from research.networks.registry import load_checkpoint
 from train import CURVE_COLUMNS
 
-resource = pytest.importorskip("resource",
-                               reason="needs limits on the size of files, which Windows has not")
+resource = pytest.importorskip(
+    "resource", reason="needs limits on the size of files, which Windows has not"
+)
 
 
 def start(script, *arguments, **more):
     """A command in the background, in a group of processes of its own."""
-    return subprocess.Popen([sys.executable, str(HOME / script), *map(str, arguments)],
-                            stdout=subprocess.DEVNULL,
-                            stderr=subprocess.PIPE, text=True, start_new_session=True, **more)
+    return subprocess.Popen(
+        [sys.executable, str(HOME / script), *map(str, arguments)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        **more,
+    )
 
 
 def kill(process):
@@ -41,9 +47,22 @@ def kill(process):
 
 
 def training(tiny_zip, out, *more):
-    return ("train.py", "--net", "models4", "--data", tiny_zip, "--epochs", 4, "--batch-size", 16,
-            "--device", "cpu",
-            "--out", out, *more)
+    return (
+        "train.py",
+        "--net",
+        "models4",
+        "--data",
+        tiny_zip,
+        "--epochs",
+        4,
+        "--batch-size",
+        16,
+        "--device",
+        "cpu",
+        "--out",
+        out,
+        *more,
+    )
 
 
 def weights(folder):
@@ -67,12 +86,28 @@ def test_a_killed_training_ends_with_the_same_weights(tiny_zip, tmp_path, comman
     assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-@pytest.mark.skipif(int(os.environ.get("FUZZ_CASES", 0)) < 1000,
-                    reason="takes a minute and a half: make fuzz runs it")
+@pytest.mark.skipif(
+    int(os.environ.get("FUZZ_CASES", 0)) < 1000,
+    reason="takes a minute and a half: make fuzz runs it",
+)
 def test_a_batch_killed_on_its_way_ends_with_the_same_table(tiny_zip, tmp_path, command):
-    words = ["batch.py", "--net", "models2", "--data", tiny_zip, "--epochs", "1", "--batch_size",
-             "32", "--seed", "0", "1",
-             "--workers", "1", "--out"]
+    words = [
+        "batch.py",
+        "--net",
+        "models2",
+        "--data",
+        tiny_zip,
+        "--epochs",
+        "1",
+        "--batch_size",
+        "32",
+        "--seed",
+        "0",
+        "1",
+        "--workers",
+        "1",
+        "--out",
+    ]
     tables = []
     for name in ("whole", "killed"):
         if name == "killed":
@@ -87,15 +122,17 @@ def test_a_batch_killed_on_its_way_ends_with_the_same_table(tiny_zip, tmp_path, 
         done = command(*words, tmp_path / name)
         assert done.returncode == 0, done.stderr
         with open(tmp_path / name / "table.csv", newline="") as file:
-            tables.append([{**row, "ms_per_face": "", "training_minutes": ""}
-                           for row in csv.DictReader(file)])
+            tables.append(
+                [{**row, "ms_per_face": "", "training_minutes": ""} for row in csv.DictReader(file)]
+            )
     assert tables[0] == tables[1] and len(tables[0]) == 2
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no such signals")
 @pytest.mark.parametrize("name", ["SIGHUP", "SIGQUIT"])
 def test_a_terminal_that_closes_ends_a_training_and_the_processes_that_load_its_data(
-        name, tiny_zip, tmp_path):
+    name, tiny_zip, tmp_path
+):
     """The terminal sends the signal to all of them."""
     words = training(tiny_zip, tmp_path / "run", "--workers", 2, "--epochs", 1000)
     process = start(*words)
@@ -126,8 +163,9 @@ class LeavesATensor(torch.utils.data.Dataset):
 
 @pytest.mark.parametrize("quiet", [True, False])
 def test_a_process_that_loads_data_leaves_errors_to_the_command(quiet, capfd):
-    batches = torch.utils.data.DataLoader(LeavesATensor(), num_workers=1, worker_init_fn=
-                                          leave_errors_to_parent if quiet else None)
+    batches = torch.utils.data.DataLoader(
+        LeavesATensor(), num_workers=1, worker_init_fn=leave_errors_to_parent if quiet else None
+    )
     assert [int(rows) for rows in batches] == [0, 1]
     assert ("KeyError: -1" in capfd.readouterr().err) == (not quiet)
 
@@ -187,16 +225,34 @@ def test_a_small_disk_that_fills_keeps_what_was_there(script, tiny_zip, hopper, 
     names = ["checkpoint.pt", *NOTEBOOKS, hopper[0].name]
     for name in names:
         (before / name).write_text("what was there\n")
-    words = {"train.py": training(tiny_zip, small, "--overwrite"),
-             "batch.py": ("batch.py", "--out", small),
-             "pipeline.py": ("pipeline.py", hopper[0], "--draw", small)}[script]
-    if subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", small],
-                      capture_output=True).returncode:
+    words = {
+        "train.py": training(tiny_zip, small, "--overwrite"),
+        "batch.py": ("batch.py", "--out", small),
+        "pipeline.py": ("pipeline.py", hopper[0], "--draw", small),
+    }[script]
+    if subprocess.run(
+        ["unshare", "-rm", "mount", "-t", "tmpfs", "none", small], capture_output=True
+    ).returncode:
         pytest.skip("a disk of one's own may not be mounted here")
-    done = subprocess.run(["unshare", "-rm", "sh", "-c", SMALL_DISK, "sh", small, before, after,
-                           sys.executable,
-                           HOME / words[0], *map(str, words[1:])], capture_output=True, text=True,
-                           timeout=200)
+    done = subprocess.run(
+        [
+            "unshare",
+            "-rm",
+            "sh",
+            "-c",
+            SMALL_DISK,
+            "sh",
+            small,
+            before,
+            after,
+            sys.executable,
+            HOME / words[0],
+            *map(str, words[1:]),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
     assert str(small) in one_line_error(done, 1)
     assert all((after / name).read_text() == "what was there\n" for name in names)
     left = {path.name for path in after.rglob("*") if path.is_file()} - {*names, ".lock"}
@@ -227,10 +283,22 @@ def test_two_runs_into_one_folder_do_not_mix(tiny_zip, tmp_path):
         with pytest.raises(UsageError, match="another run"), lock_folder(tmp_path / "run"):
             pass
         # at once: each waits some seconds for the other run
-        refused = [start(*training(tiny_zip, tmp_path / "run")),
-                   start("batch.py", "--net", "models2", "--seed", "0", "1", "--data", tiny_zip,
-                         "--out", tmp_path / "run"),
-                   start("batch.py", "--out", tmp_path / "run")]
+        refused = [
+            start(*training(tiny_zip, tmp_path / "run")),
+            start(
+                "batch.py",
+                "--net",
+                "models2",
+                "--seed",
+                "0",
+                "1",
+                "--data",
+                tiny_zip,
+                "--out",
+                tmp_path / "run",
+            ),
+            start("batch.py", "--out", tmp_path / "run"),
+        ]
         for process in refused:
             _, said = process.communicate(timeout=120)
             assert process.returncode == 2 and "another run" in said, said

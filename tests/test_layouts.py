@@ -13,21 +13,43 @@ from facial_keypoints.effects import align_face, blur_face, face_box, wear_glass
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.formats import coco_category
 from facial_keypoints.geometry import (
-    box_fit, has_shape_score, mean_head, roll_angle, shape_score, tight_box,
+    box_fit,
+    has_shape_score,
+    mean_head,
+    roll_angle,
+    shape_score,
+    tight_box,
 )
 from facial_keypoints.detectors import to_tight
 from facial_keypoints.layouts import (
-    Layout, conversion_matrix, convert_points, layout_from, load_layout, unnamed_layout,
+    Layout,
+    conversion_matrix,
+    convert_points,
+    layout_from,
+    load_layout,
+    unnamed_layout,
 )
 from facial_keypoints.pose import eye_openness, has_pose, head_pose
 from facial_keypoints.tracking import OneEuroFilter
 
-SIZES = {"ibug68": 68, "wflw98": 98, "lapa106": 106, "cofw29": 29, "aflw19": 19, "kaggle15": 15,
-         "five": 5, "mediapipe478": 478}
+SIZES = {
+    "ibug68": 68,
+    "wflw98": 98,
+    "lapa106": 106,
+    "cofw29": 29,
+    "aflw19": 19,
+    "kaggle15": 15,
+    "five": 5,
+    "mediapipe478": 478,
+}
 MIRRORED = [name for name in SIZES if name != "mediapipe478"]
-OWN = {"name": "own", "keypoints": ["a", "b", "c"], "mirror": [["a", "b"]],
-       "parts": [{"name": "line", "points": ["0-2"]}],
-       "normalization": {"name": "width", "start": [0], "end": ["b"]}}
+OWN = {
+    "name": "own",
+    "keypoints": ["a", "b", "c"],
+    "mirror": [["a", "b"]],
+    "parts": [{"name": "line", "points": ["0-2"]}],
+    "normalization": {"name": "width", "start": [0], "end": ["b"]},
+}
 
 
 def test_the_layouts_have_the_agreed_sizes():
@@ -72,22 +94,32 @@ def test_every_keypoint_is_in_one_part_at_least(name):
         assert a != b and {a, b} <= inside
 
 
-@pytest.mark.parametrize("change, said", [
-    ({"keypoints": ["a", "a"]}, "two keypoints have the name 'a'"),
-    ({"keypoints": 0}, "1 to 2000"), ({"keypoints": "abc"}, "list of names"),
-    ({"keypoints": ["a\nb"]}, "on one line"), ({"name": ""}, "`name`"),
-    ({"mirror": [["a", "b"], ["b", "c"]]}, "each keypoint is in one pair"),
-    ({"mirror": [["a", "a"]]}, "each keypoint is in one pair"), ({"mirror": [[0]]}, "no pair"),
-    ({"mirror": [[0, 7]]}, "no keypoint 7"), ({"mirror": [[0, "z"]]}, "'z' is no keypoint"),
-    ({"parts": [{"name": "p", "points": [0, 3]}]}, "part 'p': there is no keypoint 3"),
-    ({"parts": [{"name": "p", "points": []}]}, "no keypoints"),
-    ({"parts": [{"name": "p", "points": [0]}] * 2}, "two parts"),
-    ({"parts": [{"name": "p", "points": [0], "open": True}]}, "unknown key 'open'"),
-    ({"normalization": {"name": "n", "start": [0]}}, "name, start and end"),
-    ({"normalization": {"name": "n", "start": [0], "end": [0]}}, "same keypoints"),
-    ({"crop_scale": 9}, "from 0.5 to 5"), ({"shape": [[0, 0]]}, "3 pairs"),
-    ({"shape": [[0, 0], [1, 1], [float("nan"), 0]]}, "3 pairs"), ({"colour": 1}, "'colour'"),
-    ({"names": {"5": "x"}}, "'5' is no index")])
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"keypoints": ["a", "a"]}, "two keypoints have the name 'a'"),
+        ({"keypoints": 0}, "1 to 2000"),
+        ({"keypoints": "abc"}, "list of names"),
+        ({"keypoints": ["a\nb"]}, "on one line"),
+        ({"name": ""}, "`name`"),
+        ({"mirror": [["a", "b"], ["b", "c"]]}, "each keypoint is in one pair"),
+        ({"mirror": [["a", "a"]]}, "each keypoint is in one pair"),
+        ({"mirror": [[0]]}, "no pair"),
+        ({"mirror": [[0, 7]]}, "no keypoint 7"),
+        ({"mirror": [[0, "z"]]}, "'z' is no keypoint"),
+        ({"parts": [{"name": "p", "points": [0, 3]}]}, "part 'p': there is no keypoint 3"),
+        ({"parts": [{"name": "p", "points": []}]}, "no keypoints"),
+        ({"parts": [{"name": "p", "points": [0]}] * 2}, "two parts"),
+        ({"parts": [{"name": "p", "points": [0], "open": True}]}, "unknown key 'open'"),
+        ({"normalization": {"name": "n", "start": [0]}}, "name, start and end"),
+        ({"normalization": {"name": "n", "start": [0], "end": [0]}}, "same keypoints"),
+        ({"crop_scale": 9}, "from 0.5 to 5"),
+        ({"shape": [[0, 0]]}, "3 pairs"),
+        ({"shape": [[0, 0], [1, 1], [float("nan"), 0]]}, "3 pairs"),
+        ({"colour": 1}, "'colour'"),
+        ({"names": {"5": "x"}}, "'5' is no index"),
+    ],
+)
 def test_a_wrong_layout_is_named_with_what_is_wrong(change, said):
     with pytest.raises(DataError, match=f"own.toml: .*{said}"):
         layout_from({**OWN, **change}, "own.toml")
@@ -95,8 +127,10 @@ def test_a_wrong_layout_is_named_with_what_is_wrong(change, said):
 
 def test_a_file_of_ones_own_may_use_names_numbers_and_ranges(tmp_path):
     path = tmp_path / "own.toml"
-    path.write_text('name = "own"\nkeypoints = 4\nmirror = [[0, 3]]\n[names]\n1 = "tip"\n'
-                    '[[parts]]\nname = "line"\npoints = ["0-1", 3, "tip"]\nclosed = true\n')
+    path.write_text(
+        'name = "own"\nkeypoints = 4\nmirror = [[0, 3]]\n[names]\n1 = "tip"\n'
+        '[[parts]]\nname = "line"\npoints = ["0-1", 3, "tip"]\nclosed = true\n'
+    )
     layout = load_layout(path)
     assert layout.keypoints == ("0", "tip", "2", "3") and layout.mirror == (3, 1, 2, 0)
     assert layout.part("line").points == (0, 1, 3, 1)
@@ -117,6 +151,7 @@ def test_without_normalization_the_diagonal_of_the_box_is_the_unit():
 
 
 # ---------------------------------------------------------------- conversions
+
 
 @pytest.mark.parametrize("target", SIZES)
 @pytest.mark.parametrize("source", SIZES)
@@ -147,8 +182,16 @@ def test_to_a_finer_layout_and_back_moves_points_little(middle, tiny):
 def test_five_points_are_eye_centers_nose_tip_and_mouth_corners():
     points = np.random.default_rng(0).random((2, 68, 2))
     five = convert_points(points, "ibug68", "five")
-    expected = np.stack([points[:, 36:42].mean(1), points[:, 42:48].mean(1), points[:, 30],
-                         points[:, 48], points[:, 54]], 1)
+    expected = np.stack(
+        [
+            points[:, 36:42].mean(1),
+            points[:, 42:48].mean(1),
+            points[:, 30],
+            points[:, 48],
+            points[:, 54],
+        ],
+        1,
+    )
     np.testing.assert_allclose(five, expected, atol=1e-6)
 
 
@@ -158,8 +201,11 @@ def test_a_missing_point_spoils_only_what_is_made_of_it():
     found = convert_points(points, "ibug68", "wflw98")
     layout = load_layout("wflw98")
     missing = {layout.keypoints[i] for i in np.flatnonzero(np.isnan(found).any(1))}
-    always = {"left pupil", "right pupil",
-              *(f"{side} lower brow {i}" for side in ("left", "right") for i in range(1, 5))}
+    always = {
+        "left pupil",
+        "right pupil",
+        *(f"{side} lower brow {i}" for side in ("left", "right") for i in range(1, 5)),
+    }
     assert missing - always == {"right eye outer corner", "right eye 2", "right eye 8"}
 
 
@@ -170,12 +216,17 @@ def test_points_of_another_number_are_refused():
 
 # ---------------------------------------------------------------- use
 
+
 @pytest.mark.parametrize("name", ["wflw98", "cofw29", "five", "kaggle15", "mediapipe478"])
 def test_pose_and_roll_are_those_of_the_68_points(name):
     layout = load_layout(name)
     turn = np.radians(12)
-    seen = mean_head()[:, :2] @ np.array([[np.cos(turn), np.sin(turn)],
-                                          [-np.sin(turn), np.cos(turn)]]) * 80 + 200
+    seen = (
+        mean_head()[:, :2]
+        @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+        * 80
+        + 200
+    )
     points = convert_points(seen, "ibug68", layout)
     assert has_pose(layout) and roll_angle(seen) == pytest.approx(12, abs=0.1)
     assert head_pose(points, layout=layout).roll == pytest.approx(12, abs=1)
@@ -186,8 +237,9 @@ def test_pose_and_roll_are_those_of_the_68_points(name):
 def test_the_shape_score_needs_enough_points():
     noise = np.random.default_rng(0).random((3, 98, 2))
     assert has_shape_score("wflw98") and (shape_score(noise, load_layout("wflw98")) == 0).all()
-    assert not has_shape_score("five") and (shape_score(noise[:, :5], load_layout("five")) == 1
-                                            ).all()
+    assert (
+        not has_shape_score("five") and (shape_score(noise[:, :5], load_layout("five")) == 1).all()
+    )
 
 
 def test_uses_say_which_points_a_layout_lacks():
@@ -208,10 +260,12 @@ def test_the_box_of_a_face_is_about_that_of_its_68_points():
     for name in ("five", "kaggle15", "cofw29"):
         points = convert_points(head, "ibug68", name)
         box = tight_box(points[~np.isnan(points).any(1)])
-        np.testing.assert_allclose(face_box(box[None, :2] + np.array([[0, 0], [1, 1]]) * box[2:],
-                                            name), tight_box(head), atol=0.1)
-        np.testing.assert_allclose(to_tight(tight_box(head)[None], box_fit(name))[0], box,
-                                   atol=0.1)
+        np.testing.assert_allclose(
+            face_box(box[None, :2] + np.array([[0, 0], [1, 1]]) * box[2:], name),
+            tight_box(head),
+            atol=0.1,
+        )
+        np.testing.assert_allclose(to_tight(tight_box(head)[None], box_fit(name))[0], box, atol=0.1)
 
 
 def test_faces_give_parts_and_names():

@@ -20,14 +20,29 @@ from facial_keypoints.layouts import load_layout
 from research.networks.checkpoints import save_checkpoint
 from research.networks.inspection import describe, feature_maps, saliency
 from research.networks.registry import (
-    SAVED_MODELS, best_device, find_weights, input_size, load_checkpoint, load_net, net_class,
-    net_names, parameter_count, predict, predict_targets, say_once,
+    SAVED_MODELS,
+    best_device,
+    find_weights,
+    input_size,
+    load_checkpoint,
+    load_net,
+    net_class,
+    net_names,
+    parameter_count,
+    predict,
+    predict_targets,
+    say_once,
 )
 
 FLIP_INDICES = load_layout().flip_indices
 
-DATA = {"data": "sample", "kind": "sample", "split": "person", "labels": "published",
-        "frames": ["training/A_00.jpg"]}
+DATA = {
+    "data": "sample",
+    "kind": "sample",
+    "split": "person",
+    "labels": "published",
+    "frames": ["training/A_00.jpg"],
+}
 
 
 def save(path, net="models4", state=None, **more):
@@ -108,12 +123,13 @@ def test_confidence_is_agreement_with_the_mirrored_crop():
         def __init__(self, strength):
             super().__init__()
             x = torch.randn(68, generator=torch.Generator().manual_seed(0))
-            self.face = torch.nn.Parameter(torch.stack([x - x[FLIP_INDICES], x + x[FLIP_INDICES]],
-                                                       1) / 4)
+            self.face = torch.nn.Parameter(
+                torch.stack([x - x[FLIP_INDICES], x + x[FLIP_INDICES]], 1) / 4
+            )
             self.strength = strength
 
         def forward(self, images):
-            half = images[..., images.shape[-1] // 2:].mean((1, 2, 3))
+            half = images[..., images.shape[-1] // 2 :].mean((1, 2, 3))
             return (self.face + self.strength * half[:, None, None]).reshape(-1, 136)
 
     image = torch.zeros(1, 1, 8, 8)
@@ -137,22 +153,31 @@ class Hostile:
 def broken(path):
     state = load_net("models4").state_dict()
     yield "no such checkpoint", lambda: None
-    yield "LFS", lambda: path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid "
-                                          b"sha256:0\n")
+    yield (
+        "LFS",
+        lambda: path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+    )
     yield "not a checkpoint", lambda: path.write_bytes(b"")
     yield "not a checkpoint", lambda: path.write_bytes(save(path).read_bytes()[:5000])
     yield "not a checkpoint", lambda: path.write_bytes(pickle.dumps(Hostile()))
     yield "not a checkpoint", lambda: torch.save({"net": "models4"}, path)
     yield "not a checkpoint", lambda: torch.save(Hostile(), path)
-    yield "is missing", lambda: save(path,
-                                     state={k: v for k, v in state.items() if k != "head.bias"})
+    yield (
+        "is missing",
+        lambda: save(path, state={k: v for k, v in state.items() if k != "head.bias"}),
+    )
     yield "is unknown", lambda: save(path, state={**state, "more": torch.zeros(1)})
     yield "another shape", lambda: save(path, state={**state, "head.bias": torch.zeros(3)})
-    yield "not finite", lambda: save(path,
-                                     state={**state, "head.bias": torch.full((136,), torch.nan)})
+    yield (
+        "not finite",
+        lambda: save(path, state={**state, "head.bias": torch.full((136,), torch.nan)}),
+    )
+
     def as_it_is(state):  # save_checkpoint would mend it
-        torch.save({"net": "models4", "state_dict": state, "params": {}, "metrics": {},
-                    "data": DATA}, path)
+        torch.save(
+            {"net": "models4", "state_dict": state, "params": {}, "metrics": {}, "data": DATA}, path
+        )
+
     yield "plain tensor", lambda: as_it_is({**state, 7: torch.zeros(1)})
     yield "plain tensor", lambda: as_it_is({**state, "head.bias": torch.zeros(136).to_sparse()})
     yield "plain tensor", lambda: as_it_is({**state, "head.bias": torch.zeros(136, device="meta")})
@@ -168,8 +193,10 @@ def broken(path):
             path, state={**state, "head.bias": torch.full((136,), 1e300, dtype=torch.float64)}
         ),
     )
-    yield "list of frames", lambda: save_checkpoint(path, "models4", state, {}, {},
-                                                    {**DATA, "frames": 7})
+    yield (
+        "list of frames",
+        lambda: save_checkpoint(path, "models4", state, {}, {}, {**DATA, "frames": 7}),
+    )
     yield "not in models/", lambda: save_checkpoint(path, "../evil", state, {}, {}, DATA)
 
 
@@ -194,12 +221,17 @@ def test_a_trained_network_is_found_by_name(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="no run in runs"):
         find_weights("models1")
-    for age, folder in ((20, "models1-a"), (10, "grid/one/run"), (30, "models1-b"),
-                        (0, "models2-c")):
+    for age, folder in (
+        (20, "models1-a"),
+        (10, "grid/one/run"),
+        (30, "models1-b"),
+        (0, "models2-c"),
+    ):
         path = tmp_path / "runs" / folder
         path.mkdir(parents=True)
-        (path / "params.json").write_text(json.dumps({"net": folder[:7] if "grid" not in folder
-                                                      else "models1"}))
+        (path / "params.json").write_text(
+            json.dumps({"net": folder[:7] if "grid" not in folder else "models1"})
+        )
         (path / "checkpoint.pt").write_bytes(b"")
         os.utime(path / "checkpoint.pt", (1e9 - age, 1e9 - age))
     (tmp_path / "runs" / "broken").mkdir()
@@ -215,8 +247,9 @@ def test_a_trained_network_is_found_by_name(tmp_path, monkeypatch, capsys):
 
 BROKEN_NETS = {
     "(2, 10)": "return images.flatten(1)[:, :10]",
-    "forward fails for images (2, 1, 224, 224)":
-        "return torch.nn.functional.linear(images.flatten(1), torch.zeros(136, 7))",
+    "forward fails for images (2, 1, 224, 224)": (
+        "return torch.nn.functional.linear(images.flatten(1), torch.zeros(136, 7))"
+    ),
     "torch.nn.Module": None,
 }
 
@@ -225,8 +258,10 @@ BROKEN_NETS = {
 def test_a_network_that_breaks_the_contract_is_named(said, tmp_path, monkeypatch):
     body = BROKEN_NETS[said]
     base = "torch.nn.Module" if body else "object"
-    text = (f"import torch\nclass Net({base}):\n    def forward(self, images):\n"
-            f"        {body or 'return images'}\n")
+    text = (
+        f"import torch\nclass Net({base}):\n    def forward(self, images):\n"
+        f"        {body or 'return images'}\n"
+    )
     (tmp_path / "models9.py").write_text(text)
     monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
     monkeypatch.setattr(networks, "NETS", tmp_path)
@@ -254,12 +289,13 @@ def test_unusable_devices_are_refused():
 
 def test_saliency_finds_the_pixels_that_an_answer_comes_from():
     """A network whose point 5 has its x from one pixel and its y from another."""
+
     class Net(torch.nn.Module):
         def forward(self, images):
             prediction = torch.zeros(len(images), 68, 2) + 0 * images.sum()
-            return (prediction
-                    + torch.stack([2 * images[:, 0, 3, 4], images[:, 0, 7, 1]],
-                                  -1)[:, None]).flatten(1)
+            return (
+                prediction + torch.stack([2 * images[:, 0, 3, 4], images[:, 0, 7, 1]], -1)[:, None]
+            ).flatten(1)
 
     heat = saliency(Net(), torch.rand(1, 16, 16), 5)
     assert heat.shape == (16, 16) and heat[3, 4] == 2 and heat[7, 1] == 1 and heat.sum() == 3

@@ -67,9 +67,12 @@ def test_notebooks_take_photos_with_other_keypoints(notebook, tiny, tmp_path):
     points[::9, 3] = np.nan
     data = tmp_path / "data"
     write_labeled_photos(
-        data, tiny, points,
+        data,
+        tiny,
+        points,
         'name = "mine"\nkeypoints = ["a", "b", "c", "d"]\nmirror = [[0, 1], [2, 3]]\n'
-        'crop_scale = 2.0\n[[parts]]\nname = "mouth"\npoints = [2, 3]\n')
+        'crop_scale = 2.0\n[[parts]]\nname = "mouth"\npoints = [2, 3]\n',
+    )
     given = {"data": str(data), **SMALL[notebook.name[0]]}
     if notebook.name[0] == "2":
         given["folder"] = str(tmp_path / "run")
@@ -83,11 +86,24 @@ def test_outputs_are_what_the_cells_print(notebook, python, tmp_path):
     """Strict nbval, in a copy: notebook 2 writes below runs/. Numbers with a unit depend on the
     processor; the sanitizer takes them out, and the cells check their bounds."""
     home = copy_of_the_repository(tmp_path / "clone")
-    done = python(["-m", "pytest", "--nbval", "--nbval-kernel-name", "python3", "-q",
-                   "-p", "no:cacheprovider",
-                   "--nbval-sanitize-with", home / "tests" / "nbval_sanitize.cfg",
-                   home / notebook.relative_to(HOME)],
-                  cwd=home, timeout=900, env={**os.environ, "PYTHONPATH": str(home)})
+    done = python(
+        [
+            "-m",
+            "pytest",
+            "--nbval",
+            "--nbval-kernel-name",
+            "python3",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "--nbval-sanitize-with",
+            home / "tests" / "nbval_sanitize.cfg",
+            home / notebook.relative_to(HOME),
+        ],
+        cwd=home,
+        timeout=900,
+        env={**os.environ, "PYTHONPATH": str(home)},
+    )
     assert done.returncode == 0, done.stdout[-6000:]
     assert "passed" in done.stdout
 
@@ -118,8 +134,13 @@ def test_notebooks_have_the_agreed_parts(notebook):
     assert texts[-2].startswith("## What you can do now")
     assert texts[-1].startswith("## Exercises") and texts[-1].count("\n1. ") == 1
     assert "\n3. " in texts[-1] and "(solutions/" in texts[-1]
-    printed = next(output.text for cell in cells if cell.cell_type == "code"
-                   for output in cell.outputs if output.output_type == "stream")
+    printed = next(
+        output.text
+        for cell in cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        if output.output_type == "stream"
+    )
     assert printed.startswith("Python ") and "PyTorch" in printed and "device" in printed
     parameters = next(cell for cell in cells if "parameters" in cell.metadata.get("tags", []))
     assert all("# @param {type: " in line for line in parameters.source.splitlines())
@@ -138,9 +159,10 @@ print("pip", *sys.argv[1:], "in", os.getcwd())
 def test_the_first_cell_installs_the_project_on_colab(tmp_path):
     """In a bare folder, with google.colab and pip faked and the address led to this repository;
     twice, as after a restart. All notebooks begin with the same cell."""
-    first = {next(cell.source for cell in nbformat.read(notebook, 4).cells
-                  if cell.cell_type == "code")
-             for notebook in [*NOTEBOOKS, OWN_KEYPOINTS, *SOLUTIONS]}
+    first = {
+        next(cell.source for cell in nbformat.read(notebook, 4).cells if cell.cell_type == "code")
+        for notebook in [*NOTEBOOKS, OWN_KEYPOINTS, *SOLUTIONS]
+    }
     assert len(first) == 1
     cells = list(first)
     assert len(cells[0].splitlines()) <= 6
@@ -151,19 +173,36 @@ def test_the_first_cell_installs_the_project_on_colab(tmp_path):
         (fake / module).write_text("")
     (fake / "pip" / "__main__.py").write_text(FAKE_PIP)
     copy_of_the_repository(origin)
-    for words in (["init", "-q", "-b", "main"], ["add", "-A"],
-                  ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "-m", "all"]):
+    for words in (
+        ["init", "-q", "-b", "main"],
+        ["add", "-A"],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "-m", "all"],
+    ):
         subprocess.run(["git", *words], cwd=origin, check=True)
-    environment = {**os.environ, "PYTHONPATH": str(fake), "GIT_CONFIG_COUNT": "1",
-                   "GIT_CONFIG_KEY_0": f"url.file://{origin}.insteadOf",
-                   "GIT_CONFIG_VALUE_0": "https://github.com/hhosseinian/Face_Recognition"}
-    script = "\n".join(["import google.colab", *cells, "import data_load, os",
-                        "print(data_load.__file__, os.getcwd())"])
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(fake),
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.file://{origin}.insteadOf",
+        "GIT_CONFIG_VALUE_0": "https://github.com/hhosseinian/Face_Recognition",
+    }
+    script = "\n".join(
+        [
+            "import google.colab",
+            *cells,
+            "import data_load, os",
+            "print(data_load.__file__, os.getcwd())",
+        ]
+    )
     (bare / "cell.ipy").write_text(script)
     for _ in range(2):
-        done = subprocess.run([sys.executable, "-m", "IPython", "--no-banner", "cell.ipy"],
-                              cwd=bare, env=environment,
-                              capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "IPython", "--no-banner", "cell.ipy"],
+            cwd=bare,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0 and "Error" not in done.stdout + done.stderr, (
             done.stdout + done.stderr
         )

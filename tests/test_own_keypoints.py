@@ -38,11 +38,15 @@ def test_every_network_learns_is_scored_exported_and_used(net, converted, tmp_pa
     monkeypatch.setattr(training_module, "save_training_state", lambda *_: None)
     few = split_frames(converted, "person", "training").select(np.arange(8))
     path, _ = train(TrainingConfig(net, epochs=1, batch_size=8), few, None, tmp_path, bar=False)
-    metrics, nme, points = score(path, split_frames(converted, "person", "test").select(
-        np.arange(4)))
+    metrics, nme, points = score(
+        path, split_frames(converted, "person", "test").select(np.arange(4))
+    )
     k = len(converted.layout)
-    assert points.shape == (4, k, 2) and np.isfinite(nme).all() and metrics["layout"] == (
-        converted.layout.name)
+    assert (
+        points.shape == (4, k, 2)
+        and np.isfinite(nme).all()
+        and metrics["layout"] == (converted.layout.name)
+    )
     assert set(metrics["regions"]) == set(converted.layout.regions)
     export_checkpoint(path, tmp_path / "own.onnx")
     model = load_model(tmp_path / "own.onnx", "onnx")
@@ -70,27 +74,32 @@ def test_weights_of_68_points_start_a_network_for_others(tiny, tmp_path):
     # in the crops of the 68 points
     points = predict_frames(net, convert_frames(frames, layout), boxes=frames.boxes())
     truth = convert_points(frames.points, "ibug68", layout)
-    errors = point_errors(points[:, known], truth[:, known], "box-diagonal",
-                          unnamed_layout(len(known)))
-    random = predict_frames(load_net("models5", layout), convert_frames(frames, layout),
-                            boxes=frames.boxes())
-    from_random = point_errors(random[:, known], truth[:, known], "box-diagonal",
-                               unnamed_layout(len(known)))
+    errors = point_errors(
+        points[:, known], truth[:, known], "box-diagonal", unnamed_layout(len(known))
+    )
+    random = predict_frames(
+        load_net("models5", layout), convert_frames(frames, layout), boxes=frames.boxes()
+    )
+    from_random = point_errors(
+        random[:, known], truth[:, known], "box-diagonal", unnamed_layout(len(known))
+    )
     assert errors.mean() < 0.25 * from_random.mean()
 
 
 def test_transferred_weights_are_those_of_the_source_points():
     old, new = load_layout(), load_layout("five")
     sources = source_points(old, new)
-    assert [old.keypoints[i] for i in sources[2:]] == ["nose tip", "right mouth corner",
-                                                       "left mouth corner"]
+    assert [old.keypoints[i] for i in sources[2:]] == [
+        "nose tip",
+        "right mouth corner",
+        "left mouth corner",
+    ]
     assert sources[0] in range(36, 42) and sources[1] in range(42, 48)
     net, content = load_net("models4", new), read_checkpoint(find_weights("models4"))
     transfer_weights(net, content, "models4")
     head = content["state_dict"]["head.weight"].float().view(68, 2, -1)
     torch.testing.assert_close(net.head.weight.view(5, 2, -1), head[sources])
-    torch.testing.assert_close(net.stem[0].weight,
-                               content["state_dict"]["stem.0.weight"].float())
+    torch.testing.assert_close(net.stem[0].weight, content["state_dict"]["stem.0.weight"].float())
     with pytest.raises(DataError, match="weights of another network"):
         transfer_weights(load_net("models5", new), content, "models4")
 
@@ -101,6 +110,7 @@ def test_layouts_without_names_start_from_points_in_order():
 
 
 # ---------------------------------------------------------------- missing points
+
 
 @pytest.mark.parametrize("net", ["models4", "models5"])
 def test_missing_points_take_no_part_in_the_loss(net):
@@ -153,10 +163,22 @@ def test_a_layout_without_mirror_pairs_is_never_mirrored(tiny):
 
 # ---------------------------------------------------------------- commands and messages
 
+
 def test_a_layout_must_fit_its_data(command, tiny_zip, tmp_path):
     out = tmp_path / "run"
-    done = command("train.py", "--net", "models4", "--data", tiny_zip, "--layout", "five",
-                   "--epochs", "1", "--out", out)
+    done = command(
+        "train.py",
+        "--net",
+        "models4",
+        "--data",
+        tiny_zip,
+        "--layout",
+        "five",
+        "--epochs",
+        "1",
+        "--out",
+        out,
+    )
     assert done.returncode == 1 and "68 points per face, but layout five has 5" in done.stderr
 
 
@@ -164,15 +186,32 @@ def test_a_data_set_of_ones_own_goes_through_the_commands(command, tiny, tmp_pat
     """The official layout with 5 points and a layout file, --init, evaluate.py, export, use."""
     folder = tmp_path / "data"
     write_labeled_photos(
-        folder, convert_frames(tiny, "five").select(np.arange(0, 64, 2)), layout=
-        'name = "my five"\nkeypoints = ["a", "b", "c", "d", "e"]\nmirror = [[0, 1], [3, 4]]\n'
+        folder,
+        convert_frames(tiny, "five").select(np.arange(0, 64, 2)),
+        layout='name = "my five"\nkeypoints = ["a", "b", "c", "d", "e"]\n'
+        "mirror = [[0, 1], [3, 4]]\n"
         'crop_scale = 2.5\n[normalization]\nname = "eyes"\nstart = [0]\nend = [1]\n'
-        '[[parts]]\nname = "eyes"\npoints = [0, 1]\n')
-    done = command("train.py", "--net", "models5", "--data", folder, "--init", "models5",
-                   "--epochs", "2", "--batch-size", "8", "--out", tmp_path / "run")
+        '[[parts]]\nname = "eyes"\npoints = [0, 1]\n',
+    )
+    done = command(
+        "train.py",
+        "--net",
+        "models5",
+        "--data",
+        folder,
+        "--init",
+        "models5",
+        "--epochs",
+        "2",
+        "--batch-size",
+        "8",
+        "--out",
+        tmp_path / "run",
+    )
     assert done.returncode == 0, done.stderr
     assert "5 keypoints (my five)" in done.stdout and "are copied from layout ibug68" in (
-        done.stdout)
+        done.stdout
+    )
     weights = tmp_path / "run" / "checkpoint.pt"
     assert "fit" in read_checkpoint(weights)["data"]
     done = command("evaluate.py", weights, "--data", folder, "--json")
@@ -182,16 +221,41 @@ def test_a_data_set_of_ones_own_goes_through_the_commands(command, tiny, tmp_pat
     done = command("models.py", "export", weights, "--onnx", tmp_path / "own.onnx")
     assert done.returncode == 0, done.stderr
     photo = next((folder / "images").iterdir())
-    done = command("pipeline.py", photo, "--net", tmp_path / "own.onnx", "--min-confidence", "0",
-                   "--json", "-", "--csv", tmp_path / "out.csv", "--draw", tmp_path / "drawn.png")
+    done = command(
+        "pipeline.py",
+        photo,
+        "--net",
+        tmp_path / "own.onnx",
+        "--min-confidence",
+        "0",
+        "--json",
+        "-",
+        "--csv",
+        tmp_path / "out.csv",
+        "--draw",
+        tmp_path / "drawn.png",
+    )
     assert done.returncode == 0, done.stderr
     face = json.loads(done.stdout.splitlines()[0])
     assert face["names"] == ["a", "b", "c", "d", "e"] and face["layout"] == "my five"
     assert "pose" not in face
-    assert (tmp_path / "out.csv").read_text().startswith("name,left,top,width,height,confidence,"
-                                                         "x0,y0,x1,y1,x2,y2,x3,y3,x4,y4,identity\n")
-    done = command("pipeline.py", photo, "--net", tmp_path / "own.onnx", "--draw",
-                   tmp_path / "d.png", "--style", "glasses")
+    assert (
+        (tmp_path / "out.csv")
+        .read_text()
+        .startswith(
+            "name,left,top,width,height,confidence,x0,y0,x1,y1,x2,y2,x3,y3,x4,y4,identity\n"
+        )
+    )
+    done = command(
+        "pipeline.py",
+        photo,
+        "--net",
+        tmp_path / "own.onnx",
+        "--draw",
+        tmp_path / "d.png",
+        "--style",
+        "glasses",
+    )
     assert done.returncode == 2 and "has no outer eye corners" in done.stderr
     done = command("evaluate.py", "models5", "--data", folder)
     assert done.returncode == 2 and "predicts the 68 keypoints of layout ibug68" in done.stderr
@@ -211,8 +275,9 @@ def test_a_network_of_a_fixed_number_of_points_is_refused(monkeypatch):
 def test_the_box_of_a_layout_without_names_is_measured(tiny):
     """On faces that the default model finds: the box of the eyes alone is a part of the face."""
     layout = Layout("eyes", ("a", "b"), mirror=(1, 0))
-    frames = replace(tiny.select(np.arange(12)), points=tiny.points[:12][:, [36, 45]],
-                     layout=layout)
+    frames = replace(
+        tiny.select(np.arange(12)), points=tiny.points[:12][:, [36, 45]], layout=layout
+    )
     x, y, width, height = measured_fit(frames)
     assert abs(x) < 0.1 and y < -0.1 and 0.5 < width < 0.9 and height < 0.3
 

@@ -27,13 +27,15 @@ def test_processes_leave_nothing_out_and_double_nothing(length, size, world):
             DistributedBatchSampler(sampler, size, 0, world)
         return
     shares = [list(DistributedBatchSampler(sampler, size, rank, world)) for rank in range(world)]
-    assert sorted(row for share in shares for batch in share
-                  for row in batch) == list(range(length))
+    assert sorted(row for share in shares for batch in share for row in batch) == list(
+        range(length)
+    )
     assert len({len(share) for share in shares}) == 1 and all(
         batch for share in shares for batch in share
     )
-    assert all(len(share) == len(DistributedBatchSampler(sampler, size, 0, world))
-               for share in shares)
+    assert all(
+        len(share) == len(DistributedBatchSampler(sampler, size, 0, world)) for share in shares
+    )
 
 
 def test_a_notebook_launches_one_process_per_gpu(monkeypatch):
@@ -52,14 +54,36 @@ def test_a_notebook_launches_one_process_per_gpu(monkeypatch):
 def launched(tiny_zip, out, epochs, *more):
     """Two processes on the CPU, as a user launches them."""
     pytest.importorskip("accelerate", reason="optional: pip install accelerate")
-    words = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes",
-             "2",
-             str(HOME / "train.py"), "--net", "models4", "--data", str(tiny_zip), "--epochs",
-             str(epochs),
-             "--batch-size", "16", "--device", "cpu", "--out", str(out), *more]
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            cwd=HOME,
-                            env={**os.environ, "OMP_NUM_THREADS": "1"})
+    words = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--multi_gpu",
+        "--num_processes",
+        "2",
+        str(HOME / "train.py"),
+        "--net",
+        "models4",
+        "--data",
+        str(tiny_zip),
+        "--epochs",
+        str(epochs),
+        "--batch-size",
+        "16",
+        "--device",
+        "cpu",
+        "--out",
+        str(out),
+        *more,
+    ]
+    return subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=HOME,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
 
 
 def nme(folder):
@@ -72,13 +96,28 @@ def test_two_processes_train_as_one_does(tiny_zip, tmp_path, command):
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert out.count("minutes") == 1, "only the first process tells"
-    found = sorted(path.name.split(".")[0] for path in (tmp_path / "two").iterdir()
-                   if path.name[0] != ".")
-    assert found in (["checkpoint", "curves", "last", "params"],
-                     ["checkpoint", "curves", "events", "last", "params"])
-    done = command("train.py", "--net", "models4", "--data", tiny_zip, "--epochs", 4,
-                   "--batch-size", 16, "--device", "cpu",
-                   "--out", tmp_path / "one")
+    found = sorted(
+        path.name.split(".")[0] for path in (tmp_path / "two").iterdir() if path.name[0] != "."
+    )
+    assert found in (
+        ["checkpoint", "curves", "last", "params"],
+        ["checkpoint", "curves", "events", "last", "params"],
+    )
+    done = command(
+        "train.py",
+        "--net",
+        "models4",
+        "--data",
+        tiny_zip,
+        "--epochs",
+        4,
+        "--batch-size",
+        16,
+        "--device",
+        "cpu",
+        "--out",
+        tmp_path / "one",
+    )
     assert done.returncode == 0, done.stderr
     one, two = nme(tmp_path / "one"), nme(tmp_path / "two")
     assert len(one) == len(two) == 4 and abs(one[-1] - two[-1]) < 0.15 * one[-1]
@@ -91,8 +130,9 @@ def test_a_lost_process_is_reported_and_resumed(tiny_zip, tmp_path):
     while not (tmp_path / "run" / "last.pt").exists():
         assert time.time() < until and process.poll() is None
         time.sleep(0.2)
-    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True,
-                              text=True).stdout.split()
+    children = subprocess.run(
+        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True
+    ).stdout.split()
     os.kill(int(children[-1]), signal.SIGKILL)
     _, err = process.communicate(timeout=120)
     assert process.returncode != 0 and "continue with --resume" in err, err[-3000:]

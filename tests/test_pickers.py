@@ -36,8 +36,9 @@ def test_menus_offer_arrays_by_their_labels(front_end, monkeypatch):
     """ipywidgets compares options with ==, which has no single result for arrays."""
     made, called = [], []
     interact = ipywidgets.interact
-    monkeypatch.setattr(ipywidgets, "interact",
-                        lambda draw, **choices: made.append(interact(draw, **choices)))
+    monkeypatch.setattr(
+        ipywidgets, "interact", lambda draw, **choices: made.append(interact(draw, **choices))
+    )
     photos = [("one", np.zeros((2, 2))), ("two", np.ones((2, 2)))]
     pick(lambda **choice: called.append(choice), photo=photos, numbered=[False, True])
     menus = {menu.description: menu for menu in made[0].widget.children if hasattr(menu, "options")}
@@ -55,8 +56,10 @@ def test_uploaded_photos_are_drawn_and_bad_files_are_named(front_end, shown, hop
     drawn = []
     upload(drawn.append)
     button = shown[0]
-    files = [{"name": "photo.jpg", "content": memoryview(hopper[0].read_bytes())},
-             {"name": "notes.txt", "content": memoryview(b"no picture")}]
+    files = [
+        {"name": "photo.jpg", "content": memoryview(hopper[0].read_bytes())},
+        {"name": "notes.txt", "content": memoryview(b"no picture")},
+    ]
     for file in files:
         file |= {"type": "", "size": len(file["content"]), "last_modified": datetime.datetime.now()}
     button.value = tuple(files)

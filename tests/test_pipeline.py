@@ -12,13 +12,20 @@ from conftest import one_line_error
 from PIL import Image
 
 from facial_keypoints.detector import (
-    MIN_CONFIDENCE, ROTATIONS, Face, KeypointDetector, find_keypoints,
+    MIN_CONFIDENCE,
+    ROTATIONS,
+    Face,
+    KeypointDetector,
+    find_keypoints,
 )
 from facial_keypoints.drawing import draw_faces
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.formats import read_pts
 from facial_keypoints.geometry import (
-    level_boxes, rotated_copy, shape_score, tight_box,
+    level_boxes,
+    rotated_copy,
+    shape_score,
+    tight_box,
 )
 from facial_keypoints.images import as_image
 from facial_keypoints.model import Prediction
@@ -44,8 +51,12 @@ def test_sixty_eight_sensible_points_on_a_real_face(hopper_face):
     """Places read off the photo by eye, to a tenth of the distance between the eyes."""
     points = hopper_face.points
     unit = np.linalg.norm(points[45] - points[36])
-    places = ((range(36, 42), (219, 190)), (range(42, 48), (303, 189)), ([8], (272, 332)),
-              (range(48, 68), (267, 273)))
+    places = (
+        (range(36, 42), (219, 190)),
+        (range(42, 48), (303, 189)),
+        ([8], (272, 332)),
+        (range(48, 68), (267, 273)),
+    )
     for rows, place in places:
         assert np.linalg.norm(points[list(rows)].mean(0) - place) < 0.12 * unit, (
             list(rows),
@@ -73,8 +84,10 @@ def test_points_follow_the_photo_when_it_is_padded_or_enlarged(detector, hopper,
     padded = cv2.copyMakeBorder(image, 0, 40, 64, 0, cv2.BORDER_CONSTANT)
     larger = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
     unit = np.linalg.norm(hopper_face.points[45] - hopper_face.points[36])
-    for points in (detector(padded)[0].points - [64, 0],
-                   (detector(larger)[0].points + 0.5) / 2 - 0.5):
+    for points in (
+        detector(padded)[0].points - [64, 0],
+        (detector(larger)[0].points + 0.5) / 2 - 0.5,
+    ):
         assert np.median(np.linalg.norm(points - hopper_face.points, axis=1)) < 0.05 * unit
 
 
@@ -84,8 +97,10 @@ def test_no_face_one_face_many_faces(detector):
     faces = detector(scene)
     matched = 0
     for t in truth:
-        errors = [np.linalg.norm(f.points - t, axis=1).mean() / np.linalg.norm(t[45] - t[36])
-                  for f in faces]
+        errors = [
+            np.linalg.norm(f.points - t, axis=1).mean() / np.linalg.norm(t[45] - t[36])
+            for f in faces
+        ]
         matched += min(errors, default=1) < 0.15
     assert matched >= 4
     assert len(find_keypoints([scene, scene[:50, :50]])) == 2
@@ -93,8 +108,12 @@ def test_no_face_one_face_many_faces(detector):
 
 def test_a_list_of_photos_gives_what_each_of_them_gives(detector, hopper):
     """Their crops go through the network together; one photo has no face, some have several."""
-    photos = [hopper[1], np.full((90, 120, 3), 90, np.uint8), draw_scene(3, faces=6)[0],
-              draw_scene(4, faces=2)[0]]
+    photos = [
+        hopper[1],
+        np.full((90, 120, 3), 90, np.uint8),
+        draw_scene(3, faces=6)[0],
+        draw_scene(4, faces=2)[0],
+    ]
     together = detector.detect_batch(photos)
     assert [len(accepted) for accepted, _ in together] == [len(detector(photo)) for photo in photos]
     for photo, (accepted, rejected) in zip(photos, together, strict=True):
@@ -121,18 +140,22 @@ def test_a_face_cut_by_the_border_keeps_its_points(detector, hopper, hopper_face
 def test_given_boxes_are_predicted_in_their_order(detector, tiny):
     frames = split_frames(tiny, "official", "test")
     points = np.array(
-        [detector.predict_boxes(frames.image(i), [tight_box(frames.points[i])])[0].points
-         for i in range(len(frames))]
+        [
+            detector.predict_boxes(frames.image(i), [tight_box(frames.points[i])])[0].points
+            for i in range(len(frames))
+        ]
     )
     assert point_errors(points, frames.points).mean() < 6
     boxes = np.float32([[300, 300, 20, 20], [0, 0, 90, 90], [-500, 0, 30, 30]])
-    assert [f.box.tolist()
-            for f in detector.predict_boxes(frames.image(0), boxes)] == boxes.tolist()
+    assert [
+        f.box.tolist() for f in detector.predict_boxes(frames.image(0), boxes)
+    ] == boxes.tolist()
 
 
 @pytest.mark.parametrize("confidence, kept", [(0.95, True), (0.89, True), (0.6, False)])
-def test_a_refinement_step_that_loses_the_face_is_undone(confidence, kept, hopper, hopper_face,
-                                                         monkeypatch):
+def test_a_refinement_step_that_loses_the_face_is_undone(
+    confidence, kept, hopper, hopper_face, monkeypatch
+):
     detector = KeypointDetector()
     monkeypatch.setattr(detector, "refinement_steps", 2)
     first, second = hopper_face.points, hopper_face.points + 7
@@ -158,6 +181,7 @@ def test_drawing_leaves_the_photo_and_marks_the_points(hopper, hopper_face):
 
 # ---------------------------------------------------------------- the command
 
+
 @pytest.fixture
 def folder(tmp_path, hopper):
     """Two photos, one of them in a folder below, one without a face, and a broken one."""
@@ -169,9 +193,16 @@ def folder(tmp_path, hopper):
 
 
 def test_a_folder_becomes_tables_and_drawings(command, folder, tmp_path):
-    done = command("pipeline.py", folder, "--csv", tmp_path / "o.csv", "--json",
-                   tmp_path / "o.jsonl",
-                   "--draw", tmp_path / "drawn")
+    done = command(
+        "pipeline.py",
+        folder,
+        "--csv",
+        tmp_path / "o.csv",
+        "--json",
+        tmp_path / "o.jsonl",
+        "--draw",
+        tmp_path / "drawn",
+    )
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(open(tmp_path / "o.csv")))
     assert [r["name"] for r in rows] == ["a.jpg", "deep/b.png"]
@@ -180,9 +211,9 @@ def test_a_folder_becomes_tables_and_drawings(command, folder, tmp_path):
         "deep/b.png",
     ]
     assert "empty.webp: 0 faces" in done.stdout and [r["identity"] for r in rows] == ["", ""]
-    assert sorted(p.relative_to(tmp_path / "drawn").as_posix()
-                  for p in (tmp_path / "drawn").rglob("*.*")) == [
-        "a.jpg", "deep/b.png", "empty.webp.png"]
+    assert sorted(
+        p.relative_to(tmp_path / "drawn").as_posix() for p in (tmp_path / "drawn").rglob("*.*")
+    ) == ["a.jpg", "deep/b.png", "empty.webp.png"]
 
 
 def test_a_folder_without_photos_is_reported(command, tmp_path):
@@ -211,8 +242,9 @@ def test_rejected_faces_are_reported_with_their_confidence(command, folder, dete
 def test_photos_without_faces_are_listed(command, folder, tmp_path):
     for number in range(25):
         Image.fromarray(np.full((40, 40, 3), 120, np.uint8)).save(folder / f"wall{number:02}.png")
-    done = command("pipeline.py", folder, "--csv", tmp_path / "o.csv", "--without-faces",
-                   tmp_path / "none.txt")
+    done = command(
+        "pipeline.py", folder, "--csv", tmp_path / "o.csv", "--without-faces", tmp_path / "none.txt"
+    )
     assert "28 photos, 2 faces\nno face in 26 photos: empty.webp, wall00.png, " in done.stdout, (
         done.stdout
     )
@@ -230,8 +262,10 @@ def test_images_of_kinds_that_are_not_read_are_counted(command, folder):
     done = command("pipeline.py", folder)
     assert done.returncode == 0 and "plain.gif: 0 faces" in done.stdout
     lines = done.stderr.splitlines()
-    assert [line.partition(" (")[0] for line in lines] == ["skipped: 1 .avif file",
-                                                           "skipped: 2 .heic files"], done.stderr
+    assert [line.partition(" (")[0] for line in lines] == [
+        "skipped: 1 .avif file",
+        "skipped: 2 .heic files",
+    ], done.stderr
     assert all("convert to JPEG or PNG" in line for line in lines)
 
 
@@ -249,37 +283,59 @@ def test_given_boxes_give_one_row_each_in_their_order(command, folder, tmp_path,
         f"name,left,top,width,height\ndeep/b.png,{box}\na.jpg,5,5,40,40\n"
         f"a.jpg,{box}\ndeep/b.png,0,0,30,30\n"
     )
-    done = command("pipeline.py", folder, "--boxes", tmp_path / "boxes.csv", "--csv", "-", "--draw",
-                   tmp_path / "drawn")
+    done = command(
+        "pipeline.py",
+        folder,
+        "--boxes",
+        tmp_path / "boxes.csv",
+        "--csv",
+        "-",
+        "--draw",
+        tmp_path / "drawn",
+    )
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(done.stdout.splitlines()))
     assert [(r["name"], float(r["left"])) for r in rows] == [
-        ("deep/b.png", pytest.approx(hopper_face.box[0], abs=0.06)), ("a.jpg", 5),
-        ("a.jpg", pytest.approx(hopper_face.box[0], abs=0.06)), ("deep/b.png", 0)]
+        ("deep/b.png", pytest.approx(hopper_face.box[0], abs=0.06)),
+        ("a.jpg", 5),
+        ("a.jpg", pytest.approx(hopper_face.box[0], abs=0.06)),
+        ("deep/b.png", 0),
+    ]
     assert float(rows[2]["x30"]) == pytest.approx(hopper_face.points[30, 0], abs=3)
     (tmp_path / "boxes.csv").write_text("name,left,top,width,height\nnobody.jpg,1,2,3,4\n")
-    assert "nobody.jpg" in one_line_error(command("pipeline.py", folder, "--boxes",
-                                                  tmp_path / "boxes.csv"), 1)
+    assert "nobody.jpg" in one_line_error(
+        command("pipeline.py", folder, "--boxes", tmp_path / "boxes.csv"), 1
+    )
 
 
-@pytest.mark.parametrize("arguments, code, said", [
-    (("--detector", "yolo"), 2, "invalid choice"), (("--net", "models77"), 2, "no network"),
-    (("--wrong",), 2, "--wrong"),
-    (("--net", "/no/such.pt"), 1, "/no/such.pt"),
-    (("--boxes", "/no/boxes.csv"), 1, "/no/boxes.csv"),
-    (("--draw", "one.png"), 2, "give a folder"),
-    (("--min-confidence", "nan"), 2, "nan"), (("--device", "meta"), 2, "meta"),
-    (("--csv", "/proc/nowhere/o.csv"), 1, "cannot be written"),
-])
+@pytest.mark.parametrize(
+    "arguments, code, said",
+    [
+        (("--detector", "yolo"), 2, "invalid choice"),
+        (("--net", "models77"), 2, "no network"),
+        (("--wrong",), 2, "--wrong"),
+        (("--net", "/no/such.pt"), 1, "/no/such.pt"),
+        (("--boxes", "/no/boxes.csv"), 1, "/no/boxes.csv"),
+        (("--draw", "one.png"), 2, "give a folder"),
+        (("--min-confidence", "nan"), 2, "nan"),
+        (("--device", "meta"), 2, "meta"),
+        (("--csv", "/proc/nowhere/o.csv"), 1, "cannot be written"),
+    ],
+)
 def test_users_mistakes_are_one_clear_line(command, folder, arguments, code, said):
     assert said in one_line_error(command("pipeline.py", folder, *arguments), code)
 
 
-@pytest.mark.parametrize("target, name, several, said", [
-    ("one.png", "a.jpg", True, "several"), ("one.mp4", "a.mp4", True, "several"),
-    ("one.mp4", "a.jpg", False, "for a photo"), ("one.png", "a.mp4", False, "for a clip"),
-    ("one.webm", "a.mp4", False, "ends in .mp4"),
-])
+@pytest.mark.parametrize(
+    "target, name, several, said",
+    [
+        ("one.png", "a.jpg", True, "several"),
+        ("one.mp4", "a.mp4", True, "several"),
+        ("one.mp4", "a.jpg", False, "for a photo"),
+        ("one.png", "a.mp4", False, "for a clip"),
+        ("one.webm", "a.mp4", False, "ends in .mp4"),
+    ],
+)
 def test_a_drawing_has_the_kind_of_its_source(target, name, several, said):
     with pytest.raises(UsageError, match=said):
         drawing_path(target, name, several)
@@ -299,24 +355,27 @@ def test_pts_files_are_never_written_next_to_photos(command, folder, tmp_path):
     rows = {row["name"]: row for row in csv.DictReader(done.stdout.splitlines())}
     for name, file in (("a.jpg", "a.pts"), ("deep/b.png", "deep/b.pts")):
         points = read_pts((tmp_path / "pts" / file).read_text())
-        np.testing.assert_allclose(points[:, 0], [float(rows[name][f"x{i}"]) for i in range(68)],
-                                   atol=0.01)
+        np.testing.assert_allclose(
+            points[:, 0], [float(rows[name][f"x{i}"]) for i in range(68)], atol=0.01
+        )
     assert "annotations" in one_line_error(command("pipeline.py", folder, "--pts", folder), 2)
 
 
 def test_photos_of_one_name_keep_their_own_rows_and_drawings(command, folder, tmp_path, hopper):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "a.jpg").write_bytes(hopper[0].read_bytes())
-    done = command("pipeline.py", folder, tmp_path / "other", "--csv", "-", "--draw",
-                   tmp_path / "drawn")
+    done = command(
+        "pipeline.py", folder, tmp_path / "other", "--csv", "-", "--draw", tmp_path / "drawn"
+    )
     assert done.returncode == 0, done.stderr
     names = [r["name"] for r in csv.DictReader(done.stdout.splitlines())]
     assert len(set(names)) == 3 and sum(n.endswith("/a.jpg") for n in names) == 2
     assert len(list((tmp_path / "drawn").rglob("*a.jpg"))) == 2
     twice = command("pipeline.py", folder, folder / "a.jpg", "--csv", "-")
     assert [r["name"] for r in csv.DictReader(twice.stdout.splitlines())] == ["a.jpg", "deep/b.png"]
-    same = command("pipeline.py", folder / "a.jpg", "--csv", tmp_path / "o", "--json",
-                   tmp_path / "o")
+    same = command(
+        "pipeline.py", folder / "a.jpg", "--csv", tmp_path / "o", "--json", tmp_path / "o"
+    )
     assert "two outputs" in one_line_error(same, 2)
 
 
@@ -351,8 +410,9 @@ def test_a_detector_of_ones_own_needs_detect_alone(hopper, hopper_face):
         def detect(self, image):
             return hopper_face.box[None], np.ones(1)
 
-    face, = KeypointDetector(detector=Own(), device="cpu")(hopper[1])
+    (face,) = KeypointDetector(detector=Own(), device="cpu")(hopper[1])
     assert point_errors(face.points[None], hopper_face.points[None]).max() < 5
+
 
 def test_boxes_do_not_matter(detector, hopper, hopper_face):
     """Boxes that miss by 20 % and are a fifth too small or too large end in the same points: the
@@ -392,11 +452,16 @@ def test_doubles_are_one_face_the_surest(detector, hopper_face):
     """The same face again, a little off; one that holds it, one inside; and one next to it."""
     points = hopper_face.points
     middle, width = points.mean(0), np.ptp(points[:, 0])
-    others = [points + 0.1 * width, middle + (points - middle) * 2.2,
-              middle + (points - middle) * 0.4,
-              points + (1.1 * width, 0)]
-    faces = [Face(hopper_face.box, p, confidence) for p, confidence in
-             zip([points, *others], (0.9, 0.8, 0.85, 0.7, 0.6), strict=True)]
+    others = [
+        points + 0.1 * width,
+        middle + (points - middle) * 2.2,
+        middle + (points - middle) * 0.4,
+        points + (1.1 * width, 0),
+    ]
+    faces = [
+        Face(hopper_face.box, p, confidence)
+        for p, confidence in zip([points, *others], (0.9, 0.8, 0.85, 0.7, 0.6), strict=True)
+    ]
     kept = detector.filter_faces(faces)
     assert [face.confidence for face in kept] == [0.9, 0.6]
     assert len(detector.filter_faces([Face(hopper_face.box, points, 0.4)])) == 0
@@ -416,14 +481,15 @@ def test_rotated_copies_are_searched_last_and_only_where_nothing_was_found(hoppe
     upright = [angles for _, angles in detector.searches(rotated=False)]
     assert set(upright) == {(0,)} and len(upright) == 3
     assert [angles for _, angles in detector.searches()] == [*upright, ROTATIONS]
-    assert {angles for _, angles in KeypointDetector(
-        detector="haar", tilted=True).searches()} == {(0, *ROTATIONS)}
+    assert {angles for _, angles in KeypointDetector(detector="haar", tilted=True).searches()} == {
+        (0, *ROTATIONS)
+    }
     for name in ("whole", "pyramid"):
         assert ROTATIONS not in [a for _, a in KeypointDetector(detector=name).searches()]
     photo, _ = turned_photo(hopper[1], hopper_face.points, 45)
     assert len(detector.detect(photo)[0]) == 1 and not detector.detect(photo, rotated=False)[0]
     # not next to known faces
-    both = np.concatenate([hopper[1], photo[:hopper[1].shape[0]]], 1)
+    both = np.concatenate([hopper[1], photo[: hopper[1].shape[0]]], 1)
     assert len(detector.detect(both)[0]) == 1
 
 
@@ -459,11 +525,13 @@ def test_small_faces_are_found(detector, hopper, hopper_face):
     ratio = 28 / tight_box(hopper_face.points)[2:].max()
     photo = np.full((200, 300, 3), 128, np.uint8)
     small = cv2.resize(hopper[1], None, fx=ratio, fy=ratio, interpolation=cv2.INTER_AREA)
-    photo[60:60 + small.shape[0], 90:90 + small.shape[1]] = small
+    photo[60 : 60 + small.shape[0], 90 : 90 + small.shape[1]] = small
     faces = detector(photo)
     assert len(faces) == 1
-    assert point_errors(faces[0].points[None],
-                        (hopper_face.points * ratio + [90, 60])[None]).mean() < 8
+    assert (
+        point_errors(faces[0].points[None], (hopper_face.points * ratio + [90, 60])[None]).mean()
+        < 8
+    )
 
 
 def test_no_face_is_found_where_there_is_none(detector):

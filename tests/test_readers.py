@@ -40,8 +40,10 @@ def test_wflw_lists(photos):
     points = np.random.default_rng(0).uniform(10, 90, (4, 98, 2)).round(3)
     (folder / "WFLW_annotations").mkdir()
     for kind, rows in (("train", (0, 1, 2)), ("test", (3,))):
-        lines = [" ".join([*(f"{v}" for v in points[i].ravel()), "1 2 3 4", "0 0 0 0 0 1",
-                           names[i]]) for i in rows]
+        lines = [
+            " ".join([*(f"{v}" for v in points[i].ravel()), "1 2 3 4", "0 0 0 0 0 1", names[i]])
+            for i in rows
+        ]
         path = folder / "WFLW_annotations" / f"list_98pt_rect_attr_train_test_{kind}.txt"
         path.with_name(f"list_98pt_rect_attr_{kind}.txt").write_text("\n".join(lines) + "\n")
     frames = load_folder(folder)
@@ -94,23 +96,37 @@ def test_kaggle_tables_have_missing_points(tmp_path):
 
 
 def coco(names, points, categories, visible=2, **more):
-    return {"images": [{"id": 10 + i, "file_name": f"images/{name}"}
-                       for i, name in enumerate(names)],
-            "categories": categories,
-            "annotations": [{"id": i, "image_id": 10 + i, "category_id": 7,
-                             "keypoints": [v for x, y in face for v in
-                                           ((0, 0, 0) if np.isnan(x) else (x, y, visible))], **more}
-                            for i, face in enumerate(points.tolist())]}
+    return {
+        "images": [{"id": 10 + i, "file_name": f"images/{name}"} for i, name in enumerate(names)],
+        "categories": categories,
+        "annotations": [
+            {
+                "id": i,
+                "image_id": 10 + i,
+                "category_id": 7,
+                "keypoints": [
+                    v for x, y in face for v in ((0, 0, 0) if np.isnan(x) else (x, y, visible))
+                ],
+                **more,
+            }
+            for i, face in enumerate(points.tolist())
+        ],
+    }
 
 
 def test_coco_keypoints_of_any_number_with_visibility(photos):
     folder, names, _ = photos
     points = np.random.default_rng(0).uniform(5, 60, (4, 3, 2)).round(2)
     points[2, 1] = np.nan
-    category = {"id": 7, "name": "cat face", "keypoints": ["left ear", "right ear", "nose"],
-                "skeleton": [[1, 3], [3, 2]]}
+    category = {
+        "id": 7,
+        "name": "cat face",
+        "keypoints": ["left ear", "right ear", "nose"],
+        "skeleton": [[1, 3], [3, 2]],
+    }
     (folder / "person_keypoints_default.json").write_text(
-        json.dumps(coco(names, points, [category])))
+        json.dumps(coco(names, points, [category]))
+    )
     frames = load_folder(folder)
     assert frames.layout.keypoints == ("left ear", "right ear", "nose")
     assert frames.layout.skeleton() == [(0, 2), (2, 1)]
@@ -136,10 +152,15 @@ def test_imglab_boxes_with_parts(photos):
     folder, names, points = photos
     rows = []
     for name, face in zip(names, points.round(1), strict=True):
-        parts = "".join(f"<part name='{i:02d}' x='{x}' y='{y}'/>" for i, (x, y) in enumerate(face)
-                        if not (name == names[1] and i == 5))
-        rows.append(f"<image file='images/{name}'><box top='1' left='1' width='9' height='9'>"
-                    f"{parts}</box><box top='0' left='0' width='3' height='3' ignore='1'/></image>")
+        parts = "".join(
+            f"<part name='{i:02d}' x='{x}' y='{y}'/>"
+            for i, (x, y) in enumerate(face)
+            if not (name == names[1] and i == 5)
+        )
+        rows.append(
+            f"<image file='images/{name}'><box top='1' left='1' width='9' height='9'>"
+            f"{parts}</box><box top='0' left='0' width='3' height='3' ignore='1'/></image>"
+        )
     path = folder / "training_with_face_landmarks.xml"
     path.write_text(f"<dataset><images>{''.join(rows)}</images></dataset>")
     expected = points.round(1)
@@ -154,7 +175,8 @@ def test_pts_files_may_have_any_number_of_points(photos):
     folder, names, _ = photos
     for i, name in enumerate(names):
         (folder / "images" / name).with_suffix(".pts").write_text(
-            f"version: 1\nn_points: 2\n{{\n{i + 1} 5\n{i + 9} 7\n}}\n")
+            f"version: 1\nn_points: 2\n{{\n{i + 1} 5\n{i + 9} 7\n}}\n"
+        )
     frames = load_folder(folder)
     assert frames.points.shape == (4, 2, 2) and frames.layout.name == "unnamed2"
     (folder / "images" / names[0]).with_suffix(".pts").write_text("{ 1 2 3 4 5 6 }")
@@ -162,15 +184,27 @@ def test_pts_files_may_have_any_number_of_points(photos):
         load_folder(folder)
 
 
-@pytest.mark.parametrize("text, said", [
-    ("[1", "not JSON"), ('{"images": 5, "annotations": []}', "not COCO"), ("{}", "no training_"),
-    ('{"images": [], "annotations": [{"image_id": 1, "keypoints": [1, 2, 2]}]}', "of image 1"),
-    ('{"images": [{"id": 1, "file_name": "gone.png"}], "annotations": '
-     '[{"image_id": 1, "keypoints": [1, 2, 2]}]}', "gone.png is missing"),
-    ('{"images": [], "annotations": [{"keypoints": [1, 2]}]}', "triples"),
-    ('{"images": [], "annotations": [{"keypoints": [1e9, 2, 2]}]}', "million"),
-    ('[{"data": {"image": "img 0.png"}, "annotations": '
-     '[{"result": [{"type": "keypointlabels"}]}]}]', "not COCO keypoints or Label Studio")])
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("[1", "not JSON"),
+        ('{"images": 5, "annotations": []}', "not COCO"),
+        ("{}", "no training_"),
+        ('{"images": [], "annotations": [{"image_id": 1, "keypoints": [1, 2, 2]}]}', "of image 1"),
+        (
+            '{"images": [{"id": 1, "file_name": "gone.png"}], "annotations": '
+            '[{"image_id": 1, "keypoints": [1, 2, 2]}]}',
+            "gone.png is missing",
+        ),
+        ('{"images": [], "annotations": [{"keypoints": [1, 2]}]}', "triples"),
+        ('{"images": [], "annotations": [{"keypoints": [1e9, 2, 2]}]}', "million"),
+        (
+            '[{"data": {"image": "img 0.png"}, "annotations": '
+            '[{"result": [{"type": "keypointlabels"}]}]}]',
+            "not COCO keypoints or Label Studio",
+        ),
+    ],
+)
 def test_bad_json_is_named_with_what_is_wrong(photos, text, said):
     folder = photos[0]
     (folder / "labels.json").write_text(text)
@@ -181,9 +215,18 @@ def test_bad_json_is_named_with_what_is_wrong(photos, text, said):
 def test_a_layout_file_belongs_to_its_data(photos):
     folder, names, points = photos
     head = ",".join(["", *map(str, range(4))])
-    (folder / "annotations.csv").write_text("\n".join(
-        [head, *(",".join([name, *map(str, face[[36, 45]].ravel())])
-                 for name, face in zip(names, points, strict=True))]) + "\n")
+    (folder / "annotations.csv").write_text(
+        "\n".join(
+            [
+                head,
+                *(
+                    ",".join([name, *map(str, face[[36, 45]].ravel())])
+                    for name, face in zip(names, points, strict=True)
+                ),
+            ]
+        )
+        + "\n"
+    )
     assert load_folder(folder).layout.name == "unnamed2"
     (folder / "layout.toml").write_text('name = "two"\nkeypoints = ["a", "b"]\n')
     assert load_folder(folder).layout.keypoints == ("a", "b")
@@ -201,6 +244,7 @@ def test_missing_points_are_estimated_from_the_others(tiny):
 
 
 # ---------------------------------------------------------------- label tools and back
+
 
 def run(main, monkeypatch, *arguments):
     monkeypatch.setattr("sys.argv", ["command", *map(str, arguments)])
@@ -220,8 +264,10 @@ def test_predictions_for_label_tools_come_back_as_data(file, photos, monkeypatch
     first = content["annotations"]
     expected = np.array([row["keypoints"] for row in first]).reshape(-1, 68, 3)[..., :2]
     np.testing.assert_allclose(frames.points, expected, atol=0.02)
-    confidence = [min([row["score"] for row in first if row["image_id"] == image["id"]] or [-1])
-                  for image in content["images"]]
+    confidence = [
+        min([row["score"] for row in first if row["image_id"] == image["id"]] or [-1])
+        for image in content["images"]
+    ]
     assert confidence == sorted(confidence), "the least confident first"
 
 
@@ -249,15 +295,34 @@ def test_corrected_tasks_of_label_studio_are_read(photos):
     """As its JSON export has them: the annotation counts, not the prediction; a point that was
     deleted is missing."""
     folder, names, _ = photos
+
     def result(shift, labels):
-        return [{"type": "keypointlabels", "original_width": 100, "original_height": 50,
-                 "value": {"x": 10 + shift, "y": 20.0 + 2 * i, "keypointlabels": [label]}}
-                for i, label in enumerate(labels)]
-    tasks = [{"id": 1, "data": {"img": f"/data/upload/1/8b3c-{names[0]}"},
-              "annotations": [{"result": result(0, ["tip", "left", "right"])}],
-              "predictions": [{"result": result(40, ["tip"])}]},
-             {"id": 2, "data": {"img": names[1]}, "annotations": [
-                 {"was_cancelled": True, "result": []}, {"result": result(5, ["tip", "right"])}]}]
+        return [
+            {
+                "type": "keypointlabels",
+                "original_width": 100,
+                "original_height": 50,
+                "value": {"x": 10 + shift, "y": 20.0 + 2 * i, "keypointlabels": [label]},
+            }
+            for i, label in enumerate(labels)
+        ]
+
+    tasks = [
+        {
+            "id": 1,
+            "data": {"img": f"/data/upload/1/8b3c-{names[0]}"},
+            "annotations": [{"result": result(0, ["tip", "left", "right"])}],
+            "predictions": [{"result": result(40, ["tip"])}],
+        },
+        {
+            "id": 2,
+            "data": {"img": names[1]},
+            "annotations": [
+                {"was_cancelled": True, "result": []},
+                {"result": result(5, ["tip", "right"])},
+            ],
+        },
+    ]
     (folder / "export.json").write_text(json.dumps(tasks))
     frames = load_folder(folder)
     assert frames.layout.keypoints == ("left", "right", "tip") and frames.kind == "label studio"
@@ -265,15 +330,34 @@ def test_corrected_tasks_of_label_studio_are_read(photos):
     assert np.isnan(frames.points[1, 0]).all() and frames.points[1, 2, 0] == pytest.approx(14.5)
 
 
-@pytest.mark.parametrize("content", [
-    [{"data": {"image": "img 0.png"}, "annotations": [None]}], ["data"],
-    {"images": [None], "annotations": [], "categories": []},
-    {"images": [], "annotations": [], "categories": "x"},
-    {"images": [], "annotations": [None], "categories": []},
-    [{"data": [], "annotations": [{"result": [{"type": "keypointlabels"}]}]}],
-    [{"data": {"image": "img 0.png"}, "annotations": [{"result": [
-        {"type": "keypointlabels", "original_width": 9, "original_height": 9,
-         "value": {"x": 1, "y": 2, "keypointlabels": []}}]}]}]])
+@pytest.mark.parametrize(
+    "content",
+    [
+        [{"data": {"image": "img 0.png"}, "annotations": [None]}],
+        ["data"],
+        {"images": [None], "annotations": [], "categories": []},
+        {"images": [], "annotations": [], "categories": "x"},
+        {"images": [], "annotations": [None], "categories": []},
+        [{"data": [], "annotations": [{"result": [{"type": "keypointlabels"}]}]}],
+        [
+            {
+                "data": {"image": "img 0.png"},
+                "annotations": [
+                    {
+                        "result": [
+                            {
+                                "type": "keypointlabels",
+                                "original_width": 9,
+                                "original_height": 9,
+                                "value": {"x": 1, "y": 2, "keypointlabels": []},
+                            }
+                        ]
+                    }
+                ],
+            }
+        ],
+    ],
+)
 def test_values_of_other_types_are_named_with_their_file(content, photos):
     folder, _, _ = photos
     (folder / "labels.json").write_text(json.dumps(content))

@@ -12,8 +12,10 @@ import pytest
 from conftest import HOME, copy_of_the_repository, write_flagged
 
 TEXT = (HOME / "README.md").read_text()
-DOCS = [(HOME / "docs" / f"{name}.md").read_text()
-        for name in ("training", "benchmarks", "ablation", "method", "results")]
+DOCS = [
+    (HOME / "docs" / f"{name}.md").read_text()
+    for name in ("training", "benchmarks", "ablation", "method", "results")
+]
 
 
 def blocks_of(text):
@@ -23,24 +25,37 @@ def blocks_of(text):
 
 def commands_of(text):
     """Commands of a page, in its code blocks and between backticks."""
-    lines = [line for kind, block in blocks_of(text) if kind in ("", "bash")
-             for line in block.splitlines()]
+    lines = [
+        line
+        for kind, block in blocks_of(text)
+        if kind in ("", "bash")
+        for line in block.splitlines()
+    ]
     spans = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.S))
-    return [command for command in (*lines, *spans)
-            if command.startswith(("python ", "papermill "))]
+    return [
+        command for command in (*lines, *spans) if command.startswith(("python ", "papermill "))
+    ]
 
 
-COMMANDS = [command for text in (TEXT, *DOCS) for command in commands_of(text)
-            if not command.endswith("--help")
-            and "web_page.py" not in command]  # needs a browser and npm: tests/browser
+COMMANDS = [
+    command
+    for text in (TEXT, *DOCS)
+    for command in commands_of(text)
+    if not command.endswith("--help") and "web_page.py" not in command
+]  # needs a browser and npm: tests/browser
 SMALLER = (  # the same, in seconds; and names for what stands for one
-    (r"--epochs \d+", "--epochs 1"), (r"epochs=\d+", "epochs=1 audit_epochs=1"),
+    (r"--epochs \d+", "--epochs 1"),
+    (r"epochs=\d+", "epochs=1 audit_epochs=1"),
     (r"-p net models4", "-p net models9"),  # the network that the README adds
-    (r"(-p net \w+)", r"\1 -p epochs 1 -p data official"), (" …", ""), (" --threads 1 2", ""),
+    (r"(-p net \w+)", r"\1 -p epochs 1 -p data official"),
+    (" …", ""),
+    (" --threads 1 2", ""),
     (r"--busy 1", "--busy 1 --seconds 0.1"),
     (r"haar haar_alt2 haar_profile pyramid", "haar pyramid"),
-    (r"--net models4 models5 --lr 0.001 0.002 --seed 0 1 2",
-     "--net models4 --lr 0.001 --batch_size 32"),
+    (
+        r"--net models4 models5 --lr 0.001 0.002 --seed 0 1 2",
+        "--net models4 --lr 0.001 --batch_size 32",
+    ),
     (r"(audit\.py)", r"\1 --data official --epochs 1"),
     (r"(ablation\.py).*", r"\1 --epochs 1 --table few.csv 'without negative crops' --seeds 0"),
     (r"(robustness\.py).*", r"\1 models5-person models4"),
@@ -51,10 +66,12 @@ SMALLER = (  # the same, in seconds; and names for what stands for one
     (r"(detectors\.py)", r"\1 --data official --detector haar"),
     (r"(realism\.py)", r"\1 --frames 100"),
     (r"(face_detector .*)", r"\1 --steps 2 --out folder/faces.onnx"),
-    (r"(?s)(speed\.py).*", r"\1 models5 --seconds 0.1 --threads 1"), (r"\bNAME\b", "models4"),
+    (r"(?s)(speed\.py).*", r"\1 models5 --seconds 0.1 --threads 1"),
+    (r"\bNAME\b", "models4"),
     (r"\bFOLDER\b", "folder"),
     # the default keeps weights that find faces
-    (r"\bFILE\b", "net.onnx"), (r"(ship .*) (models\d)$", r"\1 \2-trial"),
+    (r"\bFILE\b", "net.onnx"),
+    (r"(ship .*) (models\d)$", r"\1 \2-trial"),
 )
 
 
@@ -92,12 +109,22 @@ def clone(tiny, tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(python, kernels, clone, tiny_zip):
     """Run words in the clone -> '' or what went wrong."""
+
     def call(words):
         program = ["-m", "papermill"] if words[0] == "papermill" else []
-        done = python([*program, *words[1:]], cwd=clone, timeout=600,
-                      env={**os.environ, **kernels, "PYTHONPATH": str(clone),
-                           "FACIAL_KEYPOINTS_DATA": str(tiny_zip)})
+        done = python(
+            [*program, *words[1:]],
+            cwd=clone,
+            timeout=600,
+            env={
+                **os.environ,
+                **kernels,
+                "PYTHONPATH": str(clone),
+                "FACIAL_KEYPOINTS_DATA": str(tiny_zip),
+            },
+        )
         return done.stdout[-500:] + done.stderr[-1500:] if done.returncode else ""
+
     return call
 
 
@@ -132,12 +159,14 @@ def test_every_command_runs(kind, run, clone):
         rows = list(csv.DictReader((clone / "runs" / "results.csv").open()))
         own = [row for row in rows if row["net"] == "models9"]
         assert len(own) == 1 and float(own[0]["nme"]) > 0 and own[0]["epochs"] == "1", (
-            "the network of the README is trained by its name")
+            "the network of the README is trained by its name"
+        )
 
 
 def test_the_lines_of_python_run(python, clone):
-    block = next(block for kind, block in blocks_of(TEXT)
-                 if kind == "python" and "find_keypoints" in block)
+    block = next(
+        block for kind, block in blocks_of(TEXT) if kind == "python" and "find_keypoints" in block
+    )
     done = python(["-c", block], cwd=clone, env={**os.environ, "PYTHONPATH": str(clone)})
     assert done.returncode == 0 and "(68, 2)" in done.stdout, done.stderr
 

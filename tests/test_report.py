@@ -18,9 +18,12 @@ def notebook(path, outputs):
 
 def test_the_page_links_notebooks_and_shows_results(tmp_path):
     image = {"output_type": "display_data", "data": {"image/png": PNG}}
-    runs = {notebook(tmp_path / "1. Load & see.ipynb",
-                     [image, {"output_type": "stream", "text": "x"}]): 12.3,
-            notebook(tmp_path / "2. Train.ipynb", []): 70.0}
+    runs = {
+        notebook(
+            tmp_path / "1. Load & see.ipynb", [image, {"output_type": "stream", "text": "x"}]
+        ): 12.3,
+        notebook(tmp_path / "2. Train.ipynb", []): 70.0,
+    }
     row = tmp_path / "row.csv"
     row.write_text(
         "weights,split,labels,nme,nme_own,fr8,auc8,parameters,ms_per_face,training_minutes\n"

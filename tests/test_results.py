@@ -13,8 +13,13 @@ from research.networks.checkpoints import read_checkpoint, save_checkpoint
 from research.datasets import split_frames
 from research.networks.registry import SAVED_MODELS, find_weights, load_checkpoint, predict_targets
 from research.evaluation.results import (
-    RESULT_COLUMNS, append_result, markdown_table, put_tables, read_results,
-    result_row, summary_table,
+    RESULT_COLUMNS,
+    append_result,
+    markdown_table,
+    put_tables,
+    read_results,
+    result_row,
+    summary_table,
 )
 
 
@@ -41,8 +46,10 @@ def test_a_row_has_all_columns_and_is_appended_to_ones_own_table(row, tmp_path):
 
 def test_tables_are_put_between_their_markers_only(row, tmp_path):
     path = tmp_path / "README.md"
-    path.write_text("before\n<!-- summary: make results -->\nold\n<!-- /summary -->\nbetween\n"
-                    "<!-- results: make results -->\nold\n<!-- /results -->\nafter\n")
+    path.write_text(
+        "before\n<!-- summary: make results -->\nold\n<!-- /summary -->\nbetween\n"
+        "<!-- results: make results -->\nold\n<!-- /results -->\nafter\n"
+    )
     put_tables(path, summary=summary_table([row]), results=markdown_table([row]))
     text = path.read_text()
     assert (
@@ -64,20 +71,23 @@ def test_the_committed_pages_show_the_committed_table():
 
 
 def test_the_summary_has_a_line_a_network_the_best_first(row):
-    rows = [{**row, "net": net, "nme": nme, "nme_own": nme + 1, "split": split,
-             "labels": "published"}
-            for net, nme,
-            split in (("a", 5, "official"), ("b", 4, "official"), ("b", 4.5, "person"))]
+    rows = [
+        {**row, "net": net, "nme": nme, "nme_own": nme + 1, "split": split, "labels": "published"}
+        for net, nme, split in (("a", 5, "official"), ("b", 4, "official"), ("b", 4.5, "person"))
+    ]
     lines = summary_table(rows).splitlines()[2:]
-    assert [line.split(" | ")[:4] for line in lines] == [["| `b`", "4.00", "5.00", "4.50"],
-                                                         ["| `a`", "5.00", "6.00", ""]]
+    assert [line.split(" | ")[:4] for line in lines] == [
+        ["| `b`", "4.00", "5.00", "4.50"],
+        ["| `a`", "5.00", "6.00", ""],
+    ]
 
 
 def test_all_shipped_weights_have_a_card_and_a_row():
     rows = read_results()
     files = sorted(SAVED_MODELS.glob("models*.pt"))
-    assert {path.stem for path in files} == {r["weights"] for r in rows
-                                             if "no weights" not in r["weights"]}
+    assert {path.stem for path in files} == {
+        r["weights"] for r in rows if "no weights" not in r["weights"]
+    }
     assert sum(path.stat().st_size for path in files) < 30e6
     for path in files:
         assert path.stat().st_size < 8e6 and path.with_suffix(".md").exists()
@@ -91,16 +101,19 @@ def test_shipping_halves_precision_and_keeps_predictions(tmp_path, monkeypatch):
         monkeypatch.setattr(module, "SAVED_MODELS", tmp_path)
     ship(source, "models4-copy")
     image = np.random.default_rng(0).random((1, 1, 112, 112), np.float32)
-    a, b = (predict_targets(load_checkpoint(p)[0], image)
-            for p in (source, tmp_path / "models4-copy.pt"))
+    a, b = (
+        predict_targets(load_checkpoint(p)[0], image)
+        for p in (source, tmp_path / "models4-copy.pt")
+    )
     np.testing.assert_allclose(a, b, atol=5e-3)
 
 
 def test_networks_too_large_to_ship_keep_their_rows(tiny_zip, tmp_path, monkeypatch):
     source = tmp_path / "run" / "checkpoint.pt"
     content = read_checkpoint(find_weights("models4"))
-    save_checkpoint(source, "models4", content["state_dict"], {}, {},
-                    {**content["data"], "frames": []})
+    save_checkpoint(
+        source, "models4", content["state_dict"], {}, {}, {**content["data"], "frames": []}
+    )
     source.with_name("curves.csv").write_text("epoch\n1\n")
     for module in (networks, publish):
         monkeypatch.setattr(module, "SAVED_MODELS", tmp_path)
@@ -113,15 +126,19 @@ def test_networks_too_large_to_ship_keep_their_rows(tiny_zip, tmp_path, monkeypa
     assert (tmp_path / f"curves-models4-{content['data']['split']}.csv").read_text() == "epoch\n1\n"
 
 
-def test_writing_scores_all_weights_and_times_each_network(
-    tiny_zip, tmp_path, monkeypatch
-):
+def test_writing_scores_all_weights_and_times_each_network(tiny_zip, tmp_path, monkeypatch):
     content = read_checkpoint(find_weights("models4"))
     for module in (networks, publish):
         monkeypatch.setattr(module, "SAVED_MODELS", tmp_path)
     for weights, split in (("models4", "official"), ("models4-person", "person")):
-        save_checkpoint(tmp_path / f"{weights}.pt", "models4", content["state_dict"], {}, {},
-                               {**content["data"], "split": split, "frames": []})
+        save_checkpoint(
+            tmp_path / f"{weights}.pt",
+            "models4",
+            content["state_dict"],
+            {},
+            {},
+            {**content["data"], "split": split, "frames": []},
+        )
     for name in ("PUBLISHED", "UNSHIPPED", "README", "RESULTS"):
         monkeypatch.setattr(publish, name, tmp_path / name)
     for page, name in ((publish.README, "summary"), (publish.RESULTS, "results")):
@@ -132,18 +149,28 @@ def test_writing_scores_all_weights_and_times_each_network(
     assert sorted(row["weights"] for row in rows) == ["models4"] * 2 + ["models4-person"] * 2
     assert len({row["ms_per_face"] for row in rows}) == 1
     assert markdown_table(rows) in publish.RESULTS.read_text()
-    assert markdown_table([row for row in rows
-                           if row["weights"] == "models4"]) in (tmp_path / "models4.md").read_text()
+    assert (
+        markdown_table([row for row in rows if row["weights"] == "models4"])
+        in (tmp_path / "models4.md").read_text()
+    )
 
 
 def test_averaged_weights_lie_between_and_know_the_frames_of_both(tmp_path):
     first = find_weights("models4")
     content = read_checkpoint(first)
     second = tmp_path / "second.pt"
-    moved = {name: value.float() + 1 if value.is_floating_point() else value
-             for name, value in content["state_dict"].items()}
-    save_checkpoint(second, "models4", moved, {"lr": 0.1}, {"minutes": 2.0},
-                    {**content["data"], "frames": ["training/new.jpg"]})
+    moved = {
+        name: value.float() + 1 if value.is_floating_point() else value
+        for name, value in content["state_dict"].items()
+    }
+    save_checkpoint(
+        second,
+        "models4",
+        moved,
+        {"lr": 0.1},
+        {"minutes": 2.0},
+        {**content["data"], "frames": ["training/new.jpg"]},
+    )
     average(first, second, 0.25, tmp_path / "mixed.pt")
     mixed = read_checkpoint(tmp_path / "mixed.pt")
     for name, value in mixed["state_dict"].items():
@@ -161,9 +188,14 @@ def test_averaged_weights_lie_between_and_know_the_frames_of_both(tmp_path):
 
 def test_shipped_weights_name_no_folder_of_one_machine(tmp_path, monkeypatch):
     content = read_checkpoint(find_weights("models4"))
-    save_checkpoint(tmp_path / "run.pt", "models4", content["state_dict"],
-                    {"init": "/somewhere/runs/first/checkpoint.pt", "teacher": "models6"}, {},
-                    content["data"])
+    save_checkpoint(
+        tmp_path / "run.pt",
+        "models4",
+        content["state_dict"],
+        {"init": "/somewhere/runs/first/checkpoint.pt", "teacher": "models6"},
+        {},
+        content["data"],
+    )
     for module in (networks, publish):
         monkeypatch.setattr(module, "SAVED_MODELS", tmp_path)
     ship(tmp_path / "run.pt", "models4-copy")

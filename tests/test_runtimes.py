@@ -24,8 +24,9 @@ from research.networks.export import compile_net, to_onnx
 from research.networks.registry import find_weights, input_size, load_checkpoint, load_net, predict
 from research.augmentation.transforms import evaluation_transform
 
-NAMES = [path.stem for path in sorted(networks.SAVED_MODELS.glob("models*.pt"))
-           if "-" not in path.stem]
+NAMES = [
+    path.stem for path in sorted(networks.SAVED_MODELS.glob("models*.pt")) if "-" not in path.stem
+]
 EXPORTED = [path.stem for path in sorted(networks.SAVED_MODELS.glob("models*.onnx"))]
 
 
@@ -39,12 +40,22 @@ def test_a_runtime_reports_nothing_to_its_makers(runtime, hopper, tmp_path):
     """Those that report keep a number of the machine, or reports that were not sent yet, in the
     home folder. They keep quiet where `CI` is set."""
     skip_unless_installed(runtime)
-    kept = {name: value for name, value in os.environ.items()
-            if name != "CI" and not name.startswith(("ORT_", "XDG_"))}
-    script = ("import sys\nfrom facial_keypoints import find_keypoints\n"
-              f"print(len(find_keypoints(sys.argv[1], runtime={runtime!r})))")
-    done = subprocess.run([sys.executable, "-c", script, hopper[0]], capture_output=True, text=True,
-                          cwd=HOME, env=kept | {"HOME": str(tmp_path)})
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name != "CI" and not name.startswith(("ORT_", "XDG_"))
+    }
+    script = (
+        "import sys\nfrom facial_keypoints import find_keypoints\n"
+        f"print(len(find_keypoints(sys.argv[1], runtime={runtime!r})))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, hopper[0]],
+        capture_output=True,
+        text=True,
+        cwd=HOME,
+        env=kept | {"HOME": str(tmp_path)},
+    )
     assert done.returncode == 0 and done.stdout == "1\n", done.stderr
     assert not list(tmp_path.rglob("*"))
 
@@ -73,8 +84,7 @@ def test_every_runtime_gives_the_same_points(runtime, tiny):
     """models4 has no confidence of its own: its graph has the mirrored crop in it."""
     skip_unless_installed(runtime)
     net, _ = load_checkpoint(find_weights("models4"))
-    pixels, confidence, _ = difference(net, compile_net(net, runtime, threads=1, exact=True),
-                                       tiny)
+    pixels, confidence, _ = difference(net, compile_net(net, runtime, threads=1, exact=True), tiny)
     assert pixels < 0.05 and confidence < 0.01
 
 
@@ -106,8 +116,9 @@ def test_shipped_models_are_small():
 
 def test_runtimes_that_are_not_installed_are_named(monkeypatch):
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec",
-                        lambda name: None if "openvino" in name else find(name))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if "openvino" in name else find(name)
+    )
     assert installed_runtimes() == ["onnx", "torch"] and choose_runtime("auto") == "onnx"
     with pytest.raises(UsageError, match="pip install openvino"):
         choose_runtime("openvino")
@@ -128,8 +139,9 @@ def test_the_export_command(command, tmp_path, tiny):
     net, _ = load_checkpoint(find_weights("models4"))
     model = load_model(path, "onnx")
     assert model.side == 112 and difference(net, model, tiny)[0] < 0.05
-    assert "no network" in one_line_error(command("models.py", "export", "models77", "--onnx",
-                                                  path), 2)
+    assert "no network" in one_line_error(
+        command("models.py", "export", "models77", "--onnx", path), 2
+    )
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -163,7 +175,8 @@ def test_models_give_a_visibility_where_they_were_trained_for_it(runtime, tmp_pa
     assert expected.std() > 0.01 and ((0 <= expected) & (expected <= 1)).all()
     assert len(compile_net(without, runtime, threads=1)(crops[..., :112, :112].copy())) == 2
     face = KeypointDetector("models4", detector=None, runtime="torch").predict_boxes(
-        hopper[1], [[200, 100, 120, 120]])[0]
+        hopper[1], [[200, 100, 120, 120]]
+    )[0]
     assert face.point_visibility is None
 
 

@@ -19,7 +19,12 @@ from research.datasets import load_frames
 from research.evaluation.metrics import point_errors
 from research.networks.registry import find_weights, load_checkpoint
 from research.synthetic.faces import (
-    FRAMES, VIDEOS, draw_archive, draw_person, draw_scene, sample_archive,
+    FRAMES,
+    VIDEOS,
+    draw_archive,
+    draw_person,
+    draw_scene,
+    sample_archive,
 )
 
 FLIP_INDICES = load_layout().flip_indices
@@ -65,13 +70,16 @@ def test_labels_of_synthetic_faces_agree_with_a_real_network(tiny):
 
 def test_a_share_of_the_faces_is_turned_to_the_side():
     """Up to 90 degrees, in color; the other frames stay as they are."""
-    frames = [[frame for person in range(4) for frame in draw_person(0, person, turned=turned)]
-              for turned in (0, 0.5)]
+    frames = [
+        [frame for person in range(4) for frame in draw_person(0, person, turned=turned)]
+        for turned in (0, 0.5)
+    ]
     same = [np.array_equal(one[2], other[2]) for one, other in zip(*frames, strict=True)]
     assert 0.25 < np.mean(same) < 0.75
     yaws = []
-    for unchanged, (_, _, before, straight), (_, _, image, points) in zip(same, *frames,
-                                                                         strict=True):
+    for unchanged, (_, _, before, straight), (_, _, image, points) in zip(
+        same, *frames, strict=True
+    ):
         if unchanged:
             np.testing.assert_array_equal(points, straight)
             continue
@@ -105,8 +113,12 @@ def test_scenes_hold_the_faces_they_say():
 
 
 def test_a_sheet_shows_one_frame_each(command, tmp_path):
-    assert command("research.synthetic.faces", "sheet", "--people", 12, "--out",
-                   tmp_path / "s.png").returncode == 0
+    assert (
+        command(
+            "research.synthetic.faces", "sheet", "--people", 12, "--out", tmp_path / "s.png"
+        ).returncode
+        == 0
+    )
     assert read_image(tmp_path / "s.png").shape == (240, 1200, 3)
 
 
@@ -129,8 +141,9 @@ def test_the_data_set_does_not_depend_on_the_clock(tmp_path, monkeypatch):
 def test_a_home_that_cannot_be_written_to_is_no_obstacle(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    monkeypatch.setattr(synthetic_faces, "__file__",
-                        str(tmp_path / "clone" / "research" / "synthetic_faces.py"))
+    monkeypatch.setattr(
+        synthetic_faces, "__file__", str(tmp_path / "clone" / "research" / "synthetic_faces.py")
+    )
     assert sample_archive(people=1, seed=2).parent == tmp_path / "clone" / "data"
 
 
@@ -150,8 +163,9 @@ def test_the_model_is_small_and_holds_statistics_only():
 def test_procrustes_takes_out_place_scale_and_turn():
     shape = np.random.default_rng(0).normal(size=(68, 2))
     angle = 0.4
-    turned = 3 * shape @ np.array([[np.cos(angle), -np.sin(angle)],
-                                   [np.sin(angle), np.cos(angle)]]) + [5, -7]
+    turned = 3 * shape @ np.array(
+        [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    ) + [5, -7]
     linear, offset = align_shapes(turned[None], shape)
     np.testing.assert_allclose(turned @ linear[0] + offset[0], shape, atol=1e-9)
 
@@ -176,9 +190,11 @@ def test_components_find_the_modes_that_were_put_in():
 
 @pytest.mark.official
 def test_the_model_can_be_built_again_and_gives_no_face_away(command, official_path, tmp_path):
-    done = command("scripts.build_appearance_model", "--data", official_path, "--out",
-                   tmp_path / "m.npz")
+    done = command(
+        "scripts.build_appearance_model", "--data", official_path, "--out", tmp_path / "m.npz"
+    )
     assert done.returncode == 0, done.stderr
-    numbers = [float(line.split()[-1]) for line in done.stdout.splitlines()
-               if line.startswith("  ")]
+    numbers = [
+        float(line.split()[-1]) for line in done.stdout.splitlines() if line.startswith("  ")
+    ]
     assert numbers[0] >= numbers[1] > 0 and (tmp_path / "m.npz").stat().st_size < 4 * 2**20

@@ -59,7 +59,7 @@ def test_rows_are_shuffled_within_a_few_archives_and_come_once():
         rows = np.array(list(sampler)) - 300 * sampler.epoch
         assert sorted(rows) == list(range(300))
         for start in (0, 120, 240):  # of as many archives as are read at once
-            window = shards[rows[start:start + 120]]
+            window = shards[rows[start : start + 120]]
             assert len(set(window)) == min(SHUFFLE_ARCHIVES, 10 - start // 30)
             assert len(set(window[:30])) > 1, "one archive after another would not be shuffled"
         orders.append(rows)

@@ -10,7 +10,12 @@ import pytest
 from facial_keypoints.detector import Face
 from facial_keypoints.drawing import draw_faces
 from research.reporting.plots import (
-    accuracy_against_time, bars, calibration, contact_sheet, curves_together, heat_on,
+    accuracy_against_time,
+    bars,
+    calibration,
+    contact_sheet,
+    curves_together,
+    heat_on,
 )
 
 
@@ -25,8 +30,12 @@ def test_faces_are_drawn_on_a_copy_at_their_points():
     image = np.zeros((100, 120, 3), np.uint8)
     points = np.random.default_rng(0).uniform(30, 70, (68, 2)).astype(np.float32)
     drawn = draw_faces(image, [Face(np.float32([30, 30, 40, 40]), points, 1.0)])
-    assert image.max() == 0 and (drawn[points[:, 1].round().astype(int),
-                                       points[:, 0].round().astype(int)] > 0).any(1).all()
+    assert (
+        image.max() == 0
+        and (drawn[points[:, 1].round().astype(int), points[:, 0].round().astype(int)] > 0)
+        .any(1)
+        .all()
+    )
     assert drawn[:20].max() == 0
 
 
@@ -47,21 +56,32 @@ def test_bars_and_points_stand_where_they_should():
 
 
 def test_names_of_neighbours_do_not_lie_on_one_another():
-    times = {"narrow": 0.86, "cells and offsets": 0.91, "base": 1.07, "side 160": 1.29,
-             "early stage": 1.43, "wide": 1.72,
-             "heat maps": 2.04}
+    times = {
+        "narrow": 0.86,
+        "cells and offsets": 0.91,
+        "base": 1.07,
+        "side 160": 1.29,
+        "early stage": 1.43,
+        "wide": 1.72,
+        "heat maps": 2.04,
+    }
     errors = (4.42, 4.46, 4.32, 4.2, 4.2, 4.23, 4.22)
-    figure = accuracy_against_time({name: (time, error, error, error) for (name, time), error in
-                                         zip(times.items(), errors, strict=True)})
+    figure = accuracy_against_time(
+        {
+            name: (time, error, error, error)
+            for (name, time), error in zip(times.items(), errors, strict=True)
+        }
+    )
     figure.canvas.draw()
     places = [text.get_window_extent() for text in figure.axes[0].texts]
     assert not any(one.overlaps(other) for one, other in itertools.combinations(places, 2))
 
 
 def test_runs_share_one_axis_and_heats_lie_on_their_pictures():
-    rows = [{"epoch": "1", "training_loss": "0.5", "validation_nme": "9"},
-            {"epoch": "2", "training_loss": "0.2",
-                                                                          "validation_nme": "7"}]
+    rows = [
+        {"epoch": "1", "training_loss": "0.5", "validation_nme": "9"},
+        {"epoch": "2", "training_loss": "0.2", "validation_nme": "7"},
+    ]
     curves_together({"a": rows, "b": rows[:1]})
     assert [line.get_label() for line in plt.gcf().axes[1].lines] == ["a", "b"]
     assert list(plt.gcf().axes[1].lines[0].get_ydata()) == [9, 7]
@@ -83,4 +103,4 @@ def test_hidden_points_are_rings():
     drawn = draw_faces(blank, [face])
     centers = drawn[points[:, 1].astype(int), points[:, 0].astype(int), 0]
     np.testing.assert_array_equal(centers > 200, face.point_visibility == 1)
-    assert all(drawn[y - 6:y + 7, x - 6:x + 7].max() > 200 for x, y in points.astype(int))
+    assert all(drawn[y - 6 : y + 7, x - 6 : x + 7].max() > 200 for x, y in points.astype(int))

@@ -41,10 +41,19 @@ def encoded(image, form, **options):
     return file.getvalue()
 
 
-@pytest.mark.parametrize("form, mode",
-                         [("PNG", "RGB"), ("JPEG", "RGB"), ("WEBP", "RGB"), ("BMP", "RGB"),
-                          ("TIFF", "RGB"),
-                                        ("PNG", "RGBA"), ("PNG", "P"), ("JPEG", "CMYK")])
+@pytest.mark.parametrize(
+    "form, mode",
+    [
+        ("PNG", "RGB"),
+        ("JPEG", "RGB"),
+        ("WEBP", "RGB"),
+        ("BMP", "RGB"),
+        ("TIFF", "RGB"),
+        ("PNG", "RGBA"),
+        ("PNG", "P"),
+        ("JPEG", "CMYK"),
+    ],
+)
 def test_reader_gives_upright_rgb_bytes_whatever_the_file(form, mode):
     image = Image.fromarray(RGB)
     image = image.quantize(8) if mode == "P" else image.convert(mode)
@@ -74,8 +83,9 @@ def test_gray_and_16_bit_files_become_three_bytes_a_pixel():
 def test_exif_rotation_is_applied(form, turned):
     exif = Image.Exif()
     exif[274] = turned
-    data = encoded(Image.fromarray(RGB), form, exif=exif,
-                   **({"quality": 100} if form != "TIFF" else {}))
+    data = encoded(
+        Image.fromarray(RGB), form, exif=exif, **({"quality": 100} if form != "TIFF" else {})
+    )
     upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
     image = read_image(data)
     assert image.shape == upright.shape == ((20, 30, 3) if turned < 5 else (30, 20, 3))
@@ -117,9 +127,15 @@ def test_awkward_names_and_links_are_read_and_folders_are_not(tmp_path):
             read_image(str(tmp_path / name))
 
 
-@pytest.mark.parametrize("content, said", [(b"", "not a picture"), (b"hello", "not a picture"),
-                                           (encoded(Image.fromarray(RGB), "PNG")[:60], ""),
-                                           (b"GIF89a", "")])
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (b"", "not a picture"),
+        (b"hello", "not a picture"),
+        (encoded(Image.fromarray(RGB), "PNG")[:60], ""),
+        (b"GIF89a", ""),
+    ],
+)
 def test_damaged_pictures_are_named(tmp_path, content, said):
     path = tmp_path / "broken ü.jpg"
     path.write_bytes(content)
@@ -128,10 +144,18 @@ def test_damaged_pictures_are_named(tmp_path, content, said):
     assert said in str(error.value)
 
 
-@pytest.mark.parametrize("form, options",
-                         [("PNG", {}), ("JPEG", {}), ("JPEG", {"progressive": True}), ("WEBP", {}),
-                                           ("BMP", {}), ("TIFF", {}),
-                                           ("TIFF", {"compression": "tiff_lzw"})])
+@pytest.mark.parametrize(
+    "form, options",
+    [
+        ("PNG", {}),
+        ("JPEG", {}),
+        ("JPEG", {"progressive": True}),
+        ("WEBP", {}),
+        ("BMP", {}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+    ],
+)
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
 def test_truncated_images_are_read_in_part_or_refused(form, options, share):
     """Decoders differ in whether half a picture is one; none may end otherwise than in a picture of
@@ -139,7 +163,7 @@ def test_truncated_images_are_read_in_part_or_refused(form, options, share):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8))
     data = encoded(noise, form, **options)
     try:
-        assert read_image(data[:int(share * len(data))]).shape == (90, 120, 3)
+        assert read_image(data[: int(share * len(data))]).shape == (90, 120, 3)
     except DataError as error:
         assert "picture" in str(error)
 
@@ -161,12 +185,15 @@ def test_a_file_too_large_to_be_a_picture_is_not_read(tmp_path):
 def test_a_huge_picture_is_refused_before_decoding(monkeypatch):
     def header(width, height):
         """A PNG of some hundred bytes that says it is of this size."""
-        parts = ((b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
-                 (b"IDAT", zlib.compress(bytes(100))),
-                 (b"IEND", b""))
+        parts = (
+            (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
+            (b"IDAT", zlib.compress(bytes(100))),
+            (b"IEND", b""),
+        )
         return b"\x89PNG\r\n\x1a\n" + b"".join(
             struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-            for kind, data in parts)
+            for kind, data in parts
+        )
 
     with pytest.raises(DataError, match="60000×60000 pixels.*shrink"):
         read_image(header(60_000, 60_000))
@@ -190,9 +217,15 @@ POINTS = np.random.default_rng(0).uniform(20, 80, (3, 68, 2)).astype(np.float32)
 
 
 def csv_of(points, names):
-    return "\n".join([HEADER,
-                      *(",".join([n, *map(str, p.ravel())]) for n,
-                        p in zip(names, points, strict=True))]) + "\n"
+    return (
+        "\n".join(
+            [
+                HEADER,
+                *(",".join([n, *map(str, p.ravel())]) for n, p in zip(names, points, strict=True)),
+            ]
+        )
+        + "\n"
+    )
 
 
 def picture(form="JPEG", mode="RGB"):
@@ -209,8 +242,9 @@ def layout(tmp_path):
         points = POINTS[:2] if side == "training" else POINTS[2:]
         (folder / f"{side}_frames_keypoints.csv").write_text(csv_of(points, names))
         for name in names:
-            (folder / side / name).write_bytes(picture("PNG", "RGBA") if name[0] == "B"
-                                               else picture())
+            (folder / side / name).write_bytes(
+                picture("PNG", "RGBA") if name[0] == "B" else picture()
+            )
     return folder
 
 
@@ -223,8 +257,11 @@ def zipped(folder, path, below=""):
 
 
 def test_folder_zip_and_zip_with_a_folder_of_its_own_read_alike(layout, tmp_path):
-    for path in (layout, zipped(layout, tmp_path / "a.zip"),
-                 zipped(layout, tmp_path / "b.zip", "P1-master/data/")):
+    for path in (
+        layout,
+        zipped(layout, tmp_path / "a.zip"),
+        zipped(layout, tmp_path / "b.zip", "P1-master/data/"),
+    ):
         frames = load_folder(path)
         assert list(frames.names) == ["training/A_00.jpg", "training/B_00.jpg", "test/A_00.jpg"]
         np.testing.assert_allclose(frames.points, POINTS, rtol=1e-6)
@@ -254,10 +291,16 @@ def test_a_table_may_have_any_number_of_points_and_empty_cells():
         assert np.isnan(found[1, 0]).all() and np.isfinite(found[1, 1:]).all()
 
 
-@pytest.mark.parametrize("head, line, said", [
-    ("0,1,2", "1,2,3", "column 3 missing"), ("0,1,3", "1,2,3", "column 2 missing"),
-    ("x,y", "1,2", "column 0 missing"), ("0,1", "1,", "line 2 .*column 1: ''"),
-    ("0,1", "1,two", "line 2 .*'two' is not a number")])
+@pytest.mark.parametrize(
+    "head, line, said",
+    [
+        ("0,1,2", "1,2,3", "column 3 missing"),
+        ("0,1,3", "1,2,3", "column 2 missing"),
+        ("x,y", "1,2", "column 0 missing"),
+        ("0,1", "1,", "line 2 .*column 1: ''"),
+        ("0,1", "1,two", "line 2 .*'two' is not a number"),
+    ],
+)
 def test_tables_with_half_points_are_refused(head, line, said):
     with pytest.raises(DataError, match=rf"t\.csv: .*{said}"):
         read_table(f"name,{head}\na.jpg,{line}\n".encode(), "t.csv")
@@ -265,14 +308,18 @@ def test_tables_with_half_points_are_refused(head, line, said):
 
 def test_photos_not_named_after_people_are_each_their_own(layout):
     (layout / "own" / "images").mkdir(parents=True)
-    for scheme, people in ((("me_00.jpg", "you_00.jpg"), ["me", "you"]),
-                           (("IMG_00.jpg", "IMG_01.jpg"), 2),
-                           (("me_00.jpg", "photo.jpg"), 2)):
+    for scheme, people in (
+        (("me_00.jpg", "you_00.jpg"), ["me", "you"]),
+        (("IMG_00.jpg", "IMG_01.jpg"), 2),
+        (("me_00.jpg", "photo.jpg"), 2),
+    ):
         for name in scheme:
             (layout / "own" / "images" / name).write_bytes(picture("JPEG"))
         lines = (layout / "training_frames_keypoints.csv").read_text().splitlines()
-        rows = [",".join([name, *line.split(",")[1:]]) for name,
-                line in zip(("", *scheme), lines, strict=True)]
+        rows = [
+            ",".join([name, *line.split(",")[1:]])
+            for name, line in zip(("", *scheme), lines, strict=True)
+        ]
         (layout / "own" / "annotations.csv").write_text("\n".join(rows))
         found = list(load_folder(layout / "own").people)
         assert found == people if isinstance(people, list) else len(set(found)) == people
@@ -291,14 +338,17 @@ def test_pts_files_count_from_one(tmp_path):
         load_folder(tmp_path / "x")
 
 
-@pytest.mark.parametrize("corrupt, said", [
-    (lambda t: t.replace(",57,", ",", 1), "57"),
-    (lambda t: t.replace(str(POINTS[1, 3, 0]), "abc"), r"line 3 \(B\), column 6: 'abc'"),
-    (lambda t: t.replace(str(POINTS[1, 3, 0]), ""), "line 3"),
-    (lambda t: t.replace(str(POINTS[1, 3, 0]), "inf"), "line 3"),
-    (lambda t: t.replace("\nB,", "\nA,"), "A occurs twice"),
-    (lambda t: "", "not a table"),
-])
+@pytest.mark.parametrize(
+    "corrupt, said",
+    [
+        (lambda t: t.replace(",57,", ",", 1), "57"),
+        (lambda t: t.replace(str(POINTS[1, 3, 0]), "abc"), r"line 3 \(B\), column 6: 'abc'"),
+        (lambda t: t.replace(str(POINTS[1, 3, 0]), ""), "line 3"),
+        (lambda t: t.replace(str(POINTS[1, 3, 0]), "inf"), "line 3"),
+        (lambda t: t.replace("\nB,", "\nA,"), "A occurs twice"),
+        (lambda t: "", "not a table"),
+    ],
+)
 def test_what_is_wrong_with_a_table_is_said_with_its_place(corrupt, said):
     with pytest.raises(DataError, match=said):
         read_table(corrupt(csv_of(POINTS, ["A", "B", "C"])).encode(), "x.csv")
@@ -323,7 +373,7 @@ def test_damaged_zips_are_reported(layout, tmp_path):
     good = zipped(layout, tmp_path / "a.zip").read_bytes()
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         start = archive.getinfo("training/A_00.jpg").header_offset
-    (tmp_path / "member.zip").write_bytes(good[:start + 60] + b"\0" * 40 + good[start + 100:])
+    (tmp_path / "member.zip").write_bytes(good[: start + 60] + b"\0" * 40 + good[start + 100 :])
     (tmp_path / "directory.zip").write_bytes(good.replace(b"PK\x01\x02", b"XX\x01\x02"))
     for name in ("member.zip", "directory.zip"):
         with pytest.raises(DataError, match=name):
@@ -363,13 +413,15 @@ def test_links_in_an_archive_lead_nowhere(layout, tmp_path):
     (tmp_path / "b.zip").write_bytes(path.read_bytes())
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "b.zip", "w") as new:
         for name in old.namelist():
-            new.writestr(*((link, "/etc/passwd") if name == link.filename
-                           else (name, old.read(name))))
+            new.writestr(
+                *((link, "/etc/passwd") if name == link.filename else (name, old.read(name)))
+            )
     with pytest.raises(DataError, match="A_00.jpg.*not a picture"):
         load_folder(tmp_path / "b.zip").image(0)
 
 
 # ---------------------------------------------------------------- the download
+
 
 class Server(http.server.SimpleHTTPRequestHandler):
     """Serves one folder, with ranges; breaks off once after `broken` bytes if that is set;
@@ -437,8 +489,9 @@ def test_wrong_lengths_and_read_only_folders_are_reported(server, tmp_path):
 
 
 def test_a_full_disk_leaves_a_part_that_is_gone_on_with(server, tmp_path):
-    pytest.importorskip("resource",
-                        reason="needs limits on the size of files, which Windows has not")
+    pytest.importorskip(
+        "resource", reason="needs limits on the size of files, which Windows has not"
+    )
     kind, address = server
     (tmp_path / "set.zip").write_bytes(np.random.default_rng(0).bytes(300_000))
     target = tmp_path / "data" / "set.zip"
@@ -463,9 +516,7 @@ def test_a_full_disk_leaves_a_part_that_is_gone_on_with(server, tmp_path):
     )
 
 
-def test_a_download_that_is_no_archive_is_refused(
-    server, tmp_path, layout
-):
+def test_a_download_that_is_no_archive_is_refused(server, tmp_path, layout):
     kind, address = server
     (tmp_path / "error.html").write_text("<html>sorry</html>")
     zipped(layout, tmp_path / "good.zip")

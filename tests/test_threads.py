@@ -29,8 +29,9 @@ use_checkpoints()
 def photos():
     """Scenes of one to six synthetic faces."""
     counts = (1, 6, 2, 4, 3, 6, 1, 5)
-    return [draw_scene(seed, faces=count, width=480, height=360)[0] for seed,
-            count in enumerate(counts)]
+    return [
+        draw_scene(seed, faces=count, width=480, height=360)[0] for seed, count in enumerate(counts)
+    ]
 
 
 def assert_same(faces, expected):
@@ -140,9 +141,15 @@ def test_find_keypoints_keeps_its_detector(photos):
     assert _kept_detector.cache_info().misses == 2
 
 
-@pytest.mark.parametrize("options, said", [
-    ({"net": None}, "net must be the name of a model"), ({"net": 3}, "not int"),
-    ({"detector": 3}, "detector must be a name"), ({"detector": ["haar"]}, "not list")])
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        ({"net": None}, "net must be the name of a model"),
+        ({"net": 3}, "not int"),
+        ({"detector": 3}, "detector must be a name"),
+        ({"detector": ["haar"]}, "not list"),
+    ],
+)
 def test_options_of_other_types_are_named(options, said, photos):
     for call in (partial(find_keypoints, photos[0]), KeypointDetector):
         with pytest.raises(UsageError, match=said):
@@ -172,14 +179,21 @@ def test_find_keypoints_notices_another_file_of_weights(kind, photos, tmp_path, 
     np.testing.assert_array_equal(found[1], before)
 
 
-@pytest.mark.parametrize("module", ["train", "evaluate", "data_load", "models", "research.networks.export"])
+@pytest.mark.parametrize(
+    "module", ["train", "evaluate", "data_load", "models", "research.networks.export"]
+)
 def test_waiting_threads_sleep_whatever_is_imported_first(module):
     """libgomp prints the policy that it was loaded with."""
-    environment = {name: value for name,
-                   value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
-    done = subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True,
-                          text=True, cwd=HOME,
-                          env={**environment, "OMP_DISPLAY_ENV": "TRUE"})
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {module}"],
+        capture_output=True,
+        text=True,
+        cwd=HOME,
+        env={**environment, "OMP_DISPLAY_ENV": "TRUE"},
+    )
     assert done.returncode == 0, done.stderr
     if "OMP_WAIT_POLICY" not in done.stderr:
         pytest.skip("this build of PyTorch has another OpenMP library")

@@ -18,9 +18,16 @@ from research.networks.checkpoints import load_weights, read_checkpoint
 from research.datasets import split_frames
 from research.networks.registry import find_weights, load_checkpoint, load_net
 from train import (
-    LOSSES, TrainingConfig, diverged, ema_update, loss_of, nonfinite_samples, refine_labels,
+    LOSSES,
+    TrainingConfig,
+    diverged,
+    ema_update,
+    loss_of,
+    nonfinite_samples,
+    refine_labels,
     report_epoch,
-    train, wing,
+    train,
+    wing,
 )
 
 FIELDS = {field.name for field in dataclasses.fields(TrainingConfig)}
@@ -28,10 +35,16 @@ FIELDS = {field.name for field in dataclasses.fields(TrainingConfig)}
 
 def train_net(net, training, validation, folder, **options):
     """`train` with the options of a configuration and of a run together."""
-    config = TrainingConfig(net,
-                            **{name: value for name, value in options.items() if name in FIELDS})
-    return train(config, training, validation, folder,
-                 **{k: v for k, v in options.items() if k not in FIELDS})
+    config = TrainingConfig(
+        net, **{name: value for name, value in options.items() if name in FIELDS}
+    )
+    return train(
+        config,
+        training,
+        validation,
+        folder,
+        **{k: v for k, v in options.items() if k not in FIELDS},
+    )
 
 
 OPTIONS = {"epochs": 2, "batch_size": 16, "bfloat16": False, "bar": False}
@@ -59,8 +72,9 @@ def test_training_brings_the_error_down_and_writes_what_it_says(parts, tmp_path)
         content["data"]["frames"] == list(parts[0].names) and content["data"]["split"] == "official"
     )
     rows = list(csv.DictReader(open(tmp_path / "curves.csv")))
-    assert [int(r["epoch"])
-            for r in rows] == list(range(1, 9)) and float(rows[0]["training_loss"]) > 0
+    assert [int(r["epoch"]) for r in rows] == list(range(1, 9)) and float(
+        rows[0]["training_loss"]
+    ) > 0
 
 
 def test_same_seed_same_weights_for_any_number_of_workers(parts, tmp_path):
@@ -80,8 +94,11 @@ def test_a_broken_run_goes_on_to_the_same_end(parts, tmp_path, monkeypatch):
     options = {**OPTIONS, "epochs": 3, "resume": True}
     whole, history = train_net("models2", *parts, tmp_path / "whole", **options)
     report = report_epoch
-    monkeypatch.setattr(module, "report_epoch",
-                        lambda row, *rest: 1 / 0 if row["epoch"] == 2 else report(row, *rest))
+    monkeypatch.setattr(
+        module,
+        "report_epoch",
+        lambda row, *rest: 1 / 0 if row["epoch"] == 2 else report(row, *rest),
+    )
     with pytest.raises(ZeroDivisionError):  # the plug is pulled after the second epoch
         train_net("models2", *parts, tmp_path / "broken", **options)
     monkeypatch.setattr(module, "report_epoch", report)
@@ -95,8 +112,9 @@ def test_a_broken_run_goes_on_to_the_same_end(parts, tmp_path, monkeypatch):
         "what is refused leaves no trace"
     )
     with pytest.raises(DataError, match="of another network"):  # its file was changed since
-        train_net("models2", *parts, tmp_path / "broken", build=lambda: load_net("models4"),
-                  **options)
+        train_net(
+            "models2", *parts, tmp_path / "broken", build=lambda: load_net("models4"), **options
+        )
     parts[0].labels = "corrected"
     with pytest.raises(UsageError, match="another labels"):
         train_net("models2", *parts, tmp_path / "broken", **options)
@@ -108,8 +126,13 @@ def test_a_broken_run_goes_on_to_the_same_end(parts, tmp_path, monkeypatch):
 
 
 def test_training_goes_on_from_given_weights(parts, tmp_path):
-    _, start = train_net("models4", *parts, tmp_path / "a", **{**OPTIONS, "epochs": 1, "lr": 1e-6},
-                     init=find_weights("models4"))
+    _, start = train_net(
+        "models4",
+        *parts,
+        tmp_path / "a",
+        **{**OPTIONS, "epochs": 1, "lr": 1e-6},
+        init=find_weights("models4"),
+    )
     assert start[0]["validation_nme"] < 8  # the shipped weights know faces already
     seen = read_checkpoint(tmp_path / "a" / "checkpoint.pt")["data"]["frames"]
     first = read_checkpoint(find_weights("models4"))["data"]["frames"]
@@ -129,8 +152,9 @@ def test_a_teacher_moves_labels_halfway(parts):
 
 
 def test_what_a_teacher_saw_counts_as_seen(parts, tmp_path):
-    path, _ = train_net("models4", *parts, tmp_path,
-                        **{**OPTIONS, "epochs": 1, "teacher": "models4"})
+    path, _ = train_net(
+        "models4", *parts, tmp_path, **{**OPTIONS, "epochs": 1, "teacher": "models4"}
+    )
     content = read_checkpoint(path)
     assert set(read_checkpoint(find_weights("models4"))["data"]["frames"]) < set(
         content["data"]["frames"]
@@ -171,10 +195,12 @@ def test_the_sample_that_breaks_a_loss_is_named():
     images, targets = torch.ones(4, 1, 8, 8), torch.zeros(4, 68, 2)
     images[2] = 0
     assert nonfinite_samples(Net(), images, targets, "own").tolist() == [2]
-    assert len(nonfinite_samples(Net(), 0 * images, targets,
-                                 "own")) == 0, "where all are, it is the weights"
-    assert "look at training/A_00.jpg" in diverged(float("nan"), 3, 0.001, Path("none"),
-                                                   ["training/A_00.jpg"])
+    assert len(nonfinite_samples(Net(), 0 * images, targets, "own")) == 0, (
+        "where all are, it is the weights"
+    )
+    assert "look at training/A_00.jpg" in diverged(
+        float("nan"), 3, 0.001, Path("none"), ["training/A_00.jpg"]
+    )
     assert "lower --lr" in diverged(float("nan"), 3, 0.001, Path("none"))
 
 
@@ -196,8 +222,9 @@ def test_a_training_that_meets_such_a_sample_names_it(parts, tmp_path):
     image, white = parts[0].image, 5
     parts[0].image = lambda row: 0 * image(row) + 255 if row == white else image(row)
     with pytest.raises(DataError, match=f"look at {parts[0].names[white]}"):
-        train_net("models4", parts[0], None, tmp_path, **OPTIONS, build=Net, augment="fine",
-                  schedule=())
+        train_net(
+            "models4", parts[0], None, tmp_path, **OPTIONS, build=Net, augment="fine", schedule=()
+        )
 
 
 def test_a_network_may_bring_its_own_loss():
@@ -211,8 +238,11 @@ def test_a_network_may_bring_its_own_loss():
 def test_a_loss_without_effect_is_refused(parts, tmp_path):
     with pytest.raises(UsageError, match="has a loss of its own"):
         train_net("models5", *parts, tmp_path / "a", **OPTIONS, loss="mse")
-    for net, loss, recorded in (("models5", "auto", "own"), ("models4", "auto", "wing"),
-                                ("models4", "l1", "l1")):
+    for net, loss, recorded in (
+        ("models5", "auto", "own"),
+        ("models4", "auto", "wing"),
+        ("models4", "l1", "l1"),
+    ):
         folder = tmp_path / f"{net}-{loss}"
         path, _ = train_net(net, *parts, folder, **{**OPTIONS, "epochs": 1}, loss=loss)
         assert json.loads((folder / "params.json").read_text())["loss"] == recorded
@@ -230,8 +260,9 @@ def test_an_earlier_run_is_never_replaced_unasked(parts, tmp_path):
     assert path.read_bytes() != before
 
 
-def test_each_call_of_the_command_gets_a_folder_of_its_own(command, tiny_zip, tmp_path,
-                                                           monkeypatch):
+def test_each_call_of_the_command_gets_a_folder_of_its_own(
+    command, tiny_zip, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     words = ("train.py", "--net", "models4", "--data", tiny_zip, "--epochs", 1)
     # the last one goes on with the second
@@ -242,8 +273,9 @@ def test_each_call_of_the_command_gets_a_folder_of_its_own(command, tiny_zip, tm
         "models4-tiny-person",
         "models4-tiny-person-2",
     ]
-    assert "holds an earlier run" in one_line_error(command(*words, "--out",
-                                                            "runs/models4-tiny-person"), 2)
+    assert "holds an earlier run" in one_line_error(
+        command(*words, "--out", "runs/models4-tiny-person"), 2
+    )
     done = command(*words, "--overwrite")
     assert done.returncode == 0 and "runs/models4-tiny-person-2" in done.stdout
 
@@ -258,28 +290,53 @@ def test_losses_are_zero_at_the_truth_and_grow_with_the_error():
     assert joint[1] - joint[0] < 5e-4
 
 
-@pytest.mark.parametrize("wrong",
-                         [{"epochs": 0}, {"epochs": 1.5}, {"epochs": True}, {"batch_size": -1},
-                          {"lr": float("nan")},
-                                   {"lr": "0.1"}, {"loss": "best"}, {"optimizer": "magic"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epochs": 0},
+        {"epochs": 1.5},
+        {"epochs": True},
+        {"batch_size": -1},
+        {"lr": float("nan")},
+        {"lr": "0.1"},
+        {"loss": "best"},
+        {"optimizer": "magic"},
+    ],
+)
 def test_parameters_that_make_no_sense_are_refused(wrong, parts, tmp_path):
     with pytest.raises(UsageError, match=next(iter(wrong))):
         train_net("models4", *parts, tmp_path, **{**OPTIONS, **wrong})
 
 
 def test_the_command_trains_resumes_and_refuses(command, tiny_zip, tmp_path):
-    arguments = ("--net", "models4", "--data", tiny_zip, "--split", "person", "--epochs", 1,
-                 "--out", tmp_path / "run")
+    arguments = (
+        "--net",
+        "models4",
+        "--data",
+        tiny_zip,
+        "--split",
+        "person",
+        "--epochs",
+        1,
+        "--out",
+        tmp_path / "run",
+    )
     done = command("train.py", *arguments)
     assert done.returncode == 0, done.stderr
     assert "lowest validation NME" in done.stdout and (tmp_path / "run" / "checkpoint.pt").exists()
-    done = command("evaluate.py", tmp_path / "run" / "checkpoint.pt", "--data", tiny_zip, "--split",
-                   "official")
+    done = command(
+        "evaluate.py", tmp_path / "run" / "checkpoint.pt", "--data", tiny_zip, "--split", "official"
+    )
     assert "allow-leak" in one_line_error(done, 1)
-    for extra, code in ((("--net", "models77"), 2), (("--epochs", "0"), 2),
-                        (("--data", "/no/data"), 1), (("--lr", "x"), 2),
-                        (("--seed", "-1"), 2), (("--workers", "-1"), 2),
-                        (("--data", tiny_zip, "--out", tiny_zip), 1)):
+    for extra, code in (
+        (("--net", "models77"), 2),
+        (("--epochs", "0"), 2),
+        (("--data", "/no/data"), 1),
+        (("--lr", "x"), 2),
+        (("--seed", "-1"), 2),
+        (("--workers", "-1"), 2),
+        (("--data", tiny_zip, "--out", tiny_zip), 1),
+    ):
         one_line_error(command("train.py", *extra), code)
 
 
@@ -293,8 +350,9 @@ def test_the_mean_of_a_running_average_is_quick_at_first():
 def test_a_network_starts_from_the_layers_that_it_shares_with_another(parts, tmp_path, capsys):
     options = {**OPTIONS, "epochs": 1}
     first, _ = train_net("models5", *parts, tmp_path / "first", **options)
-    second, _ = train_net("models7", *parts, tmp_path / "second", init=str(first),
-                          **{**options, "lr": 1e-9})
+    second, _ = train_net(
+        "models7", *parts, tmp_path / "second", init=str(first), **{**options, "lr": 1e-9}
+    )
     assert "tensors have the same name and shape and are copied" in capsys.readouterr().out
     before, after = weights(first), weights(second)
     name = "stages.0.body.0.weight"

@@ -10,11 +10,22 @@ from hypothesis import strategies as st
 from facial_keypoints.errors import DataError
 from facial_keypoints.layouts import load_layout
 from facial_keypoints.geometry import (
-    crop_image, crop_matrix, tight_box, to_points, to_targets,
+    crop_image,
+    crop_matrix,
+    tight_box,
+    to_points,
+    to_targets,
 )
 from research.augmentation.corruptions import CORRUPTIONS
 from research.augmentation.transforms import (
-    Augment, Compose, FaceCrop, Normalize, RandomCrop, Rescale, ToTensor, data_transform,
+    Augment,
+    Compose,
+    FaceCrop,
+    Normalize,
+    RandomCrop,
+    Rescale,
+    ToTensor,
+    data_transform,
     training_transform,
 )
 
@@ -24,12 +35,13 @@ FLIP_INDICES = load_layout().flip_indices
 def blob_image(points, height, width, sigma=2.0):
     """A float picture with a round spot at each of a few points; its centroid is the point."""
     y, x = np.mgrid[0:height, 0:width]
-    return np.stack([np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * sigma ** 2)) for px,
-                     py in points])
+    return np.stack(
+        [np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * sigma**2)) for px, py in points]
+    )
 
 
 def centroid(picture):
-    y, x = np.mgrid[0:picture.shape[0], 0:picture.shape[1]]
+    y, x = np.mgrid[0 : picture.shape[0], 0 : picture.shape[1]]
     weight = picture.astype(float)
     return np.array([(x * weight).sum(), (y * weight).sum()]) / weight.sum()
 
@@ -56,8 +68,16 @@ def test_rescale_moves_pixels_and_points_alike(height, width, u, v, target):
 
 
 @settings(max_examples=40)
-@given(sizes, sizes, inner, inner, st.floats(-45, 45), st.floats(0.7, 1.4), st.booleans(),
-       st.integers(60, 160))
+@given(
+    sizes,
+    sizes,
+    inner,
+    inner,
+    st.floats(-45, 45),
+    st.floats(0.7, 1.4),
+    st.booleans(),
+    st.integers(60, 160),
+)
 def test_face_crop_moves_pixels_and_points_alike(height, width, u, v, angle, zoom, mirror, side):
     sample = sample_with((u * width, v * height), height, width)
     matrix = crop_matrix(tight_box(sample["keypoints"]), side, zoom, angle, (0.03, -0.02), mirror)
@@ -67,12 +87,21 @@ def test_face_crop_moves_pixels_and_points_alike(height, width, u, v, angle, zoo
 
 
 @settings(max_examples=100)
-@given(st.floats(-500, 3000), st.floats(-500, 3000), st.floats(5, 2000), st.floats(5, 2000),
-       st.floats(-180, 180),
-       st.booleans(), st.integers(16, 256))
+@given(
+    st.floats(-500, 3000),
+    st.floats(-500, 3000),
+    st.floats(5, 2000),
+    st.floats(5, 2000),
+    st.floats(-180, 180),
+    st.booleans(),
+    st.integers(16, 256),
+)
 def test_targets_and_points_are_exact_inverses(left, top, width, height, angle, mirror, side):
-    points = np.random.default_rng(0).uniform((left, top), (left + width, top + height),
-                                              (68, 2)).astype(np.float32)
+    points = (
+        np.random.default_rng(0)
+        .uniform((left, top), (left + width, top + height), (68, 2))
+        .astype(np.float32)
+    )
     matrix = crop_matrix((left, top, width, height), side, 1.1, angle, (0.1, 0), mirror)
     back = to_points(to_targets(points, matrix, side), matrix, side)
     np.testing.assert_allclose(back, points, atol=1e-3 * max(1, np.abs(points).max() / 100))
@@ -140,22 +169,26 @@ def test_random_crop_fits_equal_sizes_and_reaches_every_offset(height, width, da
     crop = RandomCrop((new_height, new_width))(sample, np.random.default_rng(0))
     assert crop["image"].shape == (new_height, new_width)
     left, top = (-crop["keypoints"][0]).astype(int)
-    np.testing.assert_array_equal(crop["image"],
-                                  sample["image"][top:top + new_height, left:left + new_width])
+    np.testing.assert_array_equal(
+        crop["image"], sample["image"][top : top + new_height, left : left + new_width]
+    )
 
 
 def test_random_crop_uses_every_offset():
     sample = {"image": np.zeros((5, 5), np.uint8), "keypoints": np.zeros((68, 2), np.float32)}
-    offsets = {tuple(RandomCrop(4)(sample, np.random.default_rng(i))["keypoints"][0])
-               for i in range(60)}
+    offsets = {
+        tuple(RandomCrop(4)(sample, np.random.default_rng(i))["keypoints"][0]) for i in range(60)
+    }
     assert offsets == {(0, 0), (0, -1), (-1, 0), (-1, -1)}
     with pytest.raises(ValueError, match="does not fit"):
         RandomCrop(6)(sample)
 
 
 def test_normalize_refuses_a_second_division():
-    white = {"image": np.full((4, 8, 3), 255, np.uint8),
-             "keypoints": np.float32([[-0.5, -0.5], [7.5, 3.5]])}
+    white = {
+        "image": np.full((4, 8, 3), 255, np.uint8),
+        "keypoints": np.float32([[-0.5, -0.5], [7.5, 3.5]]),
+    }
     done = Normalize()(white)
     assert (
         done["image"].shape == (4, 8)
@@ -194,8 +227,9 @@ def test_chance_is_handed_in(tiny):
 
 
 def test_to_tensor_puts_channels_first():
-    done = ToTensor()({"image": np.zeros((3, 5, 2), np.float32),
-                       "keypoints": np.zeros((68, 2), np.float32)})
+    done = ToTensor()(
+        {"image": np.zeros((3, 5, 2), np.float32), "keypoints": np.zeros((68, 2), np.float32)}
+    )
     assert done["image"].shape == (2, 3, 5)
 
 
@@ -209,8 +243,10 @@ def test_every_corruption_changes_the_image(hardship, tiny):
 
 
 def test_wild_jitter_is_wider_but_has_bounds():
-    sample = {"image": np.zeros((80, 80), np.uint8),
-              "keypoints": np.random.default_rng(0).uniform(20, 60, (68, 2))}
+    sample = {
+        "image": np.zeros((80, 80), np.uint8),
+        "keypoints": np.random.default_rng(0).uniform(20, 60, (68, 2)),
+    }
     angles = {}
     for wild in (0.0, 1.0):
         crop = FaceCrop(32, angle=18, wild=wild)

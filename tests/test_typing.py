@@ -22,17 +22,24 @@ wrong: int = face.points
 find_keypoints("photo.jpg", confidence=3)
 find_keypoints(3)
 """
-TYPES = ("list[facial_keypoints.detector.Face]",
-         "list[list[facial_keypoints.detector.Face]]",
-         "numpy.ndarray", "facial_keypoints.pose.Pose | None", "numpy.ndarray",
-         "facial_keypoints.detector.KeypointDetector", "numpy.ndarray")
+TYPES = (
+    "list[facial_keypoints.detector.Face]",
+    "list[list[facial_keypoints.detector.Face]]",
+    "numpy.ndarray",
+    "facial_keypoints.pose.Pose | None",
+    "numpy.ndarray",
+    "facial_keypoints.detector.KeypointDetector",
+    "numpy.ndarray",
+)
 
 
 @pytest.mark.slow
 def test_mypy_knows_the_public_names(tmp_path, python):
     (tmp_path / "mine.py").write_text(SCRIPT)
-    done = python(["-m", "mypy", "--cache-dir", tmp_path / "cache", "--config-file", "",
-                   "mine.py"], cwd=tmp_path)
+    done = python(
+        ["-m", "mypy", "--cache-dir", tmp_path / "cache", "--config-file", "", "mine.py"],
+        cwd=tmp_path,
+    )
     revealed = [line for line in done.stdout.splitlines() if "Revealed type" in line]
     assert len(revealed) == len(TYPES), done.stdout + done.stderr
     for line, expected in zip(revealed, TYPES, strict=True):
@@ -43,12 +50,15 @@ def test_mypy_knows_the_public_names(tmp_path, python):
 
 def test_an_editor_completes_faces_and_options():
     jedi = pytest.importorskip("jedi", reason="optional: jedi comes with Jupyter")
-    source = ("from facial_keypoints import find_keypoints, KeypointDetector\n"
-              "faces = find_keypoints('photo.jpg')\nfaces[0].")
+    source = (
+        "from facial_keypoints import find_keypoints, KeypointDetector\n"
+        "faces = find_keypoints('photo.jpg')\nfaces[0]."
+    )
     names = {found.name for found in jedi.Script(source).complete(3, len("faces[0]."))}
     assert {"points", "box", "confidence", "pose", "part", "named"} <= names
-    signature, = jedi.Script("from facial_keypoints import KeypointDetector\n"
-                             "KeypointDetector(").get_signatures(2, len("KeypointDetector("))
+    (signature,) = jedi.Script(
+        "from facial_keypoints import KeypointDetector\nKeypointDetector("
+    ).get_signatures(2, len("KeypointDetector("))
     assert "min_confidence" in [parameter.name for parameter in signature.params]
 
 

@@ -11,7 +11,12 @@ from facial_keypoints.effects import align_face, blur_face, wear_glasses
 from facial_keypoints.layouts import load_layout
 from facial_keypoints.geometry import affine_residual, mean_head
 from facial_keypoints.pose import (
-    angles_of, eye_openness, head_pose, mouth_openness, rotation_of, sight_rotation,
+    angles_of,
+    eye_openness,
+    head_pose,
+    mouth_openness,
+    rotation_of,
+    sight_rotation,
 )
 from scripts.measure_head import factorize, leveled, upright
 from research.synthetic.faces import draw_scene
@@ -80,8 +85,12 @@ def test_poses_of_other_heads_are_right_to_three_degrees():
 
 def test_the_mean_head_comes_back_from_its_projections():
     rng = np.random.default_rng(0)
-    points = np.stack([project(mean_head(), rotation_of(*rng.uniform(-40, 40, 3)), 500, 500 * 50)
-                       for _ in range(200)])
+    points = np.stack(
+        [
+            project(mean_head(), rotation_of(*rng.uniform(-40, 40, 3)), 500, 500 * 50)
+            for _ in range(200)
+        ]
+    )
     shape = factorize(points + rng.normal(0, 0.3, points.shape), FLIP_INDICES)
     np.testing.assert_allclose(shape, upright(mean_head()), atol=0.03)
 
@@ -100,8 +109,8 @@ def test_the_pose_does_not_depend_on_the_position(hopper):
     for left in (0, 320, 640):
         for top in (0, 150, 300):
             frame = np.full((600, 896, 3), 127, np.uint8)
-            frame[top:top + 300, left:left + 256] = image
-            face, = detector(frame)
+            frame[top : top + 300, left : left + 256] = image
+            (face,) = detector(frame)
             pose = head_pose(face.points)
             angles.append([pose.yaw, pose.pitch, pose.roll])
     assert (np.ptp(angles, axis=0) < 3).all(), np.ptp(angles, axis=0)
@@ -123,8 +132,9 @@ def test_openness_grows_as_lids_and_lips_part():
     wide = shut.copy()
     wide[[41, 40, 47, 46, 67, 66, 65], 1] += 0.1
     assert (eye_openness(wide) > 0.3).all() and mouth_openness(wide) > 0.15
-    np.testing.assert_allclose(eye_openness(np.stack([shut, wide * 7])),
-                               eye_openness(np.stack([shut, wide])))
+    np.testing.assert_allclose(
+        eye_openness(np.stack([shut, wide * 7])), eye_openness(np.stack([shut, wide]))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -148,11 +158,11 @@ def test_glasses_darken_the_eyes_and_nothing_far_away(hopper_face):
     wear_glasses(worn, points)
     eyes = points[[*range(36, 48)]].mean(0).astype(int)
     x, y = points[36:42].mean(0).astype(int)
-    eye = np.s_[y - 3:y + 4, x - 3:x + 4]
+    eye = np.s_[y - 3 : y + 4, x - 3 : x + 4]
     assert worn[eye].mean() < 0.7 * image[eye].mean()
     far = np.ones(image.shape[:2], bool)
     size = int(np.ptp(points, axis=0).max())
-    far[max(eyes[1] - size, 0):eyes[1] + size, max(eyes[0] - size, 0):eyes[0] + size] = False
+    far[max(eyes[1] - size, 0) : eyes[1] + size, max(eyes[0] - size, 0) : eyes[0] + size] = False
     np.testing.assert_array_equal(worn[far], image[far])
 
 
@@ -163,8 +173,10 @@ def test_blurred_faces_are_not_found_again(hopper, command, tmp_path):
     done = command("pipeline.py", tmp_path, "--draw", tmp_path / "hidden", "--style", "blur")
     assert done.stdout == "crowd.png: 8 faces\nhopper.jpg: 1 face\n", done.stderr
     lines = command("pipeline.py", tmp_path / "hidden").stdout.splitlines()
-    assert [line.partition(" (")[0] for line in lines] == ["crowd.png: 0 faces",
-                                                           "hopper.jpg: 0 faces"]
+    assert [line.partition(" (")[0] for line in lines] == [
+        "crowd.png: 0 faces",
+        "hopper.jpg: 0 faces",
+    ]
 
 
 def test_a_hidden_face_is_not_found_again(hopper_face):

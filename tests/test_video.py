@@ -26,8 +26,12 @@ def detector():
 
 
 def shifted(image, x, y):
-    return cv2.warpAffine(image, np.float64([[1, 0, x], [0, 1, y]]), image.shape[1::-1],
-                          borderMode=cv2.BORDER_REPLICATE)
+    return cv2.warpAffine(
+        image,
+        np.float64([[1, 0, x], [0, 1, y]]),
+        image.shape[1::-1],
+        borderMode=cv2.BORDER_REPLICATE,
+    )
 
 
 def noisy(image, rng, strength=6):
@@ -49,22 +53,30 @@ def test_a_moving_face_is_less_than_a_frame_late(hopper, detector):
     photo, rng = cv2.resize(hopper[1], None, fx=0.5, fy=0.5), np.random.default_rng(0)
     places = np.stack([40 * np.sin(np.arange(75) / 12), 20 * np.sin(np.arange(75) / 9)], 1)
     start, tracker = detector(photo)[0].points, Tracker(detector)
-    predictions = np.array([tracker(noisy(shifted(photo, *place), rng), i / RATE)[0].points for i,
-                        place in enumerate(places)])
+    predictions = np.array(
+        [
+            tracker(noisy(shifted(photo, *place), rng), i / RATE)[0].points
+            for i, place in enumerate(places)
+        ]
+    )
     assert lag(predictions, start + places[:, None]) < 1
-    error = np.linalg.norm(predictions - start - places[:, None],
-                           axis=-1).mean() / inter_ocular(start)
+    error = np.linalg.norm(predictions - start - places[:, None], axis=-1).mean() / inter_ocular(
+        start
+    )
     assert error < 0.06
 
 
 def test_lag_and_jitter_measure_what_they_say():
     rng = np.random.default_rng(0)
-    truth = np.repeat(np.stack([40 * np.sin(np.arange(80) / 9), 10 * np.cos(np.arange(80) / 7)],
-                               1)[:, None], 68, 1)
+    truth = np.repeat(
+        np.stack([40 * np.sin(np.arange(80) / 9), 10 * np.cos(np.arange(80) / 7)], 1)[:, None],
+        68,
+        1,
+    )
     for frames in (0, 1, 3):
         assert lag(np.roll(truth, frames, 0), truth) == pytest.approx(frames, abs=0.06)
     still = np.zeros((500, 68, 2)) + rng.normal(0, 0.3, (500, 68, 2))
-    assert jitter(still) == pytest.approx(0.3 * 2 ** 0.5, rel=0.02)
+    assert jitter(still) == pytest.approx(0.3 * 2**0.5, rel=0.02)
 
 
 def test_the_filter_treats_large_and_small_faces_alike():
@@ -72,8 +84,9 @@ def test_the_filter_treats_large_and_small_faces_alike():
     face, moves = rng.uniform(0, 100, (68, 2)), np.cumsum(rng.normal(0, 2, (40, 1, 2)), 0)
     small, large = OneEuroFilter(), OneEuroFilter()
     for i, move in enumerate(moves):
-        np.testing.assert_allclose(7 * small(face + move, i / RATE),
-                                   large(7 * (face + move), i / RATE), rtol=1e-4)
+        np.testing.assert_allclose(
+            7 * small(face + move, i / RATE), large(7 * (face + move), i / RATE), rtol=1e-4
+        )
 
 
 def test_identities_are_kept_and_the_detector_seldom_called(hopper, detector):
@@ -83,9 +96,9 @@ def test_identities_are_kept_and_the_detector_seldom_called(hopper, detector):
     tracker, seen = Tracker(detector, every=20), []
     for i in range(40):
         frame = empty.copy()
-        frame[10:10 + photo.shape[0], 5 + i:5 + i + photo.shape[1]] = photo
+        frame[10 : 10 + photo.shape[0], 5 + i : 5 + i + photo.shape[1]] = photo
         if not 15 <= i < 20:
-            frame[10:10 + photo.shape[0], 300:300 + photo.shape[1]] = photo
+            frame[10 : 10 + photo.shape[0], 300 : 300 + photo.shape[1]] = photo
         seen.append({face.identity for face in tracker(frame, i / RATE)})
     assert seen[0] == seen[-1] == {1, 2} and all(len(s) == 1 for s in seen[15:20])
     assert tracker.count == 2 and tracker.searches <= 10
@@ -97,9 +110,15 @@ def test_the_command_follows_a_clip_and_draws_it(hopper, command, tmp_path):
         for i in range(12):
             film.write(shifted(photo, 2 * i, i))
     (tmp_path / "bad.mp4").write_bytes(b"no video")
-    done = command("pipeline.py", tmp_path / "clip.avi", tmp_path / "bad.mp4", "--draw",
-                   tmp_path / "drawn", "--json",
-                   tmp_path / "out.jsonl")
+    done = command(
+        "pipeline.py",
+        tmp_path / "clip.avi",
+        tmp_path / "bad.mp4",
+        "--draw",
+        tmp_path / "drawn",
+        "--json",
+        tmp_path / "out.jsonl",
+    )
     assert done.returncode == 1 and "12 frames, 1 tracks, 12 detections" in done.stdout, (
         done.stdout + done.stderr
     )
@@ -138,11 +157,14 @@ def test_blurred_faces_in_a_clip_are_not_found_again(hopper, command, tmp_path):
     with VideoWriter(tmp_path / "clip.avi", RATE) as film:
         for i in range(12):
             film.write(np.full_like(photo, 90) if i < 4 else shifted(photo, i, 0))
-    done = command("pipeline.py", tmp_path / "clip.avi", "--draw", tmp_path / "hidden.mp4",
-                   "--style", "blur")
+    done = command(
+        "pipeline.py", tmp_path / "clip.avi", "--draw", tmp_path / "hidden.mp4", "--style", "blur"
+    )
     assert done.returncode == 0 and "8 detections" in done.stdout, done.stdout + done.stderr
-    detector, frames = KeypointDetector(threads=1), [frame for frame,
-                                                     _ in VideoReader(tmp_path / "hidden.mp4")]
+    detector, frames = (
+        KeypointDetector(threads=1),
+        [frame for frame, _ in VideoReader(tmp_path / "hidden.mp4")],
+    )
     assert len(frames) == 12 and not any(detector(frame) for frame in frames)
 
 
@@ -170,11 +192,18 @@ def films(tmp_path_factory):
     return found
 
 
-@pytest.mark.parametrize("text", [
-    "ffconcat version 1.0\nfile film.mp4\n", "\ufeffffconcat version 1.0\n# \0\nfile film.mp4\n",
-    "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfilm.mp4\n#EXT-X-ENDLIST\n",
-    '<?xml version="1.0"?><MPD><BaseURL>http://127.0.0.1:9/film.mp4</BaseURL></MPD>',
-    "v=0\no=- 0 0 IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n", "film.mp4\n", ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ffconcat version 1.0\nfile film.mp4\n",
+        "\ufeffffconcat version 1.0\n# \0\nfile film.mp4\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfilm.mp4\n#EXT-X-ENDLIST\n",
+        '<?xml version="1.0"?><MPD><BaseURL>http://127.0.0.1:9/film.mp4</BaseURL></MPD>',
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n",
+        "film.mp4\n",
+        "",
+    ],
+)
 @pytest.mark.parametrize("ending", [".mp4", ".mkv", ".avi"])
 def test_lists_of_other_files_are_not_followed(text, ending, films, tmp_path):
     """FFmpeg would read the files that such a text names, and show them as this video."""
@@ -203,7 +232,7 @@ def test_a_varying_frame_rate_gives_the_times_of_the_file(tmp_path):
     for i, seconds in enumerate(wanted):
         head = struct.pack(">BhB", 0x81, 1000 * i // RATE, 0x80)  # of a block: track, time, flags
         place = data.index(head, place) + len(head)
-        data[place - 3:place - 1] = struct.pack(">h", round(1000 * seconds))
+        data[place - 3 : place - 1] = struct.pack(">h", round(1000 * seconds))
     path.write_bytes(data)
     times = [seconds for _, seconds in VideoReader(path)]
     np.testing.assert_allclose(times, wanted, atol=2e-3)
@@ -231,7 +260,7 @@ def test_sound_alone_and_cut_films_are_reported(films, command, tmp_path):
         sound.setframerate(8000)
         sound.writeframes(bytes(16000))
     for ending, data in films.items():
-        (tmp_path / f"half{ending}").write_bytes(data[:len(data) // 2])
+        (tmp_path / f"half{ending}").write_bytes(data[: len(data) // 2])
     (tmp_path / "whole.mp4").write_bytes(films[".mp4"])
     done = command("pipeline.py", tmp_path, "--csv", tmp_path / "out.csv")
     one_line_error(done, 1)

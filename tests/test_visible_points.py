@@ -22,7 +22,6 @@ from research.augmentation.transforms import FaceCrop
 from train import with_hidden_points
 
 
-
 def head_at(yaw, pitch=0.0, roll=0.0):
     """The mean head as a distant camera sees it: (68, 2) in pixels, 60 between the eyes."""
     return 60 * (mean_head() @ rotation_of(yaw, pitch, roll).T)[:, :2] + 100
@@ -35,8 +34,7 @@ def write_pts(path, numbers):
 
 @pytest.fixture
 def flagged(tmp_path, tiny):
-    """A folder with 12 photos and a COCO file like that of MERL-RAV, and their points (12, 68, 2).
-    """
+    """A folder with 12 photos and a COCO file like that of MERL-RAV; their points (12, 68, 2)."""
     points = write_flagged(tmp_path, tiny.select(np.arange(12)), "train.json")
     return tmp_path, points
 
@@ -104,7 +102,7 @@ def test_a_hidden_half_of_the_mouth_is_as_open_as_the_visible_one():
 
 def test_faces_with_few_labeled_points_are_completed_by_the_typical_face(tiny):
     points = tiny.points[:4].copy()
-    points[0, MIN_RIGID - 2:] = np.nan
+    points[0, MIN_RIGID - 2 :] = np.nan
     found = complete_points(points, tiny.layout)
     assert np.isfinite(found).all()
     np.testing.assert_array_equal(found[1:], points[1:])
@@ -126,10 +124,12 @@ def test_a_split_keeps_near_duplicates_and_neighbors_together(tmp_path, tiny):
     numbers = [100, 101, 104, 300, 500, 900]
     rng, images = np.random.default_rng(0), []
     for number in numbers:
-        scene = cv2.resize(rng.integers(0, 255, (6, 6, 3), np.uint8), (120, 120),
-                           interpolation=cv2.INTER_CUBIC)
-        images.append(scene if number != 900 else np.clip(images[3] * 0.9 + 8, 0, 255).astype(
-            np.uint8))
+        scene = cv2.resize(
+            rng.integers(0, 255, (6, 6, 3), np.uint8), (120, 120), interpolation=cv2.INTER_CUBIC
+        )
+        images.append(
+            scene if number != 900 else np.clip(images[3] * 0.9 + 8, 0, 255).astype(np.uint8)
+        )
         assert max(images[-1].shape) <= MAX_SIDE
         cv2.imwrite(str(tmp_path / f"image{number:05d}.png"), images[-1])
         write_pts(tmp_path / f"image{number:05d}.pts", tiny.points[0] / 3)

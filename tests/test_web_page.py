@@ -44,17 +44,25 @@ def runtime_archive():
 def npm(tmp_path, monkeypatch):
     """An npm that brings a small archive with the right hash."""
     archive = runtime_archive()
-    monkeypatch.setitem(web_page.NPM, "onnxruntime-web",
-                        ("1.2.3", hashlib.sha256(archive).hexdigest()))
+    monkeypatch.setitem(
+        web_page.NPM, "onnxruntime-web", ("1.2.3", hashlib.sha256(archive).hexdigest())
+    )
     fake_npm(tmp_path, monkeypatch, archive)
 
 
 def test_the_folder_holds_all_that_is_published(npm, tmp_path):
     folder = web_page.build(tmp_path / "page")
     names = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
-    assert {"index.html", "settings.json", "models7.onnx", "models8.onnx", "licenses.txt",
-            "pyramid.onnx", "sunglasses.png",
-            *(f"onnxruntime/{name}" for name in web_page.RUNTIME_FILES)} <= names
+    assert {
+        "index.html",
+        "settings.json",
+        "models7.onnx",
+        "models8.onnx",
+        "licenses.txt",
+        "pyramid.onnx",
+        "sunglasses.png",
+        *(f"onnxruntime/{name}" for name in web_page.RUNTIME_FILES),
+    } <= names
     settings = json.loads((folder / "settings.json").read_text())
     assert settings["refine"]["maxLoss"] == detector.MAX_REFINE_LOSS
     assert len(settings["head"]) == 68 and len(settings["searches"]) == 2
@@ -101,8 +109,10 @@ def test_files_are_served_with_their_types(tmp_path):
     for name in ("a.js", "b.wasm", "c.mjs"):
         (tmp_path / name).write_text("x")
     with web_page.served(tmp_path) as address:
-        types = [urllib.request.urlopen(address + name).headers["Content-Type"]
-                 for name in ("a.js", "b.wasm", "c.mjs")]
+        types = [
+            urllib.request.urlopen(address + name).headers["Content-Type"]
+            for name in ("a.js", "b.wasm", "c.mjs")
+        ]
     assert types == ["text/javascript", "application/wasm", "text/javascript"]
 
 

@@ -31,8 +31,9 @@ def motion_blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     length = max(int(image.shape[0] * rng.uniform(0.03, 0.125)), 2)
     kernel = np.zeros((length, length), np.float32)
     reach, angle = (length - 1) / 2, rng.uniform(0, np.pi)
-    ends = [tuple(round(reach + sign * reach * f(angle)) for f in (np.cos, np.sin))
-            for sign in (-1, 1)]
+    ends = [
+        tuple(round(reach + sign * reach * f(angle)) for f in (np.cos, np.sin)) for sign in (-1, 1)
+    ]
     cv2.line(kernel, *ends, 1)
     return cv2.filter2D(image, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REPLICATE)
 

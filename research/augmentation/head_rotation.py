@@ -15,7 +15,11 @@ from facial_keypoints.errors import UsageError
 from facial_keypoints.geometry import crop_matrix, level_boxes, mean_head
 from facial_keypoints.layouts import Layout, load_layout
 from facial_keypoints.pose import (
-    affine_camera, angles_of, has_pose, rigid_points, rotation_of,
+    affine_camera,
+    angles_of,
+    has_pose,
+    rigid_points,
+    rotation_of,
 )
 from research.data.frames import Frames
 
@@ -27,19 +31,46 @@ def with_mirrored(points: np.ndarray) -> np.ndarray:
 
 # CENTER, SURFACE and OUTLINE are in coordinates of `mean_head` (unit: inter-ocular distance).
 CENTER = np.array([0, 0.3, 0.95])  # of the rotation, between the ears
-SURFACE = with_mirrored(np.array([  # points of a head that have no keypoint
-    (0.00, -0.55, -0.24), (0.40, -0.55, -0.12), (0.00, -0.90, -0.02), (0.45, -0.85, 0.14),
-    (0.74, -0.40, 0.36), (0.70, -0.80, 0.50), (0.80, -0.05, 0.45),  # temple
-    (0.00, -1.20, 0.40), (0.50, -1.10, 0.55),  # hair
-    (0.56, 0.26, 0.06), (0.42, 0.40, -0.10), (0.68, 0.40, 0.28), (0.48, 0.70, 0.08),  # cheek
-    (0.62, 0.70, 0.30), (0.36, 1.05, 0.12),
-    (0.00, 1.50, 0.45), (0.40, 1.45, 0.60), (0.00, 1.80, 0.60), (0.50, 1.80, 0.75),  # neck
-]))
+SURFACE = with_mirrored(
+    np.array(
+        [  # points of a head that have no keypoint
+            (0.00, -0.55, -0.24),
+            (0.40, -0.55, -0.12),
+            (0.00, -0.90, -0.02),
+            (0.45, -0.85, 0.14),
+            (0.74, -0.40, 0.36),
+            (0.70, -0.80, 0.50),
+            (0.80, -0.05, 0.45),  # temple
+            (0.00, -1.20, 0.40),
+            (0.50, -1.10, 0.55),  # hair
+            (0.56, 0.26, 0.06),
+            (0.42, 0.40, -0.10),
+            (0.68, 0.40, 0.28),
+            (0.48, 0.70, 0.08),  # cheek
+            (0.62, 0.70, 0.30),
+            (0.36, 1.05, 0.12),
+            (0.00, 1.50, 0.45),
+            (0.40, 1.45, 0.60),
+            (0.00, 1.80, 0.60),
+            (0.50, 1.80, 0.75),  # neck
+        ]
+    )
+)
 # ears, crown, and sides of the neck: where the head ends seen from the front
-OUTLINE = with_mirrored(np.array([
-    (0.95, 0.20, 1.00), (0.92, -0.30, 0.95), (0.80, -0.90, 0.95), (0.45, -1.30, 0.95),
-    (0.00, -1.42, 0.95), (0.85, 0.70, 0.95), (0.70, 1.10, 0.90), (0.75, 1.90, 1.00),
-]))
+OUTLINE = with_mirrored(
+    np.array(
+        [
+            (0.95, 0.20, 1.00),
+            (0.92, -0.30, 0.95),
+            (0.80, -0.90, 0.95),
+            (0.45, -1.30, 0.95),
+            (0.00, -1.42, 0.95),
+            (0.85, 0.70, 0.95),
+            (0.70, 1.10, 0.90),
+            (0.75, 1.90, 1.00),
+        ]
+    )
+)
 # half axes, in inter-ocular distances, of the ellipse that contains the head seen from the front
 HEIGHT, WIDTH = 1.38, 1.0
 # multiples of that ellipse: pixels within RIM turn with the head, those beyond REACH stay
@@ -60,8 +91,9 @@ MAX_MORE_YAW = 75.0  # degrees by which the yaw can exceed the yaw in the frame
 FRONTAL = 7.0  # degrees: a head with a smaller yaw can be turned to both sides
 
 
-def fit_head(points: np.ndarray, layout: str | Layout = "ibug68"
-             ) -> tuple[np.ndarray, float, np.ndarray]:
+def fit_head(
+    points: np.ndarray, layout: str | Layout = "ibug68"
+) -> tuple[np.ndarray, float, np.ndarray]:
     """Fit `mean_head` to keypoints (k, 2) in pixels, under weak perspective (a distant camera).
 
     Returns a rotation (3, 3), a scale in pixels per inter-ocular distance, and a position (2,) in
@@ -106,17 +138,26 @@ class Head:
     side / crop_scale.
     """
 
-    def __init__(self, image: np.ndarray, points: np.ndarray, side: int = 192,
-                 crop_scale: float = 2.1, layout: str | Layout = "ibug68"):
+    def __init__(
+        self,
+        image: np.ndarray,
+        points: np.ndarray,
+        side: int = 192,
+        crop_scale: float = 2.1,
+        layout: str | Layout = "ibug68",
+    ):
         self.layout = layout = load_layout(layout)
         if not has_pose(layout):
-            raise UsageError(f"heads cannot be turned with layout {layout.name}: it has too few "
-                             "keypoints with the names that ibug68 has")
+            raise UsageError(
+                f"heads cannot be turned with layout {layout.name}: it has too few "
+                "keypoints with the names that ibug68 has"
+            )
         boxes, rolls = level_boxes(points[None], layout)
         matrix = crop_matrix(boxes[0], side, angle=rolls[0], scale=crop_scale)
         self.side = side
-        self.image = cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_LINEAR,
-                                    borderMode=cv2.BORDER_REPLICATE)
+        self.image = cv2.warpAffine(
+            image, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
         self.points = points.astype(np.float64) @ matrix[:, :2].T + matrix[:, 2]
         self.rotation, self.scale, origin = fit_head(self.points, layout)
         self.center = self.rotation @ CENTER * self.scale + np.append(origin, 0)
@@ -127,18 +168,27 @@ class Head:
         known = ~np.isnan(mean_head(layout)).any(1)
         surface, outline = placed(SURFACE), placed(OUTLINE)
         hull = cv2.convexHull(self.points.astype(np.float32))
-        outline = outline[[cv2.pointPolygonTest(hull, point.tolist(), False) < 0
-                           for point in outline[:, :2].astype(np.float32)]]
+        outline = outline[
+            [
+                cv2.pointPolygonTest(hull, point.tolist(), False) < 0
+                for point in outline[:, :2].astype(np.float32)
+            ]
+        ]
         anchors = np.concatenate([surface, outline])
         nodes = (np.arange(GRID) + 0.5) * side / GRID - 0.5
         self.grid = np.stack(np.meshgrid(nodes, nodes), -1)
         depths = placed(mean_head(layout)[known])[:, 2]
-        self.depth_at = SmoothDepth(np.concatenate([self.points[known], anchors[:, :2]]),
-                                    np.concatenate([depths, anchors[:, 2]]), self.scale)
+        self.depth_at = SmoothDepth(
+            np.concatenate([self.points[known], anchors[:, :2]]),
+            np.concatenate([depths, anchors[:, 2]]),
+            self.scale,
+        )
         self.depth, self.depths = self.depth_at(self.grid), self.depth_at(self.points)
         self.depths[known] = depths
-        away = np.hypot((self.grid[..., 0] - self.center[0]) / WIDTH,
-                        (self.grid[..., 1] - self.center[1] + 0.35 * self.scale) / HEIGHT)
+        away = np.hypot(
+            (self.grid[..., 0] - self.center[0]) / WIDTH,
+            (self.grid[..., 1] - self.center[1] + 0.35 * self.scale) / HEIGHT,
+        )
         away = np.clip((away / self.scale - RIM) / (REACH - RIM), 0, 1)
         self.hold = 1 - away**2 * (3 - 2 * away)  # 1 on the head, 0 where the picture stays
 
@@ -147,15 +197,17 @@ class Head:
         """The yaw of the face in the frame, in degrees."""
         return angles_of(self.rotation)[0]
 
-    def moved(self, places: np.ndarray, depths: np.ndarray,
-              turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def moved(
+        self, places: np.ndarray, depths: np.ndarray, turn: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Places (…, 2) with depths (…) -> places and depths after the rotation `turn` (3, 3);
         the returned depths are relative to the center of the rotation."""
         space = np.concatenate([places, depths[..., None]], -1) - self.center
         return space @ turn[:2].T + self.center[:2], space @ turn[2]
 
-    def turned(self, yaw: float, pitch: float, detail: int = 2
-               ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def turned(
+        self, yaw: float, pitch: float, detail: int = 2
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The head at a yaw (> 0: it looks to the viewer's right) and pitch (> 0: down) in degrees
         and at roll 0, whatever they are in the frame -> image (side, side, …), keypoints (k, 2) in
         its pixels, and visible (k,): False for points that the head hides.
@@ -192,8 +244,9 @@ class Head:
         np.maximum.at(best, (y.ravel() * side + x.ravel())[inside], keys)
         best = best.reshape(side, side)
         row, column = np.divmod(best % fine**2, fine)
-        image = cv2.remap(self.image, steps[column], steps[row], cv2.INTER_LINEAR,
-                          borderMode=cv2.BORDER_REPLICATE)
+        image = cv2.remap(
+            self.image, steps[column], steps[row], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
         near = (best // fine**2).astype(np.int16)  # -1 where nothing is
         closed = cv2.medianBlur(near, 3)
         if (holes := (near < 0) | (closed - near > CRACK * LEVELS)).any():
@@ -209,8 +262,12 @@ class Head:
         rows = np.arange(8) if side < 0 else np.arange(9, 17)
         middle = self.points[[27, 28, 29, 30, 33, 51, 57, 8], 0].mean()
         share = np.linspace(0, 0.6, 13)[:, None]
-        paths = np.stack(np.broadcast_arrays(
-            self.points[rows, 0] * (1 - share) + middle * share, self.points[rows, 1]), -1)
+        paths = np.stack(
+            np.broadcast_arrays(
+                self.points[rows, 0] * (1 - share) + middle * share, self.points[rows, 1]
+            ),
+            -1,
+        )
         outer = self.moved(paths, self.depth_at(paths), turn)[0][..., 0] * side
         moved = jaw.copy()
         moved[rows, 0] = np.maximum(outer.max(0), jaw[rows, 0] * side) * side
@@ -235,14 +292,21 @@ class TurnedViews:
     frames and `seed` alone. threads: that render (default: one per core).
     """
 
-    def __init__(self, frames: Frames, seed: int = 0, bar: bool = True,
-                 threads: int | None = None):
+    def __init__(self, frames: Frames, seed: int = 0, bar: bool = True, threads: int | None = None):
         if np.isnan(frames.points).any():
             raise UsageError(f"{frames.data}: heads cannot be turned where keypoints are missing")
         self.frames, self.seed = frames, seed
         with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-            self.views = list(tqdm(pool.map(self.render, range(len(frames))), "turning heads",
-                                   len(frames), leave=False, unit="frame", disable=not bar))
+            self.views = list(
+                tqdm(
+                    pool.map(self.render, range(len(frames))),
+                    "turning heads",
+                    len(frames),
+                    leave=False,
+                    unit="frame",
+                    disable=not bar,
+                )
+            )
 
     def render(self, row: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """The views of a frame, their images as JPEG."""
@@ -256,7 +320,8 @@ class TurnedViews:
             views.append((data, points, visible))
         return views
 
-    def __call__(self, row: int,
-                 rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def __call__(
+        self, row: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         data, points, visible = self.views[row][rng.integers(VIEWS)]
         return cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), points, visible

@@ -12,7 +12,6 @@ from research.augmentation.corruptions import CORRUPTIONS
 from research.augmentation.occlusions import ANYWHERE, ON_FACES, Cover, covered, half
 
 
-
 class Compose:
     """Transforms one after another. Each is called as `transform(sample, rng)`: randomness is
     passed in, never global."""
@@ -42,8 +41,11 @@ class Rescale:
         else:
             new_height, new_width = self.output_size
         shrinks = new_width < width or new_height < height
-        image = cv2.resize(image, (new_width, new_height),
-                           interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        image = cv2.resize(
+            image,
+            (new_width, new_height),
+            interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
+        )
         ratio = np.array([new_width / width, new_height / height], np.float32)
         # integers are centers of pixels
         return {**sample, "image": image, "keypoints": (points + 0.5) * ratio - 0.5}
@@ -64,12 +66,14 @@ class RandomCrop:
         height, width = image.shape[:2]
         new_height, new_width = self.output_size
         if new_height > height or new_width > width:
-            raise ValueError(f"RandomCrop({new_height}, {new_width}) does not fit into an image of "
-                             f"{height}×{width}; "
-                             "put a Rescale to at least that size before it")
+            raise ValueError(
+                f"RandomCrop({new_height}, {new_width}) does not fit into an image of "
+                f"{height}×{width}; "
+                "put a Rescale to at least that size before it"
+            )
         top = int(rng.integers(0, height - new_height + 1))
         left = int(rng.integers(0, width - new_width + 1))
-        image = image[top:top + new_height, left:left + new_width]
+        image = image[top : top + new_height, left : left + new_width]
         return {**sample, "image": image, "keypoints": points - np.array([left, top], np.float32)}
 
 
@@ -86,9 +90,17 @@ class FaceCrop:
     `to_points` inverts; 'visible' (k,), if given, is renumbered with the keypoints.
     """
 
-    def __init__(self, side: int, zoom: float = 0.0, place: float = 0.0, angle: float = 0.0,
-                 mirror: bool = False, wild: float = 0.0, empty: float = 0.0,
-                 layout: str | Layout = "ibug68"):
+    def __init__(
+        self,
+        side: int,
+        zoom: float = 0.0,
+        place: float = 0.0,
+        angle: float = 0.0,
+        mirror: bool = False,
+        wild: float = 0.0,
+        empty: float = 0.0,
+        layout: str | Layout = "ibug68",
+    ):
         self.layout = load_layout(layout)
         self.side, self.zoom, self.place, self.angle = side, zoom, place, angle
         self.mirror, self.wild, self.empty = mirror and bool(self.layout.mirror), wild, empty
@@ -105,13 +117,18 @@ class FaceCrop:
             box = negative_box(box, sample["image"].shape, rng)
             points = np.full_like(points, np.nan)
             visible = None if visible is None else np.full_like(visible, np.nan)
-        matrix = crop_matrix(box, self.side, np.exp(zoom), angle, place, mirror,
-                             self.layout.crop_scale)
+        matrix = crop_matrix(
+            box, self.side, np.exp(zoom), angle, place, mirror, self.layout.crop_scale
+        )
         image = crop_image(sample["image"], matrix, self.side)
         points = (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
         order = self.layout.flip_indices if mirror else slice(None)
-        sample = {**sample, "image": image, "keypoints": points[order],
-                  "matrix": matrix.astype(np.float32)}
+        sample = {
+            **sample,
+            "image": image,
+            "keypoints": points[order],
+            "matrix": matrix.astype(np.float32),
+        }
         if visible is not None:
             sample["visible"] = visible[order]
         return sample
@@ -140,8 +157,13 @@ class Augment:
     hair (ibug68 only). 'visible' (k,), if given, gets 0 for occluded keypoints.
     """
 
-    def __init__(self, strength: float = 1.0, hard: float = 0.0, layout: str | Layout = "ibug68",
-                 drawn: bool = True):
+    def __init__(
+        self,
+        strength: float = 1.0,
+        hard: float = 0.0,
+        layout: str | Layout = "ibug68",
+        drawn: bool = True,
+    ):
         self.strength, self.hard = strength, hard
         self.drawn = ON_FACES if drawn and load_layout(layout) == load_layout() else ()
 
@@ -154,8 +176,10 @@ class Augment:
                 image = cv2.GaussianBlur(image, (0, 0), sigma)
             else:
                 small = max(int(image.shape[0] / (1 + sigma)), 8)
-                image = cv2.resize(cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA),
-                                   image.shape[1::-1])
+                image = cv2.resize(
+                    cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA),
+                    image.shape[1::-1],
+                )
         # gamma
         levels = np.linspace(0, 1, 256, dtype=np.float32) ** np.exp(0.35 * s * rng.normal())
         contrast, light = np.exp(0.3 * s * rng.normal()), 0.12 * s * rng.normal()
@@ -168,8 +192,9 @@ class Augment:
             kinds = self.drawn if self.drawn and rng.random() < 0.5 else ANYWHERE
             image, sample = occlude(image, sample, kinds[rng.integers(len(kinds))], rng)
         if rng.random() < 0.15:
-            ok, data = cv2.imencode(".jpg", image,
-                                    [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(10, 70))])
+            ok, data = cv2.imencode(
+                ".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(10, 70))]
+            )
             image = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
         if self.hard and rng.random() < self.hard:
             kind = rng.integers(len(CORRUPTIONS) + 1)
@@ -180,8 +205,9 @@ class Augment:
         return {**sample, "image": image}
 
 
-def occlude(image: np.ndarray, sample: dict, cover: Cover,
-            rng: np.random.Generator) -> tuple[np.ndarray, dict]:
+def occlude(
+    image: np.ndarray, sample: dict, cover: Cover, rng: np.random.Generator
+) -> tuple[np.ndarray, dict]:
     """The image with a cover, and its sample, in which covered keypoints get 'visible' 0. Where
     keypoints are missing, the cover is one that needs none."""
     points, missing = sample["keypoints"], np.isnan(sample["keypoints"]).any(-1)
@@ -189,7 +215,7 @@ def occlude(image: np.ndarray, sample: dict, cover: Cover,
         cover = ANYWHERE[0]
     if missing.all():
         corners = np.array([[0.1, 0.1], [0.9, 0.9]], np.float32) * image.shape[0]
-        points = np.tile(corners, (len(points), 1))[:len(points)]
+        points = np.tile(corners, (len(points), 1))[: len(points)]
     image, hidden = covered(image, points, cover, rng)
     if "visible" in sample:
         visible = np.where(hidden & ~missing, np.float32(0), sample["visible"])
@@ -204,14 +230,19 @@ class Normalize:
     def __call__(self, sample: dict, rng: np.random.Generator | None = None) -> dict:
         image, points = sample["image"], sample["keypoints"]
         if image.dtype != np.uint8:
-            raise ValueError("Normalize takes uint8 images with 0…255 as decoded, not "
-                             f"{image.dtype}; "
-                             "a picture that is divided by 255 twice is black to the network")
+            raise ValueError(
+                "Normalize takes uint8 images with 0…255 as decoded, not "
+                f"{image.dtype}; "
+                "a picture that is divided by 255 twice is black to the network"
+            )
         if image.ndim == 3:
             image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         size = np.array(image.shape[1::-1], np.float32)
-        return {**sample, "image": image.astype(np.float32) / 255,
-                "keypoints": (2 * points + 1) / size - 1}
+        return {
+            **sample,
+            "image": image.astype(np.float32) / 255,
+            "keypoints": (2 * points + 1) / size - 1,
+        }
 
 
 class ToTensor:
@@ -222,8 +253,9 @@ class ToTensor:
         image = sample["image"]
         image = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
         sample = {**sample, "image": np.ascontiguousarray(image)}
-        return {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k,
-                v in sample.items()}
+        return {
+            k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in sample.items()
+        }
 
 
 # Udacity's chain: the shorter side of the frame at 250, a random window of 224 in it.
@@ -231,13 +263,18 @@ data_transform = Compose([Rescale(250), RandomCrop(224), Normalize(), ToTensor()
 # Five values each: the strengths of crop jitter, rotation and image changes, relative to 'plain';
 # the share of samples that get a hard corruption, and (independently) of those that get large
 # jitter; whether half of the covers are hands, glasses, masks or hair.
-AUGMENTATIONS = {"fine": (0.25, 0.5, 0.5, 0.0, True), "gentle": (0.5, 0.5, 0.5, 0.0, True),
-                 "mild": (0.5, 0.5, 0.5, 0.0, False), "plain": (1.0, 1.0, 1.0, 0.0, False),
-                 "hard": (1.0, 1.0, 1.0, 0.25, True)}
+AUGMENTATIONS = {
+    "fine": (0.25, 0.5, 0.5, 0.0, True),
+    "gentle": (0.5, 0.5, 0.5, 0.0, True),
+    "mild": (0.5, 0.5, 0.5, 0.0, False),
+    "plain": (1.0, 1.0, 1.0, 0.0, False),
+    "hard": (1.0, 1.0, 1.0, 0.25, True),
+}
 
 
-def training_transform(side: int, augment: str = "hard", empty: float = 0.0,
-                       layout: str | Layout = "ibug68") -> Compose:
+def training_transform(
+    side: int, augment: str = "hard", empty: float = 0.0, layout: str | Layout = "ibug68"
+) -> Compose:
     """Face crop with jitter, augmentation, gray tensor (1, side, side) and targets (k, 2).
 
     augment: 'plain' is the reference; 'mild' has half of its crop jitter, rotation and image
@@ -247,8 +284,16 @@ def training_transform(side: int, augment: str = "hard", empty: float = 0.0,
     half on a quarter. empty: share of negative crops (no face); their targets are NaN.
     """
     miss, tilt, strength, hard, drawn = AUGMENTATIONS[augment]
-    crop = FaceCrop(side, zoom=0.12 * miss, place=0.06 * miss, angle=18 * tilt, mirror=True,
-                    wild=hard, empty=empty, layout=layout)
+    crop = FaceCrop(
+        side,
+        zoom=0.12 * miss,
+        place=0.06 * miss,
+        angle=18 * tilt,
+        mirror=True,
+        wild=hard,
+        empty=empty,
+        layout=layout,
+    )
     return Compose([crop, Augment(strength, hard, layout, drawn), Normalize(), ToTensor()])
 
 

@@ -55,8 +55,9 @@ def from_head(points: np.ndarray, layout: Layout) -> np.ndarray:
     return result
 
 
-def fit_heads(model: np.ndarray, points: np.ndarray, weights: np.ndarray,
-              rounds: int = 30) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def fit_heads(
+    model: np.ndarray, points: np.ndarray, weights: np.ndarray, rounds: int = 30
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fit a model (k, 3) to points (n, k, 2) under weak perspective, by least squares with weights
     (n, k); points with a weight of 0 may be nan.
 
@@ -68,13 +69,16 @@ def fit_heads(model: np.ndarray, points: np.ndarray, weights: np.ndarray,
     weights = weights[..., None]
     points = np.where(weights > 0, points, 0)
     total = weights.sum(1, keepdims=True)
-    middle, center = (weights * model).sum(1, keepdims=True) / total, (weights * points).sum(
-        1, keepdims=True) / total
+    middle, center = (
+        (weights * model).sum(1, keepdims=True) / total,
+        (weights * points).sum(1, keepdims=True) / total,
+    )
     model, points = model - middle, points - center
     spread = np.swapaxes(weights * model, 1, 2) @ model
     ridge = 1e-6 * np.trace(spread, axis1=1, axis2=2)[:, None, None] * np.eye(3)
-    camera = np.swapaxes(np.linalg.solve(spread + ridge,
-                                         np.swapaxes(weights * model, 1, 2) @ points), 1, 2)
+    camera = np.swapaxes(
+        np.linalg.solve(spread + ridge, np.swapaxes(weights * model, 1, 2) @ points), 1, 2
+    )
     left, values, right = np.linalg.svd(camera, full_matrices=False)
     axes, scale = left @ right, np.maximum(values.mean(1), 1e-9)
     rotation = np.concatenate([axes, np.cross(axes[:, 0], axes[:, 1])[:, None]], 1)

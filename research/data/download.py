@@ -14,8 +14,9 @@ from tqdm.auto import tqdm
 from facial_keypoints.errors import DataError
 
 
-def download(addresses: Sequence[str], target: Path, check: Callable[[Path], None], what: str,
-             otherwise: str) -> None:
+def download(
+    addresses: Sequence[str], target: Path, check: Callable[[Path], None], what: str, otherwise: str
+) -> None:
     """Download `target` from the first address whose file passes `check`. An interrupted download
     is resumed; the file gets its name only after the check.
 
@@ -36,8 +37,9 @@ def download(addresses: Sequence[str], target: Path, check: Callable[[Path], Non
         lock.release()
 
 
-def fetch_one_of(addresses: Sequence[str], target: Path, check: Callable[[Path], None], what: str,
-                 otherwise: str) -> None:
+def fetch_one_of(
+    addresses: Sequence[str], target: Path, check: Callable[[Path], None], what: str, otherwise: str
+) -> None:
     """The work of `download`, after the file is locked."""
     problems = []
     for number, address in enumerate(addresses):
@@ -56,8 +58,10 @@ def fetch_one_of(addresses: Sequence[str], target: Path, check: Callable[[Path],
             return
         except (URLError, OSError, HTTPException, DataError) as error:
             problems.append(f"  {number + 1}. {address}\n     {error}")
-    raise DataError(f"{what} could not be downloaded:\n" + "\n".join(problems) + f"\n{otherwise} "
-                    "The part downloaded so far is kept, and the next call resumes it.")
+    raise DataError(
+        f"{what} could not be downloaded:\n" + "\n".join(problems) + f"\n{otherwise} "
+        "The part downloaded so far is kept, and the next call resumes it."
+    )
 
 
 def _fetch(address, part, timeout=60):
@@ -74,10 +78,16 @@ def _fetch(address, part, timeout=60):
             have = 0
         length = response.headers.get("Content-Length") or ""
         total = have + int(length) if length.isdecimal() else 0  # 0: the server does not say
-        with open(part, "ab" if have else "wb") as file, tqdm(
-            total=total or None, initial=have, unit="B", unit_scale=True,
-            desc=part.name.split(".zip")[0]
-        ) as bar:
+        with (
+            open(part, "ab" if have else "wb") as file,
+            tqdm(
+                total=total or None,
+                initial=have,
+                unit="B",
+                unit_scale=True,
+                desc=part.name.split(".zip")[0],
+            ) as bar,
+        ):
             while block := response.read(1 << 16):
                 file.write(block)
                 bar.update(len(block))

@@ -24,7 +24,11 @@ from facial_keypoints.formats import read_pts
 from facial_keypoints.geometry import tight_box
 from facial_keypoints.images import IMAGE_ENDINGS, MAX_BYTES, read_bytes, read_image
 from facial_keypoints.layouts import (
-    MAX_POINTS, Layout, load_layout, read_layout, unnamed_layout,
+    MAX_POINTS,
+    Layout,
+    load_layout,
+    read_layout,
+    unnamed_layout,
 )
 from research.data.completion import complete_points
 from research.data.download import download
@@ -58,22 +62,29 @@ class Store:
         except BROKEN_ZIP:  # an archive that says it lies on several disks
             readable = False
         if not readable:
-            raise DataError(f"{path}: neither a folder nor a whole zip archive; fetch it, or let "
-                            "it be made, again")
+            raise DataError(
+                f"{path}: neither a folder nor a whole zip archive; fetch it, or let "
+                "it be made, again"
+            )
 
     def _open(self):
         if self.pid != os.getpid():
             try:
                 archive = zipfile.ZipFile(self.path)
             except (OSError, ValueError, NotImplementedError, *BROKEN_ZIP) as error:
-                raise DataError(f"{self.path}: a damaged zip archive ({str(error)[:200]}); fetch "
-                                "it again") from None
+                raise DataError(
+                    f"{self.path}: a damaged zip archive ({str(error)[:200]}); fetch it again"
+                ) from None
             if len(archive.infolist()) > MAX_FILES:
-                raise DataError(f"{self.path}: {len(archive.infolist()):,} files in it, at most "
-                                f"{MAX_FILES:,} are read")
+                raise DataError(
+                    f"{self.path}: {len(archive.infolist()):,} files in it, at most "
+                    f"{MAX_FILES:,} are read"
+                )
             if max(map(len, archive.namelist()), default=0) > MAX_NAME:
-                raise DataError(f"{self.path}: a path in it of more than {MAX_NAME} characters; "
-                                "pack it with shorter ones")
+                raise DataError(
+                    f"{self.path}: a path in it of more than {MAX_NAME} characters; "
+                    "pack it with shorter ones"
+                )
             if len(twice := doubled(np.array(archive.namelist(), dtype=object))):
                 raise DataError(f"{self.path}: {twice[0]} is in it twice; pack it again")
             self.zip, self.pid = archive, os.getpid()
@@ -83,8 +94,9 @@ class Store:
         """All files inside, as relative paths with '/'."""
         if self.is_zip:
             return [name for name in self._open().namelist() if not name.endswith("/")]
-        return [p.relative_to(self.path).as_posix() for p in sorted(self.path.rglob("*"))
-                if p.is_file()]
+        return [
+            p.relative_to(self.path).as_posix() for p in sorted(self.path.rglob("*")) if p.is_file()
+        ]
 
     def read(self, name: str) -> bytes:
         """The bytes of one file."""
@@ -104,12 +116,16 @@ class Store:
     def _unpacked(self, member):
         """A file of the archive: no more of it than its header says, for the header may lie."""
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise DataError(f"{self.path}: {member.filename} is packed in another way than zips "
-                            "commonly are; pack it again")
+            raise DataError(
+                f"{self.path}: {member.filename} is packed in another way than zips "
+                "commonly are; pack it again"
+            )
         if member.file_size > MAX_BYTES:
-            raise DataError(f"{self.path}: {member.filename} has {member.file_size:,} bytes "
-                            f"unpacked, at most {MAX_BYTES:,} "
-                            "are read")
+            raise DataError(
+                f"{self.path}: {member.filename} has {member.file_size:,} bytes "
+                f"unpacked, at most {MAX_BYTES:,} "
+                "are read"
+            )
         with self.zip.open(member) as file:
             # one more, so that its end and its checksum are seen
             return file.read(member.file_size + 1)
@@ -179,8 +195,9 @@ class Frames:
         others stand alone."""
         if self.kind not in ("official", "sample", "layout", "annotations"):
             return np.array([name.split("/", 1)[1] for name in self.names])
-        return np.array([re.sub(r"(_\d)\d\.\w+$", r"\1", name.split("/", 1)[1])
-                         for name in self.names])
+        return np.array(
+            [re.sub(r"(_\d)\d\.\w+$", r"\1", name.split("/", 1)[1]) for name in self.names]
+        )
 
     @property
     def shards(self) -> np.ndarray:
@@ -220,8 +237,10 @@ def point_columns(text: bytes, where: str) -> list[str]:
     much memory, or read the numbers as other points."""
     lines = re.split(rb"\r\n|\n|\r", text)
     if lines[0].count(b",") > 2 * MAX_POINTS:
-        raise DataError(f"{where}: {lines[0].count(b','):,} columns, at most {2 * MAX_POINTS:,} of "
-                        "points are read")
+        raise DataError(
+            f"{where}: {lines[0].count(b','):,} columns, at most {2 * MAX_POINTS:,} of "
+            "points are read"
+        )
     try:
         heads = next(csv.reader([lines[0].decode("utf-8-sig", "replace")]), [])
     except csv.Error as error:
@@ -233,8 +252,10 @@ def point_columns(text: bytes, where: str) -> list[str]:
     wanted = numbered_columns(heads[1:], where)
     for number, line in enumerate(lines[1:], 2):
         if line.count(b",") >= len(heads) and b'"' not in line:
-            raise DataError(f"{where}: line {number}: {line.count(b',') + 1} cells for "
-                            f"{len(heads)} columns; are commas used as decimal points?")
+            raise DataError(
+                f"{where}: line {number}: {line.count(b',') + 1} cells for "
+                f"{len(heads)} columns; are commas used as decimal points?"
+            )
     return wanted
 
 
@@ -246,9 +267,11 @@ def numbered_columns(columns: Sequence[str], where: str) -> list[str]:
     missing += [str(len(wanted))] if len(wanted) % 2 and not missing else []
     if missing or len(wanted) > 2 * MAX_POINTS:
         shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
-        raise DataError(f"{where}: column {shown} missing; expected a file name, then columns 0, "
-                        "1, 2, … (x0, y0, x1, …), two for each point, of at most "
-                        f"{MAX_POINTS} points")
+        raise DataError(
+            f"{where}: column {shown} missing; expected a file name, then columns 0, "
+            "1, 2, … (x0, y0, x1, …), two for each point, of at most "
+            f"{MAX_POINTS} points"
+        )
     return wanted
 
 
@@ -256,31 +279,39 @@ def read_table(text: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
     """A CSV of the official layout -> names (n,), points (n, k, 2) float32; empty cells are missing
     points (nan). Raises DataError that names the row and says what to do."""
     if len(text) > MAX_TABLE:
-        raise DataError(f"{where}: {len(text):,} bytes, at most {MAX_TABLE:,} are read; make "
-                        "several archives of the set")
+        raise DataError(
+            f"{where}: {len(text):,} bytes, at most {MAX_TABLE:,} are read; make "
+            "several archives of the set"
+        )
     wanted = point_columns(text, where)
     try:
         table = pd.read_csv(io.BytesIO(text), dtype=str, keep_default_na=False)
     except (ValueError, UnicodeDecodeError) as error:
-        raise DataError(f"{where}: not a table of comma-separated values "
-                        f"({' '.join(str(error).split())[:200]})") from None
+        raise DataError(
+            f"{where}: not a table of comma-separated values ({' '.join(str(error).split())[:200]})"
+        ) from None
     if not len(table):
         raise DataError(f"{where}: no rows")
     if table.iloc[:, 0].str.len().max() > MAX_NAME:
         raise DataError(f"{where}: a name of more than {MAX_NAME} characters")
     names = table.iloc[:, 0].to_numpy(dtype=str)
     with np.errstate(over="ignore"):
-        numbers = table[wanted].apply(pd.to_numeric,
-                                      errors="coerce").to_numpy(np.float64).astype(np.float32)
+        numbers = (
+            table[wanted]
+            .apply(pd.to_numeric, errors="coerce")
+            .to_numpy(np.float64)
+            .astype(np.float32)
+        )
     empty = (table[wanted] == "").to_numpy().reshape(len(table), -1, 2)
     empty = np.repeat(empty.all(-1), 2, axis=1)  # both coordinates of a point, or neither
     bad = np.argwhere(~(np.abs(numbers) <= MAX_COORDINATE) & ~empty)
     if len(bad):
         row, column = bad[0]
         value, far = table[wanted].iloc[row, column], np.isfinite(numbers[row, column])
-        raise DataError(f"{where}: line {row + 2} ({names[row]}), column {column}: {value[:40]!r} "
-                        "is "
-                        + ("a million pixels away" if far else "not a number"))
+        raise DataError(
+            f"{where}: line {row + 2} ({names[row]}), column {column}: {value[:40]!r} "
+            "is " + ("a million pixels away" if far else "not a number")
+        )
     if len(twice := doubled(names)):
         raise DataError(f"{where}: {twice[0]} occurs twice")
     return names, numbers.reshape(len(names), -1, 2)
@@ -292,30 +323,39 @@ def choose_layout(given: Layout | None, points: int, where: str | Path) -> Layou
     another number of points."""
     if given is not None:
         if len(given) != points:
-            raise DataError(f"{where}: {points} points per face, but layout {given.name} has "
-                            f"{len(given)}; give the layout of this data set")
+            raise DataError(
+                f"{where}: {points} points per face, but layout {given.name} has "
+                f"{len(given)}; give the layout of this data set"
+            )
         return given
     if points == len(load_layout()):
         return load_layout()
-    print(f"{where}: {points} points per face and no layout: they are numbered, nothing is "
-          "mirrored, and errors are in % of the diagonal of the tight box. A file layout.toml in "
-          "the data folder, or --layout, changes that: docs/keypoints.md", file=sys.stderr)
+    print(
+        f"{where}: {points} points per face and no layout: they are numbered, nothing is "
+        "mirrored, and errors are in % of the diagonal of the tight box. A file layout.toml in "
+        "the data folder, or --layout, changes that: docs/keypoints.md",
+        file=sys.stderr,
+    )
     return unnamed_layout(points)
 
 
-def refuse_bad_faces(names: np.ndarray, points: np.ndarray, layout: Layout,
-                     where: str | Path) -> None:
+def refuse_bad_faces(
+    names: np.ndarray, points: np.ndarray, layout: Layout, where: str | Path
+) -> None:
     """Raise DataError, with the name of the frame, for a face with fewer than two points, or whose
     errors would be divided by 0."""
     few = (~np.isnan(points).any(-1)).sum(1) < min(2, points.shape[1])
     if few.any():
-        raise DataError(f"{where}: {names[np.argmax(few)]}: fewer than two labeled points; leave "
-                        "the face out")
+        raise DataError(
+            f"{where}: {names[np.argmax(few)]}: fewer than two labeled points; leave the face out"
+        )
     flat = layout.normalizer(complete_points(points, layout)) < 1e-3
     if flat.any():
         name = layout.normalization.name if layout.normalization else "box diagonal"
-        raise DataError(f"{where}: {names[np.argmax(flat)]}: the points whose distance errors are "
-                        f"divided by ({name}) coincide")
+        raise DataError(
+            f"{where}: {names[np.argmax(flat)]}: the points whose distance errors are "
+            f"divided by ({name}) coincide"
+        )
 
 
 def doubled(names: np.ndarray) -> np.ndarray:
@@ -328,8 +368,9 @@ def person_of(name: str) -> str:
     return name.rsplit("/", 1)[-1].rsplit("_", 1)[0]
 
 
-def load_folder(path: str | Path, data: str | None = None,
-                layout: str | Layout | None = None) -> "Frames":
+def load_folder(
+    path: str | Path, data: str | None = None, layout: str | Layout | None = None
+) -> "Frames":
     """Frames of a folder, zip or file: the official layout, annotations.csv next to images/, images
     with .pts files, or a format of `readers`.
 
@@ -341,16 +382,23 @@ def load_folder(path: str | Path, data: str | None = None,
     given = load_layout(layout) if layout else layout_of_data(store)
     inside = store.names()
     if alone:  # one file of labels among others in its folder
-        inside = [name for name in inside
-                  if name == Path(path).name or name.lower().endswith(IMAGE_ENDINGS)]
+        inside = [
+            name
+            for name in inside
+            if name == Path(path).name or name.lower().endswith(IMAGE_ENDINGS)
+        ]
     # what a killed call left, and what systems add
     seen = [name for name in inside if not name.startswith(".")]
-    if not store.is_zip and seen and all(name.endswith(".zip") and "/" not in name
-                                         for name in seen):
+    if (
+        not store.is_zip
+        and seen
+        and all(name.endswith(".zip") and "/" not in name for name in seen)
+    ):
         return _load_shards(store.path, seen, data or str(path), given)
     tables = [(side, _shortest(inside, table)) for side, table in TABLES.items()]
-    tables = [(side, table, table.replace(TABLES[side], f"{side}/")) for side,
-              table in tables if table]
+    tables = [
+        (side, table, table.replace(TABLES[side], f"{side}/")) for side, table in tables if table
+    ]
     kind = "layout"
     if not tables and (table := _shortest(inside, "annotations.csv")):
         tables, kind = [("test", table, table.replace("annotations.csv", "images/"))], "annotations"
@@ -366,14 +414,24 @@ def load_folder(path: str | Path, data: str | None = None,
         raise DataError(f"{path}: its tables have different numbers of points")
     absent = set(paths) - set(inside)
     if absent:
-        raise DataError(f"{path}: {len(absent)} annotated images are missing, {sorted(absent)[0]} "
-                        "among them")
+        raise DataError(
+            f"{path}: {len(absent)} annotated images are missing, {sorted(absent)[0]} among them"
+        )
     people = np.array([person_of(name) for name in names])
-    if kind == "annotations" and (len(set(people)) == 1
-                                  or not all(re.search(r"_\d\d\.\w+$", name) for name in names)):
+    if kind == "annotations" and (
+        len(set(people)) == 1 or not all(re.search(r"_\d\d\.\w+$", name) for name in names)
+    ):
         people = np.array(names)  # not named after people: each photo a person of its own
-    return _frames(store, data or str(path), kind, np.array(names), np.concatenate(points), people,
-                   np.array(paths), given)
+    return _frames(
+        store,
+        data or str(path),
+        kind,
+        np.array(names),
+        np.concatenate(points),
+        people,
+        np.array(paths),
+        given,
+    )
 
 
 def _frames(store, data, kind, names, points, people, paths, layout, visible=(), pose=()):
@@ -381,9 +439,18 @@ def _frames(store, data, kind, names, points, people, paths, layout, visible=(),
     layout = choose_layout(layout, points.shape[1], store.path)
     refuse_bad_faces(names, points, layout, store.path)
     flags = np.array(visible, np.float32)
-    return Frames(data, names, points, people, kind=kind, store=store, paths=paths, layout=layout,
-                  visible=None if np.isnan(flags).all() else flags,
-                  pose=np.array(pose) if any(pose) else None)
+    return Frames(
+        data,
+        names,
+        points,
+        people,
+        kind=kind,
+        store=store,
+        paths=paths,
+        layout=layout,
+        visible=None if np.isnan(flags).all() else flags,
+        pose=np.array(pose) if any(pose) else None,
+    )
 
 
 def layout_of_data(store: Store) -> Layout | None:
@@ -400,30 +467,48 @@ def _load_shards(path, archives, data, layout):
     names = np.concatenate([part.names for part in parts])
     kinds = {part.kind for part in parts}
     if len(kinds) > 1:
-        raise DataError(f"{path}: archives of several layouts ({', '.join(sorted(kinds))}); keep "
-                        "them in folders of their own")
+        raise DataError(
+            f"{path}: archives of several layouts ({', '.join(sorted(kinds))}); keep "
+            "them in folders of their own"
+        )
     if len(twice := doubled(names)):
         raise DataError(f"{path}: {twice[0]} is in two archives")
-    paths = np.concatenate([np.char.add(f"{archive}/", part.paths) for archive,
-                            part in zip(archives, parts, strict=True)])
-    flags = [np.full(part.points.shape[:2], np.nan, np.float32) if part.visible is None
-             else part.visible for part in parts]
-    return Frames(data, names, np.concatenate([part.points for part in parts]),
-                  np.concatenate([part.people for part in parts]), kind=kinds.pop(), paths=paths,
-                  store=Shards(path, [path / archive for archive in archives]),
-                  layout=parts[0].layout,
-                  visible=None if all(part.visible is None for part in parts)
-                  else np.concatenate(flags),
-                  pose=None if all(part.pose is None for part in parts) else np.concatenate(
-                      [np.full(len(part), "") if part.pose is None else part.pose
-                       for part in parts]))
+    paths = np.concatenate(
+        [
+            np.char.add(f"{archive}/", part.paths)
+            for archive, part in zip(archives, parts, strict=True)
+        ]
+    )
+    flags = [
+        np.full(part.points.shape[:2], np.nan, np.float32) if part.visible is None else part.visible
+        for part in parts
+    ]
+    return Frames(
+        data,
+        names,
+        np.concatenate([part.points for part in parts]),
+        np.concatenate([part.people for part in parts]),
+        kind=kinds.pop(),
+        paths=paths,
+        store=Shards(path, [path / archive for archive in archives]),
+        layout=parts[0].layout,
+        visible=None if all(part.visible is None for part in parts) else np.concatenate(flags),
+        pose=None
+        if all(part.pose is None for part in parts)
+        else np.concatenate(
+            [np.full(len(part), "") if part.pose is None else part.pose for part in parts]
+        ),
+    )
 
 
 def _shortest(inside, table):
     """The path of `table` that lies least deep, or None; archives may carry the data below a folder
     of their own."""
-    return min((n for n in inside if n.rsplit("/", 1)[-1] == table and "__MACOSX" not in n),
-               key=len, default=None)
+    return min(
+        (n for n in inside if n.rsplit("/", 1)[-1] == table and "__MACOSX" not in n),
+        key=len,
+        default=None,
+    )
 
 
 def _load_others(store, inside, data, given):
@@ -435,19 +520,35 @@ def _load_others(store, inside, data, given):
     elif (others := read_annotations(store, inside)) is not None:
         found = others
     else:
-        raise DataError(f"{store.path}: no {TABLES['training']}, annotations.csv, .pts files or "
-                        "other labels that are known; docs/data.md lists the formats")
+        raise DataError(
+            f"{store.path}: no {TABLES['training']}, annotations.csv, .pts files or "
+            "other labels that are known; docs/data.md lists the formats"
+        )
     if len(twice := doubled(np.array(found.names))):
         raise DataError(f"{store.path}: {twice[0]} occurs twice")
     sizes = {len(points) for points in found.points}
     if len(sizes) > 1:
-        odd = next(name for name, points in zip(found.names, found.points, strict=True)
-                   if len(points) != len(found.points[0]))
-        raise DataError(f"{store.path}: {odd} has another number of points than the first face; "
-                        "keep sets of different layouts in folders of their own")
-    return _frames(found.store or store, data, found.kind, np.array(found.names),
-                   np.array(found.points, np.float32), np.array(found.people),
-                   np.array(found.paths), given or found.layout, found.visible, found.pose)
+        odd = next(
+            name
+            for name, points in zip(found.names, found.points, strict=True)
+            if len(points) != len(found.points[0])
+        )
+        raise DataError(
+            f"{store.path}: {odd} has another number of points than the first face; "
+            "keep sets of different layouts in folders of their own"
+        )
+    return _frames(
+        found.store or store,
+        data,
+        found.kind,
+        np.array(found.names),
+        np.array(found.points, np.float32),
+        np.array(found.people),
+        np.array(found.paths),
+        given or found.layout,
+        found.visible,
+        found.pose,
+    )
 
 
 def _read_pts_files(store, images, files):
@@ -462,8 +563,14 @@ def _read_pts_files(store, images, files):
         # testing.
         side = "training" if re.search(r"(^|/)train", file, re.I) else "test"
         name = images.get(stem, f"{stem}.pts")
-        faces.append((f"{side}/{name}", images[image],
-                      read_pts(store.read(file), f"{store.path}: {file}"), f"{side}/{image}"))
+        faces.append(
+            (
+                f"{side}/{name}",
+                images[image],
+                read_pts(store.read(file), f"{store.path}: {file}"),
+                f"{side}/{image}",
+            )
+        )
     # as MERL-RAV writes them; the reader of .pts files has subtracted 1
     signed = any((points == -2).all(1).any() for _, _, points, _ in faces)
     for name, path, points, person in faces:  # who is who is not known: each photo a person
@@ -498,8 +605,9 @@ def without_signs(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return placed, np.where(hidden, np.float32(0), np.float32(1))
 
 
-def load_official(folder: str | Path | None = None,
-                  addresses: Sequence[str] = ADDRESSES) -> "Frames":
+def load_official(
+    folder: str | Path | None = None, addresses: Sequence[str] = ADDRESSES
+) -> "Frames":
     """The official set: FACIAL_KEYPOINTS_DATA, else what lies in `folder` (data/), else downloaded
     into it once."""
     given = os.environ.get("FACIAL_KEYPOINTS_DATA")
@@ -509,13 +617,20 @@ def load_official(folder: str | Path | None = None,
         folder = Path(folder or HOME / "data")
         archive = folder / "train-test-data.zip"
         if not archive.exists() and not (folder / TABLES["training"]).exists():
-            download(addresses, archive, check_official, "the official data set",
-                 f"Fetch train-test-data.zip by hand and place it as {archive}, or set "
-                 "FACIAL_KEYPOINTS_DATA to its path.")
+            download(
+                addresses,
+                archive,
+                check_official,
+                "the official data set",
+                f"Fetch train-test-data.zip by hand and place it as {archive}, or set "
+                "FACIAL_KEYPOINTS_DATA to its path.",
+            )
         frames = load_folder(archive if archive.exists() else folder, "official")
     if frames.kind != "layout":
-        raise DataError(f"{frames.store.path}: not in the layout of the official set "
-                        f"({' and '.join(TABLES.values())})")
+        raise DataError(
+            f"{frames.store.path}: not in the layout of the official set "
+            f"({' and '.join(TABLES.values())})"
+        )
     frames.kind = "official"
     return frames
 
@@ -524,8 +639,9 @@ def is_official(frames: Frames) -> bool:
     """True if a folder or zip given by path holds the official set: its number of rows on both
     sides."""
     sides = frames.sides
-    return frames.kind == "layout" and all((sides == side).sum() == n for side,
-                                           n in OFFICIAL_ROWS.items())
+    return frames.kind == "layout" and all(
+        (sides == side).sum() == n for side, n in OFFICIAL_ROWS.items()
+    )
 
 
 def check_official(path: Path) -> None:
@@ -538,5 +654,3 @@ def check_official(path: Path) -> None:
             raise DataError(f"{path}: {found} {side} rows, expected {expected}")
     for row in tqdm(range(len(frames)), desc="checking images", unit="image", leave=False):
         frames.image(row)
-
-

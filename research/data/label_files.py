@@ -27,8 +27,9 @@ class LabeledPhoto:
     faces: list[Face]
 
 
-def write_label_files(folder: str | Path, photos: Sequence[LabeledPhoto],
-                      layout: Layout) -> list[Path]:
+def write_label_files(
+    folder: str | Path, photos: Sequence[LabeledPhoto], layout: Layout
+) -> list[Path]:
     """Write the photos, in their order, into FOLDER/coco.json, label_studio.json with its labeling
     configuration, and imglab.xml. Returns the paths."""
     paths = [Path(folder) / name for name in FILES]
@@ -50,26 +51,56 @@ def label_studio_task(photo: LabeledPhoto) -> dict:
     height, width = photo.size
     results = []
     for number, face in enumerate(photo.faces, 1):
-        common = {"original_width": int(width), "original_height": int(height), "image_rotation": 0,
-                  "from_name": "label", "to_name": "image"}
+        common = {
+            "original_width": int(width),
+            "original_height": int(height),
+            "image_rotation": 0,
+            "from_name": "label",
+            "to_name": "image",
+        }
         box = f"face-{number}"
         left, top, wide, high = (float(v) for v in face.box)
-        results.append({**common, "id": box, "type": "rectanglelabels", "from_name": "box",
-                        "value": {"x": 100 * (left + 0.5) / width, "y": 100 * (top + 0.5) / height,
-                                  "width": 100 * wide / width, "height": 100 * high / height,
-                                  "rotation": 0, "rectanglelabels": ["face"]}})
-        for index, (name, (x, y)) in enumerate(zip(face.layout.keypoints, face.points,
-                                                   strict=True)):
+        results.append(
+            {
+                **common,
+                "id": box,
+                "type": "rectanglelabels",
+                "from_name": "box",
+                "value": {
+                    "x": 100 * (left + 0.5) / width,
+                    "y": 100 * (top + 0.5) / height,
+                    "width": 100 * wide / width,
+                    "height": 100 * high / height,
+                    "rotation": 0,
+                    "rectanglelabels": ["face"],
+                },
+            }
+        )
+        for index, (name, (x, y)) in enumerate(
+            zip(face.layout.keypoints, face.points, strict=True)
+        ):
             if np.isfinite([x, y]).all():
-                results.append({**common, "id": f"{box}-{index}", "parentID": box,
-                                "type": "keypointlabels",
-                                "value": {"x": 100 * (float(x) + 0.5) / width,
-                                          "y": 100 * (float(y) + 0.5) / height, "width": 0.4,
-                                          "keypointlabels": [name]}})
+                results.append(
+                    {
+                        **common,
+                        "id": f"{box}-{index}",
+                        "parentID": box,
+                        "type": "keypointlabels",
+                        "value": {
+                            "x": 100 * (float(x) + 0.5) / width,
+                            "y": 100 * (float(y) + 0.5) / height,
+                            "width": 0.4,
+                            "keypointlabels": [name],
+                        },
+                    }
+                )
     confidence = min((face.confidence for face in photo.faces), default=0.0)
-    return {"data": {"image": f"/data/local-files/?d={photo.name}", "name": photo.name},
-            "predictions": [{"model_version": "facial-keypoints", "score": round(confidence, 4),
-                             "result": results}]}
+    return {
+        "data": {"image": f"/data/local-files/?d={photo.name}", "name": photo.name},
+        "predictions": [
+            {"model_version": "facial-keypoints", "score": round(confidence, 4), "result": results}
+        ],
+    }
 
 
 def label_studio_config(layout: Layout) -> str:
@@ -79,8 +110,9 @@ def label_studio_config(layout: Layout) -> str:
     ElementTree.SubElement(view, "Image", name="image", value="$image", zoom="true")
     boxes = ElementTree.SubElement(view, "RectangleLabels", name="box", toName="image")
     ElementTree.SubElement(boxes, "Label", value="face")
-    points = ElementTree.SubElement(view, "KeyPointLabels", name="label", toName="image",
-                                    strokeWidth="2")
+    points = ElementTree.SubElement(
+        view, "KeyPointLabels", name="label", toName="image", strokeWidth="2"
+    )
     for name in layout.keypoints:
         ElementTree.SubElement(points, "Label", value=name)
     ElementTree.indent(view)
@@ -97,13 +129,18 @@ def imglab_xml(photos: Sequence[LabeledPhoto]) -> str:
         image = ElementTree.SubElement(images, "image", file=photo.name)
         for face in photo.faces:
             left, top, width, height = (str(round(float(v))) for v in face.box)
-            box = ElementTree.SubElement(image, "box", top=top, left=left, width=width,
-                                         height=height)
+            box = ElementTree.SubElement(
+                image, "box", top=top, left=left, width=width, height=height
+            )
             digits = len(str(len(face.points) - 1))
             for index, (x, y) in enumerate(rounded(face.points)):
                 if np.isfinite([x, y]).all():
-                    ElementTree.SubElement(box, "part", name=f"{index:0{max(digits, 2)}d}",
-                                           x=f"{x:g}", y=f"{y:g}")
+                    ElementTree.SubElement(
+                        box, "part", name=f"{index:0{max(digits, 2)}d}", x=f"{x:g}", y=f"{y:g}"
+                    )
     ElementTree.indent(root)
-    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(
-        root, encoding="unicode") + "\n"
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        + ElementTree.tostring(root, encoding="unicode")
+        + "\n"
+    )

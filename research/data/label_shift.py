@@ -46,6 +46,8 @@ def match_label_convention(frames: Frames, points: np.ndarray, trained: dict) ->
     if not wanted and not any(learned_shift(trained)):
         return points
     if frames.layout != load_layout():
-        raise UsageError("the shift of the official labels is known for the keypoints of ibug68 "
-                         f"only, not for {frames.layout.name}; use corrected labels")
+        raise UsageError(
+            "the shift of the official labels is known for the keypoints of ibug68 "
+            f"only, not for {frames.layout.name}; use corrected labels"
+        )
     return points + wanted * label_shift(points) - predicted_label_shift(points, trained)

@@ -41,7 +41,7 @@ def near_duplicates(frames: Frames) -> np.ndarray:
     hashes = np.stack([difference_hash(frames.image(row)) for row in range(len(frames))])
     signs, pairs = hashes.astype(np.float32) * 2 - 1, []
     for start in range(0, len(signs), 1024):
-        alike = signs[start:start + 1024] @ signs.T
+        alike = signs[start : start + 1024] @ signs.T
         rows, others = np.nonzero(alike >= signs.shape[1] - 2 * MAX_DIFFERENCE)
         pairs.append(np.column_stack([rows + start, others])[rows + start < others])
     return np.concatenate(pairs)
@@ -52,6 +52,6 @@ def difference_hash(image: np.ndarray) -> np.ndarray:
     the image, at 16×16 places."""
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     edge = np.array(gray.shape) // 8
-    middle = gray[edge[0]:-edge[0] or None, edge[1]:-edge[1] or None]
+    middle = gray[edge[0] : -edge[0] or None, edge[1] : -edge[1] or None]
     small = cv2.resize(middle, (HASH_SIDE + 1, HASH_SIDE), interpolation=cv2.INTER_AREA)
     return (np.diff(small.astype(int), axis=1) > 0).ravel()

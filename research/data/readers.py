@@ -26,12 +26,27 @@ LABEL_ENDINGS = (".json", ".xml", ".csv", ".mat", ".txt")
 NAMED_LAYOUTS = ("ibug68", "wflw98", "lapa106", "cofw29", "aflw19", "kaggle15", "five")
 MAX_PICTURES = 100_000  # in a table of pixels
 # of Kaggle's training.csv, in its order; kaggle15 has the same points in the same order
-KAGGLE_COLUMNS = [f"{name}_{axis}" for name in (
-    "left_eye_center", "right_eye_center", "left_eye_inner_corner", "left_eye_outer_corner",
-    "right_eye_inner_corner", "right_eye_outer_corner", "left_eyebrow_inner_end",
-    "left_eyebrow_outer_end", "right_eyebrow_inner_end", "right_eyebrow_outer_end", "nose_tip",
-    "mouth_left_corner", "mouth_right_corner", "mouth_center_top_lip",
-    "mouth_center_bottom_lip") for axis in "xy"]
+KAGGLE_COLUMNS = [
+    f"{name}_{axis}"
+    for name in (
+        "left_eye_center",
+        "right_eye_center",
+        "left_eye_inner_corner",
+        "left_eye_outer_corner",
+        "right_eye_inner_corner",
+        "right_eye_outer_corner",
+        "left_eyebrow_inner_end",
+        "left_eyebrow_outer_end",
+        "right_eyebrow_inner_end",
+        "right_eyebrow_outer_end",
+        "nose_tip",
+        "mouth_left_corner",
+        "mouth_right_corner",
+        "mouth_center_top_lip",
+        "mouth_center_bottom_lip",
+    )
+    for axis in "xy"
+]
 KAGGLE_SIDE = 96  # pixels
 # classes of MERL-RAV: about up to 30°, 60° and 90° of yaw
 POSES = ("frontal", "lefthalf", "righthalf", "left", "right")
@@ -69,8 +84,15 @@ class Annotations:
     layout: Layout | None = None
     store: Any = None
 
-    def add(self, name: str, path: str, points: np.ndarray, person: str,
-            visible: np.ndarray | None = None, pose: object = "") -> None:
+    def add(
+        self,
+        name: str,
+        path: str,
+        points: np.ndarray,
+        person: str,
+        visible: np.ndarray | None = None,
+        pose: object = "",
+    ) -> None:
         self.names.append(name)
         self.paths.append(path)
         self.points.append(points)
@@ -140,8 +162,11 @@ def read_annotations(store: Any, inside: Sequence[str]) -> Annotations | None:
     """The labels of a data set in one of these formats, recognized by its files; None if it is in
     none of them. Raises DataError that names the file and what is wrong."""
     for recognize, read in READERS:
-        if files := [name for name in inside if recognize(PurePosixPath(name).name)
-                     and "__MACOSX" not in name]:
+        if files := [
+            name
+            for name in inside
+            if recognize(PurePosixPath(name).name) and "__MACOSX" not in name
+        ]:
             found = read(store, inside, files)
             if found is not None:
                 if not found.names:
@@ -166,13 +191,19 @@ def read_wflw(store: Any, inside: Sequence[str], files: Sequence[str]) -> Annota
             except ValueError as error:
                 raise DataError(f"{where}: {error}") from None
             if len(words) < 197:
-                raise DataError(f"{where}: {len(words)} words; 196 numbers of 98 points and the "
-                                "name of an image are needed")
+                raise DataError(
+                    f"{where}: {len(words)} words; 196 numbers of 98 points and the "
+                    "name of an image are needed"
+                )
             # names of images may hold spaces; box and attributes stand before them
             name = " ".join(words[206:] or words[196:])
             path = finder.find(name, file)
-            found.add(finder.face_name(side_of(file), path), path,
-                      checked(points.reshape(98, 2), where), f"{side_of(file)}/{path}")
+            found.add(
+                finder.face_name(side_of(file), path),
+                path,
+                checked(points.reshape(98, 2), where),
+                f"{side_of(file)}/{path}",
+            )
     return found
 
 
@@ -185,20 +216,25 @@ def read_cofw(store: Any, inside: Sequence[str], files: Sequence[str]) -> Annota
         where = f"{store.path}: {file}"
         try:
             with h5py.File(io.BytesIO(store.read(file)), "r") as content:
-                tables = [(name[-2:], content[name]) for name in ("phisTr", "phisT")
-                          if name in content]
+                tables = [
+                    (name[-2:], content[name]) for name in ("phisTr", "phisT") if name in content
+                ]
                 if not tables:
                     raise DataError(f"{where}: no table phisTr or phisT; is it COFW color?")
                 which = "Tr" if "phisTr" in content else "T"
                 numbers = np.array(content[f"phis{which}"], np.float64).T
-                pixels = [np.array(content[reference])
-                          for reference in content[f"Is{which}"][()].ravel()]
+                pixels = [
+                    np.array(content[reference]) for reference in content[f"Is{which}"][()].ravel()
+                ]
         except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise DataError(
-                f"{where}: not a MATLAB file of COFW ({short_message(error)})") from None
+                f"{where}: not a MATLAB file of COFW ({short_message(error)})"
+            ) from None
         if numbers.shape != (len(pixels), 87):
-            raise DataError(f"{where}: {len(pixels)} images and a table {numbers.shape}; 87 "
-                            "columns are needed: x, y and occlusion of 29 points")
+            raise DataError(
+                f"{where}: {len(pixels)} images and a table {numbers.shape}; 87 "
+                "columns are needed: x, y and occlusion of 29 points"
+            )
         side = "training" if which == "Tr" else "test"
         for index, (row, image) in enumerate(zip(numbers, pixels, strict=True)):
             path = f"{PurePosixPath(file).stem}/{index:04d}.png"
@@ -206,8 +242,13 @@ def read_cofw(store: Any, inside: Sequence[str], files: Sequence[str]) -> Annota
             image = image.T if image.ndim == 2 else image.transpose(2, 1, 0)[..., ::-1]
             images[path] = np.ascontiguousarray(image.astype(np.uint8))
             points = np.stack([row[:29], row[29:58]], -1) - 1
-            found.add(f"{side}/{path}", path, checked(points, f"{where}: face {index}"),
-                      f"{side}/{path}", 1 - np.clip(np.rint(row[58:]), 0, 1))
+            found.add(
+                f"{side}/{path}",
+                path,
+                checked(points, f"{where}: face {index}"),
+                f"{side}/{path}",
+                1 - np.clip(np.rint(row[58:]), 0, 1),
+            )
     found.store = PixelStore(store.path, images)
     return found
 
@@ -229,16 +270,19 @@ def read_kaggle(store: Any, inside: Sequence[str], files: Sequence[str]) -> Anno
                 points = np.array([float(row[name] or "nan") for name in KAGGLE_COLUMNS])
                 pixels = np.array((row["Image"] or "").split(), np.float64)
                 if len(pixels) != KAGGLE_SIDE**2:
-                    raise DataError(f"{line}: {len(pixels)} pixels in column Image, expected "
-                                    f"{KAGGLE_SIDE}×{KAGGLE_SIDE}")
+                    raise DataError(
+                        f"{line}: {len(pixels)} pixels in column Image, expected "
+                        f"{KAGGLE_SIDE}×{KAGGLE_SIDE}"
+                    )
                 path = f"{PurePosixPath(file).stem}/{number:05d}.png"
                 images[path] = pixels.clip(0, 255).astype(np.uint8).reshape(KAGGLE_SIDE, -1)
                 points = points.reshape(-1, 2)
                 points[np.isnan(points).any(1)] = np.nan
                 found.add(f"training/{path}", path, checked(points, line), path)
         except (csv.Error, TypeError, ValueError) as error:
-            raise DataError(f"{where}: row {len(found.names) + 1}: {short_message(error)}"
-                            ) from None
+            raise DataError(
+                f"{where}: row {len(found.names) + 1}: {short_message(error)}"
+            ) from None
     found.store = PixelStore(store.path, images)
     return found
 
@@ -259,13 +303,15 @@ def read_json_labels(store: Any, inside: Sequence[str], files: Sequence[str]) ->
             elif isinstance(content, list) and content and "data" in content[0]:
                 read_label_studio(content, found, finder, file, where)
         except PARSE_ERRORS as error:
-            raise DataError(f"{where}: not COCO keypoints or Label Studio tasks "
-                            f"({short_message(error)})") from None
+            raise DataError(
+                f"{where}: not COCO keypoints or Label Studio tasks ({short_message(error)})"
+            ) from None
     return found if found.names else None
 
 
-def read_coco_file(content: dict, found: Annotations, finder: ImageFinder, file: str,
-                   where: str) -> None:
+def read_coco_file(
+    content: dict, found: Annotations, finder: ImageFinder, file: str, where: str
+) -> None:
     """The faces of a COCO file: keypoints of any number, or `face_kpts` of COCO-WholeBody. Points
     with visibility 0 are missing.
 
@@ -274,34 +320,52 @@ def read_coco_file(content: dict, found: Annotations, finder: ImageFinder, file:
     """
     marked, first = False, len(found.names)
     images = {image["id"]: image["file_name"] for image in content["images"]}
-    layouts = {category.get("id"): coco_layout(category, where)
-               for category in content.get("categories", []) if category.get("keypoints")}
+    layouts = {
+        category.get("id"): coco_layout(category, where)
+        for category in content.get("categories", [])
+        if category.get("keypoints")
+    }
     for row in content["annotations"]:
         whole_body = "face_kpts" in row
         values = row.get("face_kpts") if whole_body else row.get("keypoints")
         if not values or (whole_body and not row.get("face_valid", True)):
             continue
         if not isinstance(values, list) or len(values) > 3 * MAX_POINTS or len(values) % 3:
-            raise DataError(f"{where}: annotation {str(row.get('id'))[:20]}: keypoints must be "
-                            "triples x, y, visibility")
-        numbers = checked(np.array(values, np.float64).reshape(-1, 3),
-                          f"{where}: annotation {str(row.get('id'))[:20]}")
+            raise DataError(
+                f"{where}: annotation {str(row.get('id'))[:20]}: keypoints must be "
+                "triples x, y, visibility"
+            )
+        numbers = checked(
+            np.array(values, np.float64).reshape(-1, 3),
+            f"{where}: annotation {str(row.get('id'))[:20]}",
+        )
         points, flags = numbers[:, :2], numbers[:, 2]
         points[flags == 0] = np.nan
         marked |= bool((flags == 1).any())
         if np.isnan(points).all():
             continue
-        layout = load_layout() if whole_body and len(points) == 68 else layouts.get(
-            row.get("category_id"))
+        layout = (
+            load_layout()
+            if whole_body and len(points) == 68
+            else layouts.get(row.get("category_id"))
+        )
         if found.layout is None:
             found.layout = layout
         if row["image_id"] not in images:
-            raise DataError(f"{where}: annotation {str(row.get('id'))[:20]} is of image "
-                            f"{str(row['image_id'])[:40]}, which is not in the list of images")
+            raise DataError(
+                f"{where}: annotation {str(row.get('id'))[:20]} is of image "
+                f"{str(row['image_id'])[:40]}, which is not in the list of images"
+            )
         path = finder.find(images[row["image_id"]], file)
         side = side_of(file)
-        found.add(finder.face_name(side, path), path, points, f"{side}/{path}",
-                  (flags == 2).astype(np.float64), row.get("pose"))
+        found.add(
+            finder.face_name(side, path),
+            path,
+            points,
+            f"{side}/{path}",
+            (flags == 2).astype(np.float64),
+            row.get("pose"),
+        )
     if not marked:
         for visible in found.visible[first:]:
             visible[:] = np.nan
@@ -316,11 +380,12 @@ def coco_layout(category: dict, where: str) -> Layout | None:
             return known
     if all(name.isdecimal() for name in names):
         return None
-    values: dict[str, Any] = {"name": str(category.get("name") or "face")[:100],
-                              "keypoints": names}
+    values: dict[str, Any] = {"name": str(category.get("name") or "face")[:100], "keypoints": names}
     pairs = [[a - 1, b - 1] for a, b in category.get("skeleton") or []]
-    values["parts"] = [{"name": f"line {number}", "points": list(line), "region": "all"}
-                       for number, line in enumerate(chains(pairs), 1)]
+    values["parts"] = [
+        {"name": f"line {number}", "points": list(line), "region": "all"}
+        for number, line in enumerate(chains(pairs), 1)
+    ]
     return layout_from(values, where)
 
 
@@ -335,8 +400,9 @@ def chains(pairs: Sequence[Sequence[int]]) -> list[list[int]]:
     return lines
 
 
-def read_label_studio(tasks: list, found: Annotations, finder: ImageFinder, file: str,
-                      where: str) -> None:
+def read_label_studio(
+    tasks: list, found: Annotations, finder: ImageFinder, file: str, where: str
+) -> None:
     """Tasks of Label Studio as its JSON export has them: of each the last annotation that was not
     cancelled, else the last prediction. The names of keypoints come from the labels; a face has
     each name once."""
@@ -347,8 +413,14 @@ def read_label_studio(tasks: list, found: Annotations, finder: ImageFinder, file
         chosen = chosen or task.get("predictions") or []
         if not chosen:
             continue
-        image = next((value for value in task["data"].values() if isinstance(value, str)
-                      and image_reference(value).lower().endswith(IMAGE_ENDINGS)), None)
+        image = next(
+            (
+                value
+                for value in task["data"].values()
+                if isinstance(value, str) and image_reference(value).lower().endswith(IMAGE_ENDINGS)
+            ),
+            None,
+        )
         path, labels = finder.find(image, file), dict[str, dict]()
         for row in chosen[-1].get("result", []):
             if row.get("type") != "keypointlabels":
@@ -358,28 +430,43 @@ def read_label_studio(tasks: list, found: Annotations, finder: ImageFinder, file
             face = str(row.get("parentID") or row.get("meta", {}).get("face", ""))
             # percentages from edge to edge -> pixel centers
             labels.setdefault(face, {})[label] = (
-                np.array([row["value"]["x"], row["value"]["y"]], np.float64) / 100 * size - 0.5)
+                np.array([row["value"]["x"], row["value"]["y"]], np.float64) / 100 * size - 0.5
+            )
             names += [label] if label not in names else []
         faces += [(path, labeled, f"{where}: task {number + 1}") for labeled in labels.values()]
     if not faces:
         return
-    known = next((layout for layout in map(load_layout, NAMED_LAYOUTS)
-                  if {*names} <= {*layout.keypoints} and len(names) > len(layout) / 2), None)
+    known = next(
+        (
+            layout
+            for layout in map(load_layout, NAMED_LAYOUTS)
+            if {*names} <= {*layout.keypoints} and len(names) > len(layout) / 2
+        ),
+        None,
+    )
     names = list(known.keypoints) if known else sorted(names, key=natural)
-    found.kind, found.layout = "label studio", known or layout_from(
-        {"name": "label studio", "keypoints": names}, where)
+    found.kind, found.layout = (
+        "label studio",
+        known or layout_from({"name": "label studio", "keypoints": names}, where),
+    )
     for path, labeled, task in faces:
         points = np.full((len(names), 2), np.nan)
         for label, point in labeled.items():
             points[names.index(label)] = point
-        found.add(finder.face_name(side_of(file), path), path, checked(points, task),
-                  f"{side_of(file)}/{path}")
+        found.add(
+            finder.face_name(side_of(file), path),
+            path,
+            checked(points, task),
+            f"{side_of(file)}/{path}",
+        )
 
 
 def natural(name: str) -> list:
     """A key that sorts numbers in names by their value."""
-    return [(0, int(word), "") if word.isdecimal() else (1, 0, word)
-            for word in re.findall(r"\d+|\D+", name)]
+    return [
+        (0, int(word), "") if word.isdecimal() else (1, 0, word)
+        for word in re.findall(r"\d+|\D+", name)
+    ]
 
 
 def read_imglab(store: Any, inside: Sequence[str], files: Sequence[str]) -> Annotations | None:
@@ -390,8 +477,9 @@ def read_imglab(store: Any, inside: Sequence[str], files: Sequence[str]) -> Anno
         where = f"{store.path}: {file}"
         data = store.read(file)
         if b"<!ENTITY" in data:
-            raise DataError(f"{where}: XML with entities, which is not read; replace them by their "
-                            "text")
+            raise DataError(
+                f"{where}: XML with entities, which is not read; replace them by their text"
+            )
         try:
             root = ElementTree.fromstring(data)
         except (ElementTree.ParseError, ValueError, LookupError) as error:
@@ -417,11 +505,16 @@ def read_imglab(store: Any, inside: Sequence[str], files: Sequence[str]) -> Anno
             try:
                 points[names.index(name)] = float(part.get("x", "")), float(part.get("y", ""))
             except ValueError:
-                raise DataError(f"{where}: {image}: part {name[:40]!r} has no numbers x and y"
-                                ) from None
+                raise DataError(
+                    f"{where}: {image}: part {name[:40]!r} has no numbers x and y"
+                ) from None
         path = finder.find(image, file)
-        found.add(finder.face_name(side_of(file), path), path,
-                  checked(points, f"{where}: {image}"), f"{side_of(file)}/{path}")
+        found.add(
+            finder.face_name(side_of(file), path),
+            path,
+            checked(points, f"{where}: {image}"),
+            f"{side_of(file)}/{path}",
+        )
     return found
 
 

@@ -25,8 +25,9 @@ def lag(points: np.ndarray, truth: np.ndarray, most: int = 6) -> float:
     rows = times >= most
 
     def late_by(delay):
-        return np.stack([np.interp(times[rows] - delay, times, truth[:, axis]) for axis in (0, 1)],
-                        1)
+        return np.stack(
+            [np.interp(times[rows] - delay, times, truth[:, axis]) for axis in (0, 1)], 1
+        )
 
     errors = [np.square(late_by(delay) - predictions[rows]).mean() for delay in delays]
     return float(delays[int(np.argmin(errors))])
@@ -44,8 +45,9 @@ def normalizer_name(normalizer: str, layout: Layout) -> str:
     return layout.normalization.name if layout.normalization else "box-diagonal"
 
 
-def normalizer_length(truth: np.ndarray, normalizer: str = "layout",
-                      layout: str | Layout = "ibug68") -> np.ndarray:
+def normalizer_length(
+    truth: np.ndarray, normalizer: str = "layout", layout: str | Layout = "ibug68"
+) -> np.ndarray:
     """Length (n,) that errors on keypoints (n, k, 2) are divided by; missing points are estimated.
 
     normalizer: 'layout', what the layout names (outer-eyes for ibug68); 'outer-eyes', between the
@@ -64,29 +66,42 @@ def normalizer_length(truth: np.ndarray, normalizer: str = "layout",
         return np.sqrt(tight_box(truth)[:, 2:].prod(-1))
     if normalizer == "box-diagonal":
         return np.linalg.norm(tight_box(truth)[:, 2:], axis=-1)
-    ends = (as_ibug68(truth, layout)[:, [36, 45]] if normalizer == "outer-eyes"
-            else convert_points(truth, layout, "five")[:, :2].astype(np.float64))
+    ends = (
+        as_ibug68(truth, layout)[:, [36, 45]]
+        if normalizer == "outer-eyes"
+        else convert_points(truth, layout, "five")[:, :2].astype(np.float64)
+    )
     if np.isnan(ends).any():
-        raise UsageError(f"layout {layout.name} has no points for the normalizer {normalizer}; "
-                         "give layout or box-diagonal")
+        raise UsageError(
+            f"layout {layout.name} has no points for the normalizer {normalizer}; "
+            "give layout or box-diagonal"
+        )
     return np.linalg.norm(ends[:, 0] - ends[:, 1], axis=-1)
 
 
-def point_errors(points: np.ndarray, truth: np.ndarray, normalizer: str = "layout",
-                 layout: str | Layout = "ibug68") -> np.ndarray:
+def point_errors(
+    points: np.ndarray,
+    truth: np.ndarray,
+    normalizer: str = "layout",
+    layout: str | Layout = "ibug68",
+) -> np.ndarray:
     """Keypoints (n, k, 2), any one unit -> error of each point (n, k) in % of the normalizer; nan
     where the truth is missing."""
     points, truth = np.asarray(points, np.float64), np.asarray(truth, np.float64)
     if points.shape != truth.shape:
         raise ValueError(f"predictions {points.shape} and truth {truth.shape} differ in shape")
     if not np.isfinite(points).all():
-        raise DataError(f"face {int(np.argmin(np.isfinite(points).all((1, 2))))} has predictions "
-                        "that "
-                        "are no numbers")
+        raise DataError(
+            f"face {int(np.argmin(np.isfinite(points).all((1, 2))))} has predictions "
+            "that "
+            "are no numbers"
+        )
     length = normalizer_length(truth, normalizer, layout)
     if not (length > 0).all():
-        raise DataError(f"face {int(np.argmin(length > 0))} has a {normalizer} distance of 0; its "
-                        "error is undefined")
+        raise DataError(
+            f"face {int(np.argmin(length > 0))} has a {normalizer} distance of 0; its "
+            "error is undefined"
+        )
     return 100 * np.linalg.norm(points - truth, axis=-1) / length[:, None]
 
 
@@ -102,8 +117,7 @@ def mean_of_labeled(values: np.ndarray) -> np.ndarray:
     return np.where(counts > 0, np.nansum(values, 0) / np.maximum(counts, 1), np.nan)
 
 
-def debias(points: np.ndarray, truth: np.ndarray,
-           layout: str | Layout = "ibug68") -> np.ndarray:
+def debias(points: np.ndarray, truth: np.ndarray, layout: str | Layout = "ibug68") -> np.ndarray:
     """Remove from `points` the mean offset of each point from the truth. The mean over these faces
     is taken in normalization distances, and each face gets it scaled to its own size.
 
@@ -147,8 +161,9 @@ def area_under_curve(nme: np.ndarray, limit: float = 8.0) -> float:
     return float(100 * np.mean(np.maximum(0, 1 - np.asarray(nme) / limit)))
 
 
-def bootstrap(values: np.ndarray, groups: np.ndarray | None = None, draws: int = 2000,
-              seed: int = 0) -> tuple[float, float]:
+def bootstrap(
+    values: np.ndarray, groups: np.ndarray | None = None, draws: int = 2000, seed: int = 0
+) -> tuple[float, float]:
     """95 % interval of the mean of `values` (n,) by drawing whole groups (people) with replacement.
 
     Frames of one person are alike: drawing frames one by one would make the interval too narrow.
@@ -156,8 +171,9 @@ def bootstrap(values: np.ndarray, groups: np.ndarray | None = None, draws: int =
     """
     values = np.asarray(values, np.float64)
     alone = groups is None or len(set(groups)) == 1
-    _, group = np.unique(np.arange(len(values)) if groups is None or alone else groups,
-                         return_inverse=True)
+    _, group = np.unique(
+        np.arange(len(values)) if groups is None or alone else groups, return_inverse=True
+    )
     sums, counts = np.bincount(group, values), np.bincount(group)
     drawn = np.random.default_rng(seed).integers(0, len(sums), (draws, len(sums)))
     means = sums[drawn].sum(1) / counts[drawn].sum(1)
@@ -166,9 +182,13 @@ def bootstrap(values: np.ndarray, groups: np.ndarray | None = None, draws: int =
 
 # Pairs of keypoints of ibug68 whose mean distance measures how faces differ.
 FACE_MEASURES = {
-    "eye opening": ((37, 41), (38, 40), (43, 47), (44, 46)), "upper lip": ((51, 62),),
-    "nose width": ((31, 35),), "nose to lip": ((33, 51),), "jaw width": ((3, 13),),
-    "mouth width": ((48, 54),)}
+    "eye opening": ((37, 41), (38, 40), (43, 47), (44, 46)),
+    "upper lip": ((51, 62),),
+    "nose width": ((31, 35),),
+    "nose to lip": ((33, 51),),
+    "jaw width": ((3, 13),),
+    "mouth width": ((48, 54),),
+}
 
 
 def face_measures(points: np.ndarray, layout: str | Layout = "ibug68") -> dict[str, np.ndarray]:
@@ -176,13 +196,18 @@ def face_measures(points: np.ndarray, layout: str | Layout = "ibug68") -> dict[s
     nan where the layout or the labels lack a keypoint."""
     points = as_ibug68(np.asarray(points, np.float64), layout)
     unit = np.linalg.norm(points[:, 36] - points[:, 45], axis=-1)
-    return {name: np.mean([np.linalg.norm(points[:, a] - points[:, b], axis=-1)
-                           for a, b in pairs], axis=0) / unit
-            for name, pairs in FACE_MEASURES.items()}
+    return {
+        name: np.mean(
+            [np.linalg.norm(points[:, a] - points[:, b], axis=-1) for a, b in pairs], axis=0
+        )
+        / unit
+        for name, pairs in FACE_MEASURES.items()
+    }
 
 
-def measure_slopes(points: np.ndarray, truth: np.ndarray,
-                   layout: str | Layout = "ibug68") -> dict[str, list[float]]:
+def measure_slopes(
+    points: np.ndarray, truth: np.ndarray, layout: str | Layout = "ibug68"
+) -> dict[str, list[float]]:
     """For each of FACE_MEASURES the slope of the predicted on the true length, and their
     correlation: a slope of 0 means that every face gets the mean face's length. Both are nan with
     fewer than three faces, or where all true lengths are the same."""
@@ -198,8 +223,13 @@ def measure_slopes(points: np.ndarray, truth: np.ndarray,
     return found
 
 
-def summarize(points: np.ndarray, truth: np.ndarray, people: np.ndarray | None = None,
-              normalizer: str = "layout", layout: str | Layout = "ibug68") -> dict:
+def summarize(
+    points: np.ndarray,
+    truth: np.ndarray,
+    people: np.ndarray | None = None,
+    normalizer: str = "layout",
+    layout: str | Layout = "ibug68",
+) -> dict:
     """All metrics of predictions (n, k, 2) against the truth, as a dictionary. Values in % are
     stored as 3.5, not as 0.035.
 
@@ -215,14 +245,25 @@ def summarize(points: np.ndarray, truth: np.ndarray, people: np.ndarray | None =
     offset = np.nanmean((points - truth) / length, axis=(0, 1))
     without_offset = point_errors(debias(points, truth, layout), truth, normalizer, layout)
     return {
-        "n": len(nme), "nme": float(nme.mean()), "nme_low": low, "nme_high": high,
+        "n": len(nme),
+        "nme": float(nme.mean()),
+        "nme_low": low,
+        "nme_high": high,
         "nme_debiased": float(face_errors(without_offset).mean()),
-        "fr8": failure_rate(nme, 8), "fr10": failure_rate(nme, 10), "auc8": area_under_curve(nme),
-        "regions": {name: float(np.nanmean(errors[:, rows])) if np.isfinite(errors[:, rows]).any()
-                    else float("nan") for name, rows in layout.regions.items()},
-        "offset": (100 * offset).tolist(), "points": mean_of_labeled(errors).tolist(),
+        "fr8": failure_rate(nme, 8),
+        "fr10": failure_rate(nme, 10),
+        "auc8": area_under_curve(nme),
+        "regions": {
+            name: float(np.nanmean(errors[:, rows]))
+            if np.isfinite(errors[:, rows]).any()
+            else float("nan")
+            for name, rows in layout.regions.items()
+        },
+        "offset": (100 * offset).tolist(),
+        "points": mean_of_labeled(errors).tolist(),
         "measures": measure_slopes(points, truth, layout),
-        "normalizer": normalizer_name(normalizer, layout), "layout": layout.name,
+        "normalizer": normalizer_name(normalizer, layout),
+        "layout": layout.name,
     }
 
 
@@ -236,8 +277,9 @@ def mean_shape(training: Frames) -> np.ndarray:
 def crop_matrices(frames: Frames, side: int = 1) -> np.ndarray:
     """Matrices (n, 2, 3) of the crops around the keypoints of frames; targets do not depend on
     `side`."""
-    return np.stack([crop_matrix(box, side, scale=frames.layout.crop_scale)
-                     for box in frames.boxes()])
+    return np.stack(
+        [crop_matrix(box, side, scale=frames.layout.crop_scale) for box in frames.boxes()]
+    )
 
 
 def rounding_bound(truth: np.ndarray, seed: int = 0) -> np.ndarray:

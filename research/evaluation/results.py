@@ -25,39 +25,80 @@ PUBLISHED = SAVED_MODELS / "results.csv"
 # of networks and other projects on photographs labeled by people: benchmarks/photographs.py
 PHOTOGRAPHS = SAVED_MODELS / "photographs.csv"
 PHOTOGRAPH_COLUMNS = (
-    "weights", "part", "faces", "found", "frontal", "half_profile", "profile", "nme_box", "auc7",
-    "visible", "occluded", "nme", "debiased", "eye_slope", "lip_slope", "mouth_slope",
-    "auc_self_occluded", "auc_occluded", "parameters")
+    "weights",
+    "part",
+    "faces",
+    "found",
+    "frontal",
+    "half_profile",
+    "profile",
+    "nme_box",
+    "auc7",
+    "visible",
+    "occluded",
+    "nme",
+    "debiased",
+    "eye_slope",
+    "lip_slope",
+    "mouth_slope",
+    "auc_self_occluded",
+    "auc_occluded",
+    "parameters",
+)
 NUMBERS = ("nme", "nme_low", "nme_high", "nme_debiased", "nme_own", "fr8", "fr10", "auc8")
-RESULT_COLUMNS = ("weights", "net", "data", "split", "labels", "n", *NUMBERS, *REGIONS,
-                  "parameters", "ms_per_face", "epochs",
-           "training_minutes", "date", "commit")
+RESULT_COLUMNS = (
+    "weights",
+    "net",
+    "data",
+    "split",
+    "labels",
+    "n",
+    *NUMBERS,
+    *REGIONS,
+    "parameters",
+    "ms_per_face",
+    "epochs",
+    "training_minutes",
+    "date",
+    "commit",
+)
 
 
 def current_commit() -> str:
     """The short hash of the commit that is checked out; '' outside a repository or without git."""
     with contextlib.suppress(FileNotFoundError):
-        return subprocess.run(["git", "-C", str(HOME), "rev-parse", "--short", "HEAD"],
-                              capture_output=True,
-                              text=True).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(HOME), "rev-parse", "--short", "HEAD"], capture_output=True, text=True
+        ).stdout.strip()
     return ""
 
 
-def result_row(weights: str | Path, net: torch.nn.Module, content: dict, frames: Frames,
-               metrics: dict, milliseconds: float | None = None) -> dict:
+def result_row(
+    weights: str | Path,
+    net: torch.nn.Module,
+    content: dict,
+    frames: Frames,
+    metrics: dict,
+    milliseconds: float | None = None,
+) -> dict:
     """One row of the table of results, a dictionary with the keys RESULT_COLUMNS. `milliseconds`
     per face are measured if not given."""
     numbers = {k: round(metrics.get(k, float("nan")), 3) for k in NUMBERS}
     return {
-        "weights": weights, "net": content["net"], "data": frames.data, "split": frames.split,
+        "weights": weights,
+        "net": content["net"],
+        "data": frames.data,
+        "split": frames.split,
         "labels": frames.labels,
-        "n": metrics["n"], **numbers,
+        "n": metrics["n"],
+        **numbers,
         **{k: round(v, 3) for k, v in metrics["regions"].items() if k in REGIONS},
         "parameters": parameter_count(net),
         "ms_per_face": round(float(milliseconds or milliseconds_per_face(net)[0]), 2),
         "epochs": content["params"].get("epochs", ""),
         "training_minutes": round(float(content["metrics"].get("minutes", float("nan"))), 1),
-        "date": datetime.date.today().isoformat(), "commit": current_commit(),
+        "date": datetime.date.today().isoformat(),
+        "commit": current_commit(),
     }
 
 
@@ -92,18 +133,38 @@ def read_results(path: str | Path = PUBLISHED) -> list[dict]:
 
 def markdown_table(rows: Sequence[dict]) -> str:
     """Rows -> a Markdown table."""
-    heads = ("weights", "split", "labels", "NME %", "95 % interval", "self-predicted crops",
-             "FR@8 %",
-             "AUC@8", "parameters", "ms per face", "training min")
+    heads = (
+        "weights",
+        "split",
+        "labels",
+        "NME %",
+        "95 % interval",
+        "self-predicted crops",
+        "FR@8 %",
+        "AUC@8",
+        "parameters",
+        "ms per face",
+        "training min",
+    )
     lines = [f"| {' | '.join(heads)} |", "| --- | --- | --- |" + " ---: |" * (len(heads) - 3)]
     for r in rows:
-        n = {name: float(r[name])
-             for name in (*NUMBERS, "parameters", "ms_per_face", "training_minutes")}
-        cells = (r["weights"], r["split"], r["labels"], f"{n['nme']:.2f}",
-                 f"{n['nme_low']:.2f}–{n['nme_high']:.2f}",
-                 f"{n['nme_own']:.2f}", f"{n['fr8']:.1f}", f"{n['auc8']:.1f}",
-                 f"{n['parameters'] / 1e6:.2f} M",
-                 f"{n['ms_per_face']:.1f}", f"{n['training_minutes']:.0f}")
+        n = {
+            name: float(r[name])
+            for name in (*NUMBERS, "parameters", "ms_per_face", "training_minutes")
+        }
+        cells = (
+            r["weights"],
+            r["split"],
+            r["labels"],
+            f"{n['nme']:.2f}",
+            f"{n['nme_low']:.2f}–{n['nme_high']:.2f}",
+            f"{n['nme_own']:.2f}",
+            f"{n['fr8']:.1f}",
+            f"{n['auc8']:.1f}",
+            f"{n['parameters'] / 1e6:.2f} M",
+            f"{n['ms_per_face']:.1f}",
+            f"{n['training_minutes']:.0f}",
+        )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -112,32 +173,58 @@ def summary_table(rows: Sequence[dict]) -> str:
     """Rows -> a short Markdown table with one line per network, the lowest NME first: published
     labels, both splits."""
     of = {(r["net"], r["split"]): r for r in rows if r["labels"] == "published"}
-    nets = sorted({net for net, _ in of},
-                  key=lambda net: min(float(of[net, s]["nme"]) for s in SPLITS if (net, s) in of))
-    heads = ("network", "NME %", "self-predicted crops", "unseen people", "NME above 8 %",
-             "parameters", "ms per face")
+    nets = sorted(
+        {net for net, _ in of},
+        key=lambda net: min(float(of[net, s]["nme"]) for s in SPLITS if (net, s) in of),
+    )
+    heads = (
+        "network",
+        "NME %",
+        "self-predicted crops",
+        "unseen people",
+        "NME above 8 %",
+        "parameters",
+        "ms per face",
+    )
     lines = [f"| {' | '.join(heads)} |", "| --- |" + " ---: |" * (len(heads) - 1)]
     for net in nets:
         official, person = (of.get((net, split), {}) for split in SPLITS)
         row = official or person
-        errors = [f"{float(value):.2f}" if value else "" for value in
-                  (official.get("nme"), official.get("nme_own"), person.get("nme"))]
-        lines.append(f"| `{net}` | {' | '.join(errors)} | {float(row['fr8']):.1f} % | "
-                     f"{int(row['parameters']) / 1e6:.1f} M | "
-                     f"{float(row['ms_per_face']):.1f} |")
+        errors = [
+            f"{float(value):.2f}" if value else ""
+            for value in (official.get("nme"), official.get("nme_own"), person.get("nme"))
+        ]
+        lines.append(
+            f"| `{net}` | {' | '.join(errors)} | {float(row['fr8']):.1f} % | "
+            f"{int(row['parameters']) / 1e6:.1f} M | "
+            f"{float(row['ms_per_face']):.1f} |"
+        )
     return "\n".join(lines)
 
 
 def photograph_table(rows: Sequence[dict]) -> str:
     """Rows of PHOTOGRAPHS -> a Markdown table."""
-    heads = {"weights": "", "frontal": "frontal", "half_profile": "half profile",
-             "profile": "profile", "nme_box": "all", "auc7": "AUC@7", "visible": "visible points",
-             "occluded": "occluded points", "nme": "NME", "debiased": "debiased",
-             "eye_slope": "eye slope", "lip_slope": "lip slope", "found": "faces found %"}
+    heads = {
+        "weights": "",
+        "frontal": "frontal",
+        "half_profile": "half profile",
+        "profile": "profile",
+        "nme_box": "all",
+        "auc7": "AUC@7",
+        "visible": "visible points",
+        "occluded": "occluded points",
+        "nme": "NME",
+        "debiased": "debiased",
+        "eye_slope": "eye slope",
+        "lip_slope": "lip slope",
+        "found": "faces found %",
+    }
     lines = [f"| {' | '.join(heads.values())} |", "| --- |" + " ---: |" * (len(heads) - 1)]
     for row in rows:
-        cells = [f"{float(row[column]):.{1 if column in ('auc7', 'found') else 2}f}"
-                 for column in list(heads)[1:]]
+        cells = [
+            f"{float(row[column]):.{1 if column in ('auc7', 'found') else 2}f}"
+            for column in list(heads)[1:]
+        ]
         lines.append(f"| {row['weights']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -151,5 +238,5 @@ def put_tables(path: str | Path, **tables: str) -> None:
         found = re.search(f"<!-- {name}: [^>]*-->\n(.*?)<!-- /{name} -->", text, re.S)
         if not found:
             raise DataError(f"{path}: the markers of the table {name!r} are missing")
-        text = f"{text[:found.start(1)]}{table}\n{text[found.end(1):]}"
+        text = f"{text[: found.start(1)]}{table}\n{text[found.end(1) :]}"
     atomic_write(path, text)

@@ -79,10 +79,12 @@ def warped(image: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
         size = np.maximum(np.rint(np.array(image.shape[1::-1]) * scale * 1.4), 1)
         ratio = image.shape[1::-1] / size
         image = cv2.resize(image, size.astype(int).tolist(), interpolation=cv2.INTER_AREA)
-        matrix = np.column_stack([matrix[:, :2] * ratio,
-                                  matrix[:, 2] + matrix[:, :2] @ (ratio / 2 - 0.5)])
-    return cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_LINEAR,
-                          borderMode=cv2.BORDER_REPLICATE)
+        matrix = np.column_stack(
+            [matrix[:, :2] * ratio, matrix[:, 2] + matrix[:, :2] @ (ratio / 2 - 0.5)]
+        )
+    return cv2.warpAffine(
+        image, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
 
 
 class FaceScenes:
@@ -92,10 +94,17 @@ class FaceScenes:
     faces. turned: share of the faces that are turned heads.
     """
 
-    def __init__(self, frames: Frames, textures: tuple[np.ndarray, ...] = (), turned: float = 0.4,
-                 seed: int = 0, bar: bool = True):
-        self.grays = [cv2.cvtColor(frames.image(row), cv2.COLOR_RGB2GRAY)
-                      for row in range(len(frames))]
+    def __init__(
+        self,
+        frames: Frames,
+        textures: tuple[np.ndarray, ...] = (),
+        turned: float = 0.4,
+        seed: int = 0,
+        bar: bool = True,
+    ):
+        self.grays = [
+            cv2.cvtColor(frames.image(row), cv2.COLOR_RGB2GRAY) for row in range(len(frames))
+        ]
         self.points, self.layout = frames.points, frames.layout
         self.views = TurnedViews(frames, seed, bar) if turned else None
         self.textures, self.turned = textures, turned
@@ -160,9 +169,16 @@ class FaceScenes:
             gray = np.full((96, 96), rng.uniform(0, 255), np.float32)
             for _ in range(rng.integers(1, 5)):
                 text = "".join(map(chr, rng.integers(33, 127, rng.integers(1, 8))))
-                cv2.putText(gray, text, rng.integers(-20, 96, 2).tolist(), int(rng.integers(0, 8)),
-                            rng.uniform(0.4, 3), rng.uniform(0, 255), int(rng.integers(1, 6)),
-                            cv2.LINE_AA)
+                cv2.putText(
+                    gray,
+                    text,
+                    rng.integers(-20, 96, 2).tolist(),
+                    int(rng.integers(0, 8)),
+                    rng.uniform(0.4, 3),
+                    rng.uniform(0, 255),
+                    int(rng.integers(1, 6)),
+                    cv2.LINE_AA,
+                )
         else:
             gray = clutter(rng, 96, 96)[..., 0] + rng.uniform(40, 215)
         gray = gray.astype(np.float32)
@@ -197,8 +213,9 @@ def placing(middle: np.ndarray, center: np.ndarray, scale: float, angle: float) 
     return np.column_stack([linear, center - linear @ middle])
 
 
-def shape_mask(low: np.ndarray, high: np.ndarray, matrix: np.ndarray, side: int,
-               rng: np.random.Generator) -> np.ndarray:
+def shape_mask(
+    low: np.ndarray, high: np.ndarray, matrix: np.ndarray, side: int, rng: np.random.Generator
+) -> np.ndarray:
     """The mask (side, side), 0 to 1, of a rectangle or of its ellipse that is moved by a matrix,
     with a more or less soft edge."""
     if rng.random() < 0.5:
@@ -218,7 +235,7 @@ def beyond_border(canvas: Canvas, rng: np.random.Generator) -> None:
     """Let the picture end inside of the scene, on one side or two: nothing is there."""
     mask = np.zeros((canvas.side, canvas.side), np.float32)
     for turn in rng.choice(4, rng.integers(1, 3), replace=False):
-        np.rot90(mask, turn)[:int(rng.integers(2, canvas.side // 2))] = 1
+        np.rot90(mask, turn)[: int(rng.integers(2, canvas.side // 2))] = 1
     canvas.cover(mask)
     canvas.image[mask > 0] = 0
 

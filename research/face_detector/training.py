@@ -14,7 +14,10 @@ from tqdm.auto import tqdm
 
 from detector_architectures.pyramid import LARGEST, SMALLEST, STRIDE, UNIT, WEIGHTS
 from facial_keypoints.errors import (
-    SEED, bounded_number, leave_errors_to_parent, run_command,
+    SEED,
+    bounded_number,
+    leave_errors_to_parent,
+    run_command,
 )
 from facial_keypoints.files import atomic_write
 from facial_keypoints.geometry import rolled
@@ -22,7 +25,11 @@ from facial_keypoints.onnx_file import metadata_entry, digest, FORMAT
 from research.datasets import SPLIT_PARTS, SPLITS, load_frames, split_frames
 from research.networks.export import without_notes, halve, quiet, OPSET, EXPORTER
 from research.face_detector.scenes import (
-    LEAST_COVERED, MOST_COVERED, SIDE, FaceScenes, Placed,
+    LEAST_COVERED,
+    MOST_COVERED,
+    SIDE,
+    FaceScenes,
+    Placed,
 )
 
 CORE, RING = 0.35, 0.7  # of half a box: cells within CORE are a face, those beyond RING are not
@@ -42,8 +49,11 @@ class Separable(nn.Module):
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv2d(inputs, inputs, 3, stride, dilation, dilation, inputs, bias=False),
-            nn.BatchNorm2d(inputs), nn.ReLU(inplace=True),
-            nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
+            nn.BatchNorm2d(inputs),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(inputs, outputs, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+        )
         self.short = stride == 1 and inputs == outputs
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -59,9 +69,15 @@ class FaceNet(nn.Module):
         super().__init__()
         a, b, c = widths
         self.body = nn.Sequential(
-            nn.Conv2d(1, a, 3, 2, 1, bias=False), nn.BatchNorm2d(a), nn.ReLU(inplace=True),
-            Separable(a, b, 2), Separable(b, b), Separable(b, b), Separable(b, c, 2),
-            *[Separable(c, c) for _ in range(depth)])
+            nn.Conv2d(1, a, 3, 2, 1, bias=False),
+            nn.BatchNorm2d(a),
+            nn.ReLU(inplace=True),
+            Separable(a, b, 2),
+            Separable(b, b),
+            Separable(b, b),
+            Separable(b, c, 2),
+            *[Separable(c, c) for _ in range(depth)],
+        )
         self.head = nn.Conv2d(c, 7, 1)
         nn.init.constant_(self.head.bias, 0.0)
         self.head.bias.data[0] = -3.0  # few cells hold a face
@@ -143,8 +159,8 @@ class HardScenes:
         """
         false = (maps[:, 0].detach().sigmoid() * targets[:, 8]).amax((1, 2))
         hard = (false >= LEAST_FALSE) & (false <= MOST_FALSE)
-        self.images = torch.cat([self.images, images[hard]])[-self.size:]
-        self.targets = torch.cat([self.targets, targets[hard]])[-self.size:]
+        self.images = torch.cat([self.images, images[hard]])[-self.size :]
+        self.targets = torch.cat([self.targets, targets[hard]])[-self.size :]
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """At most `count` of them, by up to 15 % brighter or darker than before, and their
@@ -165,22 +181,37 @@ class SceneStream(IterableDataset):
         rng = np.random.default_rng((self.seed, worker.id if worker else 0))
         while True:
             some = [self.scenes(rng) for _ in range(self.batch)]
-            yield (np.stack([image for image, _ in some])[:, None].astype(np.float32) / 255,
-                   np.stack([cell_targets(placed) for _, placed in some]))
+            yield (
+                np.stack([image for image, _ in some])[:, None].astype(np.float32) / 255,
+                np.stack([cell_targets(placed) for _, placed in some]),
+            )
 
 
-def train_detector(net: FaceNet, scenes: FaceScenes, steps: int, batch: int = 48, lr: float = 3e-3,
-                   seed: int = 0, workers: int = 1, bar: bool = True,
-                   negatives: int = 0) -> FaceNet:
+def train_detector(
+    net: FaceNet,
+    scenes: FaceScenes,
+    steps: int,
+    batch: int = 48,
+    lr: float = 3e-3,
+    seed: int = 0,
+    workers: int = 1,
+    bar: bool = True,
+    negatives: int = 0,
+) -> FaceNet:
     """Train a network on scenes for a number of steps -> the mean of its weights over the last
     steps (exponential). negatives: number of hard negatives that are added to each batch."""
     net = net.to(memory_format=torch.channels_last).train()
     mean = torch.optim.swa_utils.AveragedModel(
-        net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998), use_buffers=True)
+        net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998), use_buffers=True
+    )
     optimizer = torch.optim.AdamW(net.parameters(), lr, weight_decay=0.02)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps, pct_start=0.1)
-    batches = DataLoader(SceneStream(scenes, batch, seed), None, num_workers=workers,
-                         worker_init_fn=leave_errors_to_parent)
+    batches = DataLoader(
+        SceneStream(scenes, batch, seed),
+        None,
+        num_workers=workers,
+        worker_init_fn=leave_errors_to_parent,
+    )
     shown, recent = tqdm(range(steps), "training", unit="step", disable=not bar), 0.0
     hard, generator = HardScenes(), torch.Generator().manual_seed(seed)
     for step, (images, targets) in zip(shown, batches, strict=False):
@@ -205,19 +236,28 @@ def train_detector(net: FaceNet, scenes: FaceScenes, steps: int, batch: int = 48
 def export_detector(net: FaceNet, path: str | Path, trained_on: dict) -> None:
     """Write the network as an ONNX file: fp16 weights, metadata, a checksum."""
     example = torch.zeros(1, 1, 2 * STRIDE, 3 * STRIDE)
-    height, width = (STRIDE * torch.export.Dim(name, min=1, max=4096)
-                     for name in ("rows", "columns"))
+    height, width = (
+        STRIDE * torch.export.Dim(name, min=1, max=4096) for name in ("rows", "columns")
+    )
     with EXPORTER, quiet(), torch.no_grad():
         program = torch.onnx.export(
-            Exported(net).eval(), (example,), dynamo=True, opset_version=OPSET, verbose=False,
-            input_names=["images"], output_names=["cells"],
-            dynamic_shapes=({2: height, 3: width},))
+            Exported(net).eval(),
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            verbose=False,
+            input_names=["images"],
+            output_names=["cells"],
+            dynamic_shapes=({2: height, 3: width},),
+        )
     model = program.model_proto
     without_notes(model)
     halve(model, rounded_from=1)
     data = model.SerializeToString()
-    atomic_write(path, data + metadata_entry({"format": FORMAT, "trained_on": trained_on,
-                                              "sha256": digest(data)}))
+    atomic_write(
+        path,
+        data + metadata_entry({"format": FORMAT, "trained_on": trained_on, "sha256": digest(data)}),
+    )
 
 
 def textures() -> tuple[np.ndarray, ...]:
@@ -228,27 +268,50 @@ def textures() -> tuple[np.ndarray, ...]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m research.face_detector.training", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m research.face_detector.training", description=__doc__
+    )
     parser.add_argument("--data", default="sample", help="(default: %(default)s)")
     parser.add_argument("--split", default="person", choices=SPLITS, help="(default: %(default)s)")
-    parser.add_argument("--part", default="training", choices=SPLIT_PARTS,
-                        help="(default: %(default)s)")
-    parser.add_argument("--steps", type=bounded_number(int, 1), default=8000,
-                        help="of 48 scenes each (default: %(default)s)")
-    parser.add_argument("--hard-negatives", type=bounded_number(int, 0), default=0, metavar="COUNT",
-                        help="scenes with a false face that are seen again, in each step (default: "
-                             "%(default)s)")
+    parser.add_argument(
+        "--part", default="training", choices=SPLIT_PARTS, help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--steps",
+        type=bounded_number(int, 1),
+        default=8000,
+        help="of 48 scenes each (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--hard-negatives",
+        type=bounded_number(int, 0),
+        default=0,
+        metavar="COUNT",
+        help="scenes with a false face that are seen again, in each step (default: %(default)s)",
+    )
     parser.add_argument("--seed", type=SEED, default=0, help="(default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=WEIGHTS, metavar="FILE",
-                        help="(default: that of the shipped detector)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=WEIGHTS,
+        metavar="FILE",
+        help="(default: that of the shipped detector)",
+    )
     options = parser.parse_args()
     frames = split_frames(load_frames(options.data), options.split, options.part)
     torch.manual_seed(options.seed)
-    net = train_detector(FaceNet(), FaceScenes(frames, textures(), seed=options.seed),
-                         options.steps, seed=options.seed, negatives=options.hard_negatives)
+    net = train_detector(
+        FaceNet(),
+        FaceScenes(frames, textures(), seed=options.seed),
+        options.steps,
+        seed=options.seed,
+        negatives=options.hard_negatives,
+    )
     export_detector(net, options.out, {"data": options.data, "split": options.split})
-    print(f"{options.out}: {options.out.stat().st_size / 1000:.0f} kB, trained on {len(frames)} "
-          f"frames")
+    print(
+        f"{options.out}: {options.out.stat().st_size / 1000:.0f} kB, trained on {len(frames)} "
+        f"frames"
+    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,11 @@ from tqdm import tqdm
 from facial_keypoints.assets import DEFAULT_DETECTOR, DEFAULT_NET, MIN_CONFIDENCE, detector_names
 from facial_keypoints.detector import Face, KeypointDetector
 from facial_keypoints.errors import (
-    DataError, bounded_number, nonempty_path, printable, run_command,
+    DataError,
+    bounded_number,
+    nonempty_path,
+    printable,
+    run_command,
 )
 from facial_keypoints.geometry import tight_box
 from facial_keypoints.images import read_image
@@ -28,13 +32,22 @@ def in_layout(face: Face, layout: Layout) -> Face:
     if face.layout == layout:
         return face
     points = convert_points(face.points, face.layout, layout)
-    return replace(face, points=points, point_confidence=None, point_visibility=None, layout=layout,
-                   box=tight_box(points) if np.isfinite(points).any() else face.box)
+    return replace(
+        face,
+        points=points,
+        point_confidence=None,
+        point_visibility=None,
+        layout=layout,
+        box=tight_box(points) if np.isfinite(points).any() else face.box,
+    )
 
 
-def prelabel(photos: Iterable[tuple[str, Path]], detector: KeypointDetector,
-             layout: str | Layout | None = None,
-             bar: bool = False) -> tuple[list[LabeledPhoto], list[str]]:
+def prelabel(
+    photos: Iterable[tuple[str, Path]],
+    detector: KeypointDetector,
+    layout: str | Layout | None = None,
+    bar: bool = False,
+) -> tuple[list[LabeledPhoto], list[str]]:
     """Faces of photos (name, path) in a layout, the network's by default -> the photos, those that
     need correction most first, and a message for each that could not be read.
 
@@ -57,17 +70,35 @@ def prelabel(photos: Iterable[tuple[str, Path]], detector: KeypointDetector,
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("photos", nargs="+", type=nonempty_path, metavar="PHOTO|FOLDER")
-    parser.add_argument("--out", type=nonempty_path, required=True, metavar="FOLDER",
-                        help=f"where {', '.join(FILES)} are written")
-    parser.add_argument("--net", default=DEFAULT_NET,
-                        help="a network, a checkpoint or an .onnx file (default: %(default)s)")
-    parser.add_argument("--layout",
-                        help="layout of the labels: a name or a .toml file; keypoints that the "
-                             "network does not give are left out (default: the network's)")
-    parser.add_argument("--detector", default=DEFAULT_DETECTOR, choices=detector_names(),
-                        help="(default: %(default)s)")
-    parser.add_argument("--min-confidence", type=bounded_number(float, 0, 1),
-                        default=MIN_CONFIDENCE, help="(default: %(default)s)")
+    parser.add_argument(
+        "--out",
+        type=nonempty_path,
+        required=True,
+        metavar="FOLDER",
+        help=f"where {', '.join(FILES)} are written",
+    )
+    parser.add_argument(
+        "--net",
+        default=DEFAULT_NET,
+        help="a network, a checkpoint or an .onnx file (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--layout",
+        help="layout of the labels: a name or a .toml file; keypoints that the "
+        "network does not give are left out (default: the network's)",
+    )
+    parser.add_argument(
+        "--detector",
+        default=DEFAULT_DETECTOR,
+        choices=detector_names(),
+        help="(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--min-confidence",
+        type=bounded_number(float, 0, 1),
+        default=MIN_CONFIDENCE,
+        help="(default: %(default)s)",
+    )
     options = parser.parse_args()
     if needs_pytorch(options.net):
         from research.networks.export import use_checkpoints
@@ -80,8 +111,10 @@ def main() -> int:
         raise DataError("no photo could be read: " + failures[0])
     paths = write_label_files(options.out, done, layout)
     without = sum(not photo.faces for photo in done)
-    print(f"{sum(len(photo.faces) for photo in done)} faces in {len(done)} photos; the "
-          f"{without} without a face come first; written: {', '.join(map(str, paths))}")
+    print(
+        f"{sum(len(photo.faces) for photo in done)} faces in {len(done)} photos; the "
+        f"{without} without a face come first; written: {', '.join(map(str, paths))}"
+    )
     for message in failures:
         print(f"failed: {printable(message)}", file=sys.stderr)
     return 1 if failures else 0

@@ -1,1 +1,2 @@
-"""Networks by name, checkpoints, transfer to other layouts, export, inspection, terms of the weights."""
+"""Networks by name, checkpoints, transfer to other layouts, export, inspection, and the terms of
+weights."""

@@ -39,22 +39,40 @@ def is_plain(value: Any, depth: int = 16) -> bool:
     """True for str, int, float, bool, None, and lists and dicts of them with str keys, nested at
     most `depth` times: what we write next to the weights."""
     if isinstance(value, dict):
-        return depth > 0 and all(isinstance(key, str) and is_plain(one, depth - 1)
-                                 for key, one in value.items())
+        return depth > 0 and all(
+            isinstance(key, str) and is_plain(one, depth - 1) for key, one in value.items()
+        )
     if isinstance(value, list):
         return depth > 0 and all(is_plain(one, depth - 1) for one in value)
     return value is None or isinstance(value, (bool, int, float, str))
 
 
-def save_checkpoint(path: str | Path, net: str, state_dict: dict, params: dict, metrics: dict,
-                    data: dict, layout: str | Layout = "ibug68", half: bool = False,
-                    **more: object) -> None:
+def save_checkpoint(
+    path: str | Path,
+    net: str,
+    state_dict: dict,
+    params: dict,
+    metrics: dict,
+    data: dict,
+    layout: str | Layout = "ibug68",
+    half: bool = False,
+    **more: object,
+) -> None:
     """Write a checkpoint atomically. layout: of the keypoints; half: store the weights as fp16, for
     files that are shipped."""
-    state = {k: (v.half() if half and v.is_floating_point() else v).cpu().clone() for k,
-             v in state_dict.items()}
-    content = {"net": net, "state_dict": state, "params": params, "metrics": metrics, "data": data,
-               "layout": load_layout(layout).to_dict(), **more}
+    state = {
+        k: (v.half() if half and v.is_floating_point() else v).cpu().clone()
+        for k, v in state_dict.items()
+    }
+    content = {
+        "net": net,
+        "state_dict": state,
+        "params": params,
+        "metrics": metrics,
+        "data": data,
+        "layout": load_layout(layout).to_dict(),
+        **more,
+    }
     buffer = io.BytesIO()
     torch.save(to_builtins(content), buffer)
     atomic_write(path, buffer.getvalue())
@@ -67,11 +85,15 @@ def verify_archive(path: str | Path) -> None:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
     except Exception as error:  # a damaged archive can raise any exception
-        raise DataError(f"{path}: not a checkpoint of this project, or damaged "
-                        f"({short_message(error)}); train.py writes checkpoints") from None
+        raise DataError(
+            f"{path}: not a checkpoint of this project, or damaged "
+            f"({short_message(error)}); train.py writes checkpoints"
+        ) from None
     if damaged:
-        raise DataError(f"{path}: damaged, the checksum of {damaged} does not match; copy the file "
-                        "again, or train again")
+        raise DataError(
+            f"{path}: damaged, the checksum of {damaged} does not match; copy the file "
+            "again, or train again"
+        )
 
 
 def read_checkpoint(path: str | Path) -> dict:
@@ -91,26 +113,38 @@ def read_checkpoint(path: str | Path) -> dict:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        raise DataError(f"{path}: not a checkpoint of this project (damaged, or with objects "
-                        "other than tensors, which are never unpickled); train.py writes "
-                        "checkpoints") from None
+        raise DataError(
+            f"{path}: not a checkpoint of this project (damaged, or with objects "
+            "other than tensors, which are never unpickled); train.py writes "
+            "checkpoints"
+        ) from None
     except Exception as error:  # a damaged or hostile file can raise anything
-        raise DataError(f"{path}: not a checkpoint of this project ({short_message(error)}); "
-                        "train.py writes checkpoints") from None
-    wrong = [k for k,
-             kind in KEYS.items() if not isinstance(content, dict)
-             or not isinstance(content.get(k), kind)]
+        raise DataError(
+            f"{path}: not a checkpoint of this project ({short_message(error)}); "
+            "train.py writes checkpoints"
+        ) from None
+    wrong = [
+        k
+        for k, kind in KEYS.items()
+        if not isinstance(content, dict) or not isinstance(content.get(k), kind)
+    ]
     if wrong:
-        raise DataError(f"{path}: not a checkpoint of this project ({', '.join(wrong)} missing); "
-                        "train.py writes checkpoints")
+        raise DataError(
+            f"{path}: not a checkpoint of this project ({', '.join(wrong)} missing); "
+            "train.py writes checkpoints"
+        )
     odd = [k for k in ("params", "metrics", "data", "layout") if not is_plain(content.get(k))]
     if odd:
-        raise DataError(f"{path}: not a checkpoint of this project ({odd[0]} has other values than "
-                        "text and numbers); train.py writes checkpoints")
+        raise DataError(
+            f"{path}: not a checkpoint of this project ({odd[0]} has other values than "
+            "text and numbers); train.py writes checkpoints"
+        )
     frames = content["data"].get("frames") or []
     if not isinstance(frames, list) or not all(isinstance(name, str) for name in frames):
-        raise DataError(f"{path}: not a checkpoint of this project (its list of frames is "
-                        "not a list of names); train.py writes checkpoints")
+        raise DataError(
+            f"{path}: not a checkpoint of this project (its list of frames is "
+            "not a list of names); train.py writes checkpoints"
+        )
     content["layout"] = layout_from(content.get("layout", DEFAULT_LAYOUT), path)
     return content
 
@@ -120,34 +154,50 @@ def load_weights(net: torch.nn.Module, state: dict, path: str | Path) -> None:
     standard error says so. Raises DataError if the weights do not fit the network or are not
     finite."""
     own = net.state_dict()
-    former = {name for name in state.keys() - own.keys()
-              if isinstance(name, str) and name.split(".")[0] in FORMER_PARTS}
+    former = {
+        name
+        for name in state.keys() - own.keys()
+        if isinstance(name, str) and name.split(".")[0] in FORMER_PARTS
+    }
     if former:
         parts = ", ".join(sorted({name.split(".")[0] for name in former}))
         print(f"{path}: from an earlier version; its parts {parts} are not used", file=sys.stderr)
         state = {name: value for name, value in state.items() if name not in former}
-    strange = [k for k, v in state.items() if not isinstance(k, str) or not is_dense_tensor(v)
-               or (k in own and v.is_floating_point() != own[k].is_floating_point())]
+    strange = [
+        k
+        for k, v in state.items()
+        if not isinstance(k, str)
+        or not is_dense_tensor(v)
+        or (k in own and v.is_floating_point() != own[k].is_floating_point())
+    ]
     if strange:
-        raise DataError(f"{path}: weights of another kind: {strange[0]} is not a plain tensor "
-                        f"of the expected type ({len(strange)} such tensors)")
+        raise DataError(
+            f"{path}: weights of another kind: {strange[0]} is not a plain tensor "
+            f"of the expected type ({len(strange)} such tensors)"
+        )
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     shapes = sorted(k for k in own.keys() & state.keys() if state[k].shape != own[k].shape)
     for what, keys in (("missing", missing), ("unknown", extra), ("of another shape", shapes)):
         if keys:
-            raise DataError(f"{path}: weights of another network: {keys[0]} is {what} ({len(keys)} "
-                            "such tensors)")
+            raise DataError(
+                f"{path}: weights of another network: {keys[0]} is {what} ({len(keys)} "
+                "such tensors)"
+            )
     state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
     if not all(torch.isfinite(v).all() for v in state.values()):
-        raise DataError(f"{path}: weights that are not finite; the file comes from a failed "
-                        "training")
+        raise DataError(
+            f"{path}: weights that are not finite; the file comes from a failed training"
+        )
     net.load_state_dict(state)
 
 
 def is_dense_tensor(value: Any) -> bool:
     """True for tensors as in our checkpoints: dense, on the CPU, of a common floating type or
     int64."""
-    return (isinstance(value, torch.Tensor) and value.layout == torch.strided
-            and value.device.type == "cpu"
-            and value.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64,
-                                torch.int64))
+    return (
+        isinstance(value, torch.Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and value.dtype
+        in (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64)
+    )

@@ -20,12 +20,22 @@ from facial_keypoints.errors import UsageError, import_optional
 from facial_keypoints.files import atomic_write, refuse_overwriting
 from facial_keypoints.geometry import box_fit
 from facial_keypoints.model import (
-    OUTPUTS, Checkpoints, Model, choose_runtime, compile_onnx, Predict,
+    OUTPUTS,
+    Checkpoints,
+    Model,
+    choose_runtime,
+    compile_onnx,
+    Predict,
 )
 from facial_keypoints.onnx_file import FORMAT, digest, metadata_entry
 from research.data.label_shift import learned_shift
 from research.networks.registry import (
-    autocast, best_device, channels_last, find_weights, forward_with_confidence, input_size,
+    autocast,
+    best_device,
+    channels_last,
+    find_weights,
+    forward_with_confidence,
+    input_size,
     load_checkpoint,
 )
 from research.networks.terms import terms_of
@@ -55,14 +65,21 @@ def to_onnx(net: torch.nn.Module, half: bool = False) -> bytes:
     """
     for module in ("onnx", "onnxscript"):
         import_optional(module, "exporting to ONNX")
-    example = torch.rand(2, 1, input_size(net), input_size(net),
-                         generator=torch.Generator().manual_seed(0))
+    example = torch.rand(
+        2, 1, input_size(net), input_size(net), generator=torch.Generator().manual_seed(0)
+    )
     with EXPORTER, quiet(), torch.no_grad():
-        outputs = OUTPUTS[:len(Predictor(net).eval()(example))]
+        outputs = OUTPUTS[: len(Predictor(net).eval()(example))]
         program = torch.onnx.export(
-            Predictor(net).eval(), (example,), dynamo=True, opset_version=OPSET, verbose=False,
-            input_names=["images"], output_names=list(outputs),
-            dynamic_shapes=({0: torch.export.Dim("n")},))
+            Predictor(net).eval(),
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            verbose=False,
+            input_names=["images"],
+            output_names=list(outputs),
+            dynamic_shapes=({0: torch.export.Dim("n")},),
+        )
     model: Any = program.model_proto  # type: ignore[union-attr]
     without_notes(model)
     if half:
@@ -101,8 +118,10 @@ def shorten_names(model: Any) -> None:
     hundredth of a small file."""
     graph, names = model.graph, {}
     kept = {value.name for value in (*graph.input, *graph.output)} | {""}
-    for name in (*(weight.name for weight in graph.initializer),
-                 *(name for node in graph.node for name in node.output)):
+    for name in (
+        *(weight.name for weight in graph.initializer),
+        *(name for node in graph.node for name in node.output),
+    ):
         names[name] = name if name in kept else f"{len(names):x}"
     for weight in graph.initializer:
         weight.name = names[weight.name]
@@ -157,14 +176,22 @@ def export_checkpoint(checkpoint: str | Path, path: str | Path) -> None:
     data = to_onnx(net, half=True)
     layout = content["layout"]
     values = {
-        "format": FORMAT, "version": __version__, "net": content["net"], "side": input_size(net),
-        "points": len(layout), "layout": layout.to_dict(), "crop_scale": layout.crop_scale,
-        "shift": learned_shift(content["data"]), "fit": learned_fit(content),
-        "calibration": {name: getattr(net, name) for name in ("even_odds", "steepness")
-                        if hasattr(net, name)},
+        "format": FORMAT,
+        "version": __version__,
+        "net": content["net"],
+        "side": input_size(net),
+        "points": len(layout),
+        "layout": layout.to_dict(),
+        "crop_scale": layout.crop_scale,
+        "shift": learned_shift(content["data"]),
+        "fit": learned_fit(content),
+        "calibration": {
+            name: getattr(net, name) for name in ("even_odds", "steepness") if hasattr(net, name)
+        },
         "license": terms_of(content["data"]),
         "trained_on": {key: content["data"].get(key, "") for key in ("data", "split", "labels")},
-        "sha256": digest(data)}
+        "sha256": digest(data),
+    }
     atomic_write(path, data + metadata_entry(values))
 
 
@@ -213,11 +240,13 @@ class ThreadLimit:
 TORCH_THREADS = ThreadLimit()
 
 
-def run_in_pytorch(net: torch.nn.Module, device: str = "cpu", threads: int = 0,
-                   exact: bool = False) -> Predict:
+def run_in_pytorch(
+    net: torch.nn.Module, device: str = "cpu", threads: int = 0, exact: bool = False
+) -> Predict:
     """A network as a function of crops, arrays in and out; threads: 0 for PyTorch's own number."""
     place = torch.device(device)
     graph = Predictor(channels_last(fused(net), place)).eval()
+
     def run(images):
         limit = TORCH_THREADS.limit(threads) if threads else contextlib.nullcontext()
         with limit, torch.inference_mode(), autocast(device, not exact):
@@ -226,11 +255,17 @@ def run_in_pytorch(net: torch.nn.Module, device: str = "cpu", threads: int = 0,
             )
             found = graph(crops)
         return tuple(values.float().cpu().numpy() for values in found)
+
     return run
 
 
-def compile_net(net: torch.nn.Module, runtime: str = "torch", device: str = "cpu", threads: int = 0,
-                exact: bool = False) -> Predict:
+def compile_net(
+    net: torch.nn.Module,
+    runtime: str = "torch",
+    device: str = "cpu",
+    threads: int = 0,
+    exact: bool = False,
+) -> Predict:
     """A function of crops (n, 1, side, side), float32 arrays in [0, 1] -> targets (n, k, 2),
     confidence (n, k).
 
@@ -242,26 +277,39 @@ def compile_net(net: torch.nn.Module, runtime: str = "torch", device: str = "cpu
     if runtime == "torch":
         return run_in_pytorch(net, device, threads, exact)
     if torch.device(device).type != "cpu":
-        raise UsageError(f"runtime {runtime!r} runs on the CPU here, not on {device}; give "
-                         "--device cpu or runtime torch")
+        raise UsageError(
+            f"runtime {runtime!r} runs on the CPU here, not on {device}; give "
+            "--device cpu or runtime torch"
+        )
     runtime = choose_runtime(runtime)
     return compile_onnx(to_onnx(net), input_size(net), runtime, threads, exact=exact)
 
 
-def load_checkpoint_model(path: str | Path, runtime: str = "auto", device: str = "auto",
-                          threads: int = 1) -> Model:
+def load_checkpoint_model(
+    path: str | Path, runtime: str = "auto", device: str = "auto", threads: int = 1
+) -> Model:
     """A checkpoint as a model of the library: in PyTorch by default, else exported on the fly."""
-    device, runtime = str(best_device(device)), (
-        "torch" if runtime == "auto" else choose_runtime(runtime))
+    device, runtime = (
+        str(best_device(device)),
+        ("torch" if runtime == "auto" else choose_runtime(runtime)),
+    )
     net, content = load_checkpoint(path, device)
     predict = compile_net(net, runtime, device, threads)
     pixels, share = learned_shift(content["data"])
-    return Model(Path(path), input_size(net), predict, runtime, content["layout"],
-                 (pixels, share), learned_fit(content))
+    return Model(
+        Path(path),
+        input_size(net),
+        predict,
+        runtime,
+        content["layout"],
+        (pixels, share),
+        learned_fit(content),
+    )
 
 
-def milliseconds_per_face(*nets: torch.nn.Module, runtime: str = "torch", rounds: int = 1,
-                          repeats: int = 60) -> np.ndarray:
+def milliseconds_per_face(
+    *nets: torch.nn.Module, runtime: str = "torch", rounds: int = 1, repeats: int = 60
+) -> np.ndarray:
     """Median times (len(nets),) of one crop on one thread of the CPU, by a runtime.
 
     Measurements are interleaved, `rounds` times: a slow moment of a shared machine affects all
@@ -270,8 +318,9 @@ def milliseconds_per_face(*nets: torch.nn.Module, runtime: str = "torch", rounds
     ready, rng = [], np.random.default_rng(0)
     for net in nets:
         side = input_size(net)
-        ready.append((compile_net(net, runtime, threads=1),
-                      rng.random((1, 1, side, side), np.float32)))
+        ready.append(
+            (compile_net(net, runtime, threads=1), rng.random((1, 1, side, side), np.float32))
+        )
     times = np.empty((rounds, len(nets), repeats))
     for turn in times:
         for (predict, image), row in zip(ready, turn, strict=True):
@@ -279,7 +328,7 @@ def milliseconds_per_face(*nets: torch.nn.Module, runtime: str = "torch", rounds
                 start = time.perf_counter()
                 predict(image)
                 row[i] = time.perf_counter() - start
-    return 1000 * np.median(np.median(times[..., repeats // 4:], -1), 0)
+    return 1000 * np.median(np.median(times[..., repeats // 4 :], -1), 0)
 
 
 def use_checkpoints() -> None:

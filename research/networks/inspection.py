@@ -13,10 +13,21 @@ def describe(net: torch.nn.Module) -> list[tuple]:
     def note(name, layer):
         def hook(layer, inputs, output):
             weights = sum(p.numel() for p in layer.parameters())
-            each = layer.weight[0].numel() if isinstance(layer,
-                                                         (torch.nn.Conv2d, torch.nn.Linear)) else 0
-            rows.append((name, type(layer).__name__, tuple(output.shape[1:]), weights,
-                         each * output[0].numel()))
+            each = (
+                layer.weight[0].numel()
+                if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear))
+                else 0
+            )
+            rows.append(
+                (
+                    name,
+                    type(layer).__name__,
+                    tuple(output.shape[1:]),
+                    weights,
+                    each * output[0].numel(),
+                )
+            )
+
         return layer.register_forward_hook(hook)
 
     for name, layer in net.named_modules():
@@ -42,6 +53,7 @@ def feature_maps(net: torch.nn.Module, image: torch.Tensor) -> dict[str, torch.T
         def hook(layer, inputs, output):
             if isinstance(output, torch.Tensor) and output.ndim == 4 and len(output) == 1:
                 found[tuple(output.shape[2:])] = (name, output[0].float().cpu())
+
         return hook
 
     for name, layer in net.named_modules():
@@ -70,6 +82,7 @@ def saliency(net: torch.nn.Module, image: torch.Tensor, point: int) -> torch.Ten
     pixels = image[None].detach().clone().requires_grad_()
     with torch.enable_grad():
         position = net.eval()(pixels).view(-1, 2)[point]
-        slopes = [torch.autograd.grad(value, pixels, retain_graph=True)[0][0, 0]
-                  for value in position]
+        slopes = [
+            torch.autograd.grad(value, pixels, retain_graph=True)[0][0, 0] for value in position
+        ]
     return torch.stack(slopes).norm(dim=0)

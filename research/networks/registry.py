@@ -42,9 +42,11 @@ def load_net(name: str, layout: str | Layout = "ibug68") -> torch.nn.Module:
     kind, layout = net_class(name), load_layout(layout)
     takes_points = "points" in inspect.signature(kind).parameters
     if not takes_points and len(layout) != len(load_layout()):
-        raise UsageError(f"models/{name}.py: its number of points cannot be set; for the "
-                         f"{len(layout)} keypoints of layout {layout.name} write "
-                         "`def __init__(self, points=68)` and use `points`")
+        raise UsageError(
+            f"models/{name}.py: its number of points cannot be set; for the "
+            f"{len(layout)} keypoints of layout {layout.name} write "
+            "`def __init__(self, points=68)` and use `points`"
+        )
     try:
         net = kind(points=len(layout)) if takes_points else kind()
     except TypeError as error:
@@ -57,8 +59,9 @@ def layout_of(net: torch.nn.Module) -> Layout:
     return getattr(net, "layout", None) or load_layout()
 
 
-def checked_net(net: torch.nn.Module, name: str,
-                layout: str | Layout = "ibug68") -> torch.nn.Module:
+def checked_net(
+    net: torch.nn.Module, name: str, layout: str | Layout = "ibug68"
+) -> torch.nn.Module:
     """A network for a layout, after a forward pass on two black crops. Raises UsageError that says
     how it breaks the contract."""
     if not isinstance(net, torch.nn.Module):
@@ -86,10 +89,12 @@ def as_points(output: Any, net: torch.nn.Module) -> torch.Tensor:
     points = len(layout_of(net))
     if not isinstance(output, torch.Tensor) or output.ndim < 2 or output[0].numel() != 2 * points:
         found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        raise UsageError(f"{type(net).__module__.replace('.', '/')}.py: forward returns {found} "
-                         "for "
-                         f"images (n, 1, side, side); (n, {2 * points}) is needed, x and y of "
-                         f"{points} points")
+        raise UsageError(
+            f"{type(net).__module__.replace('.', '/')}.py: forward returns {found} "
+            "for "
+            f"images (n, 1, side, side); (n, {2 * points}) is needed, x and y of "
+            f"{points} points"
+        )
     return output.reshape(-1, points, 2)
 
 
@@ -106,8 +111,9 @@ def best_device(wanted: str = "auto") -> torch.device:
         torch.zeros(1, device=wanted).cpu()
         return torch.device(wanted)
     except Exception as error:  # each kind of device has complaints of its own
-        raise UsageError(f"device {wanted!r} cannot be used here ({short_message(error)}); try "
-                         "auto or cpu") from None
+        raise UsageError(
+            f"device {wanted!r} cannot be used here ({short_message(error)}); try auto or cpu"
+        ) from None
 
 
 @cache
@@ -145,16 +151,18 @@ def predict_targets(net: torch.nn.Module, images: torch.Tensor | np.ndarray) -> 
         return as_points(targets, net).float().cpu()
 
 
-def predict(net: torch.nn.Module,
-            images: torch.Tensor | np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+def predict(
+    net: torch.nn.Module, images: torch.Tensor | np.ndarray
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Crops (n, 1, side, side) float32 in [0, 1] -> targets (n, k, 2) and confidence (n, k) in
     0…1, on the CPU."""
     targets, confidence, *_ = predict_all(net, images)
     return targets, confidence
 
 
-def predict_all(net: torch.nn.Module,
-                images: torch.Tensor | np.ndarray) -> tuple[torch.Tensor, ...]:
+def predict_all(
+    net: torch.nn.Module, images: torch.Tensor | np.ndarray
+) -> tuple[torch.Tensor, ...]:
     """As `predict`, and for networks that give it also the visibility (n, k) in 0…1."""
     with torch.inference_mode():
         net.eval()
@@ -176,8 +184,9 @@ def forward_with_confidence(net: torch.nn.Module, images: torch.Tensor) -> tuple
     targets, layout = as_points(net(images), net).float(), layout_of(net)
     if not layout.mirror:
         return targets, torch.ones_like(targets[..., 0])
-    mirrored = as_points(net(images.flip(-1)),
-                         net).float()[:, torch.tensor(layout.mirror, device=images.device)]
+    mirrored = as_points(net(images.flip(-1)), net).float()[
+        :, torch.tensor(layout.mirror, device=images.device)
+    ]
     mirrored = mirrored * torch.tensor([-1.0, 1.0], device=images.device)
     length = normalizer(targets, layout)[:, None].clamp_min(1e-6)
     return targets, torch.exp(-(targets - mirrored).norm(dim=-1) / (0.1 * length))
@@ -187,13 +196,16 @@ def normalizer(targets: torch.Tensor, layout: Layout) -> torch.Tensor:
     """`Layout.normalizer` for tensors (n, k, 2) -> (n,)."""
     if layout.normalization is None:
         return (targets.amax(1) - targets.amin(1)).norm(dim=-1)
-    start, end = (targets[:, list(rows)].mean(1)
-                  for rows in (layout.normalization.start, layout.normalization.end))
+    start, end = (
+        targets[:, list(rows)].mean(1)
+        for rows in (layout.normalization.start, layout.normalization.end)
+    )
     return (start - end).norm(dim=-1)
 
 
-def load_checkpoint(path: str | Path,
-                    device: str | torch.device = "cpu") -> tuple[torch.nn.Module, dict]:
+def load_checkpoint(
+    path: str | Path, device: str | torch.device = "cpu"
+) -> tuple[torch.nn.Module, dict]:
     """A trained network, ready to predict, and its checkpoint's dictionary."""
     content = read_checkpoint(path)
     if content["net"] not in net_names():
@@ -218,12 +230,16 @@ def find_weights(wanted: str | Path) -> Path:
     if wanted in net_names():
         newest = newest_run(wanted)
         if newest is None:
-            raise DataError(f"{wanted} has no weights in {SAVED_MODELS.name}/ and no run in "
-                            f"{RUNS}/; train it: python train.py --net {wanted}")
+            raise DataError(
+                f"{wanted} has no weights in {SAVED_MODELS.name}/ and no run in "
+                f"{RUNS}/; train it: python train.py --net {wanted}"
+            )
         say_once(f"{wanted}: weights of the newest run, {newest}")
         return newest
-    raise UsageError(f"no network {wanted!r}; present are {', '.join(net_names())}, or give the "
-                     "path of a checkpoint (.pt)")
+    raise UsageError(
+        f"no network {wanted!r}; present are {', '.join(net_names())}, or give the "
+        "path of a checkpoint (.pt)"
+    )
 
 
 def newest_run(name: str, runs: Path | None = None) -> Path | None:

@@ -2,7 +2,8 @@
 
 NON_COMMERCIAL = (
     "The weights learned from photographs of AFLW, which its owners give out for non-commercial "
-    "research only; for other uses take models5, whose training frames are under the MIT license.")
+    "research only; for other uses take models5, whose training frames are under the MIT license."
+)
 MIT = "MIT, as the code; the training frames are published under the MIT license."
 OWN = "The terms of the training data apply."
 

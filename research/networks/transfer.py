@@ -42,12 +42,16 @@ def transfer_weights(net: torch.nn.Module, content: dict, path: str | Path) -> l
             mapped.append(name)
         state[name] = given
     load_weights(net, state, path)
-    same = sum(old.keypoints[source] == name for source, name
-               in zip(sources.tolist(), new.keypoints, strict=True))
-    return [f"{Path(path).name}: {len(state) - len(mapped)} of {len(state)} tensors are copied "
-            f"from layout {old.name}, {len(mapped)} are initialized ({', '.join(mapped)}). "
-            f"Of the {len(new)} keypoints of layout {new.name}, {same} start from the keypoint of "
-            f"the same name, {len(new) - same} from other keypoints"]
+    same = sum(
+        old.keypoints[source] == name
+        for source, name in zip(sources.tolist(), new.keypoints, strict=True)
+    )
+    return [
+        f"{Path(path).name}: {len(state) - len(mapped)} of {len(state)} tensors are copied "
+        f"from layout {old.name}, {len(mapped)} are initialized ({', '.join(mapped)}). "
+        f"Of the {len(new)} keypoints of layout {new.name}, {same} start from the keypoint of "
+        f"the same name, {len(new) - same} from other keypoints"
+    ]
 
 
 def transfer_common(net: torch.nn.Module, content: dict, path: str | Path) -> str:
@@ -55,15 +59,23 @@ def transfer_common(net: torch.nn.Module, content: dict, path: str | Path) -> st
     other weights keep their random values. Returns a line that says how many are copied. Raises
     DataError if none fits."""
     own, given = net.state_dict(), content["state_dict"]
-    common = {name: value for name, value in own.items()
-              if value.is_floating_point() and isinstance(given.get(name), torch.Tensor)
-              and given[name].shape == value.shape}
+    common = {
+        name: value
+        for name, value in own.items()
+        if value.is_floating_point()
+        and isinstance(given.get(name), torch.Tensor)
+        and given[name].shape == value.shape
+    }
     if not common:
-        raise DataError(f"{path}: weights of network {content['net']}, which has no layer in "
-                        "common with this one")
+        raise DataError(
+            f"{path}: weights of network {content['net']}, which has no layer in "
+            "common with this one"
+        )
     load_weights(net, own | {name: given[name] for name in common}, path)
-    return (f"{Path(path).name}: weights of {content['net']}; {len(common)} of {len(own)} tensors "
-            "have the same name and shape and are copied, the others are initialized")
+    return (
+        f"{Path(path).name}: weights of {content['net']}; {len(common)} of {len(own)} tensors "
+        "have the same name and shape and are copied, the others are initialized"
+    )
 
 
 def source_points(old: Layout, new: Layout) -> np.ndarray:
@@ -74,8 +86,9 @@ def source_points(old: Layout, new: Layout) -> np.ndarray:
     known = ~np.isnan(weights).any(1)
     found = np.round(np.linspace(0, len(old) - 1, len(new))).astype(int)
     if old.shape and new.shape:
-        found = np.linalg.norm(overlaid(old, new, weights, known)[:, None]
-                               - np.array(old.shape), axis=-1).argmin(1)
+        found = np.linalg.norm(
+            overlaid(old, new, weights, known)[:, None] - np.array(old.shape), axis=-1
+        ).argmin(1)
     found[known] = weights[known].argmax(1)
     return found
 
@@ -86,15 +99,18 @@ def overlaid(old: Layout, new: Layout, weights: np.ndarray, known: np.ndarray) -
     shape, other = np.array(new.shape), np.array(old.shape)
     if known.sum() >= MIN_HEAD_POINTS:
         mine, theirs = shape[known], weights[known] @ other
-        scale = np.sqrt(np.square(theirs - theirs.mean(0)).sum()
-                        / np.square(mine - mine.mean(0)).sum().clip(1e-12))
+        scale = np.sqrt(
+            np.square(theirs - theirs.mean(0)).sum()
+            / np.square(mine - mine.mean(0)).sum().clip(1e-12)
+        )
         return (shape - mine.mean(0)) * scale + theirs.mean(0)
     mine, theirs = tight_box(shape), tight_box(other)
     return (shape - mine[:2]) / mine[2:].max() * theirs[2:].max() + theirs[:2]
 
 
-def map_points(given: torch.Tensor, own: torch.Tensor, sources: np.ndarray,
-               count: int) -> torch.Tensor | None:
+def map_points(
+    given: torch.Tensor, own: torch.Tensor, sources: np.ndarray, count: int
+) -> torch.Tensor | None:
     """A tensor whose dimensions are multiples of the number of keypoints, `count`, as one of the
     shape of `own`; None where the shapes do not fit. Where inputs of a layer belong to keypoints
     too, each keeps the sum of its weights."""

@@ -33,9 +33,11 @@ def environment(device: object = None) -> str:
 
     from research.networks.registry import best_device
 
-    return (f"Python {platform.python_version()}, PyTorch {torch.__version__}, NumPy "
-            f"{np.__version__}, OpenCV {cv2.__version__}, "
-            f"device {device or best_device()}")
+    return (
+        f"Python {platform.python_version()}, PyTorch {torch.__version__}, NumPy "
+        f"{np.__version__}, OpenCV {cv2.__version__}, "
+        f"device {device or best_device()}"
+    )
 
 
 def table(rows: Sequence[dict]) -> Any:
@@ -65,10 +67,12 @@ def check_parameters(namespace: dict, **kinds: type) -> None:
             kind is bool or not isinstance(value, bool)
         )
         if not fits:
-            raise UsageError(f"parameter {name} must be of type {kind.__name__}, not {value!r} "
-                             f"({type(value).__name__}); "
-                             f"with papermill, -p guesses the type and -y '{{{name}: …}}' takes "
-                             "YAML")
+            raise UsageError(
+                f"parameter {name} must be of type {kind.__name__}, not {value!r} "
+                f"({type(value).__name__}); "
+                f"with papermill, -p guesses the type and -y '{{{name}: …}}' takes "
+                "YAML"
+            )
 
 
 def unknown_parameter(name: str, known: Iterable[str]) -> str:
@@ -80,8 +84,11 @@ def unknown_parameter(name: str, known: Iterable[str]) -> str:
 
 def has_front_end() -> bool:
     """True in Jupyter, VS Code and Colab; False under papermill, nbval and plain Python."""
-    return bool(os.environ.get("JPY_SESSION_NAME") or os.environ.get("VSCODE_PID")
-                or "google.colab" in sys.modules)
+    return bool(
+        os.environ.get("JPY_SESSION_NAME")
+        or os.environ.get("VSCODE_PID")
+        or "google.colab" in sys.modules
+    )
 
 
 def has_widgets() -> bool:
@@ -97,14 +104,17 @@ def pick(draw: Callable, **choices: Sequence) -> None:
     options with `==`, which has no single result for arrays. Without widgets, draw is called once
     with the first choices.
     """
-    values = {name: {str(label): value for label, value in map(labeled, options)} for name,
-              options in choices.items()}
+    values = {
+        name: {str(label): value for label, value in map(labeled, options)}
+        for name, options in choices.items()
+    }
     if has_widgets():
         from ipywidgets import interact
 
-        interact(lambda **labels: draw(**{name: values[name][label] for name,
-                                          label in labels.items()}),
-                 **{name: list(options) for name, options in values.items()})
+        interact(
+            lambda **labels: draw(**{name: values[name][label] for name, label in labels.items()}),
+            **{name: list(options) for name, options in values.items()},
+        )
     else:
         draw(**{name: next(iter(options.values())) for name, options in values.items()})
 

@@ -9,11 +9,18 @@ from facial_keypoints.assets import SAVED_MODELS
 from facial_keypoints.files import atomic_write
 
 PUBLISHED = SAVED_MODELS / "results.csv"
-COLUMNS = {"weights": "weights", "split": "split", "labels": "labels", "nme": "NME %",
-           "nme_own": "self-predicted crops",
-           "fr8": "FR@8 %", "auc8": "AUC@8", "parameters": "parameters",
-           "ms_per_face": "ms per face",
-           "training_minutes": "training min"}
+COLUMNS = {
+    "weights": "weights",
+    "split": "split",
+    "labels": "labels",
+    "nme": "NME %",
+    "nme_own": "self-predicted crops",
+    "fr8": "FR@8 %",
+    "auc8": "AUC@8",
+    "parameters": "parameters",
+    "ms_per_face": "ms per face",
+    "training_minutes": "training min",
+}
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto;
   padding: 0 1rem; color: #222 }
@@ -32,9 +39,12 @@ td:nth-child(-n+3), th:nth-child(-n+3) { text-align: left } small { color: #666 
 def pictures(notebook: Path) -> list[str]:
     """The PNG outputs of an executed notebook, base64."""
     cells = json.loads(Path(notebook).read_text())["cells"]
-    return [data if isinstance(data := output["data"]["image/png"], str) else "".join(data)
-            for cell in cells for output in cell.get("outputs", [])
-            if "image/png" in output.get("data", {})]
+    return [
+        data if isinstance(data := output["data"]["image/png"], str) else "".join(data)
+        for cell in cells
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+    ]
 
 
 PAGE = """<!doctype html>
@@ -84,8 +94,9 @@ def read_rows(path: str | Path | None) -> list[dict]:
         return list(csv.DictReader(file))
 
 
-def write(out: Path, seconds: dict[Path, float], parameters: dict,
-          row_path: str | Path | None = None) -> Path:
+def write(
+    out: Path, seconds: dict[Path, float], parameters: dict, row_path: str | Path | None = None
+) -> Path:
     """Write OUT/index.html for executed notebooks {path: seconds}, whose HTML pages are next to
     them. Returns its path.
 
@@ -96,12 +107,28 @@ def write(out: Path, seconds: dict[Path, float], parameters: dict,
     cards = []
     for notebook, spent in seconds.items():
         images = pictures(notebook)
-        cards.append({"page": notebook.with_suffix(".html").name, "title": notebook.stem,
-                      "seconds": f"{spent:.0f}",
-                      "picture": max(images, key=len, default="")})  # faces, not curves
+        cards.append(
+            {
+                "page": notebook.with_suffix(".html").name,
+                "title": notebook.stem,
+                "seconds": f"{spent:.0f}",
+                "picture": max(images, key=len, default=""),
+            }
+        )  # faces, not curves
     given = ", ".join(f"{name}={value}" for name, value in parameters.items()) or "defaults"
-    text = jinja2.Environment(autoescape=True).from_string(PAGE).render(
-        style=STYLE, columns=COLUMNS, shown=shown, time=datetime.datetime.now(), parameters=given,
-        cards=cards, own=read_rows(row_path), published=read_rows(PUBLISHED))
+    text = (
+        jinja2.Environment(autoescape=True)
+        .from_string(PAGE)
+        .render(
+            style=STYLE,
+            columns=COLUMNS,
+            shown=shown,
+            time=datetime.datetime.now(),
+            parameters=given,
+            cards=cards,
+            own=read_rows(row_path),
+            published=read_rows(PUBLISHED),
+        )
+    )
     atomic_write(out / "index.html", text)
     return out / "index.html"

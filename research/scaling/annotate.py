@@ -23,11 +23,21 @@ from tqdm import tqdm
 import numpy as np
 
 from facial_keypoints.assets import (
-    DEFAULT_DETECTOR, DEFAULT_NET, MIN_CONFIDENCE, SAVED_MODELS, detector_names,
+    DEFAULT_DETECTOR,
+    DEFAULT_NET,
+    MIN_CONFIDENCE,
+    SAVED_MODELS,
+    detector_names,
 )
 from facial_keypoints.detector import KeypointDetector
 from facial_keypoints.errors import (
-    DataError, UsageError, bounded_number, import_optional, nonempty_path, printable, run_command,
+    DataError,
+    UsageError,
+    bounded_number,
+    import_optional,
+    nonempty_path,
+    printable,
+    run_command,
 )
 from facial_keypoints.files import atomic_write, read_text, short_message
 from facial_keypoints.images import IMAGE_ENDINGS, MAX_BYTES, files_below, read_image
@@ -40,7 +50,6 @@ DIED = "the process that read it died; is the photo too large for the memory?"
 # seconds in which a web server has to send a photo, and in which it has to send anything at all
 SECONDS, SILENT = 60, 25
 LOCK = threading.Lock()  # a cascade or a compiled network handles one photo at a time
-
 
 
 def list_names(places: Sequence[str]) -> Iterator[str]:
@@ -104,7 +113,6 @@ def names_at(address: str, listed: bool = False) -> Iterator[str]:
     yield from photos
 
 
-
 def model_file(net: str) -> Path:
     """The file of a model; PyTorch is imported if it is a checkpoint."""
     if needs_pytorch(net):
@@ -136,8 +144,9 @@ def read(name: str) -> np.ndarray:
     except Exception as error:  # each store raises errors of its own
         # fsspec calls every failure of a web server a missing file; the cause says more
         cause = error.__cause__ or error
-        reason = ("the server is too slow" if isinstance(cause, TimeoutError)
-                  else short_message(cause))
+        reason = (
+            "the server is too slow" if isinstance(cause, TimeoutError) else short_message(cause)
+        )
         raise DataError(f"{name}: cannot be read ({reason})") from None
     if len(data) > MAX_BYTES:
         raise DataError(f"{name}: more than {MAX_BYTES:,} bytes, the most that is read")
@@ -149,12 +158,16 @@ def store_options(name: str) -> dict:
     if not name.startswith(("http://", "https://")):
         return {}
     aiohttp = import_optional("aiohttp", "an address of a web server")
-    return {"client_kwargs": {"timeout": aiohttp.ClientTimeout(SECONDS, sock_connect=SILENT,
-                                                             sock_read=SILENT)}}
+    return {
+        "client_kwargs": {
+            "timeout": aiohttp.ClientTimeout(SECONDS, sock_connect=SILENT, sock_read=SILENT)
+        }
+    }
 
 
-def annotate_chunk(names: Sequence[str], net: str, detector: str,
-                   min_confidence: float) -> tuple[list[tuple], dict[str, str]]:
+def annotate_chunk(
+    names: Sequence[str], net: str, detector: str, min_confidence: float
+) -> tuple[list[tuple], dict[str, str]]:
     """Photos by name -> (rows, bad).
 
     rows: a tuple (name, number of the face, box, confidence, points, point confidence) per face;
@@ -168,25 +181,42 @@ def annotate_chunk(names: Sequence[str], net: str, detector: str,
                 faces = detect(image)
         except Exception as error:
             # one photo must not stop the whole job, whatever a library raises
-            bad[name] = str(error) if isinstance(error,
-                                                 DataError) else f"{type(error).__name__}: {error}"
+            bad[name] = (
+                str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
+            )
             continue
-        rows += [(name, number, face.box.tolist(), face.confidence, face.points.ravel().tolist(),
-                  np.asarray(face.point_confidence).tolist()) for number, face in enumerate(faces)]
+        rows += [
+            (
+                name,
+                number,
+                face.box.tolist(),
+                face.confidence,
+                face.points.ravel().tolist(),
+                np.asarray(face.point_confidence).tolist(),
+            )
+            for number, face in enumerate(faces)
+        ]
     return rows, bad
-
 
 
 def schema(pyarrow: Any, points: int = 68) -> Any:
     """Columns of the files, for so many keypoints per face."""
     single, vector = pyarrow.float32(), lambda n: pyarrow.list_(pyarrow.float32(), n)
-    return pyarrow.schema([("name", pyarrow.string()), ("face", pyarrow.int32()),
-                           ("box", vector(4)), ("confidence", single),
-                           ("points", vector(2 * points)), ("point_confidence", vector(points))])
+    return pyarrow.schema(
+        [
+            ("name", pyarrow.string()),
+            ("face", pyarrow.int32()),
+            ("box", vector(4)),
+            ("confidence", single),
+            ("points", vector(2 * points)),
+            ("point_confidence", vector(points)),
+        ]
+    )
 
 
-def write_chunk(out: Path, names: Sequence[str], rows: list[dict], bad: list,
-                settings: dict, points: int = 68) -> None:
+def write_chunk(
+    out: Path, names: Sequence[str], rows: list[dict], bad: list, settings: dict, points: int = 68
+) -> None:
     """Write the file of a chunk atomically. Its footer contains the names of the photos, the ones
     that failed with the reasons, and the settings."""
     import pyarrow
@@ -196,7 +226,8 @@ def write_chunk(out: Path, names: Sequence[str], rows: list[dict], bad: list,
     arrays = [[legible(name) for name in columns[0]], *columns[1:]]
     about = {"names": names, "bad": bad, "settings": settings}
     shape = schema(pyarrow, points).with_metadata(
-        {key: json.dumps(value) for key, value in about.items()})
+        {key: json.dumps(value) for key, value in about.items()}
+    )
     sink = pyarrow.BufferOutputStream()
     pyarrow.parquet.write_table(pyarrow.table(arrays, schema=shape), sink)
     digest = hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()[:16]
@@ -219,8 +250,9 @@ def done_before(out: Path, settings: dict) -> set[str]:
     for path in sorted(out.glob("part-*.parquet")):
         before, annotated = footer_of(path)
         if before != settings:
-            raise UsageError(f"{path} was made with {json.dumps(before)}; give the same, or "
-                             "another --out")
+            raise UsageError(
+                f"{path} was made with {json.dumps(before)}; give the same, or another --out"
+            )
         names |= annotated
     return names
 
@@ -235,11 +267,18 @@ def footer_of(path: Path) -> tuple[dict, set[str]]:
         footer = pyarrow.parquet.read_schema(path).metadata
         settings, known, bad = (json.loads(footer[key]) for key in (b"settings", b"names", b"bad"))
         return settings, set(known) - set(bad)
-    except (pyarrow.ArrowException, KeyError, TypeError, OSError, ValueError,
-            RecursionError) as error:
-        raise DataError(f"{path}: not a file of this command ({type(error).__name__}); delete it "
-                        "and run the command again") from None
-
+    except (
+        pyarrow.ArrowException,
+        KeyError,
+        TypeError,
+        OSError,
+        ValueError,
+        RecursionError,
+    ) as error:
+        raise DataError(
+            f"{path}: not a file of this command ({type(error).__name__}); delete it "
+            "and run the command again"
+        ) from None
 
 
 def chunk_size(photos: int, workers: int) -> int:
@@ -316,19 +355,19 @@ def alone(chunk: list[str], arguments: tuple) -> Iterator[tuple]:
         if len(chunk) == 1:
             yield chunk, [], {chunk[0]: DIED}
         else:
-            for half in (chunk[:len(chunk) // 2], chunk[len(chunk) // 2:]):
+            for half in (chunk[: len(chunk) // 2], chunk[len(chunk) // 2 :]):
                 yield from alone(half, arguments)
 
 
-def on_cluster(chunks: Iterable[list[str]], arguments: tuple,
-               scheduler: str) -> Iterator[tuple]:
+def on_cluster(chunks: Iterable[list[str]], arguments: tuple, scheduler: str) -> Iterator[tuple]:
     """(names, rows, bad) of chunks as a Dask cluster finishes them. The chunks of a dead worker are
     repeated on another one."""
     from research.scaling.dask_cluster import map_on_cluster
 
     given_up = []
-    for chunk, result, problem in map_on_cluster(scheduler, "research.scaling.annotate.annotate_chunk",
-                                                 chunks, *arguments):
+    for chunk, result, problem in map_on_cluster(
+        scheduler, "research.scaling.annotate.annotate_chunk", chunks, *arguments
+    ):
         if problem and not problem.startswith("KilledWorker"):
             raise DataError(f"{scheduler}: a worker could not begin: {problem}")
         if problem:
@@ -337,43 +376,64 @@ def on_cluster(chunks: Iterable[list[str]], arguments: tuple,
             yield (chunk, *result)
     # photo by photo: Dask counts the death of a worker against all its chunks
     for name in itertools.chain.from_iterable(given_up):
-        for chunk, result, _ in map_on_cluster(scheduler, "research.scaling.annotate.annotate_chunk",
-                                               [[name]], *arguments):
+        for chunk, result, _ in map_on_cluster(
+            scheduler, "research.scaling.annotate.annotate_chunk", [[name]], *arguments
+        ):
             yield (chunk, *(result or ([], {name: DIED})))
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Annotate the faces of photos with keypoints, "
-                                                 "into Parquet files.")
-    parser.add_argument("places", nargs="+", type=nonempty_path, metavar="PLACE",
-                        help="folders, globs, photos, .txt lists, s3://, gs://, http://")
+    parser = argparse.ArgumentParser(
+        description="Annotate the faces of photos with keypoints, into Parquet files."
+    )
     parser.add_argument(
-        "--out", type=nonempty_path, required=True,
-        help="folder of the Parquet files; a second call continues there"
+        "places",
+        nargs="+",
+        type=nonempty_path,
+        metavar="PLACE",
+        help="folders, globs, photos, .txt lists, s3://, gs://, http://",
+    )
+    parser.add_argument(
+        "--out",
+        type=nonempty_path,
+        required=True,
+        help="folder of the Parquet files; a second call continues there",
     )
     parser.add_argument("--net", default=DEFAULT_NET, help="(default: %(default)s)")
     parser.add_argument("--detector", default=DEFAULT_DETECTOR, choices=detector_names())
     parser.add_argument(
-        "--min-confidence", type=bounded_number(float, 0, 1), default=MIN_CONFIDENCE,
-        help="(default: %(default)s)"
+        "--min-confidence",
+        type=bounded_number(float, 0, 1),
+        default=MIN_CONFIDENCE,
+        help="(default: %(default)s)",
     )
-    parser.add_argument("--chunk", type=bounded_number(int, 1),
-                        help=f"photos per file (default: {CHUNKS} files per worker, of at most "
-                             f"{CHUNK} photos)")
     parser.add_argument(
-        "--workers", type=bounded_number(int, 1), default=os.cpu_count() or 1,
-        help="processes (default: %(default)s)"
+        "--chunk",
+        type=bounded_number(int, 1),
+        help=f"photos per file (default: {CHUNKS} files per worker, of at most {CHUNK} photos)",
     )
-    parser.add_argument("--scheduler", metavar="ADDRESS",
-                        help="scheduler of a Dask cluster to use instead of local processes")
+    parser.add_argument(
+        "--workers",
+        type=bounded_number(int, 1),
+        default=os.cpu_count() or 1,
+        help="processes (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="scheduler of a Dask cluster to use instead of local processes",
+    )
     options = parser.parse_args()
 
     options.out = Path(options.out)
     import_optional("pyarrow", "writing Parquet")
     weights = model_file(options.net)
     net = options.net if weights.parent == SAVED_MODELS else os.path.abspath(weights)
-    settings = {"net": str(net), "detector": options.detector,
-                "min_confidence": options.min_confidence}
+    settings = {
+        "net": str(net),
+        "detector": options.detector,
+        "min_confidence": options.min_confidence,
+    }
     arguments = tuple(settings.values())
     # a wrong name is reported now
     points = len(detector_of(*arguments).model.layout)
@@ -388,13 +448,17 @@ def annotate(options: argparse.Namespace, arguments: tuple, settings: dict, poin
     names, bad = done_before(options.out, settings), {}
     todo = [name for name in list_names(options.places) if name not in names]
     if not todo and not names:
-        raise DataError(f"no photos in {', '.join(options.places)} (looked for "
-                        f"{', '.join(IMAGE_ENDINGS)})")
+        raise DataError(
+            f"no photos in {', '.join(options.places)} (looked for {', '.join(IMAGE_ENDINGS)})"
+        )
     print(f"{len(todo)} photos to do, {len(names)} done before")
     size = options.chunk or chunk_size(len(todo), options.workers)
     chunks, faces = chunks_of(todo, size), 0
-    finished = on_cluster(chunks, arguments, options.scheduler) if options.scheduler else here(
-        chunks, arguments, options.workers)
+    finished = (
+        on_cluster(chunks, arguments, options.scheduler)
+        if options.scheduler
+        else here(chunks, arguments, options.workers)
+    )
     with tqdm(total=len(todo), unit="photo", disable=not sys.stderr.isatty()) as bar:
         for chunk, rows, wrong in finished:
             write_chunk(options.out, chunk, rows, wrong, settings, points)
@@ -407,8 +471,10 @@ def annotate(options: argparse.Namespace, arguments: tuple, settings: dict, poin
         message = reason if name in reason else f"{name}: {reason}"
         print(f"failed: {printable(message)}", file=sys.stderr)
     if bad:
-        print(f"{len(bad)} photos could not be annotated; the next call tries them again",
-              file=sys.stderr)
+        print(
+            f"{len(bad)} photos could not be annotated; the next call tries them again",
+            file=sys.stderr,
+        )
     return 1 if bad else 0
 
 

@@ -24,8 +24,9 @@ MAX_WAIT = 40.0  # seconds to wait for a worker, or for a scheduler that does no
 def code_digest() -> str:
     """A digest of the code of the library and of `research`, as it was at the first call."""
     digest = hashlib.sha256()
-    for path in sorted(path for name in ("facial_keypoints", "research")
-                       for path in (HOME / name).glob("*.py")):
+    for path in sorted(
+        path for name in ("facial_keypoints", "research") for path in (HOME / name).glob("*.py")
+    ):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
@@ -42,8 +43,9 @@ def connect(address: str) -> Any:
     try:
         return distributed.Client(address, timeout=10)
     except (TimeoutError, OSError, ValueError) as error:
-        raise DataError(f"{address}: no Dask scheduler responds there "
-                        f"({str(error) or type(error).__name__})") from None
+        raise DataError(
+            f"{address}: no Dask scheduler responds there ({str(error) or type(error).__name__})"
+        ) from None
 
 
 class Watch:
@@ -83,8 +85,9 @@ class Watch:
                     self.client.close(timeout=5)
 
 
-def map_on_cluster(address: str, function: str, items: Iterable,
-                   *arguments: object) -> Iterator[tuple]:
+def map_on_cluster(
+    address: str, function: str, items: Iterable, *arguments: object
+) -> Iterator[tuple]:
     """Yield (item, result, '') or (item, None, error message) in the order in which they finish.
     The number of items may be unlimited.
 
@@ -95,6 +98,7 @@ def map_on_cluster(address: str, function: str, items: Iterable,
     the scheduler is gone, or if it does not respond or has no worker for MAX_WAIT seconds, and what
     `connect` raises.
     """
+
     # nested, because such a function is sent with its code: a worker cannot import this module
     # before the folder of the project is on its path
     def far(function, *words):
@@ -105,8 +109,10 @@ def map_on_cluster(address: str, function: str, items: Iterable,
             sys.path.insert(0, home)
         there = importlib.import_module("research.scaling.dask_cluster")
         if getattr(there, "code_digest", str)() != digest:
-            raise RuntimeError(f"a worker has another version of the code, {there.__file__}; "
-                               "copy this project there and start the worker again")
+            raise RuntimeError(
+                f"a worker has another version of the code, {there.__file__}; "
+                "copy this project there and start the worker again"
+            )
         module, _, name = function.rpartition(".")
         return getattr(importlib.import_module(module), name)(*words)
 
@@ -116,8 +122,9 @@ def map_on_cluster(address: str, function: str, items: Iterable,
 
         watch = Watch(client)
         if not watch.threads:
-            print(f"{address}: no workers yet; start them: `dask worker {address}`",
-                  file=sys.stderr)
+            print(
+                f"{address}: no workers yet; start them: `dask worker {address}`", file=sys.stderr
+            )
 
         def send(room):
             for item in itertools.islice(items, room):
@@ -136,8 +143,9 @@ def map_on_cluster(address: str, function: str, items: Iterable,
             except Exception as error:  # any error of the function or of Dask
                 if watch.lost or isinstance(error, CancelledError):
                     lost = watch.lost or "the Dask scheduler is gone; start it"
-                    raise DataError(f"{address}: {lost} and run the command again: finished work "
-                                    "is kept") from None
+                    raise DataError(
+                        f"{address}: {lost} and run the command again: finished work is kept"
+                    ) from None
                 result, problem = None, f"{type(error).__name__}: {error}"
             yield item, result, problem
             for more in send(room()):

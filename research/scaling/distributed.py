@@ -26,8 +26,10 @@ def process_group(device: str = "auto") -> "SingleProcess":
     notebook (`launch`) started."""
     world = os.environ.get("WORLD_SIZE") or "1"
     if not world.isdecimal():
-        raise UsageError(f"the environment variable WORLD_SIZE is {world[:40]!r}, not a number; "
-                         "unset it, or use accelerate launch")
+        raise UsageError(
+            f"the environment variable WORLD_SIZE is {world[:40]!r}, not a number; "
+            "unset it, or use accelerate launch"
+        )
     return MultiProcess(device) if int(world) > 1 else SingleProcess(device)
 
 
@@ -46,9 +48,9 @@ def launch(processes: int, train: Callable, *arguments: object, **named: object)
     """
     if processes == 1 or not torch.cuda.is_available():
         return train(*arguments, **named)
-    import_optional("accelerate",
-                    WHY).notebook_launcher(functools.partial(train, *arguments, **named),
-                                           num_processes=processes)
+    import_optional("accelerate", WHY).notebook_launcher(
+        functools.partial(train, *arguments, **named), num_processes=processes
+    )
 
 
 class SingleProcess:
@@ -82,7 +84,8 @@ class MultiProcess(SingleProcess):
         cpu = device == "cpu" or not torch.cuda.is_available()
         # train.py sets precision and compilation itself
         self.accelerator = import_optional("accelerate", WHY).Accelerator(
-            cpu=cpu, mixed_precision="no", dynamo_backend="no")
+            cpu=cpu, mixed_precision="no", dynamo_backend="no"
+        )
         self.device = self.accelerator.device
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
 
@@ -93,8 +96,9 @@ class MultiProcess(SingleProcess):
         return self.accelerator.prepare(module)
 
     def mean(self, value: float) -> float:
-        return self.accelerator.reduce(torch.tensor([float(value)], device=self.device),
-                                       "mean").item()
+        return self.accelerator.reduce(
+            torch.tensor([float(value)], device=self.device), "mean"
+        ).item()
 
 
 class DistributedBatchSampler(torch.utils.data.Sampler):
@@ -107,8 +111,9 @@ class DistributedBatchSampler(torch.utils.data.Sampler):
 
     def __init__(self, sampler: Any, size: int, rank: int, world: int):
         if size < world or len(sampler) < world:
-            raise UsageError(f"batches of {size} of {len(sampler)} frames cannot be shared by "
-                             f"{world} processes")
+            raise UsageError(
+                f"batches of {size} of {len(sampler)} frames cannot be shared by {world} processes"
+            )
         self.sampler, self.size, self.rank, self.world = sampler, size, rank, world
 
     def __len__(self):
@@ -116,7 +121,7 @@ class DistributedBatchSampler(torch.utils.data.Sampler):
 
     def __iter__(self):
         for batch in np.array_split(np.fromiter(self.sampler, int), len(self)):
-            yield batch[self.rank::self.world].tolist()
+            yield batch[self.rank :: self.world].tolist()
 
 
 class PeerFailureHandler:
@@ -150,10 +155,20 @@ class PeerFailureHandler:
         os._exit(1)
 
     def __exit__(self, kind, error, trace):
-        if self.team.world > 1 and isinstance(error, RuntimeError) and any(
+        if (
+            self.team.world > 1
+            and isinstance(error, RuntimeError)
+            and any(
                 word in str(error)
-                for word in ("onnection closed", "onnection reset", "Broken pipe", "imed out",
-                             "NCCL")):
+                for word in (
+                    "onnection closed",
+                    "onnection reset",
+                    "Broken pipe",
+                    "imed out",
+                    "NCCL",
+                )
+            )
+        ):
             raise DataError(self.line) from None
 
 
@@ -179,6 +194,7 @@ class LossModule(torch.nn.Module):
         super().__init__()
         self.net, self.loss = net, loss
 
-    def forward(self, images: torch.Tensor, targets: torch.Tensor,
-                visible: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, images: torch.Tensor, targets: torch.Tensor, visible: torch.Tensor
+    ) -> torch.Tensor:
         return self.loss(images, targets, visible)

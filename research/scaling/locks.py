@@ -19,8 +19,9 @@ def lock_folder(folder: str | Path) -> Iterator[Path]:
         # a killed run's kernel takes a moment to follow it
         (lock := FileLock(folder / ".lock", timeout=5)).acquire()
     except Timeout:
-        raise UsageError(f"{folder}: another run writes there; wait until it ends, or use "
-                         "another folder") from None
+        raise UsageError(
+            f"{folder}: another run writes there; wait until it ends, or use another folder"
+        ) from None
     except OSError as error:
         raise DataError(f"{folder}: cannot be written to ({error.strerror})") from None
     try:

@@ -19,12 +19,25 @@ from tqdm import tqdm
 
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.files import (
-    PARSE_ERRORS, atomic_open, atomic_write, csv_text, read_text, short_message,
+    PARSE_ERRORS,
+    atomic_open,
+    atomic_write,
+    csv_text,
+    read_text,
+    short_message,
 )
 
 HOME = Path(__file__).resolve().parents[2]
-METRICS = ("nme", "nme_low", "nme_high", "fr8", "auc8", "parameters", "ms_per_face",
-           "training_minutes")
+METRICS = (
+    "nme",
+    "nme_low",
+    "nme_high",
+    "fr8",
+    "auc8",
+    "parameters",
+    "ms_per_face",
+    "training_minutes",
+)
 MOST = 10_000  # runs of one grid
 PAPERMILL = """# run papermill, and end it when the parent process ends: its kernel ends
 # with it, and the run can be started again
@@ -49,25 +62,27 @@ def read_grid(path: str | Path) -> dict[str, list]:
         content = yaml.safe_load(text)
     # with tags such as !!int "" PyYAML's own constructors fail
     except (*PARSE_ERRORS, yaml.YAMLError) as error:
-        raise DataError(
-            f"{path}: cannot be read as YAML ({short_message(error)})"
-        ) from None
+        raise DataError(f"{path}: cannot be read as YAML ({short_message(error)})") from None
     if not isinstance(content, dict) or not content:
         raise DataError(f"{path}: a grid is a list of `name: value` or `name: [value, value]`")
-    grid = {str(name): value if isinstance(value, list) else [value] for name,
-            value in content.items()}
+    grid = {
+        str(name): value if isinstance(value, list) else [value] for name, value in content.items()
+    }
     for name, values in grid.items():
         if not values or not all(isinstance(value, (str, int, float, bool)) for value in values):
-            raise DataError(f"{path}: {name} must be a number, a word, true or false, or a list of "
-                            "those")
+            raise DataError(
+                f"{path}: {name} must be a number, a word, true or false, or a list of those"
+            )
     return grid
 
 
 def combinations(grid: dict[str, list]) -> dict[str, dict]:
     """{name: values} -> {title: {name: value}} for every combination; a title contains the
     parameters that have several values."""
-    many, count = [name for name,
-                   values in grid.items() if len(values) > 1], math.prod(map(len, grid.values()))
+    many, count = (
+        [name for name, values in grid.items() if len(values) > 1],
+        math.prod(map(len, grid.values())),
+    )
     if count > MOST:
         raise UsageError(f"a grid of {count:,} runs; at most {MOST:,} are allowed")
     runs = {}
@@ -115,8 +130,9 @@ class Processes:
         with self.lock:
             if self.stopped:
                 raise CancelledError
-            process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                       text=True, **options)
+            process = subprocess.Popen(
+                words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+            )
             self.running.add(process)
         try:
             errors = self.wait_for(process)
@@ -156,8 +172,9 @@ def end_with_children(process: subprocess.Popen) -> None:
     process.kill()
 
 
-def run_one(notebook: Path, folder: Path, parameters: dict, threads: int,
-            processes: Processes | None = None) -> str:
+def run_one(
+    notebook: Path, folder: Path, parameters: dict, threads: int, processes: Processes | None = None
+) -> str:
     """Run a notebook with papermill in a separate process -> '' or an error message of one line."""
     folder = Path(folder)
     if finished(folder, parameters):
@@ -168,9 +185,22 @@ def run_one(notebook: Path, folder: Path, parameters: dict, threads: int,
     part, target = folder / f".notebook-{os.getpid()}.ipynb", folder / "notebook.ipynb"
     try:
         code, errors = (processes or Processes()).run(
-            [sys.executable, "-c", PAPERMILL, str(notebook), str(part), "-y", as_yaml(given),
-             "--cwd", str(HOME), "--kernel", "python3", "--no-progress-bar"],
-            env={**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(HOME)})
+            [
+                sys.executable,
+                "-c",
+                PAPERMILL,
+                str(notebook),
+                str(part),
+                "-y",
+                as_yaml(given),
+                "--cwd",
+                str(HOME),
+                "--kernel",
+                "python3",
+                "--no-progress-bar",
+            ],
+            env={**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(HOME)},
+        )
     finally:
         if part.exists():
             os.replace(part, target)
@@ -181,8 +211,9 @@ def run_one(notebook: Path, folder: Path, parameters: dict, threads: int,
     return ""
 
 
-def here(notebook: Path, runs: dict[str, dict], out: Path, workers: int,
-         threads: int) -> Iterator[tuple]:
+def here(
+    notebook: Path, runs: dict[str, dict], out: Path, workers: int, threads: int
+) -> Iterator[tuple]:
     """Run combinations on this machine, `workers` at a time. Yields (title, '' or error message) in
     the order in which they end.
 
@@ -191,9 +222,10 @@ def here(notebook: Path, runs: dict[str, dict], out: Path, workers: int,
     """
     processes, pool = Processes(), ThreadPoolExecutor(workers)
     try:
-        waiting = {pool.submit(run_one, notebook, out / title, parameters, threads,
-                               processes): title
-                   for title, parameters in runs.items()}
+        waiting = {
+            pool.submit(run_one, notebook, out / title, parameters, threads, processes): title
+            for title, parameters in runs.items()
+        }
         for future in as_completed(waiting):
             try:
                 yield waiting[future], future.result()
@@ -210,8 +242,15 @@ def run_titled(work: tuple, notebook: Path, out: Path, threads: int) -> str:
     return run_one(notebook, Path(out) / title, parameters, threads)
 
 
-def run_all(notebook: Path, runs: dict[str, dict], out: Path, workers: int, threads: int,
-            bar: bool = True, scheduler: str | None = None) -> list[dict]:
+def run_all(
+    notebook: Path,
+    runs: dict[str, dict],
+    out: Path,
+    workers: int,
+    threads: int,
+    bar: bool = True,
+    scheduler: str | None = None,
+) -> list[dict]:
     """Run all combinations, here or on a Dask cluster -> rows of OUT/table.csv, in the order of
     `runs`. The table is written again after each run."""
     rows: dict[str, dict] = {}
@@ -219,18 +258,27 @@ def run_all(notebook: Path, runs: dict[str, dict], out: Path, workers: int, thre
     if scheduler:
         from research.scaling.dask_cluster import map_on_cluster
 
-        ended = ((work[0], problem or result) for work, result, problem in
-                 map_on_cluster(scheduler, "research.scaling.sweep.run_titled", runs.items(), str(notebook),
-                                str(out), threads))
+        ended = (
+            (work[0], problem or result)
+            for work, result, problem in map_on_cluster(
+                scheduler,
+                "research.scaling.sweep.run_titled",
+                runs.items(),
+                str(notebook),
+                str(out),
+                threads,
+            )
+        )
     else:
         ended = here(notebook, runs, out, workers, threads)
     with contextlib.closing(ended), tqdm(total=len(runs), unit="run", disable=not bar) as progress:
         for title, problem in ended:
             rows[title] = row_of(title, runs[title], problem, out)
             ordered = [rows[title] for title in runs if title in rows]
-            atomic_write(out / "table.csv",
-                         csv_text(list(dict.fromkeys(name for row in ordered for name in row)),
-                                  ordered))
+            atomic_write(
+                out / "table.csv",
+                csv_text(list(dict.fromkeys(name for row in ordered for name in row)), ordered),
+            )
             progress.set_postfix(failed=sum(bool(row["failed"]) for row in ordered), refresh=False)
             progress.update()
             progress.write(f"{'failed' if problem else 'done'}: {title}", file=sys.stdout)
@@ -256,8 +304,9 @@ def compare(rows: Sequence[dict], out: Path) -> None:
     matplotlib.use("agg")
     from research.reporting.plots import bars
 
-    errors = {row["run"]: tuple(float(row[k]) for k in ("nme", "nme_low", "nme_high"))
-              for row in rows}
+    errors = {
+        row["run"]: tuple(float(row[k]) for k in ("nme", "nme_low", "nme_high")) for row in rows
+    }
     figure = bars(dict(sorted(errors.items(), key=lambda item: tuple(item[1]))), "NME in %")
     with atomic_open(out / "comparison.png") as file:
         figure.savefig(file, dpi=110)

@@ -24,7 +24,6 @@ FACE = 0.46
 SHAPE_MODES, TEXTURE_MODES = 30, 190
 
 
-
 def mean_shape(shapes: np.ndarray) -> np.ndarray:
     """Generalized Procrustes analysis of shapes (n, 68, 2) -> mean (68, 2) in pixels of the
     mean-shape frame.
@@ -52,13 +51,17 @@ def frame_points() -> np.ndarray:
     """
     t, far = np.linspace(0, SIDE - 1, 5)[:4], SIDE - 1
     zero = np.zeros(4)
-    return np.concatenate([np.column_stack(s)
-                           for s in ((t, zero), (zero + far, t), (far - t, zero + far),
-                                     (zero, far - t))])
+    return np.concatenate(
+        [
+            np.column_stack(s)
+            for s in ((t, zero), (zero + far, t), (far - t, zero + far), (zero, far - t))
+        ]
+    )
 
 
-def barycentric(points: np.ndarray, triangles: np.ndarray,
-                side: int = SIDE) -> tuple[np.ndarray, np.ndarray]:
+def barycentric(
+    points: np.ndarray, triangles: np.ndarray, side: int = SIDE
+) -> tuple[np.ndarray, np.ndarray]:
     """Barycentric coordinates of the pixels of a square frame.
 
     points (k, 2) in pixels, triangles (t, 3) -> for each pixel the indices (side², 3) of the
@@ -79,7 +82,6 @@ def barycentric(points: np.ndarray, triangles: np.ndarray,
     return corners, weights
 
 
-
 def build(frames: Frames, bar: bool = True) -> tuple[dict, np.ndarray, np.ndarray]:
     """Learn the model from the training side of annotated frames.
 
@@ -90,8 +92,10 @@ def build(frames: Frames, bar: bool = True) -> tuple[dict, np.ndarray, np.ndarra
 
     rows = np.flatnonzero(frames.sides == "training")
     if len(rows) <= TEXTURE_MODES:
-        raise DataError(f"{frames.data}: {len(rows)} training frames; more than {TEXTURE_MODES} "
-                        "are needed to learn from")
+        raise DataError(
+            f"{frames.data}: {len(rows)} training frames; more than {TEXTURE_MODES} "
+            "are needed to learn from"
+        )
     shapes = frames.points[rows].astype(np.float64)
     sizes = np.zeros((len(rows), 2))
     both = np.concatenate([shapes, mirrored(shapes)])
@@ -106,26 +110,33 @@ def build(frames: Frames, bar: bool = True) -> tuple[dict, np.ndarray, np.ndarra
     # the background gets a smaller weight below, so that the modes describe faces
     face = hull_mask(mean)
     linear, offset = align_shapes(shapes, mean)
-    for i, row in enumerate(tqdm(rows, desc="warping to the mean shape", unit="frame",
-                                 disable=not bar)):
+    for i, row in enumerate(
+        tqdm(rows, desc="warping to the mean shape", unit="frame", disable=not bar)
+    ):
         image = frames.image(row)
         sizes[i] = image.shape[1::-1]
         points = np.concatenate([shapes[i], (ring - offset[i]) @ np.linalg.inv(linear[i])])
         place = (
             (points[corners] * weights[..., None]).sum(1).reshape(SIDE, SIDE, 2).astype(np.float32)
         )
-        texture = cv2.cvtColor(cv2.remap(image, place, None, cv2.INTER_LINEAR,
-                                         borderMode=cv2.BORDER_REPLICATE),
-                               cv2.COLOR_RGB2YCrCb).astype(np.float32)
+        texture = cv2.cvtColor(
+            cv2.remap(image, place, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE),
+            cv2.COLOR_RGB2YCrCb,
+        ).astype(np.float32)
         light[i] = texture[..., 0][face].mean(), texture[..., 0][face].std() + 1
         luminance[i] = (texture[..., 0] - light[i, 0]) / light[i, 1]
-        chroma[i] = cv2.resize(texture[..., 1:], (CHROMA, CHROMA),
-                               interpolation=cv2.INTER_AREA).transpose(2, 0, 1) - 128
+        chroma[i] = (
+            cv2.resize(texture[..., 1:], (CHROMA, CHROMA), interpolation=cv2.INTER_AREA).transpose(
+                2, 0, 1
+            )
+            - 128
+        )
 
     # Mirrored frames are treated as frames of other people: faces are rarely symmetric.
     weight = cv2.GaussianBlur(np.where(face, 1, 0.4).astype(np.float32), (0, 0), SIDE / 30)
-    textures = np.concatenate([pack(luminance * weight, chroma),
-                               pack((luminance * weight)[..., ::-1], chroma[..., ::-1])])
+    textures = np.concatenate(
+        [pack(luminance * weight, chroma), pack((luminance * weight)[..., ::-1], chroma[..., ::-1])]
+    )
     people = np.concatenate([frames.people[rows], [p + "*" for p in frames.people[rows]]])
     videos = np.concatenate([frames.videos[rows], [v + "*" for v in frames.videos[rows]]])
     linear, offset = align_shapes(both, mean)
@@ -141,17 +152,37 @@ def build(frames: Frames, bar: bool = True) -> tuple[dict, np.ndarray, np.ndarra
     size = np.linalg.norm(linear[: len(rows), 0], axis=1)  # mean-shape pixels per image pixel
     angle = np.degrees(np.arctan2(linear[: len(rows), 0, 1], linear[: len(rows), 0, 0]))
     center = (mean.mean(0) - offset[: len(rows)])[:, None] @ np.linalg.inv(linear[: len(rows)])
-    layout = np.column_stack([np.log(sizes[:, 0]), np.log(sizes[:, 1] / sizes[:, 0]),
-                              -np.log(size) - np.log(sizes[:, 0]),
-                              center[:, 0] / sizes, angle, light[:, 0], np.log(light[:, 1])])
-    return {
-        "mean": mean, "ring": ring, "triangles": triangles, "weight": weight,
-        "texture_mean": texture_mean,
-        "shape_modes": shape_modes, "shape_scale": shape_scale, "texture_modes": texture_modes,
-        "texture_scale": texture_scale, "person": person, "video": video, "frame": frame,
-        "layout_quantiles": np.quantile(layout, np.linspace(0.01, 0.99, 33), axis=0),
-        "layout_correlation": np.corrcoef(ranks(layout).T),
-    }, coefficients, people
+    layout = np.column_stack(
+        [
+            np.log(sizes[:, 0]),
+            np.log(sizes[:, 1] / sizes[:, 0]),
+            -np.log(size) - np.log(sizes[:, 0]),
+            center[:, 0] / sizes,
+            angle,
+            light[:, 0],
+            np.log(light[:, 1]),
+        ]
+    )
+    return (
+        {
+            "mean": mean,
+            "ring": ring,
+            "triangles": triangles,
+            "weight": weight,
+            "texture_mean": texture_mean,
+            "shape_modes": shape_modes,
+            "shape_scale": shape_scale,
+            "texture_modes": texture_modes,
+            "texture_scale": texture_scale,
+            "person": person,
+            "video": video,
+            "frame": frame,
+            "layout_quantiles": np.quantile(layout, np.linspace(0.01, 0.99, 33), axis=0),
+            "layout_correlation": np.corrcoef(ranks(layout).T),
+        },
+        coefficients,
+        people,
+    )
 
 
 def hull_mask(mean: np.ndarray) -> np.ndarray:
@@ -164,12 +195,14 @@ def hull_mask(mean: np.ndarray) -> np.ndarray:
 def pack(luminance: np.ndarray, chroma: np.ndarray) -> np.ndarray:
     """Luminance (n, SIDE, SIDE) and color (n, 2, CHROMA, CHROMA) -> textures (n, d); color has a
     weight of 1/16."""
-    return np.concatenate([luminance.reshape(len(luminance), -1),
-                           chroma.reshape(len(chroma), -1) / 16], 1)
+    return np.concatenate(
+        [luminance.reshape(len(luminance), -1), chroma.reshape(len(chroma), -1) / 16], 1
+    )
 
 
-def components(data: np.ndarray, count: int, rounds: int = 4,
-               seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def components(
+    data: np.ndarray, count: int, rounds: int = 4, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Principal components of centered rows (n, d) -> modes (count, d), their standard deviations
     (count,), and whitened coefficients (n, count).
 
@@ -177,8 +210,9 @@ def components(data: np.ndarray, count: int, rounds: int = 4,
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        _, s, v = torch.pca_lowrank(torch.from_numpy(data), min(count + 10, *data.shape),
-                                            center=False, niter=rounds)
+        _, s, v = torch.pca_lowrank(
+            torch.from_numpy(data), min(count + 10, *data.shape), center=False, niter=rounds
+        )
     modes, scale = v.numpy().T[:count], s.numpy()[:count] / np.sqrt(len(data))
     return modes, scale, data @ modes.T / scale
 
@@ -189,6 +223,7 @@ def levels(coefficients: np.ndarray, people: np.ndarray, videos: np.ndarray) -> 
 
     The levels are: between people, between videos of a person, between frames of a video.
     """
+
     def centered(values, groups):
         _, index = np.unique(groups, return_inverse=True)
         means = np.stack([np.bincount(index, v) for v in values.T], 1) / np.bincount(index)[:, None]
@@ -226,8 +261,9 @@ def save_model(path: str | Path, model: dict) -> None:
                 peak.astype(np.float32),
             )
         else:
-            stored[key] = value.astype(np.uint8 if key == "triangles" else np.float16
-                                       if value.size > 5000 else np.float32)
+            stored[key] = value.astype(
+                np.uint8 if key == "triangles" else np.float16 if value.size > 5000 else np.float32
+            )
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **stored)
     atomic_write(path, buffer.getvalue())
@@ -242,8 +278,9 @@ def load_model(path: str | Path = MODEL) -> dict:
     try:
         with np.load(path) as stored:
             arrays = {key: stored[key] for key in stored.files}
-        model = {key: value.astype(np.float32) for key,
-                 value in arrays.items() if key != "triangles"}
+        model = {
+            key: value.astype(np.float32) for key, value in arrays.items() if key != "triangles"
+        }
         for key in ("shape_modes", "texture_modes"):
             model[key] *= model.pop(key + "_peak") / 127
         return {**model, "triangles": arrays["triangles"].astype(int)}
@@ -260,41 +297,50 @@ def limited(coefficients: np.ndarray, limit: float = 3.0) -> np.ndarray:
     return limit * np.tanh(coefficients / limit)
 
 
-
-def nearest(a: np.ndarray, b: np.ndarray, same: Callable | None = None,
-            block: int = 500) -> np.ndarray:
+def nearest(
+    a: np.ndarray, b: np.ndarray, same: Callable | None = None, block: int = 500
+) -> np.ndarray:
     """Distance (n,) from each row of `a` (n, d) to the nearest row of `b` (m, d).
 
     same: a function from row numbers of `a` (k,) to a mask (k, m) of the rows of `b` to ignore.
     """
-    square, result = (b ** 2).sum(1), []
+    square, result = (b**2).sum(1), []
     for start in range(0, len(a), block):
-        part = a[start:start + block]
-        distance = (part ** 2).sum(1)[:, None] + square - 2 * part @ b.T
+        part = a[start : start + block]
+        distance = (part**2).sum(1)[:, None] + square - 2 * part @ b.T
         if same is not None:
             distance[same(np.arange(start, start + len(part)))] = np.inf
         result.append(np.sqrt(distance.min(1).clip(0)))
     return np.concatenate(result)
 
 
-def privacy(model: dict, coefficients: np.ndarray, people: np.ndarray, draws: int = 4000,
-            seed: int = 0) -> None:
+def privacy(
+    model: dict, coefficients: np.ndarray, people: np.ndarray, draws: int = 4000, seed: int = 0
+) -> None:
     """Print how far synthetic faces are from training faces, and how far people are from each
     other.
 
     Raises DataError if synthetic faces are closer to training faces than people to each other.
     """
     rng = np.random.default_rng(seed)
-    drawn = limited(sum(rng.standard_normal((draws, len(model[k]))) @ model[k].T
-                        for k in ("person", "video", "frame")))
+    drawn = limited(
+        sum(
+            rng.standard_normal((draws, len(model[k]))) @ model[k].T
+            for k in ("person", "video", "frame")
+        )
+    )
     names = np.array([p.rstrip("*") for p in people])
     to_training = np.percentile(nearest(drawn, coefficients), 1)
-    to_others = np.percentile(nearest(coefficients, coefficients,
-                                      lambda i: names[i][:, None] == names[None]), 1)
-    print("first percentile of the distance, in standard deviations of the "
-          f"{coefficients.shape[1]} coefficients:\n"
-          f"  synthetic face to the nearest training face        {to_training:.2f}\n"
-          f"  training face to the nearest one of another person {to_others:.2f}")
+    to_others = np.percentile(
+        nearest(coefficients, coefficients, lambda i: names[i][:, None] == names[None]), 1
+    )
+    print(
+        "first percentile of the distance, in standard deviations of the "
+        f"{coefficients.shape[1]} coefficients:\n"
+        f"  synthetic face to the nearest training face        {to_training:.2f}\n"
+        f"  training face to the nearest one of another person {to_others:.2f}"
+    )
     if to_training < to_others:
-        raise DataError("synthetic faces are closer to training faces than people are to each "
-                        "other")
+        raise DataError(
+            "synthetic faces are closer to training faces than people are to each other"
+        )

@@ -20,7 +20,12 @@ from tqdm.auto import tqdm
 from facial_keypoints.errors import SEED, DataError, bounded_number, run_command
 from facial_keypoints.files import atomic_write
 from research.synthetic.appearance_model import (
-    CHROMA, FACE, SHAPE_MODES, SIDE, limited, load_model,
+    CHROMA,
+    FACE,
+    SHAPE_MODES,
+    SIDE,
+    limited,
+    load_model,
 )
 from research.augmentation.head_rotation import Head, random_view
 
@@ -35,12 +40,14 @@ def draw_placement(model: dict, rng: np.random.Generator) -> np.ndarray:
     rotation counter-clockwise in degrees, mean and log standard deviation of the luminance. width,
     height: of the frame in pixels; scale: pixels of the frame per pixel of the mean-shape frame.
     """
-    scores = np.linalg.cholesky(model["layout_correlation"]
-                                + 1e-6 * np.eye(8)) @ rng.standard_normal(8)
+    scores = np.linalg.cholesky(
+        model["layout_correlation"] + 1e-6 * np.eye(8)
+    ) @ rng.standard_normal(8)
     p = [NormalDist().cdf(float(s)) for s in scores]
     at = np.linspace(0.01, 0.99, len(model["layout_quantiles"]))
-    return np.array([np.interp(v, at, q) for v,
-                     q in zip(p, model["layout_quantiles"].T, strict=True)])
+    return np.array(
+        [np.interp(v, at, q) for v, q in zip(p, model["layout_quantiles"].T, strict=True)]
+    )
 
 
 def clutter(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
@@ -52,12 +59,21 @@ def clutter(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
         x, y = rng.uniform(-0.1, 1.1, 2) * (width, height)
         w, h = rng.uniform(0.05, 0.7, 2) * (width, height)
         if rng.random() < 0.7:
-            box = cv2.boxPoints(((float(x), float(y)), (float(w), float(h)),
-                                 float(rng.normal(0, 5)))).astype(np.int32)
+            box = cv2.boxPoints(
+                ((float(x), float(y)), (float(w), float(h)), float(rng.normal(0, 5)))
+            ).astype(np.int32)
             cv2.fillConvexPoly(image, box, color)
         else:
-            cv2.ellipse(image, (int(x), int(y)), (int(w / 2) + 1, int(h / 2) + 1),
-                        rng.uniform(0, 180), 0, 360, color, -1)
+            cv2.ellipse(
+                image,
+                (int(x), int(y)),
+                (int(w / 2) + 1, int(h / 2) + 1),
+                rng.uniform(0, 180),
+                0,
+                360,
+                color,
+                -1,
+            )
     image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.8, 5.0) * width / 200)
     clouds = rng.standard_normal((14, 14), np.float32) * rng.uniform(0, 8)
     return image + cv2.resize(clouds, (width, height), interpolation=cv2.INTER_CUBIC)[..., None]
@@ -70,11 +86,13 @@ def face_texture(model: dict, coefficients: np.ndarray, light: np.ndarray) -> np
         model["texture_mean"]
         + (coefficients[SHAPE_MODES:] * model["texture_scale"]) @ model["texture_modes"]
     )
-    luminance = values[: SIDE * SIDE].reshape(SIDE,
-                                              SIDE) / model["weight"] * np.exp(light[1]) + light[0]
-    chroma = (values[SIDE * SIDE:] * 16).reshape(2, CHROMA, CHROMA).transpose(1, 2, 0)
-    chroma = cv2.resize(np.ascontiguousarray(chroma), (SIDE, SIDE),
-                        interpolation=cv2.INTER_LINEAR) + 128
+    luminance = (
+        values[: SIDE * SIDE].reshape(SIDE, SIDE) / model["weight"] * np.exp(light[1]) + light[0]
+    )
+    chroma = (values[SIDE * SIDE :] * 16).reshape(2, CHROMA, CHROMA).transpose(1, 2, 0)
+    chroma = (
+        cv2.resize(np.ascontiguousarray(chroma), (SIDE, SIDE), interpolation=cv2.INTER_LINEAR) + 128
+    )
     ycrcb = np.dstack([luminance, chroma]).clip(0, 255).astype(np.float32) / 255
     return cv2.cvtColor(ycrcb, cv2.COLOR_YCrCb2RGB) * 255
 
@@ -90,9 +108,17 @@ def masks() -> np.ndarray:
     return np.dstack([head, np.clip(edge / 0.2, 0, 1)]).astype(np.float32)
 
 
-def place_face(image: np.ndarray, model: dict, coefficients: np.ndarray, light: np.ndarray,
-               scale: float, angle: float, center: np.ndarray, rng: np.random.Generator,
-               scene: np.ndarray | None = None) -> np.ndarray:
+def place_face(
+    image: np.ndarray,
+    model: dict,
+    coefficients: np.ndarray,
+    light: np.ndarray,
+    scale: float,
+    angle: float,
+    center: np.ndarray,
+    rng: np.random.Generator,
+    scene: np.ndarray | None = None,
+) -> np.ndarray:
     """Paint one synthetic face into a float32 RGB image, in place -> its exact keypoints (68, 2) in
     pixels.
 
@@ -110,28 +136,35 @@ def place_face(image: np.ndarray, model: dict, coefficients: np.ndarray, light: 
     control = (np.concatenate([shape, model["ring"]]) - middle) @ linear + center
     texture = face_texture(model, coefficients, light)
     ramp = rng.normal(0, 0.12, 2)  # light from one side
-    y, x = np.mgrid[-1:1:SIDE * 1j, -1:1:SIDE * 1j].astype(np.float32)
+    y, x = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j].astype(np.float32)
     texture = texture * (1 + ramp[0] * x + ramp[1] * y)[..., None]
     if scene is not None:
         affine = np.column_stack([linear.T, center - middle @ linear])
         wide = cv2.GaussianBlur(texture, (0, 0), SIDE / 12)
-        image[:] = cv2.warpAffine(wide, affine, image.shape[1::-1],
-                                  borderMode=cv2.BORDER_REPLICATE) + scene
+        image[:] = (
+            cv2.warpAffine(wide, affine, image.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
+            + scene
+        )
 
     low = np.floor(control.min(0)).astype(int).clip(0)
     high = (np.ceil(control.max(0)).astype(int) + 1).clip(None, image.shape[1::-1])
     if (high > low).all():
         source = inverse_warp(model, control - low, *(high - low))
-        painted = cv2.remap(texture.astype(np.float32), source, None, cv2.INTER_LINEAR,
-                            borderMode=cv2.BORDER_REPLICATE)
+        painted = cv2.remap(
+            texture.astype(np.float32),
+            source,
+            None,
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
         head, inner = np.moveaxis(cv2.remap(masks(), source, None, cv2.INTER_LINEAR), -1, 0)[
             ..., None
         ]
-        region = image[low[1]:high[1], low[0]:high[0]]
+        region = image[low[1] : high[1], low[0] : high[0]]
         if scene is None:
             region[:] = region * (1 - head) + painted * head
         else:
-            painted += scene[low[1]:high[1], low[0]:high[0]] * (1 - head)
+            painted += scene[low[1] : high[1], low[0] : high[0]] * (1 - head)
             region[:] = region * (1 - inner) + painted * inner
     return control[:68].astype(np.float32)
 
@@ -146,8 +179,9 @@ def inverse_warp(model: dict, control: np.ndarray, width: int, height: int) -> n
     which = np.full((height, width), -1, np.int32)
     for index, triangle in enumerate(model["triangles"]):
         cv2.fillConvexPoly(which, np.round(control[triangle] * 16).astype(np.int32), index, shift=4)
-    corners = np.concatenate([control[model["triangles"]],
-                              np.ones((len(model["triangles"]), 3, 1))], -1)
+    corners = np.concatenate(
+        [control[model["triangles"]], np.ones((len(model["triangles"]), 3, 1))], -1
+    )
     corners[np.abs(np.linalg.det(corners)) < 1e-6] = np.eye(3)
     back = np.linalg.solve(corners, flat[model["triangles"]]).astype(np.float32)  # (t, 3, 2)
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
@@ -166,8 +200,9 @@ def camera(image: np.ndarray, rng: np.random.Generator, blur: float = 0.5) -> np
     return image.clip(0, 255).astype(np.uint8)
 
 
-def draw_person(seed: int, person: int, model: dict | None = None,
-                turned: float = 0.0) -> Iterator[tuple]:
+def draw_person(
+    seed: int, person: int, model: dict | None = None, turned: float = 0.0
+) -> Iterator[tuple]:
     """Yield (video, frame, uint8 RGB image, keypoints (68, 2)) for all frames of one synthetic
     person. turned: share of the frames with the head turned to a yaw of 15 to 90 degrees
     (`research.augmentation.head_rotation`); the others are the same for every share."""
@@ -185,8 +220,9 @@ def draw_person(seed: int, person: int, model: dict | None = None,
             scale = np.exp(placement[2] + placement[0] + rng.normal(0, 0.03))
             center = (placement[3:5] + rng.normal(0, 0.02, 2)) * (width, height)
             image, angle = np.empty_like(scene), placement[5] + rng.normal(0, 3)
-            points = place_face(image, model, coefficients, placement[6:8], scale, angle, center,
-                                rng, scene)
+            points = place_face(
+                image, model, coefficients, placement[6:8], scale, angle, center, rng, scene
+            )
             image = camera(image, rng)
             if turns.random() < turned:
                 head = Head(image, points, min(image.shape[:2]))
@@ -194,8 +230,9 @@ def draw_person(seed: int, person: int, model: dict | None = None,
             yield video, frame, image, points
 
 
-def draw_scene(seed: int = 0, faces: int = 6, width: int = 960,
-               height: int = 640) -> tuple[np.ndarray, np.ndarray]:
+def draw_scene(
+    seed: int = 0, faces: int = 6, width: int = 960, height: int = 640
+) -> tuple[np.ndarray, np.ndarray]:
     """One picture with several faces on a loose grid -> uint8 RGB (height, width, 3), keypoints
     (faces, 68, 2)."""
     model = load_model()
@@ -208,19 +245,23 @@ def draw_scene(seed: int = 0, faces: int = 6, width: int = 960,
     cell = np.array([width / columns, height / rows])
     points = []
     for face in range(faces):
-        identity = limited(sum(model[k] @ rng.standard_normal(len(model[k]))
-                               for k in ("person", "video", "frame")))
+        identity = limited(
+            sum(model[k] @ rng.standard_normal(len(model[k])) for k in ("person", "video", "frame"))
+        )
         placement = draw_placement(model, rng)
         scale = cell.min() * rng.uniform(0.42, 0.6) / (FACE * SIDE)
-        center = (np.array([face % columns, face // columns]) + 0.5
-                  + rng.uniform(-0.06, 0.06, 2)) * cell
-        points.append(place_face(image, model, identity, placement[6:8], scale, rng.normal(0, 6),
-                                 center, rng))
+        center = (
+            np.array([face % columns, face // columns]) + 0.5 + rng.uniform(-0.06, 0.06, 2)
+        ) * cell
+        points.append(
+            place_face(image, model, identity, placement[6:8], scale, rng.normal(0, 6), center, rng)
+        )
     return camera(image, rng, 0.4), np.array(points)
 
 
-def draw_sheet(people: int = 100, columns: int = 10, side: int = 120, seed: int = 0,
-               turned: float = 0.0) -> np.ndarray:
+def draw_sheet(
+    people: int = 100, columns: int = 10, side: int = 120, seed: int = 0, turned: float = 0.0
+) -> np.ndarray:
     """One square frame of each person, `side` pixels wide -> uint8 RGB, `columns` frames per row.
     turned: see `draw_person`."""
     tiles = []
@@ -228,14 +269,24 @@ def draw_sheet(people: int = 100, columns: int = 10, side: int = 120, seed: int 
         _, _, image, _ = next(draw_person(seed, person, turned=turned))
         edge = min(image.shape[:2])
         top, left = ((n - edge) // 2 for n in image.shape[:2])
-        tiles.append(cv2.resize(image[top:top + edge, left:left + edge], (side, side),
-                                interpolation=cv2.INTER_AREA))
+        tiles.append(
+            cv2.resize(
+                image[top : top + edge, left : left + edge],
+                (side, side),
+                interpolation=cv2.INTER_AREA,
+            )
+        )
     tiles += [np.full((side, side, 3), 255, np.uint8)] * (-people % columns)
-    return np.vstack([np.hstack(tiles[i:i + columns]) for i in range(0, len(tiles), columns)])
+    return np.vstack([np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)])
 
 
-def draw_archive(path: str | Path, people: int | range = 150, seed: int = 0,
-                 bar: bool = True, turned: float = 0.0) -> None:
+def draw_archive(
+    path: str | Path,
+    people: int | range = 150,
+    seed: int = 0,
+    bar: bool = True,
+    turned: float = 0.0,
+) -> None:
     """Draw a data set into a zip with the official layout, atomically; the same seed gives the same
     bytes on any day. people: the number of people, or a range of their numbers; turned: see
     `draw_person`."""
@@ -252,19 +303,22 @@ def draw_archive(path: str | Path, people: int | range = 150, seed: int = 0,
                 rows[side].append(",".join([name, *(f"{v:.3f}" for v in points.ravel())]))
         header = "," + ",".join(str(i) for i in range(136))
         for side, lines in rows.items():
-            archive.writestr(zipfile.ZipInfo(f"{side}_frames_keypoints.csv"),
-                             "\n".join([header, *lines]) + "\n")
+            archive.writestr(
+                zipfile.ZipInfo(f"{side}_frames_keypoints.csv"), "\n".join([header, *lines]) + "\n"
+            )
     atomic_write(path, buffer.getvalue())
 
 
-def draw_shards(folder: str | Path, people: int, seed: int = 0, size: int = 250,
-                turned: float = 0.0) -> None:
+def draw_shards(
+    folder: str | Path, people: int, seed: int = 0, size: int = 250, turned: float = 0.0
+) -> None:
     """Draw the same people into archives of `size` people each, on all cores. Existing archives are
     kept."""
     ranges = [range(start, min(start + size, people)) for start in range(0, people, size)]
     kind = f"{seed}-turned-{turned:g}" if turned else seed
-    parts = {Path(folder) / f"drawn-{kind}-{part.start:06d}-{part.stop:06d}.zip": part
-             for part in ranges}
+    parts = {
+        Path(folder) / f"drawn-{kind}-{part.start:06d}-{part.stop:06d}.zip": part for part in ranges
+    }
     others = {path.name for path in Path(folder).glob("*.zip")} - {path.name for path in parts}
     if others:
         raise DataError(f"{folder}: {min(others)} belongs to another set; use another folder")
@@ -274,10 +328,13 @@ def draw_shards(folder: str | Path, people: int, seed: int = 0, size: int = 250,
     os.environ["OMP_NUM_THREADS"] = "1"
     try:
         with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
-            waiting = [pool.submit(draw_archive, path, part, seed, False, turned) for path,
-                       part in todo.items()]
-            for future in tqdm(as_completed(waiting), total=len(waiting), desc="drawing archives",
-                               unit="archive"):
+            waiting = [
+                pool.submit(draw_archive, path, part, seed, False, turned)
+                for path, part in todo.items()
+            ]
+            for future in tqdm(
+                as_completed(waiting), total=len(waiting), desc="drawing archives", unit="archive"
+            ):
                 future.result()
     finally:
         del os.environ["OMP_NUM_THREADS"]
@@ -289,8 +346,11 @@ def sample_archive(people: int = 150, seed: int = 0) -> Path:
     written to. The first call draws it (about 20 s)."""
     name = f"sample-v{VERSION}-{people}-{seed}.zip"
     with contextlib.suppress(RuntimeError):  # no home folder, as in some containers
-        path = Path(os.environ.get("XDG_CACHE_HOME")
-                    or Path.home() / ".cache") / "facial-keypoints" / name
+        path = (
+            Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+            / "facial-keypoints"
+            / name
+        )
         if zipfile.is_zipfile(path):  # False for a damaged file: it is drawn again
             return path
         # DataError: the cache cannot be written to, so data/ is used below
@@ -309,29 +369,44 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make data sets of synthetic faces.")
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("draw", help="draw a data set of the official layout into a zip")
-    command.add_argument("--people", type=bounded_number(int, 1), default=150,
-                         help=f"{VIDEOS * FRAMES} frames each (default: %(default)s)")
+    command.add_argument(
+        "--people",
+        type=bounded_number(int, 1),
+        default=150,
+        help=f"{VIDEOS * FRAMES} frames each (default: %(default)s)",
+    )
     command.add_argument("--seed", type=SEED, default=0, help="(default: %(default)s)")
-    command.add_argument("--out", type=Path, required=True,
-                         help="a zip; or a folder, for archives of 250 people each")
-    command = commands.add_parser("sheet",
-                                  help="draw one frame of each of many people into a PNG")
-    command.add_argument("--people", type=bounded_number(int, 1), default=100,
-                         help="(default: %(default)s)")
+    command.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="a zip; or a folder, for archives of 250 people each",
+    )
+    command = commands.add_parser("sheet", help="draw one frame of each of many people into a PNG")
+    command.add_argument(
+        "--people", type=bounded_number(int, 1), default=100, help="(default: %(default)s)"
+    )
     command.add_argument("--seed", type=SEED, default=0, help="(default: %(default)s)")
     command.add_argument("--out", type=Path, required=True)
     for command in commands.choices.values():
-        command.add_argument("--turned", type=bounded_number(float, 0, 1), default=0.0,
-                             metavar="SHARE", help="share of the frames with heads turned to a yaw "
-                                                   "of 15 to 90 degrees (default: %(default)s)")
+        command.add_argument(
+            "--turned",
+            type=bounded_number(float, 0, 1),
+            default=0.0,
+            metavar="SHARE",
+            help="share of the frames with heads turned to a yaw "
+            "of 15 to 90 degrees (default: %(default)s)",
+        )
     options = parser.parse_args()
     if options.command == "sheet":
-        _, data = cv2.imencode(".png", draw_sheet(
-            options.people, seed=options.seed, turned=options.turned)[..., ::-1])
+        _, data = cv2.imencode(
+            ".png", draw_sheet(options.people, seed=options.seed, turned=options.turned)[..., ::-1]
+        )
         atomic_write(options.out, data.tobytes())
     else:
         (draw_archive if options.out.suffix == ".zip" else draw_shards)(
-            options.out, options.people, options.seed, turned=options.turned)
+            options.out, options.people, options.seed, turned=options.turned
+        )
         print(
             f"{options.out}: {options.people * VIDEOS * FRAMES} frames of {options.people} people"
         )

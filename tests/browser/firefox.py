@@ -20,16 +20,27 @@ class Firefox:
 
     def __init__(self, profile):
         self.process = subprocess.Popen(
-            [find_firefox(), "--headless", "--no-remote", "--profile", str(profile),
-             "--remote-debugging-port", "0"], stderr=subprocess.PIPE, text=True)
+            [
+                find_firefox(),
+                "--headless",
+                "--no-remote",
+                "--profile",
+                str(profile),
+                "--remote-debugging-port",
+                "0",
+            ],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         try:
             for line in self.process.stderr:
                 if found := re.search(r"WebDriver BiDi listening on (ws://\S+)", line):
                     break
             else:
                 raise RuntimeError("Firefox did not start")
-            self.socket = websocket.create_connection(f"{found[1]}/session", timeout=60,
-                                                      suppress_origin=True)
+            self.socket = websocket.create_connection(
+                f"{found[1]}/session", timeout=60, suppress_origin=True
+            )
             self.count = 0
             self.call("session.new", capabilities={})
             self.page = self.call("browsingContext.getTree")["contexts"][0]["context"]
@@ -52,8 +63,12 @@ class Firefox:
 
     def evaluate(self, expression):
         """A text, number or nothing."""
-        reply = self.call("script.evaluate", expression=expression, awaitPromise=True,
-                          target={"context": self.page})
+        reply = self.call(
+            "script.evaluate",
+            expression=expression,
+            awaitPromise=True,
+            target={"context": self.page},
+        )
         if reply["type"] != "success":
             raise RuntimeError(reply["exceptionDetails"]["text"])
         return reply["result"].get("value")
@@ -66,10 +81,17 @@ class Firefox:
             time.sleep(0.05)
 
     def choose_file(self, selector, path):
-        node = self.call("browsingContext.locateNodes", context=self.page,
-                         locator={"type": "css", "value": selector})["nodes"][0]
-        self.call("input.setFiles", context=self.page, element={"sharedId": node["sharedId"]},
-                  files=[str(path)])
+        node = self.call(
+            "browsingContext.locateNodes",
+            context=self.page,
+            locator={"type": "css", "value": selector},
+        )["nodes"][0]
+        self.call(
+            "input.setFiles",
+            context=self.page,
+            element={"sharedId": node["sharedId"]},
+            files=[str(path)],
+        )
 
     def close(self):
         self.process.kill()

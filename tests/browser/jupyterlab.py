@@ -35,19 +35,30 @@ def server(root, scratch):
     settings = scratch / "settings" / "@jupyterlab" / "notebook-extension"
     settings.mkdir(parents=True)
     (settings / "tracker.jupyterlab-settings").write_text(json.dumps(SETTINGS))
-    environment = {**os.environ, "PYTHONPATH": str(root),
-                   "JUPYTERLAB_SETTINGS_DIR": str(scratch / "settings"),
-                   "JUPYTERLAB_WORKSPACES_DIR": str(scratch / "workspaces"),
-                   "JUPYTER_CONFIG_DIR": str(scratch / "config"),
-                   "JUPYTER_RUNTIME_DIR": str(scratch / "runtime"),
-                   "IPYTHONDIR": str(scratch / "ipython")}
-    words = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root",
-             "--ServerApp.ip=127.0.0.1",
-             "--LabApp.expose_app_in_browser=True", "--ServerApp.port=0",
-             "--IdentityProvider.token=", "--ServerApp.disable_check_xsrf=True",
-             f"--ServerApp.root_dir={root}", "--LabApp.news_url=",
-             "--LabApp.check_for_updates_class="
-             "jupyterlab.NeverCheckForUpdate"]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(root),
+        "JUPYTERLAB_SETTINGS_DIR": str(scratch / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(scratch / "workspaces"),
+        "JUPYTER_CONFIG_DIR": str(scratch / "config"),
+        "JUPYTER_RUNTIME_DIR": str(scratch / "runtime"),
+        "IPYTHONDIR": str(scratch / "ipython"),
+    }
+    words = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        "--ServerApp.ip=127.0.0.1",
+        "--LabApp.expose_app_in_browser=True",
+        "--ServerApp.port=0",
+        "--IdentityProvider.token=",
+        "--ServerApp.disable_check_xsrf=True",
+        f"--ServerApp.root_dir={root}",
+        "--LabApp.news_url=",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    ]
     process = subprocess.Popen(words, cwd=root, env=environment, stderr=subprocess.PIPE, text=True)
     try:
         address, lines = None, []
@@ -82,8 +93,9 @@ class Notebook:
     def wait_for_kernel(self):
         """Wait until the kernel has answered: cells that are run earlier may never run, and the
         page's own indicator says "idle" before."""
-        self.page.wait_for_function(f"() => {KERNEL}?.connectionStatus === 'connected'",
-                                    timeout=120_000)
+        self.page.wait_for_function(
+            f"() => {KERNEL}?.connectionStatus === 'connected'", timeout=120_000
+        )
         self.page.evaluate(f"""async () => {{
             await {SESSION}.ready;
             await {KERNEL}.info;
@@ -109,8 +121,9 @@ class Notebook:
             if prompts != before:
                 before, changed = prompts, now
             if now - begun > seconds or (again and now - changed > patience):
-                raise AssertionError(f"after {now - begun:.0f} s not all cells have run: "
-                                     f"{' '.join(prompts)}")
+                raise AssertionError(
+                    f"after {now - begun:.0f} s not all cells have run: {' '.join(prompts)}"
+                )
             if now - changed > patience:
                 again, changed = True, now
                 self.menu("Run", "Run All Cells")
@@ -131,5 +144,6 @@ class Notebook:
 
     def cell_with(self, text):
         """The code cell that contains a text."""
-        return self.code_cells.filter(has=self.page.locator(".jp-InputArea-editor",
-                                                            has_text=text)).first
+        return self.code_cells.filter(
+            has=self.page.locator(".jp-InputArea-editor", has_text=text)
+        ).first

@@ -47,14 +47,16 @@ def images_of(cell):
 
 def choose(notebook, cell, menu, label):
     """Choose from a menu of a cell, and wait until its picture is drawn anew."""
-    select = cell.locator(".widget-dropdown",
-                          has=notebook.page.locator(".widget-label",
-                                                    has_text=menu)).locator("select")
+    select = cell.locator(
+        ".widget-dropdown", has=notebook.page.locator(".widget-label", has_text=menu)
+    ).locator("select")
     before = cell.locator(".jp-OutputArea img").first.get_attribute("src")
     select.select_option(label=label)
     notebook.page.wait_for_function(
         "([image, before]) => image.getAttribute('src') !== before || !image.isConnected",
-        arg=[cell.locator(".jp-OutputArea img").first.element_handle(), before], timeout=60_000)
+        arg=[cell.locator(".jp-OutputArea img").first.element_handle(), before],
+        timeout=60_000,
+    )
     notebook.page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']")
 
 

@@ -65,10 +65,14 @@ def clip(hopper):
 def browser(launch, clip, tmp_path_factory):
     """A browser whose camera shows the clip, forwards and backwards."""
     camera = tmp_path_factory.mktemp("camera") / "camera.mjpeg"
-    camera.write_bytes(b"".join(cv2.imencode(".jpg", frame[..., ::-1])[1].tobytes()
-                                for frame in [*clip, *clip[::-1]]))
-    browser = launch("--use-fake-device-for-media-stream",
-                     f"--use-file-for-fake-video-capture={camera}")
+    camera.write_bytes(
+        b"".join(
+            cv2.imencode(".jpg", frame[..., ::-1])[1].tobytes() for frame in [*clip, *clip[::-1]]
+        )
+    )
+    browser = launch(
+        "--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={camera}"
+    )
     yield browser
     browser.close()
 
@@ -135,9 +139,15 @@ def furthest(rows, faces):
     for row, face in zip(rows, faces, strict=True):
         assert abs(row["confidence"] - face.confidence) < 0.002
         np.testing.assert_allclose(row["box"], face.box, atol=1)
-    return max((100 * np.linalg.norm(row["points"] - face.points, axis=1).mean()
-                / inter_ocular(face.points) for row, face in zip(rows, faces, strict=True)),
-               default=0)
+    return max(
+        (
+            100
+            * np.linalg.norm(row["points"] - face.points, axis=1).mean()
+            / inter_ocular(face.points)
+            for row, face in zip(rows, faces, strict=True)
+        ),
+        default=0,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +196,7 @@ def test_the_files_are_those_of_the_command(page, photos, tmp_path):
     assert drawing.shape == photo.shape
     changed = np.abs(drawing.astype(int) - photo).max(2) > 60
     left, top, width, height = faces[0].box.astype(int)
-    assert changed[top:top + height, left:left + width].mean() > 0.02
+    assert changed[top : top + height, left : left + width].mean() > 0.02
     assert changed[:20].mean() < 0.01
     code = page.inner_text("#python")
     assert 'find_keypoints("group.jpg")' in code
@@ -194,12 +204,20 @@ def test_the_files_are_those_of_the_command(page, photos, tmp_path):
 
 
 def test_the_clip_is_followed_as_in_python(page, clip):
-    tracker = Tracker(KeypointDetector(
-        detector=web_page.CameraDetector(portraits=False), runtime="onnx"))
-    page.route("**/frame*.png", lambda route: route.fulfill(
-        body=cv2.imencode(".png", clip[int(re.search(r"frame(\d+)", route.request.url)[1])]
-                          [..., ::-1])[1].tobytes(), content_type="image/png"))
-    found = page.evaluate("""async ([count, rate]) => {
+    tracker = Tracker(
+        KeypointDetector(detector=web_page.CameraDetector(portraits=False), runtime="onnx")
+    )
+    page.route(
+        "**/frame*.png",
+        lambda route: route.fulfill(
+            body=cv2.imencode(
+                ".png", clip[int(re.search(r"frame(\d+)", route.request.url)[1])][..., ::-1]
+            )[1].tobytes(),
+            content_type="image/png",
+        ),
+    )
+    found = page.evaluate(
+        """async ([count, rate]) => {
         const {worker} = await import("/start.js"), found = [];
         for (let i = 0; i < count; i++) {
             const blob = await (await fetch(`frame${i}.png`)).blob();
@@ -208,7 +226,9 @@ def test_the_clip_is_followed_as_in_python(page, clip):
             found.push(faces.map((face) => ({...face, points: [...face.points]})));
         }
         return found;
-    }""", [len(clip), RATE])
+    }""",
+        [len(clip), RATE],
+    )
     for number, (frame, rows) in enumerate(zip(clip, found, strict=True)):
         faces = tracker(frame, number / RATE)
         assert len(faces) == 1
@@ -220,23 +240,47 @@ def test_the_clip_is_followed_as_in_python(page, clip):
 
 def test_the_types_fit():
     compiler = web_page.npm_package("typescript") / "bin" / "tsc"
-    words = ["--noEmit", "--allowJs", "--checkJs", "--strict", "--target", "es2022",
-             "--module", "esnext", "--moduleResolution", "bundler",
-             "--lib", "es2023,dom,dom.iterable,dom.asynciterable"]
-    done = subprocess.run(["node", compiler, *words, *sorted(web_page.SOURCES.glob("*.js"))],
-                          capture_output=True, text=True)
+    words = [
+        "--noEmit",
+        "--allowJs",
+        "--checkJs",
+        "--strict",
+        "--target",
+        "es2022",
+        "--module",
+        "esnext",
+        "--moduleResolution",
+        "bundler",
+        "--lib",
+        "es2023,dom,dom.iterable,dom.asynciterable",
+    ]
+    done = subprocess.run(
+        ["node", compiler, *words, *sorted(web_page.SOURCES.glob("*.js"))],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("search", [0, 1, 2])
 def test_every_box_is_that_of_python(page, hopper, search):
-    detector = (pyramid.Detector(), pyramid.Detector(portraits=False),
-                web_page.CameraDetector(portraits=False))[search]
-    scenes = [draw_scene(seed, faces=faces, width=width, height=height)[0] for seed, faces, (
-        width, height) in ((1, 3, (640, 480)), (4, 1, (300, 280)), (2, 5, (1501, 1100)))]
+    detector = (
+        pyramid.Detector(),
+        pyramid.Detector(portraits=False),
+        web_page.CameraDetector(portraits=False),
+    )[search]
+    scenes = [
+        draw_scene(seed, faces=faces, width=width, height=height)[0]
+        for seed, faces, (width, height) in (
+            (1, 3, (640, 480)),
+            (4, 1, (300, 280)),
+            (2, 5, (1501, 1100)),
+        )
+    ]
     for image in (*scenes, hopper[1]):
         gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        found = page.evaluate("""async ([text, width, height, search]) => {
+        found = page.evaluate(
+            """async ([text, width, height, search]) => {
             const {findFaces} = await import("/pyramid.js");
             const {startSearch} = await import("/runtime.js");
             const {fetchBytes, loadSettings} = await import("/settings.js");
@@ -246,7 +290,9 @@ def test_every_box_is_that_of_python(page, hopper, search):
             const run = await startSearch(window.ort, await fetchBytes(pyramid.file));
             const data = Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
             return findFaces({width, height, data}, [...searches, ...camera][search], pyramid, run);
-        }""", [base64.b64encode(gray).decode(), *gray.shape[::-1], search])
+        }""",
+            [base64.b64encode(gray).decode(), *gray.shape[::-1], search],
+        )
         boxes, scores, rolls = detector.detect(gray)
         assert len(found) == len(boxes) > 0
         np.testing.assert_allclose([face["box"] for face in found], boxes, atol=0.01)
@@ -295,27 +341,30 @@ def test_no_camera_is_explained(page):
 
 def png_of_size(side):
     """A small file that says it holds side × side pixels."""
+
     def chunk(kind, data):
         body = kind + data
         return len(data).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
 
     header = side.to_bytes(4, "big") * 2 + bytes([1, 0, 0, 0, 0])
     rows = zlib.compress(bytes(side * (side // 8 + 1)), 9)
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows)
-            + chunk(b"IEND", b""))
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    )
 
 
 def test_bad_files_are_named_and_lose_nothing(page, photos, tmp_path):
     give(page, photos[0], "^1 face found")
     good = Path(photos[0]).read_bytes()
     for name, data, says in (
-            ("empty.jpg", b"", "is empty"), ("text.jpg", b"no picture at all", "damaged"),
-            ("cut.png", png_of_size(64)[:60], "damaged"),
-            ("header.jpg", good[:300], "damaged"),
-            ("huge.png", png_of_size(20_000), "Shrink the picture"),
-            ("none.onnx", b"no network", "damaged or not an ONNX file"),
-            ("cut.onnx", (web_page.SAVED_MODELS / "models5.onnx").read_bytes()[:500_000],
-             "damaged")):
+        ("empty.jpg", b"", "is empty"),
+        ("text.jpg", b"no picture at all", "damaged"),
+        ("cut.png", png_of_size(64)[:60], "damaged"),
+        ("header.jpg", good[:300], "damaged"),
+        ("huge.png", png_of_size(20_000), "Shrink the picture"),
+        ("none.onnx", b"no network", "damaged or not an ONNX file"),
+        ("cut.onnx", (web_page.SAVED_MODELS / "models5.onnx").read_bytes()[:500_000], "damaged"),
+    ):
         (tmp_path / name).write_bytes(data)
         page.set_input_files("#own" if name.endswith("onnx") else "#photo", tmp_path / name)
         assert says in status(page, f"^{re.escape(name)}: "), name
@@ -336,11 +385,16 @@ def renamed_model(path, names):
     """Write models5 with other names of its keypoints."""
     data = (web_page.SAVED_MODELS / "models5.onnx").read_bytes()
     values = read_metadata(data)
-    body = b"".join(data[start:end] for number, start, end in fields_of(data)
-                    if number != METADATA_FIELD)
-    values["layout"] = {"name": "mine", "keypoints": names, "crop_scale": 1.25, "source": "",
-                        "parts": [{"name": "first ten", "points": list(range(10)),
-                                   "closed": False, "region": ""}]}
+    body = b"".join(
+        data[start:end] for number, start, end in fields_of(data) if number != METADATA_FIELD
+    )
+    values["layout"] = {
+        "name": "mine",
+        "keypoints": names,
+        "crop_scale": 1.25,
+        "source": "",
+        "parts": [{"name": "first ten", "points": list(range(10)), "closed": False, "region": ""}],
+    }
     values["sha256"] = digest(body)
     path.write_bytes(body + metadata_entry(values))
     return path
@@ -353,8 +407,8 @@ def test_a_network_of_ones_own_with_its_own_layout(new_page, photos, tmp_path):
     page.set_input_files("#own", path)
     page.wait_for_selector("body[data-network='mine.onnx']")
     status(page, "^1 face found")  # the photo is predicted anew
-    row, = read_json(saved(page, "#json", tmp_path))
-    face, = find_keypoints(photos[0], runtime="onnx", net=path)
+    (row,) = read_json(saved(page, "#json", tmp_path))
+    (face,) = find_keypoints(photos[0], runtime="onnx", net=path)
     assert row["layout"] == "mine" and row["names"][3] == "spot 3"
     np.testing.assert_allclose(row["points"], face.points, atol=0.2)
     assert 'net="mine.onnx"' in page.inner_text("#python")
@@ -380,8 +434,9 @@ def test_it_works_by_keyboard_alone(new_page):
     page.keyboard.press("Tab")
     reached = []
     while "photo" not in reached[1:]:  # once around
-        reached.append(page.evaluate(
-            "document.activeElement.id || document.activeElement.innerText"))
+        reached.append(
+            page.evaluate("document.activeElement.id || document.activeElement.innerText")
+        )
         if reached[-1] == "1 face":
             page.keyboard.press("Enter")
             status(new_page, "^1 face found")
@@ -411,18 +466,22 @@ def test_layers_change_the_picture(new_page, photos):
 def test_a_photo_is_dropped_or_pasted(page, photos):
     for kind, transfer in (("drop", "dataTransfer"), ("paste", "clipboardData")):
         page.evaluate("document.getElementById('status').textContent = ''")
-        page.evaluate("""([text, kind, transfer]) => {
+        page.evaluate(
+            """([text, kind, transfer]) => {
             const bytes = Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
             const data = new DataTransfer();
             data.items.add(new File([bytes], "given.png", {type: "image/png"}));
             const make = kind === "drop" ? DragEvent : ClipboardEvent;
             document.dispatchEvent(new make(kind, {[transfer]: data, bubbles: true}));
-        }""", [base64.b64encode(photos[2].read_bytes()).decode(), kind, transfer])
+        }""",
+            [base64.b64encode(photos[2].read_bytes()).decode(), kind, transfer],
+        )
         status(page, "faces? found")
 
 
 def delayed(page, pattern, seconds):
     """Reply to requests later."""
+
     def reply(route):
         time.sleep(seconds)
         route.continue_()
@@ -506,8 +565,9 @@ def test_it_fits_the_width(page, photos, width, tmp_path):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     shot = page.screenshot(path=tmp_path / f"{width}.png", full_page=True)
     assert cv2.imdecode(np.frombuffer(shot, np.uint8), cv2.IMREAD_COLOR).std() > 20
-    canvas = json.loads(page.evaluate("JSON.stringify(document.getElementById('view')"
-                                      ".getBoundingClientRect())"))
+    canvas = json.loads(
+        page.evaluate("JSON.stringify(document.getElementById('view').getBoundingClientRect())")
+    )
     assert canvas["width"] > 0.55 * width and canvas["bottom"] < 844
 
 
