@@ -8,11 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
 
-from data_load import FacialKeypointsDataset
 from facial_keypoints.errors import DataError, UsageError, bounded_number, run_command
-from facial_keypoints.geometry import tight_box, to_points
+from facial_keypoints.geometry import to_points
 from facial_keypoints.pose import has_pose, head_pose
 from research.networks.checkpoints import read_checkpoint
 from research.datasets import LABELS, SPLITS, SPLIT_PARTS, load_frames, split_frames
@@ -32,83 +30,13 @@ from research.evaluation.metrics import (
     rounding_bound,
     summarize,
 )
-from research.networks.registry import (
-    find_weights,
-    input_size,
-    layout_of,
-    load_checkpoint,
-    predict_all,
-    predict_targets,
+from research.evaluation.prediction import (
+    check_leakage,
+    predict_frames,
+    predict_in_self_crops,
+    visibility_of,
 )
-from research.augmentation.transforms import evaluation_transform
-
-# after research, which sets how PyTorch's threads wait
-import torch
-from torch.utils.data import DataLoader
-
-
-def predict_frames(
-    net: torch.nn.Module,
-    frames: Frames,
-    batch_size: int = 64,
-    bar: bool = False,
-    boxes: np.ndarray | None = None,
-    mirrored: bool = False,
-) -> np.ndarray:
-    """Predictions of a network in crops of `boxes` (n, 4), else of the labels' tight boxes: points
-    (n, k, 2) in pixels.
-
-    mirrored: the mean of the predictions for each crop and for its mirror image.
-    """
-    side, layout = input_size(net), layout_of(net)
-    transform = evaluation_transform(side, layout)
-    loader = DataLoader(FacialKeypointsDataset(frames, transform, boxes=boxes), batch_size)
-    points = []
-    for batch in tqdm(loader, desc="predicting", unit="batch", disable=not bar, leave=False):
-        targets = predict_targets(net, batch["image"]).numpy()
-        if mirrored:
-            other = predict_targets(net, batch["image"].flip(-1)).numpy()
-            other = other[:, layout.flip_indices]
-            targets = (targets + other * np.array([-1, 1], np.float32)) / 2
-        points.append(to_points(targets, batch["matrix"].numpy(), side))
-    return np.concatenate(points)
-
-
-def predict_in_self_crops(
-    net: torch.nn.Module,
-    frames: Frames,
-    steps: int = 4,
-    mirrored: bool = False,
-    first: np.ndarray | None = None,
-) -> np.ndarray:
-    """Predictions (n, k, 2) in crops around the network's own predictions, as at inference.
-
-    The first crop is centered on the labels, which favors a network that predicts the center of the
-    crop when it is uncertain. Each further step crops around the last prediction, so after `steps`
-    predictions little of this bias remains. first: the predictions (n, k, 2) in the first crops,
-    if they are known already.
-    """
-    points = predict_frames(net, frames, mirrored=mirrored) if first is None else first
-    boxes = None
-    for _ in range(steps - 1):
-        last, boxes = boxes, tight_box(points)
-        # all points at one place, as untrained networks predict them, have no box
-        lost = boxes[:, 2:].max(1) < 1
-        if lost.any():
-            boxes[lost] = (frames.boxes() if last is None else last)[lost]
-        points = predict_frames(net, frames, boxes=boxes, mirrored=mirrored)
-    return points
-
-
-def check_leakage(content: dict, frames: Frames, where: str) -> None:
-    """Raise DataError if the checkpoint was trained on any of these frames."""
-    seen = sorted({*(content["data"].get("frames") or [])} & {*frames.names.tolist()})
-    if seen:
-        raise DataError(
-            f"data leakage: {where} was trained on {len(seen)} of these {len(frames)} "
-            f"frames ({seen[0]} is one), so its error would be too low; choose the "
-            "split it was trained with, or give --allow-leak"
-        )
+from research.networks.registry import find_weights, load_checkpoint
 
 
 def default_part(frames: Frames, contents: Sequence[dict]) -> str:
@@ -167,14 +95,6 @@ def score(
     if frames.visible is not None:
         metrics |= visibility_metrics(points, visibility_of(net, frames), frames)
     return metrics, face_errors(point_errors(points, frames.points, normalizer, layout)), points
-
-
-def visibility_of(net: torch.nn.Module, frames: Frames, batch_size: int = 64) -> np.ndarray:
-    """The visibility (n, k) that a network predicts in the crops of the labels' tight boxes; its
-    confidence, if it predicts no visibility."""
-    crops = FacialKeypointsDataset(frames, evaluation_transform(input_size(net), layout_of(net)))
-    parts = [predict_all(net, batch["image"]) for batch in DataLoader(crops, batch_size)]
-    return torch.cat([part[-1] for part in parts]).numpy()
 
 
 # groups of MERL-RAV's poses, as its authors report them

@@ -1,16 +1,9 @@
 """The training loop; notebook 2 and the command both call it."""
 
 import argparse
-import contextlib
-import csv
-import inspect
-import io
-import itertools
-import json
-import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,92 +11,66 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from data_load import CACHE_BYTES, EpochSampler, FacialKeypointsDataset
-from evaluate import predict_frames, predict_in_self_crops
-from facial_keypoints.assets import DEFAULT_NET
+from data_load import (
+    CACHE_BYTES,
+    EpochSampler,
+    FacialKeypointsDataset,
+    evaluation_transform,
+    load_frames,
+    split_frames,
+    training_transform,
+)
 from facial_keypoints.errors import (
-    SEED,
     DataError,
     UsageError,
     bounded_number,
     leave_errors_to_parent,
     run_command,
 )
-from facial_keypoints.files import atomic_write, csv_text, refuse_overwriting
-from facial_keypoints.layouts import Layout, load_layout
-from research.networks.checkpoints import (
-    is_plain,
-    load_weights,
-    read_checkpoint,
-    save_checkpoint,
-    to_builtins,
-    verify_archive,
+from facial_keypoints.layouts import load_layout
+from models import DEFAULT_NET, find_weights, input_size, load_net, net_class, predict_targets
+from research.augmentation.transforms import AUGMENTATIONS
+from research.data.frames import Frames
+from research.datasets import LABELS, SPLITS
+from research.evaluation.metrics import face_errors, point_errors
+from research.networks.checkpoints import load_weights, read_checkpoint, save_checkpoint
+from research.networks.registry import (
+    autocast,
+    channels_last,
+    checked_net,
+    has_bfloat16,
+    layout_of,
 )
-from research.datasets import LABELS, SPLITS, load_frames, person_digit, split_frames
+from research.data.completion import with_shape
+from research.networks.transfer import Origins, measured_fit, transfer_weights
 from research.scaling.distributed import (
-    SingleProcess,
     LossModule,
     PeerFailureHandler,
+    SingleProcess,
     TimedLoader,
     print_rank_zero,
     process_group,
 )
-from research.data.completion import mean_of_shapes
-from research.data.frames import Frames
-from research.labeling.label_audit import residual_shift
-from research.data.label_shift import match_label_convention
-from research.scaling.locks import lock_folder
-from research.evaluation.metrics import face_errors, point_errors
-from research.networks.registry import (
-    as_points,
-    autocast,
-    channels_last,
-    checked_net,
-    find_weights,
-    has_bfloat16,
-    has_own_loss,
-    input_size,
-    layout_of,
-    load_checkpoint,
-    load_net,
-    net_class,
-    net_names,
-    predict_targets,
+from research.training.distillation import refine_labels
+from research.training.losses import LOSSES, chosen_loss, loss_of, nonfinite_samples
+from research.training.runs import (
+    begin_records,
+    claim_folder,
+    diverged,
+    load_training_state,
+    new_folder,
+    newest_folder,
+    report_epoch,
+    save_training_state,
+    tensorboard_writer,
 )
-from research.networks.terms import sources_of
-from research.networks.transfer import measured_fit, transfer_weights
-from research.augmentation.transforms import AUGMENTATIONS, evaluation_transform, training_transform
 
 # after research, which sets how PyTorch's threads wait
 import torch
-import torch.nn.functional as F
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-
-def wing_penalty(
-    distance: torch.Tensor, width: float = 0.2, curvature: float = 0.04
-) -> torch.Tensor:
-    """The wing loss (Feng et al., CVPR 2018, equation 5) of distances in units of targets:
-    logarithmic up to `width`, linear above."""
-    offset = width - width * math.log1p(width / curvature)
-    return torch.where(
-        distance < width, width * torch.log1p(distance / curvature), distance - offset
-    )
-
-
-def wing(predictions: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """The mean wing loss of predictions, of the same shape as the targets."""
-    return wing_penalty((predictions - targets).abs()).mean()
-
-
-LOSSES: dict[str, Callable] = {
-    "wing": wing,
-    "smooth-l1": lambda predictions, targets: F.smooth_l1_loss(predictions, targets, beta=0.05),
-    "l1": F.l1_loss,
-    "mse": F.mse_loss,
-}
 OPTIMIZERS: dict[str, Callable] = {
     "adamw": lambda parameters, lr: torch.optim.AdamW(
         parameters, lr, weight_decay=0.05, fused=True
@@ -113,59 +80,9 @@ OPTIMIZERS: dict[str, Callable] = {
         parameters, lr, momentum=0.9, nesterov=True, weight_decay=1e-4
     ),
 }
-HIDDEN = ("estimated", "ignored")
 # (share of the epochs, augmentation from there on): the last epochs train on crops like those at
 # inference.
 AUGMENTATION_SCHEDULE = ((0.6, "gentle"), (0.8, "fine"))
-# of curves.csv; validation_nme in %; waited: share of `seconds` spent waiting for data
-CURVE_COLUMNS = (
-    "epoch",
-    "lr",
-    "training_loss",
-    "validation_loss",
-    "validation_nme",
-    "seconds",
-    "waited",
-)
-
-
-def loss_of(
-    net: torch.nn.Module,
-    images: torch.Tensor,
-    targets: torch.Tensor,
-    loss: str,
-    visible: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """The loss of a batch: the network's own for 'own', else `loss` on its predictions. visible (n,
-    k): for networks whose own loss takes it."""
-    if loss == "own":
-        own: Any = net.loss
-        if "visible" in inspect.signature(own).parameters:
-            return own(images, targets, visible)
-        return own(images, targets)
-    predictions, labeled = as_points(net(images), net).float(), ~targets.isnan()
-    if labeled.all():
-        return LOSSES[loss](predictions, targets)
-    return LOSSES[loss](predictions[labeled], targets[labeled])
-
-
-def chosen_loss(net: torch.nn.Module, net_name: str, loss: str) -> str:
-    """The loss that a network is trained with: 'auto' is the network's own, or wing for networks
-    without one.
-
-    Raises UsageError for another loss where the network has its own: it would have no effect.
-    """
-    own = has_own_loss(net)
-    if loss == "auto":
-        return "own" if own else "wing"
-    if own:
-        raise UsageError(
-            f"{net_name} has a loss of its own (models/{net_name}.py), so loss "
-            f"{loss!r} has no effect; give "
-            "'auto', or a network without one: "
-            + ", ".join(name for name in net_names() if not hasattr(net_class(name), "loss"))
-        )
-    return loss
 
 
 def validation_loader(frames: Frames, side: int, batch_size: int) -> DataLoader:
@@ -209,62 +126,78 @@ def ema_update(averaged: Any, current: Any, steps: int | torch.Tensor) -> None:
         torch._foreach_copy_(averaged, current)
 
 
+def setting(default: Any, text: str, **limits: Any) -> Any:
+    """A field of TrainingConfig that is also a flag of the command. text: its help; limits:
+    `choices`, or `low` and `high`, both included, or `above`."""
+    return field(default=default, metadata={"help": text, **limits})
+
+
 @dataclass(frozen=True)
 class TrainingConfig:
     """All settings that determine the weights of a training run, except the frames. Raises
-    UsageError for invalid values.
+    UsageError for invalid values."""
 
-    net: the name of a file in models/
-    lr: the highest learning rate of the one-cycle schedule
-    loss: 'auto' (the network's own loss, else wing); or, for networks without a loss of their own,
-        one of LOSSES
-    augment: one of AUGMENTATIONS, until `schedule` gives another
-    schedule: pairs (share of the epochs, augmentation): from that share on, this augmentation is
-        used instead
-    bfloat16: compute in 16 bits where the device is fast at it: bfloat16, or float16 on older GPUs
-    turned: share of the samples, 0…1, whose heads are turned to a yaw of 15 to 90 degrees
-        (`research.augmentation.head_rotation`)
-    hidden: self-occluded points, which have no labeled position: 'estimated' by a 3D head
-        (`research.data.completion`), or 'ignored' in the loss of the positions
-    init: a checkpoint to start from, of any network and layout (`research.networks.transfer`)
-    teacher: a checkpoint whose predictions refine the labels (`refine_labels`)
-    """
-
-    net: str = DEFAULT_NET
-    epochs: int = 60
-    batch_size: int = 32
-    lr: float = 0.002
-    loss: str = "auto"
-    optimizer: str = "adamw"
-    augment: str = "hard"
+    net: str = setting(DEFAULT_NET, "name of a network in models/")
+    epochs: int = setting(60, "passes over the training frames", above=0)
+    batch_size: int = setting(32, "samples in a step", above=0)
+    lr: float = setting(0.002, "highest learning rate of the one-cycle schedule", above=0)
+    loss: str = setting(
+        "auto",
+        "auto: the network's own, else wing; the others are for networks without their own",
+        choices=("auto", *LOSSES),
+    )
+    optimizer: str = setting("adamw", "of the weights", choices=tuple(OPTIMIZERS))
+    augment: str = setting(
+        "hard",
+        "how strongly images are changed: fine, gentle, mild, plain or hard; hard adds low light, "
+        "motion blur and an occluded half",
+        choices=tuple(AUGMENTATIONS),
+    )
+    # pairs (share of the epochs, augmentation): used from that share on
     schedule: tuple = AUGMENTATION_SCHEDULE
-    seed: int = 0
+    seed: int = setting(0, "of all random choices", low=0, high=2**32 - 1)
+    # 16 bits where the device is fast at it: bfloat16, or float16 on older GPUs
     bfloat16: bool = True
-    turned: float = 0.0
-    hidden: str = "estimated"
-    init: str = ""
-    teacher: str = ""
+    turned: float = setting(
+        0.0, "share of the samples with heads turned to a yaw of 15 to 90 degrees", low=0, high=1
+    )
+    hidden: str = setting(
+        "estimated",
+        "positions of self-occluded points, which people do not label: estimated by a 3D head, or "
+        "ignored in the loss",
+        choices=("estimated", "ignored"),
+    )
+    init: str = setting("", "a checkpoint to start from, also of another network or layout")
+    teacher: str = setting("", "a trained network whose predictions refine the labels")
 
     def __post_init__(self):
-        for name, kind in (("epochs", int), ("batch_size", int), ("lr", float)):
-            value, limit = getattr(self, name), 1e9 if kind is int else float("inf")
-            fits = isinstance(value, (kind, int)) and not isinstance(value, bool)
-            if not fits or not 0 < value < limit:
-                raise UsageError(
-                    f"{name} must be a number above 0 of type {kind.__name__}, not "
-                    f"{str(value)[:40]!r}"
-                )
-        if not 0 <= self.turned <= 1:
-            raise UsageError(f"turned must be a share in 0…1, not {self.turned}")
-        for name, known in (
-            ("loss", ("auto", *LOSSES)),
-            ("optimizer", OPTIMIZERS),
-            ("augment", AUGMENTATIONS),
-            ("hidden", HIDDEN),
-        ):
-            if getattr(self, name) not in known:
-                raise UsageError(
-                    f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}"
+        for one in fields(self):
+            value, limits = getattr(self, one.name), one.metadata
+            wrong = f"{one.name} must be %s, not {str(value)[:40]!r}"
+            if "choices" in limits and value not in limits["choices"]:
+                raise UsageError(wrong % f"one of {', '.join(limits['choices'])}")
+            if not {"low", "above"} & limits.keys():
+                continue
+            if isinstance(value, bool) or not isinstance(value, (one.type, int)):
+                raise UsageError(wrong % f"a number of type {one.type.__name__}")
+            if "above" in limits and not limits["above"] < value < float("inf"):
+                raise UsageError(wrong % f"a number above {limits['above']}")
+            if "low" in limits and not limits["low"] <= value <= limits["high"]:
+                raise UsageError(wrong % f"from {limits['low']} to {limits['high']}")
+
+    @classmethod
+    def add_flags(cls, parser: argparse.ArgumentParser) -> None:
+        """Add a flag for each setting to the parser of a command."""
+        for one in fields(cls):
+            if "help" in one.metadata:
+                shown = "" if one.default == "" else " (default: %(default)s)"
+                parser.add_argument(
+                    f"--{one.name.replace('_', '-')}",
+                    type=one.type,
+                    default=one.default,
+                    choices=one.metadata.get("choices"),
+                    metavar="CHECKPOINT" if one.default == "" else None,
+                    help=one.metadata["help"] + shown,
                 )
 
     def record(self, loss: str) -> dict:
@@ -310,17 +243,11 @@ def train(
     given, and DataError if the loss or the weights are no longer finite.
     """
     folder = Path(folder)
-    refuse_overwriting(
-        [find_weights(given) for given in (config.init, config.teacher) if given],
-        [folder / "checkpoint.pt"],
-    )
     team = process_group(device)
-    alone = lock_folder(folder) if team.main else contextlib.nullcontext()
+    alone = claim_folder(folder, (config.init, config.teacher), resume or overwrite, team.main)
     with PeerFailureHandler(team, folder), alone:
-        if team.main and not (resume or overwrite):
-            refuse_earlier_run(folder)
         torch.manual_seed(config.seed)
-        layout = with_shape(training)
+        layout = with_shape(training.layout, training.points)
         net = checked_net(build(), config.net, layout) if build else load_net(config.net, layout)
         run = TrainingRun(
             team, config, net, training, validation, workers, compiled, bar and team.main
@@ -353,15 +280,15 @@ class TrainingRun:
         self.layout = layout_of(net)
         self.loss = chosen_loss(net, config.net, config.loss)
         self.params = config.record(self.loss)
-        self.sources = {training.kind}
-        training, known = self.prepare(net, training)
+        training, origins = self.prepare(net, training)
+        self.minutes_before = origins.minutes
         self.data: dict[str, Any] = {
             "data": training.data,
             "kind": training.kind,
-            "sources": sorted(self.sources),
+            "sources": sorted(origins.sources),
             "split": training.split,
             "labels": training.labels,
-            "frames": known,
+            "frames": sorted(origins.frames),
         }
         if self.layout != load_layout():
             self.data["fit"] = measured_fit(training)
@@ -393,26 +320,21 @@ class TrainingRun:
         )
         self.losses = team.wrap(torch.compile(losses) if compiled else losses)
 
-    def prepare(self, net: torch.nn.Module, training: Frames) -> tuple[Frames, Sequence[str]]:
+    def prepare(self, net: torch.nn.Module, training: Frames) -> tuple[Frames, Origins]:
         """Load the `init` weights and apply the teacher, if given. Returns the training frames, and
-        the names of all frames that influenced the weights (used by the leakage check)."""
-        known: Any = training.names
+        what influenced the weights."""
+        origins = Origins({*training.names.tolist()}, {training.kind})
         if self.config.hidden == "estimated":
-            training = with_hidden_points(training)
-        self.minutes_before = 0.0  # training time of the `init` weights
+            training = training.with_hidden_points()
         if self.config.init:
             first = read_checkpoint(self.config.init)
-            minutes = first["metrics"].get("minutes")
-            self.minutes_before = minutes if isinstance(minutes, (int, float)) else 0.0
             for line in transfer_weights(net, first, self.config.init):
                 print_rank_zero(line)
-            known = sorted({*(first["data"].get("frames") or []), *known})
-            self.sources |= {*sources_of(first["data"])}
+            origins.add(first, trained=True)
         if self.config.teacher:
-            training, learned = refine_labels(training, self.config.teacher)
-            known = sorted({*(learned.get("frames") or []), *known})
-            self.sources |= {*sources_of(learned)}
-        return training, known
+            training, teacher = refine_labels(training, self.config.teacher)
+            origins.add(teacher)
+        return training, origins
 
     @property
     def parts(self) -> dict:
@@ -430,9 +352,7 @@ class TrainingRun:
         """Train from the epoch after `history` to the last -> the path of checkpoint.pt, and the
         history of all epochs."""
         if self.team.main:
-            atomic_write(folder / "params.json", json.dumps(self.params))
-            if history:  # the run may have been killed between last.pt and curves.csv
-                atomic_write(folder / "curves.csv", csv_text(CURVE_COLUMNS, history))
+            begin_records(folder, self.params, history)
         board = tensorboard_writer(folder) if self.team.main else None
         for epoch in range(len(history), self.config.epochs):
             start = time.perf_counter()
@@ -479,25 +399,6 @@ class TrainingRun:
             )
 
 
-def with_hidden_points(frames: Frames) -> Frames:
-    """Frames with estimated positions of the points that are labeled as hidden, but without a
-    position."""
-    if frames.visible is None:
-        return frames
-    unplaced = (np.isnan(frames.points).any(-1) & (frames.visible == 0))[..., None]
-    return replace(frames, points=np.where(unplaced, frames.complete(), frames.points))
-
-
-def with_shape(frames: Frames) -> Layout:
-    """The layout of frames; if it has no shape, with the mean shape of these faces."""
-    shape = mean_of_shapes(frames.points)
-    if frames.layout.shape or frames.layout == load_layout() or np.isnan(shape).any():
-        return frames.layout
-    return replace(
-        frames.layout, shape=tuple((round(float(x), 4), round(float(y), 4)) for x, y in shape)
-    )
-
-
 def train_one_epoch(run: TrainingRun, epoch: int, folder: Path) -> tuple[float, float]:
     """One pass over the training frames -> the mean loss, and for how many seconds the loop waited
     for data.
@@ -541,6 +442,25 @@ def train_one_epoch(run: TrainingRun, epoch: int, folder: Path) -> tuple[float, 
     return run.team.mean(total * run.team.world) / len(run.names), batches.seconds
 
 
+def train_small(
+    frames: Frames, name: str, epochs: int, folder: str | Path, bar: bool = True
+) -> torch.nn.Module:
+    """A small network trained on frames for `labeling.shift.measure_shift`: models5 with half the
+    channels, on crops of half the side. The run is written to `folder`/`name`.
+
+    Crop jitter stays on in all epochs, because a crop centered exactly on the labels has the same
+    shift as the labels. There are no drawn covers, which small networks do not learn so quickly.
+    """
+    config = TrainingConfig(
+        "models5", epochs, batch_size=16, augment="plain", schedule=((0.6, "mild"),)
+    )
+    build = partial(net_class("models5"), len(frames.layout), side=64, widths=(32, 64), features=64)
+    path, _ = train(config, frames, None, Path(folder) / name, build=build, bar=bar)
+    net = checked_net(build(), "models5", frames.layout)
+    load_weights(net, read_checkpoint(path)["state_dict"], path)
+    return net
+
+
 def training_dataset(
     config: TrainingConfig, training: Frames, net: torch.nn.Module, bar: bool = True
 ) -> FacialKeypointsDataset:
@@ -560,241 +480,13 @@ def training_dataset(
     )
 
 
-def refuse_earlier_run(folder: str | Path) -> None:
-    """Raise UsageError if a folder holds the weights of an earlier run."""
-    for name in ("checkpoint.pt", "last.pt"):
-        if (Path(folder) / name).exists():
-            raise UsageError(
-                f"{folder} holds an earlier run ({name}): go on with it by --resume, "
-                "write to another folder by "
-                "--out, or replace it by --overwrite"
-            )
-
-
-def new_folder(base: str | Path) -> Path:
-    """The first of BASE, BASE-2, BASE-3, … that holds no run."""
-    return next(folder for folder in numbered(base) if not holds_run(folder))
-
-
-def newest_folder(base: str | Path) -> Path:
-    """The last of BASE, BASE-2, BASE-3, … before the first folder without a run; BASE if BASE
-    itself has no run."""
-    folders = list(itertools.takewhile(holds_run, numbered(base)))
-    return folders[-1] if folders else Path(base)
-
-
-def numbered(base: str | Path) -> Iterator[Path]:
-    """BASE, BASE-2, BASE-3, …"""
-    yield Path(base)
-    yield from (Path(f"{base}-{number}") for number in itertools.count(2))
-
-
-def holds_run(folder: Path) -> bool:
-    """True if a training run has written to a folder."""
-    return (folder / "params.json").exists()
-
-
-def small_net(layout: str | Layout = "ibug68") -> torch.nn.Module:
-    """A smaller version of models5 for label audits, which train two networks: half the channels,
-    on crops of half the side."""
-    layout = load_layout(layout)
-    net = net_class("models5")(len(layout), side=64, widths=(32, 64), features=64)
-    return checked_net(net, "models5", layout)
-
-
-def measure_shift(
-    frames: Frames, epochs: int, folder: str | Path, bar: bool = True
-) -> tuple[np.ndarray, np.ndarray]:
-    """Train with mirroring on labels as they are -> the mean offset (n, 2) of the labels of each
-    face from the predictions, and the predictions (n, k, 2), both in pixels.
-
-    The network is also trained on the mirror image of every face, with mirrored labels. A shift to
-    the right in one is a shift to the left in the other, so the network learns x without the shift.
-    The mean difference between labels and predictions is the shift. The people are divided into two
-    halves, and each half is predicted by the network trained on the other half, because a network
-    can memorize the shifted labels of the faces it was trained on. Predictions are averaged over
-    the crop and its mirror image, because a network that is not trained to the end has a shift of
-    its own. Crop jitter stays on in all epochs, because a crop centered exactly on the labels has
-    the same shift as the labels. y offsets do not show a shift that all labels share.
-    """
-    half = np.array([person_digit(person) % 2 for person in frames.people], bool)
-    if half.all() or not half.any():
-        raise DataError(
-            f"{frames.data}: too few people to divide them into two halves, one for "
-            "training and one for measuring"
-        )
-    # without drawn covers, which small networks do not learn in so few epochs
-    config = TrainingConfig(
-        "models5", epochs, batch_size=16, augment="plain", schedule=((0.6, "mild"),)
-    )
-    predictions = np.empty_like(frames.points)
-    for side in (False, True):
-        path, _ = train(
-            config,
-            frames.select(half == side),
-            None,
-            Path(folder) / f"half{side:d}",
-            build=partial(small_net, frames.layout),
-            bar=bar,
-        )
-        net = small_net(frames.layout)
-        load_weights(net, read_checkpoint(path)["state_dict"], path)
-        predictions[half != side] = predict_in_self_crops(
-            net, frames.select(half != side), steps=8, mirrored=True
-        )
-    return residual_shift(frames.points, predictions), predictions
-
-
-def refine_labels(frames: Frames, teacher: str | Path) -> tuple[Frames, dict]:
-    """Knowledge distillation: replace each label by the mean of the label and the prediction of the
-    teacher network. Returns the frames, and the `data` of the teacher's checkpoint.
-
-    Quantized labels are noisy, and a larger network averages this noise out. The predictions are
-    averaged over each crop and its mirror image, and moved by the shift that these labels have.
-    """
-    net, content = load_checkpoint(find_weights(teacher))
-    predictions = match_label_convention(
-        frames, predict_frames(net, frames, mirrored=True), content["data"]
-    )
-    frames = frames.select(np.arange(len(frames)))
-    frames.points = (frames.points + predictions.astype(np.float32)) / 2
-    return frames, content["data"]
-
-
-def nonfinite_samples(
-    net: torch.nn.Module, images: torch.Tensor, targets: torch.Tensor, loss: str
-) -> np.ndarray:
-    """Rows of a batch whose loss, computed alone, is not finite. Empty if the batch has more than
-    one row and all are such: then the weights are the cause, not a sample."""
-    with torch.inference_mode():
-        net.eval()
-        values = [
-            loss_of(net, images[i : i + 1], targets[i : i + 1], loss).item()
-            for i in range(len(images))
-        ]
-    wrong = np.flatnonzero(~np.isfinite(values))
-    return wrong if len(wrong) < len(values) or len(values) == 1 else wrong[:0]
-
-
-def diverged(problem: str, epoch: int, lr: float, folder: Path, names: Sequence[str] = ()) -> str:
-    """The message for a loss or weights that are not finite."""
-    kept = f"; the last good state is {folder / 'last.pt'}" if (folder / "last.pt").exists() else ""
-    cure = (
-        f"look at {', '.join(names[:3])}"
-        if len(names)
-        else f"lower --lr (now {lr:g}) or look at the data"
-    )
-    return f"{problem} in epoch {epoch + 1}: {cure}{kept}"
-
-
-def save_training_state(
-    folder: Path, parts: dict, history: list[dict], best: dict, params: dict, data: dict
-) -> None:
-    """Write last.pt and curves.csv, each atomically."""
-    state = {name: part.state_dict() for name, part in parts.items()}
-    buffer = io.BytesIO()
-    torch.save(
-        to_builtins({"history": history, "best": best, "params": params, "data": data})
-        | {"state": state},
-        buffer,
-    )
-    atomic_write(folder / "last.pt", buffer.getvalue())
-    atomic_write(folder / "curves.csv", csv_text(CURVE_COLUMNS, history))
-
-
-def load_training_state(
-    path: Path, parts: dict, params: dict, data: dict
-) -> tuple[list[dict], dict]:
-    """Restore the state of an interrupted run from last.pt -> (rows of curves.csv, its best epoch).
-
-    Raises DataError if the file is damaged, UsageError if it is of a run with other parameters or
-    data.
-    """
-    verify_archive(path)
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        before = {**saved["params"], **saved["data"]}
-        states = {name: saved["state"][name] for name in parts}
-        history, best = saved["history"], saved["best"]
-        if not (
-            is_plain([before, history, best])
-            and isinstance(best["nme"], float)
-            and all(
-                row.keys() <= set(CURVE_COLUMNS)
-                and all(isinstance(value, (int, float)) for value in row.values())
-                and {"epoch", "seconds"} <= row.keys()
-                for row in history
-            )
-        ):
-            raise TypeError("values of other types")
-    except Exception as error:
-        raise DataError(
-            f"{path}: cannot be resumed from ({type(error).__name__}); delete it to begin again"
-        ) from None
-    changed = [k for k, v in to_builtins({**params, **data}).items() if before.get(k) != v]
-    if changed:
-        raise UsageError(
-            f"{path} is of a run with another {', '.join(changed)}; give the same, or another --out"
-        )
-    try:
-        for name, part in parts.items():
-            part.load_state_dict(states[name])
-    except Exception as error:  # each part complains in its own way
-        raise DataError(
-            f"{path}: of another network or machine ({type(error).__name__}: "
-            f"{str(error)[:200]}); delete it to "
-            "begin again"
-        ) from None
-    return history, best
-
-
-def read_history(folder: str | Path) -> list[dict]:
-    """The rows of a run's curves.csv, as `train` returns them."""
-    with open(Path(folder) / "curves.csv", newline="") as file:
-        return [
-            {name: float(value) for name, value in row.items() if value}
-            for row in csv.DictReader(file)
-        ]
-
-
-def tensorboard_writer(folder: Path) -> Any:
-    """A TensorBoard writer when that is installed, else None."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(folder)
-
-
-def report_epoch(row: dict, epochs: int, bar: bool, board: Any) -> None:
-    """Print one line for an epoch, and write its learning rate, losses and NME to TensorBoard."""
-    if bar:
-        tqdm.write(
-            f"epoch {row['epoch']:>3}/{epochs}  training loss {row['training_loss']:.4f}"
-            + (
-                f"  validation loss {row['validation_loss']:.4f}"
-                f"  NME {row['validation_nme']:5.2f} %"
-                if "validation_nme" in row
-                else ""
-            )
-            + f"  {row['seconds']:.0f} s, {100 * row['waited']:.0f} % waiting for data"
-        )
-    for key in CURVE_COLUMNS[1:-2] if board else ():
-        if key in row:
-            board.add_scalar(key, row[key], row["epoch"])
-    if board:
-        board.flush()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description="Train a network of models/. The weights with "
         "the lowest validation NME are kept, with "
         "--turned those of the last epoch."
     )
-    parser.add_argument(
-        "--net", default=DEFAULT_NET, help="name of a network in models/ (default: %(default)s)"
-    )
+    TrainingConfig.add_flags(parser)
     parser.add_argument(
         "--data",
         default="sample",
@@ -812,70 +504,12 @@ def main() -> None:
         "(default: %(default)s)",
     )
     parser.add_argument(
-        "--epochs", type=int, default=TrainingConfig.epochs, help="(default: %(default)s)"
-    )
-    parser.add_argument(
-        "--batch-size", type=int, default=TrainingConfig.batch_size, help="(default: %(default)s)"
-    )
-    parser.add_argument(
-        "--lr",
-        type=float,
-        default=TrainingConfig.lr,
-        help="highest learning rate (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--loss",
-        default=TrainingConfig.loss,
-        choices=["auto", *LOSSES],
-        help="auto: the network's own, else wing; the others are for networks without their own",
-    )
-    parser.add_argument(
-        "--optimizer",
-        default=TrainingConfig.optimizer,
-        choices=OPTIMIZERS,
-        help="(default: %(default)s)",
-    )
-    parser.add_argument(
-        "--augment",
-        default=TrainingConfig.augment,
-        choices=AUGMENTATIONS,
-        help="how strongly images are changed: fine, gentle, mild, plain or hard; "
-        "hard adds low light, motion blur and an occluded half "
-        "(default: %(default)s)",
-    )
-    parser.add_argument(
-        "--turned",
-        type=bounded_number(float, 0, 1),
-        default=TrainingConfig.turned,
-        help="share of the samples with heads turned to a yaw of 15 to 90 "
-        "degrees (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--hidden",
-        default=TrainingConfig.hidden,
-        choices=HIDDEN,
-        help="positions of self-occluded points, which people do not label: "
-        "estimated by a 3D head, or ignored in the loss "
-        "(default: %(default)s)",
-    )
-    parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda, … (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=SEED, default=0, help="(default: %(default)s)")
     parser.add_argument(
         "--workers",
         type=bounded_number(int, 0),
         help="processes that load data (default: 1 for a folder of archives, else 0)",
-    )
-    parser.add_argument(
-        "--init",
-        metavar="CHECKPOINT",
-        help="start from these weights, also those of another layout",
-    )
-    parser.add_argument(
-        "--teacher",
-        metavar="CHECKPOINT",
-        help="a trained network whose predictions refine the labels",
     )
     parser.add_argument(
         "--compile", action="store_true", help="use torch.compile: faster on GPUs, needs a compiler"
@@ -914,20 +548,8 @@ def main() -> None:
     )
     options = parser.parse_args()
 
-    config = TrainingConfig(
-        options.net,
-        options.epochs,
-        options.batch_size,
-        options.lr,
-        options.loss,
-        options.optimizer,
-        options.augment,
-        seed=options.seed,
-        turned=options.turned,
-        hidden=options.hidden,
-        init=str(find_weights(options.init)) if options.init else "",
-        teacher=options.teacher or "",
-    )
+    given = {one.name: getattr(options, one.name) for one in fields(TrainingConfig) if one.metadata}
+    config = TrainingConfig(**given | {"init": str(options.init and find_weights(options.init))})
     net_class(options.net)
     frames = load_frames(options.data, options.labels, options.layout)
     part = "all" if options.all else "all-training" if options.final else "training"
@@ -935,17 +557,16 @@ def main() -> None:
     validation = (
         None if options.final or options.all else split_frames(frames, options.split, "validation")
     )
-    words = (
-        ("published", options.labels == "published"),
-        ("final", options.final),
-        ("all", options.all),
-        (f"seed{options.seed}", options.seed),
-    )
-    kind = "".join(f"-{word}" for word, on in words if on)
+    words = {
+        "published": options.labels == "published",
+        "final": options.final,
+        "all": options.all,
+        f"seed{options.seed}": options.seed,
+    }
+    kind = "".join(f"-{word}" for word, on in words.items() if on)
     base = f"runs/{options.net}-{Path(options.data).stem}-{options.split}{kind}"
-    folder = Path(
-        options.out or (newest_folder if options.resume or options.overwrite else new_folder)(base)
-    )
+    again = options.resume or options.overwrite
+    folder = Path(options.out or (newest_folder if again else new_folder)(base))
     if options.threads:
         torch.set_num_threads(options.threads)
     if options.resume and not (folder / "last.pt").exists():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluate import predict_frames, predict_in_self_crops
+from research.evaluation.prediction import predict_frames, predict_in_self_crops
 from benchmarks import variants
 from facial_keypoints.errors import UsageError, bounded_number, run_command
 from facial_keypoints.files import atomic_write, csv_text

@@ -7,7 +7,7 @@ from functools import partial
 import cv2
 import numpy as np
 
-from evaluate import check_leakage
+from research.evaluation.prediction import check_leakage
 from facial_keypoints.detector import KeypointDetector
 from facial_keypoints.detectors import to_tight
 from facial_keypoints.errors import import_optional, run_command

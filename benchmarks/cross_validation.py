@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from evaluate import predict_in_self_crops
+from research.evaluation.prediction import predict_in_self_crops
 from facial_keypoints.assets import DEFAULT_NET
 from facial_keypoints.errors import SEED, UsageError, bounded_number, run_command
 from research.datasets import load_frames

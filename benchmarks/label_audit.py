@@ -4,6 +4,7 @@ labels."""
 import argparse
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from research.datasets import load_frames, split_frames
 from research.labeling.label_audit import fit_shift, lower_bounds, quantization_grid, trusted
 from research.data.label_shift import SHIFT_INTER_OCULAR, SHIFT_PIXELS
 from research.evaluation.metrics import face_errors, point_errors
-from train import measure_shift
+from research.labeling.shift import measure_shift
+from train import train_small
 
 IMAGE_KINDS = (".png", ".jpg", ".pdf", ".svg")  # file formats of the gallery of doubtful labels
 
@@ -59,7 +61,8 @@ def main():
             np.float32
         )
     with tempfile.TemporaryDirectory() as folder:
-        offset, predictions = measure_shift(frames, options.epochs, folder, bar=sys.stderr.isatty())
+        fit = partial(train_small, epochs=options.epochs, folder=folder, bar=sys.stderr.isatty())
+        offset, predictions = measure_shift(frames, fit)
     length = frames.lengths()
     known = trusted(frames, offset, predictions)
     (constant, share), spread = fit_shift(offset[known, 0], length[known])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 from benchmarks.photographs import figures
-from evaluate import predict_frames, visibility_of
+from research.evaluation.prediction import predict_frames, visibility_of
 from facial_keypoints.errors import UsageError, bounded_number, run_command
 from facial_keypoints.files import atomic_write, csv_text
 from models import models7

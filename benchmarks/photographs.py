@@ -9,7 +9,8 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.peers import dlib_on_boxes, landmarker_predictor
-from evaluate import check_leakage, predict_frames, visibility_metrics, visibility_of
+from research.evaluation.prediction import check_leakage, predict_frames, visibility_of
+from evaluate import visibility_metrics
 from facial_keypoints.errors import run_command
 from facial_keypoints.files import atomic_write, csv_text
 from research.datasets import SPLIT_PARTS, load_frames, split_frames

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from evaluate import check_leakage
+from research.evaluation.prediction import check_leakage
 from facial_keypoints.assets import DEFAULT_NET
 from facial_keypoints.detector import MIN_CONFIDENCE, KeypointDetector
 from facial_keypoints.detectors import detector_names

@@ -22,7 +22,7 @@ from facial_keypoints.files import atomic_write, csv_text
 from research.datasets import load_frames, split_frames
 from research.evaluation.results import current_commit, put_tables, read_results
 from research.synthetic.faces import FRAMES, VIDEOS, draw_scene, draw_shards
-from train import read_history
+from research.training.runs import read_history
 from benchmarks.speed import machine
 
 HOME = Path(__file__).resolve().parents[1]

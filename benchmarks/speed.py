@@ -38,7 +38,7 @@ from research.networks.registry import (
     net_names,
 )
 from research.synthetic.faces import draw_scene
-from train import chosen_loss, loss_of
+from research.training.losses import chosen_loss, loss_of
 
 import cv2
 import numpy as np

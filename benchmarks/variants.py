@@ -2,7 +2,7 @@
 literature."""
 
 from models import models5
-from train import wing_penalty
+from research.training.losses import wing_penalty
 
 # after research, which sets how PyTorch's threads wait
 import torch

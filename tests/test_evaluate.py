@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from conftest import one_line_error
 
-import evaluate
-from evaluate import check_leakage, default_part, predict_in_self_crops
+from research.evaluation import prediction
+from research.evaluation.prediction import check_leakage, predict_in_self_crops
+from evaluate import default_part
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.formats import pts_text
 from facial_keypoints.geometry import tight_box
@@ -280,7 +281,7 @@ def test_self_predicted_crops_forget_the_label(tiny, monkeypatch):
         place = tight_box(faces)
         return faces + 0.5 * (center - place)[:, None, :2] + 0.25 * (center - place)[:, None, 2:]
 
-    monkeypatch.setattr(evaluate, "predict_frames", half_way)
+    monkeypatch.setattr(prediction, "predict_frames", half_way)
     for steps, left in ((1, 8), (2, 4), (4, 1)):
         np.testing.assert_allclose(
             predict_in_self_crops(None, frames, steps) - faces,
@@ -317,7 +318,7 @@ def test_a_network_that_predicts_one_place_keeps_the_crop_before(tiny, monkeypat
         asked.append(frames.boxes() if boxes is None else boxes)
         return np.full_like(frames.points, 7)
 
-    monkeypatch.setattr("evaluate.predict_frames", one_place)
+    monkeypatch.setattr("research.evaluation.prediction.predict_frames", one_place)
     predict_in_self_crops(None, tiny, steps=3)
     assert len(asked) == 3
     for boxes in asked:

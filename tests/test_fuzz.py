@@ -36,7 +36,7 @@ from research.networks.registry import find_weights, load_checkpoint, net_class,
 from research.reporting.notebook import check_parameters
 from research.data.readers import KAGGLE_COLUMNS
 from research.scaling.sweep import read_grid
-from train import load_training_state
+from research.training.runs import load_training_state
 from test_sources import POINTS, csv_of, picture
 
 CASES = int(os.environ.get("FUZZ_CASES", 25))  # of each reader; make fuzz asks for thousands

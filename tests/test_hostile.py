@@ -18,7 +18,8 @@ from test_sources import POINTS, csv_of, picture
 
 from batch import parse
 from scripts.publish import scored
-from evaluate import check_leakage, score
+from research.evaluation.prediction import check_leakage
+from evaluate import score
 from facial_keypoints import images
 from facial_keypoints.detector import Face, KeypointDetector
 from facial_keypoints.errors import DataError, UsageError
@@ -41,7 +42,8 @@ from research.data.frames import load_folder, read_table
 from research.evaluation.metrics import point_errors
 from research.networks.registry import find_weights, load_checkpoint
 from research.scaling.sweep import as_yaml, read_grid
-from train import TrainingConfig, load_training_state, train
+from train import TrainingConfig, train
+from research.training.runs import load_training_state
 
 
 @pytest.fixture(scope="module")

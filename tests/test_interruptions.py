@@ -21,7 +21,7 @@ from facial_keypoints.files import atomic_write, csv_text
 from research.networks.checkpoints import read_checkpoint
 from research.scaling.locks import lock_folder
 from research.networks.registry import load_checkpoint
-from train import CURVE_COLUMNS
+from research.training.runs import CURVE_COLUMNS
 
 resource = pytest.importorskip(
     "resource", reason="needs limits on the size of files, which Windows has not"

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import models
-from research.networks.registry import registry as networks
+from research.networks import registry as networks
 
 from facial_keypoints.assets import DEFAULT_NET
 from facial_keypoints.errors import DataError, UsageError

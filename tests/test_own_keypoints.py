@@ -10,20 +10,23 @@ import torch
 from conftest import write_labeled_photos
 
 import train as training_module
-from evaluate import predict_frames, score
+from research.evaluation.prediction import predict_frames
+from evaluate import score
 from facial_keypoints.detector import KeypointDetector
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.geometry import tight_box
 from facial_keypoints.layouts import Layout, convert_points, load_layout, unnamed_layout
 from facial_keypoints.model import load_model
 from research.networks.checkpoints import read_checkpoint
+from research.data.completion import with_shape
 from research.datasets import convert_frames, split_frames
 from research.networks.export import export_checkpoint
 from research.evaluation.metrics import normalizer_length, point_errors, summarize
 from research.networks.registry import find_weights, load_checkpoint, load_net, net_names, predict
 from research.networks.transfer import measured_fit, source_points, transfer_weights
 from research.augmentation.transforms import FaceCrop
-from train import TrainingConfig, loss_of, train
+from train import TrainingConfig, train
+from research.training.losses import loss_of
 
 
 @pytest.fixture(scope="module", params=["five", "kaggle15", "wflw98"])
@@ -285,5 +288,5 @@ def test_the_box_of_a_layout_without_names_is_measured(tiny):
 def test_the_typical_shape_is_learned_from_the_data(tiny):
     layout = replace(load_layout("five"), shape=(), name="own", keypoints=tuple("abcde"))
     frames = replace(convert_frames(tiny, "five"), layout=layout)
-    shape = np.array(training_module.with_shape(frames).shape)
+    shape = np.array(with_shape(frames.layout, frames.points).shape)
     assert shape.shape == (5, 2) and shape[0, 0] < shape[1, 0] and shape[0, 1] < shape[3, 1]

@@ -8,7 +8,7 @@ from benchmarks import publish
 from scripts.publish import HOME, average, record, ship, write
 from evaluate import score
 from facial_keypoints.errors import DataError, UsageError
-from research.networks.registry import registry as networks
+from research.networks import registry as networks
 from research.networks.checkpoints import read_checkpoint, save_checkpoint
 from research.datasets import split_frames
 from research.networks.registry import SAVED_MODELS, find_weights, load_checkpoint, predict_targets

@@ -18,7 +18,7 @@ from facial_keypoints.errors import UsageError
 from facial_keypoints.geometry import tight_box
 from facial_keypoints.images import to_gray
 from facial_keypoints.model import choose_runtime, installed_runtimes, load_model
-from research.networks.registry import registry as networks
+from research.networks import registry as networks
 from research.augmentation.occlusions import covered, face_mask, sunglasses, thing
 from research.networks.export import compile_net, to_onnx
 from research.networks.registry import find_weights, input_size, load_checkpoint, load_net, predict

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import one_line_error
 
-from evaluate import predict_frames
+from research.evaluation.prediction import predict_frames
 from facial_keypoints.errors import DataError
 from facial_keypoints.geometry import align_shapes
 from facial_keypoints.layouts import load_layout

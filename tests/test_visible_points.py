@@ -19,7 +19,6 @@ from research.data.frames import load_folder
 from research.evaluation.metrics import box_errors, ranking_auc
 from research.data.photo_groups import MAX_SIDE
 from research.augmentation.transforms import FaceCrop
-from train import with_hidden_points
 
 
 def head_at(yaw, pitch=0.0, roll=0.0):
@@ -110,7 +109,7 @@ def test_faces_with_few_labeled_points_are_completed_by_the_typical_face(tiny):
 
 def test_training_uses_estimated_positions_and_labeled_visibility(flagged):
     frames = load_folder(flagged[0])
-    filled = with_hidden_points(frames)
+    filled = frames.with_hidden_points()
     assert np.isfinite(filled.points).all()
     labeled = ~np.isnan(frames.points)
     np.testing.assert_array_equal(filled.points[labeled], frames.points[labeled])
@@ -161,7 +160,7 @@ def test_a_ranking_is_scored_with_ties_counted_half():
 
 def test_visibility_is_scored_by_kind_and_errors_by_pose(flagged):
     frames = load_folder(flagged[0])
-    points = with_hidden_points(frames).points + np.float32(1)
+    points = frames.with_hidden_points().points + np.float32(1)
     perfect = visibility_metrics(points, frames.visible, frames)
     assert perfect["visibility_auc"] == [1, 1]
     assert perfect["poses"]["frontal"][0] == perfect["poses"]["profile"][0] == 6
@@ -184,7 +183,7 @@ def test_merl_rav_is_built_again_from_its_two_sources(tmp_path, merlrav):
     assert (built.digests() == merlrav.select(np.array(rows)).digests()).all()
 
 
-def test_a_folder_that_is_not_2dasl_is_refused_in_one_line(tmp_path, command):
-    done = command("-m", "research.data.merlrav", tmp_path, tmp_path, "--out", tmp_path / "out.zip")
-    assert "not the test data of 2DASL" in one_line_error(done, 1)
+def test_a_folder_that_is_not_2dasl_is_refused_in_one_line(tmp_path, python):
+    words = ["-m", "research.data.merlrav", tmp_path, tmp_path, "--out", tmp_path / "out.zip"]
+    assert "not the test data of 2DASL" in one_line_error(python(words), 1)
     assert not (tmp_path / "out.zip").exists()

@@ -1,9 +1,11 @@
 """Estimated positions of keypoints without a label: from a 3D head, or from a typical face."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from facial_keypoints.geometry import align_shapes, mean_head, tight_box
-from facial_keypoints.layouts import Layout
+from facial_keypoints.layouts import Layout, load_layout
 from facial_keypoints.pose import has_pose, rigid_points
 
 # fewest labeled rigid points that a 3D head is fitted to; with fewer, the typical face is used
@@ -130,3 +132,14 @@ def mean_of_shapes(points: np.ndarray) -> np.ndarray:
     more = ~known & (counts > 0)
     shape[more] = sums[more] / counts[more, None]
     return shape
+
+
+def with_shape(layout: Layout, points: np.ndarray) -> Layout:
+    """A layout with the mean shape of keypoints (n, k, 2), if it has no shape of its own and each
+    keypoint is labeled in some face."""
+    if layout.shape or layout == load_layout():
+        return layout
+    shape = mean_of_shapes(points)
+    if np.isnan(shape).any():
+        return layout
+    return replace(layout, shape=tuple((round(float(x), 4), round(float(y), 4)) for x, y in shape))

@@ -211,6 +211,14 @@ class Frames:
         """The points (n, k, 2) with estimates in place of missing ones (`complete_points`)."""
         return complete_points(self.points, self.layout)
 
+    def with_hidden_points(self) -> "Frames":
+        """The frames with estimated positions of the points that are labeled as hidden, but
+        without a position."""
+        if self.visible is None:
+            return self
+        unplaced = (np.isnan(self.points).any(-1) & (self.visible == 0))[..., None]
+        return replace(self, points=np.where(unplaced, self.complete(), self.points))
+
     def boxes(self) -> np.ndarray:
         """The tight boxes (n, 4) of the keypoints in pixels, missing ones estimated."""
         return tight_box(self.complete())

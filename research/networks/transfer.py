@@ -1,5 +1,6 @@
 """Weights of one layout as the start of a network for another, and the crop of the new layout."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,27 @@ from facial_keypoints.layouts import Layout, conversion_matrix
 from research.networks.checkpoints import load_weights
 from research.data.frames import Frames
 from research.networks.registry import layout_of
+from research.networks.terms import sources_of
 
 SAMPLE = 60  # frames that `measured_fit` looks at
+
+
+@dataclass
+class Origins:
+    """What influenced the weights of a training run: names of frames, for the check for data
+    leakage; kinds of data sets, for the terms of use; minutes of training before this run."""
+
+    frames: set[str]
+    sources: set[str]
+    minutes: float = 0.0
+
+    def add(self, content: dict, trained: bool = False) -> None:
+        """Add those of a checkpoint. trained: its weights are the start of the run."""
+        self.frames |= {*(content["data"].get("frames") or [])}
+        self.sources |= {*sources_of(content["data"])}
+        minutes = content["metrics"].get("minutes")
+        if trained and isinstance(minutes, (int, float)):
+            self.minutes += minutes
 
 
 def transfer_weights(net: torch.nn.Module, content: dict, path: str | Path) -> list[str]:
