@@ -26,7 +26,7 @@ def to_tight(boxes: np.ndarray, fit: Sequence[float], rolls: np.ndarray | float 
     x, y: from the center of the detector's box to that of the tight box; width, height: of the
     tight box; all as shares of the width and height of the detector's box, for an upright face.
     rolls: of the faces, (n,) in degrees. `fit` is measured on training frames: python
-    benchmarks/detectors.py --fit.
+    benchmarks/face_detection.py --fit.
     """
     size = boxes[:, 2:]
     away = rolled((size * np.array(fit[:2]))[:, None], np.broadcast_to(rolls, len(boxes)))[:, 0]

@@ -323,7 +323,7 @@ def launch():
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="needs Playwright: make test-browser"
     )
-    from benchmarks.web_page import BROWSER_FLAGS, find_browser
+    from benchmarks.browser import BROWSER_FLAGS, find_browser
 
     if find_browser() is None:
         pytest.skip("needs Chromium: install it, then make test-browser")

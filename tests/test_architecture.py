@@ -3,6 +3,7 @@ PyTorch, plug-ins."""
 
 import ast
 import functools
+import re
 import subprocess
 from pathlib import Path
 
@@ -99,23 +100,34 @@ def test_there_are_no_cycles_also_none_inside_functions():
         visit(name, [])
 
 
-def test_research_has_rooms_without_circles():
-    loose = {path.stem for path in (HOME / "research").glob("*.py")} - {"__init__"}
-    assert loose == DOORS
+def rooms():
+    """{room of research: rooms that its modules import}."""
     graph = {}
     for name, others in arrows().items():
-        room = name.split(".")[1] if name.startswith("research.") else ""
-        if room and room not in DOORS:
+        room = name.split(".")[1] if name.count(".") == 2 else ""
+        if name.startswith("research.") and room:
             graph.setdefault(room, set()).update(
                 other.split(".")[1]
                 for other in others
                 if other.startswith("research.") and other.split(".")[1] not in DOORS
             )
-    left = {room: others - {room} for room, others in graph.items()}
+    return {room: others - {room} for room, others in graph.items()}
+
+
+def test_research_has_rooms_without_circles():
+    loose = {path.stem for path in (HOME / "research").glob("*.py")} - {"__init__"}
+    assert loose == DOORS
+    left = rooms()
     while left:
         free = {room for room, others in left.items() if not others & left.keys()}
         assert free, f"a circle among {sorted(left)}"
         left = {room: others for room, others in left.items() if room not in free}
+
+
+def test_the_rooms_are_drawn_as_they_are():
+    text = (HOME / "docs" / "architecture.md").read_text()
+    drawn = set(re.findall(r"^  (\w+) --> (\w+)$", text, re.M))
+    assert drawn == {(room, other) for room, others in rooms().items() for other in others}
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("facial_keypoints")])

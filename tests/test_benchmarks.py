@@ -13,7 +13,7 @@ from facial_keypoints.geometry import crop_image, crop_matrix, tight_box
 from research.networks.registry import forward_with_confidence
 from benchmarks import robustness, variants
 from benchmarks.confidence import calibration, recalibrated
-from benchmarks.pipeline import under_moved_boxes
+from benchmarks.whole_images import under_moved_boxes
 
 
 @pytest.mark.parametrize("name", ["few pixels", "rolled 45°"])

@@ -404,13 +404,13 @@ def test_an_audit_asks_for_what_it_needs_before_it_trains(command, tmp_path):
         ):
             archive.writestr(name, picture(form))
     assert "too few people" in one_line_error(
-        command("benchmarks/label_audit.py", "--data", tmp_path / "one.zip", "--epochs", 1), 1
+        command("benchmarks/label_quality.py", "--data", tmp_path / "one.zip", "--epochs", 1), 1
     )
     assert "name ends in" in one_line_error(
-        command("benchmarks/label_audit.py", "--doubtful", tmp_path / "x.xyz"), 2
+        command("benchmarks/label_quality.py", "--doubtful", tmp_path / "x.xyz"), 2
     )
     assert "is not from" in one_line_error(
-        command("benchmarks/label_audit.py", "--shift", "nan", "nan"), 2
+        command("benchmarks/label_quality.py", "--shift", "nan", "nan"), 2
     )
 
 

@@ -41,7 +41,7 @@ COMMANDS = [
     command
     for text in (TEXT, *DOCS)
     for command in commands_of(text)
-    if not command.endswith("--help") and "web_page.py" not in command
+    if not command.endswith("--help") and "browser.py" not in command
 ]  # needs a browser and npm: tests/browser
 SMALLER = (  # the same, in seconds; and names for what stands for one
     (r"--epochs \d+", "--epochs 1"),
@@ -56,16 +56,16 @@ SMALLER = (  # the same, in seconds; and names for what stands for one
         r"--net models4 models5 --lr 0.001 0.002 --seed 0 1 2",
         "--net models4 --lr 0.001 --batch_size 32",
     ),
-    (r"(audit\.py)", r"\1 --data official --epochs 1"),
+    (r"(label_quality\.py)", r"\1 --data official --epochs 1"),
     (r"(ablation\.py).*", r"\1 --epochs 1 --table few.csv 'without negative crops' --seeds 0"),
     (r"(robustness\.py).*", r"\1 models5-person models4"),
     (r"(confidence\.py).*", r"\1 models5-person"),
     (r"(photographs\.py).*", r"\1 models7 --part test"),
     (r"(photograph_ablation\.py).*", r"\1 --epochs 1 --table few.csv 'side 96'"),
     (r"--data FOLDER$", "--data official"),
-    (r"(detectors\.py)", r"\1 --data official --detector haar"),
+    (r"(face_detection\.py)", r"\1 --data official --detector haar"),
     (r"(realism\.py)", r"\1 --frames 100"),
-    (r"(face_detector .*)", r"\1 --steps 2 --out folder/faces.onnx"),
+    (r"(face_detector\.training .*)", r"\1 --steps 2 --out folder/faces.onnx"),
     (r"(?s)(speed\.py).*", r"\1 models5 --seconds 0.1 --threads 1"),
     (r"\bNAME\b", "models4"),
     (r"\bFOLDER\b", "folder"),

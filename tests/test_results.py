@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import publish
+from scripts import publish
 from scripts.publish import HOME, average, record, ship, write
 from evaluate import score
 from facial_keypoints.errors import DataError, UsageError

@@ -9,7 +9,7 @@ from research.data.frames import Frames
 
 # The official labels sit to the right of and below the features: by 0.48 px and 1.88 % of the
 # distance between the outer eye corners. Measured in x by symmetry (python
-# benchmarks/label_audit.py), and assumed for y: see docs/data.md.
+# benchmarks/label_quality.py), and assumed for y: see docs/data.md.
 SHIFT_PIXELS, SHIFT_INTER_OCULAR = 0.48, 0.0188
 
 

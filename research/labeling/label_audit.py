@@ -155,7 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description="Order the labels of a data set by doubt: how far the predictions of a network "
         "are from them. Use a network that was not trained on these labels; "
-        "`benchmarks/label_audit.py` trains one on each half."
+        "`benchmarks/label_quality.py` trains one on each half."
     )
     parser.add_argument("data", help="a folder, zip or file of labels, sample, or official")
     parser.add_argument(
