@@ -12,13 +12,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from facial_keypoints.errors import (
-    DataError,
-    UsageError,
-    bounded_number,
-    printable,
-    run_command,
-)
+from facial_keypoints.command import bounded_number, printable, run_command
+from facial_keypoints.errors import DataError, UsageError
 from research.reporting.notebook import unknown_parameter
 
 HOME = Path(__file__).resolve().parent

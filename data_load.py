@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
-from facial_keypoints.errors import DataError, run_command
+from facial_keypoints.command import run_command
+from facial_keypoints.errors import DataError
 from facial_keypoints.geometry import (
     crop_image,
     crop_matrix,

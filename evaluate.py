@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from facial_keypoints.errors import DataError, UsageError, bounded_number, run_command
+from facial_keypoints.command import bounded_number, run_command
+from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.geometry import to_points
 from facial_keypoints.pose import has_pose, head_pose
 from research.networks.checkpoints import read_checkpoint

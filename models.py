@@ -5,7 +5,7 @@ import argparse
 from pathlib import Path
 
 from facial_keypoints.assets import DEFAULT_NET
-from facial_keypoints.errors import run_command
+from facial_keypoints.command import run_command
 from research.networks.checkpoints import read_checkpoint, save_checkpoint
 from research.networks.export import export_checkpoint, use_checkpoints
 from research.networks.registry import (

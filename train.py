@@ -20,13 +20,9 @@ from data_load import (
     split_frames,
     training_transform,
 )
-from facial_keypoints.errors import (
-    DataError,
-    UsageError,
-    bounded_number,
-    leave_errors_to_parent,
-    run_command,
-)
+from facial_keypoints.command import bounded_number, run_command
+from facial_keypoints.errors import DataError, UsageError
+from research.scaling.distributed import leave_errors_to_parent
 from facial_keypoints.layouts import load_layout
 from models import DEFAULT_NET, find_weights, input_size, load_net, net_class, predict_targets
 from research.augmentation.transforms import AUGMENTATIONS

@@ -9,7 +9,8 @@ import numpy as np
 
 from research.evaluation.prediction import predict_frames, predict_in_self_crops
 from benchmarks import variants
-from facial_keypoints.errors import UsageError, bounded_number, run_command
+from facial_keypoints.command import bounded_number, run_command
+from facial_keypoints.errors import UsageError
 from facial_keypoints.files import atomic_write, csv_text
 from research.networks.checkpoints import load_weights, read_checkpoint
 from research.networks.export import milliseconds_per_face

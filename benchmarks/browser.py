@@ -15,7 +15,8 @@ import matplotlib.cbook
 import numpy as np
 
 from facial_keypoints.detector import find_keypoints
-from facial_keypoints.errors import DataError, run_command
+from facial_keypoints.command import run_command
+from facial_keypoints.errors import DataError
 from facial_keypoints.formats import read_json
 from facial_keypoints.geometry import overlap, tight_box
 from facial_keypoints.images import files_below, read_image

@@ -10,7 +10,8 @@ import numpy as np
 from research.evaluation.prediction import check_leakage
 from facial_keypoints.detector import KeypointDetector
 from facial_keypoints.detectors import to_tight
-from facial_keypoints.errors import import_optional, run_command
+from facial_keypoints.command import run_command
+from facial_keypoints.errors import import_optional
 from facial_keypoints.geometry import crop_image, crop_matrix, overlap, tight_box, to_points
 from research.networks.export import use_checkpoints
 from research.augmentation.occlusions import ANYWHERE, ON_FACES, covered

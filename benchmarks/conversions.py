@@ -7,7 +7,7 @@ import importlib.util
 import numpy as np
 
 from facial_keypoints.assets import layout_names
-from facial_keypoints.errors import run_command
+from facial_keypoints.command import run_command
 from facial_keypoints.layouts import convert_points, load_layout
 from research.datasets import SPLITS, SPLIT_PARTS, load_frames, split_frames
 from research.evaluation.metrics import debias, face_errors, point_errors

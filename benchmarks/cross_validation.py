@@ -10,7 +10,8 @@ import numpy as np
 
 from research.evaluation.prediction import predict_in_self_crops
 from facial_keypoints.assets import DEFAULT_NET
-from facial_keypoints.errors import SEED, UsageError, bounded_number, run_command
+from facial_keypoints.command import SEED, bounded_number, run_command
+from facial_keypoints.errors import UsageError
 from research.datasets import load_frames
 from research.evaluation.metrics import bootstrap, face_errors, normalizer_name, point_errors
 from research.networks.registry import find_weights, load_checkpoint

@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.confidence import logistic_regression
 from benchmarks.robustness import ALL_CONDITIONS
 from facial_keypoints.detectors import detector_names, load_detector, to_tight
-from facial_keypoints.errors import run_command
+from facial_keypoints.command import run_command
 from facial_keypoints.geometry import level_boxes, overlap, relative_box
 from research.datasets import SPLITS, SPLIT_PARTS, load_frames, split_frames
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from facial_keypoints.errors import UsageError, bounded_number, nonempty_path, run_command
+from facial_keypoints.command import bounded_number, nonempty_path, run_command
+from facial_keypoints.errors import UsageError
 from facial_keypoints.files import atomic_open
 from research.datasets import load_frames, split_frames
 from research.labeling.label_audit import fit_shift, lower_bounds, quantization_grid, trusted

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from benchmarks.photographs import figures
 from research.evaluation.prediction import predict_frames, visibility_of
-from facial_keypoints.errors import UsageError, bounded_number, run_command
+from facial_keypoints.command import bounded_number, run_command
+from facial_keypoints.errors import UsageError
 from facial_keypoints.files import atomic_write, csv_text
 from models import models7
 from research.networks.checkpoints import load_weights, read_checkpoint

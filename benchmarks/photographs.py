@@ -11,7 +11,7 @@ from tqdm import tqdm
 from benchmarks.peers import dlib_on_boxes, landmarker_predictor
 from research.evaluation.prediction import check_leakage, predict_frames, visibility_of
 from evaluate import visibility_metrics
-from facial_keypoints.errors import run_command
+from facial_keypoints.command import run_command
 from facial_keypoints.files import atomic_write, csv_text
 from research.datasets import SPLIT_PARTS, load_frames, split_frames
 from research.data.frames import Frames

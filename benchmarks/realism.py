@@ -6,7 +6,7 @@ import argparse
 import numpy as np
 
 from evaluate import score
-from facial_keypoints.errors import bounded_number, run_command
+from facial_keypoints.command import bounded_number, run_command
 from research.datasets import load_frames, split_frames
 from research.networks.registry import find_weights
 from detector_architectures.haar import Detector

@@ -10,7 +10,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from benchmarks.speed import machine
-from facial_keypoints.errors import DataError, bounded_number, run_command
+from facial_keypoints.command import bounded_number, run_command
+from facial_keypoints.errors import DataError
 from research.evaluation.results import put_tables
 
 HOME = Path(__file__).resolve().parents[1]

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from research.evaluation.prediction import check_leakage
-from facial_keypoints.errors import run_command
+from facial_keypoints.command import run_command
 from facial_keypoints.geometry import crop_image, crop_matrix, inter_ocular, tight_box, to_points
 from facial_keypoints.pose import head_pose
 from research.augmentation.corruptions import darken, jpeg, sharpen

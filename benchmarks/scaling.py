@@ -17,7 +17,8 @@ import numpy as np
 import psutil
 from tqdm import tqdm
 
-from facial_keypoints.errors import DataError, bounded_number, run_command
+from facial_keypoints.command import bounded_number, run_command
+from facial_keypoints.errors import DataError
 from facial_keypoints.files import atomic_write, csv_text
 from research.datasets import load_frames, split_frames
 from research.evaluation.results import current_commit, put_tables, read_results

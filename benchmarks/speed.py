@@ -19,12 +19,8 @@ from pathlib import Path
 from benchmarks.peers import dlib_on_boxes, mediapipe_predictor
 from facial_keypoints.assets import DEFAULT_NET
 from facial_keypoints.detector import KeypointDetector
-from facial_keypoints.errors import (
-    DataError,
-    UsageError,
-    bounded_number,
-    run_command,
-)
+from facial_keypoints.command import bounded_number, run_command
+from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.geometry import crop_image, crop_matrix, tight_box, to_points
 from facial_keypoints.model import installed_runtimes
 from research.networks.export import use_checkpoints, compile_net

@@ -17,7 +17,7 @@ from research.evaluation.prediction import check_leakage
 from facial_keypoints.assets import DEFAULT_NET
 from facial_keypoints.detector import MIN_CONFIDENCE, KeypointDetector
 from facial_keypoints.detectors import detector_names
-from facial_keypoints.errors import run_command
+from facial_keypoints.command import run_command
 from facial_keypoints.geometry import overlap, tight_box
 from facial_keypoints.images import read_image
 from facial_keypoints.predict_files import list_photos

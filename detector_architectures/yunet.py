@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from facial_keypoints.detectors import from_landmarks
-from facial_keypoints.errors import DataError, run_command
+from facial_keypoints.command import run_command
+from facial_keypoints.errors import DataError
 from facial_keypoints.files import atomic_write
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "data" / "face_detection_yunet_2023mar.onnx"

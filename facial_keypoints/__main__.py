@@ -16,13 +16,8 @@ from facial_keypoints.assets import (
     STYLES,
     detector_names,
 )
-from facial_keypoints.errors import (
-    UsageError,
-    bounded_number,
-    nonempty_path,
-    printable,
-    run_command,
-)
+from facial_keypoints.command import bounded_number, nonempty_path, printable, run_command
+from facial_keypoints.errors import UsageError
 
 
 def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:

@@ -15,7 +15,8 @@ from tqdm import tqdm
 from facial_keypoints.detector import PHOTOS_AT_ONCE, KeypointDetector
 from facial_keypoints.drawing import draw_faces
 from facial_keypoints.effects import DRAW_STYLES
-from facial_keypoints.errors import DataError, UsageError, printable
+from facial_keypoints.command import printable
+from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.files import atomic_open, safe_relative_path
 from facial_keypoints.formats import read_boxes
 from facial_keypoints.images import IMAGE_ENDINGS, UNREADABLE_ENDINGS, files_below, read_image

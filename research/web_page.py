@@ -34,7 +34,8 @@ from facial_keypoints import (
     tracking,
 )
 from facial_keypoints.assets import DEFAULT_NET, MIN_CONFIDENCE, SAVED_MODELS, layout_names
-from facial_keypoints.errors import DataError, UsageError, run_command
+from facial_keypoints.command import run_command
+from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.onnx_file import FORMAT, KEY, METADATA_FIELD
 from research.synthetic.faces import draw_scene
 

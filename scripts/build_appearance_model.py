@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from facial_keypoints.errors import run_command
+from facial_keypoints.command import run_command
 from research.synthetic.appearance_model import MODEL, build, privacy, save_model
 from research.datasets import load_frames
 

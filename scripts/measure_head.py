@@ -4,7 +4,7 @@ import argparse
 
 import numpy as np
 
-from facial_keypoints.errors import run_command
+from facial_keypoints.command import run_command
 from facial_keypoints.files import atomic_write
 from facial_keypoints.geometry import HEAD_FILE
 from facial_keypoints.layouts import load_layout

@@ -8,7 +8,8 @@ from pathlib import Path
 
 
 from evaluate import score
-from facial_keypoints.errors import DataError, UsageError, bounded_number, run_command
+from facial_keypoints.command import bounded_number, run_command
+from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.files import atomic_write
 from facial_keypoints.layouts import load_layout
 from research.networks.checkpoints import read_checkpoint, save_checkpoint

@@ -55,7 +55,7 @@ def test_a_signal_removes_temporary_files(name, tmp_path, hopper):
 def test_ignored_signals_stay_ignored():
     code = (
         "import signal, os, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN);"
-        "from facial_keypoints.errors import run_command;"
+        "from facial_keypoints.command import run_command;"
         "run_command(lambda: os.kill(os.getpid(), signal.SIGHUP) or 7)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=HOME).returncode == 7
@@ -64,7 +64,7 @@ def test_ignored_signals_stay_ignored():
 @posix
 def test_children_end_by_signals_as_before():
     code = (
-        "import os, signal; from facial_keypoints.errors import run_command\n"
+        "import os, signal; from facial_keypoints.command import run_command\n"
         "def main():\n"
         "    child = os.fork()\n"
         "    if not child:\n"

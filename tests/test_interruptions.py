@@ -16,7 +16,8 @@ import torch
 from conftest import HOME, one_line_error
 
 from batch import NOTEBOOKS
-from facial_keypoints.errors import UsageError, leave_errors_to_parent
+from facial_keypoints.errors import UsageError
+from research.scaling.distributed import leave_errors_to_parent
 from facial_keypoints.files import atomic_write, csv_text
 from research.networks.checkpoints import read_checkpoint
 from research.scaling.locks import lock_folder

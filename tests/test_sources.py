@@ -497,7 +497,7 @@ def test_a_full_disk_leaves_a_part_that_is_gone_on_with(server, tmp_path):
     target = tmp_path / "data" / "set.zip"
     text = (
         f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
-        "from research.data.download import download\nfrom facial_keypoints.errors import "
+        "from research.data.download import download\nfrom facial_keypoints.command import "
         "run_command\nfrom pathlib import Path\n"
         f"run_command(lambda: download([{address + 'set.zip'!r}], Path({str(target)!r}), lambda "
         f"path: None, *{SAID!r}))"

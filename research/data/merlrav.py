@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from facial_keypoints.errors import DataError, UsageError, run_command
+from facial_keypoints.command import run_command
+from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.files import atomic_write, short_message
 from facial_keypoints.formats import read_pts
 from facial_keypoints.geometry import tight_box

@@ -13,12 +13,8 @@ from torch.utils.data import DataLoader, IterableDataset
 from tqdm.auto import tqdm
 
 from detector_architectures.pyramid import LARGEST, SMALLEST, STRIDE, UNIT, WEIGHTS
-from facial_keypoints.errors import (
-    SEED,
-    bounded_number,
-    leave_errors_to_parent,
-    run_command,
-)
+from facial_keypoints.command import SEED, bounded_number, run_command
+from research.scaling.distributed import leave_errors_to_parent
 from facial_keypoints.files import atomic_write
 from facial_keypoints.geometry import rolled
 from facial_keypoints.onnx_file import metadata_entry, digest, FORMAT

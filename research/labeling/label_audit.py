@@ -9,7 +9,8 @@ from tqdm import tqdm
 
 from facial_keypoints.assets import DEFAULT_NET
 from facial_keypoints.detector import Face, KeypointDetector
-from facial_keypoints.errors import UsageError, bounded_number, nonempty_path, run_command
+from facial_keypoints.command import bounded_number, nonempty_path, run_command
+from facial_keypoints.errors import UsageError
 from facial_keypoints.geometry import tight_box
 from facial_keypoints.layouts import Layout, load_layout
 from facial_keypoints.model import Model, load_model, needs_pytorch

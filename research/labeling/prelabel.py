@@ -12,13 +12,8 @@ from tqdm import tqdm
 
 from facial_keypoints.assets import DEFAULT_DETECTOR, DEFAULT_NET, MIN_CONFIDENCE, detector_names
 from facial_keypoints.detector import Face, KeypointDetector
-from facial_keypoints.errors import (
-    DataError,
-    bounded_number,
-    nonempty_path,
-    printable,
-    run_command,
-)
+from facial_keypoints.command import bounded_number, nonempty_path, printable, run_command
+from facial_keypoints.errors import DataError
 from facial_keypoints.geometry import tight_box
 from facial_keypoints.images import read_image
 from facial_keypoints.layouts import Layout, convert_points, load_layout

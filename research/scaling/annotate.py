@@ -30,15 +30,8 @@ from facial_keypoints.assets import (
     detector_names,
 )
 from facial_keypoints.detector import KeypointDetector
-from facial_keypoints.errors import (
-    DataError,
-    UsageError,
-    bounded_number,
-    import_optional,
-    nonempty_path,
-    printable,
-    run_command,
-)
+from facial_keypoints.command import bounded_number, nonempty_path, printable, run_command
+from facial_keypoints.errors import DataError, UsageError, import_optional
 from facial_keypoints.files import atomic_write, read_text, short_message
 from facial_keypoints.images import IMAGE_ENDINGS, MAX_BYTES, files_below, read_image
 from facial_keypoints.model import find_model, needs_pytorch

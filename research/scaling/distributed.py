@@ -198,3 +198,14 @@ class LossModule(torch.nn.Module):
         self, images: torch.Tensor, targets: torch.Tensor, visible: torch.Tensor
     ) -> torch.Tensor:
         return self.loss(images, targets, visible)
+
+
+def leave_errors_to_parent(_: int) -> None:
+    """In a process that loads data (`worker_init_fn`): ignore SIGHUP and SIGQUIT, which a terminal
+    sends to all processes of a command, and print nothing when the command ends before it has
+    taken a tensor that waits here. The command says why it ends, and then ends this process; other
+    errors in this process are raised in the command by PyTorch."""
+    sys.excepthook = lambda *_: None  # called only by the thread that hands tensors over
+    for name in ("SIGHUP", "SIGQUIT"):
+        if hasattr(signal, name):  # Windows has neither
+            signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
-from facial_keypoints.errors import SEED, DataError, bounded_number, run_command
+from facial_keypoints.command import SEED, bounded_number, run_command
+from facial_keypoints.errors import DataError
 from facial_keypoints.files import atomic_write
 from research.synthetic.appearance_model import (
     CHROMA,
