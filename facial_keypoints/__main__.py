@@ -216,11 +216,19 @@ def main(arguments: Sequence[str] | None = None, checkpoints: str | None = None)
     targets = {kind: getattr(options, kind) for kind in WRITERS if getattr(options, kind)}
     refuse_overwriting(
         [*paths, *filter(None, [options.boxes]), detector.model.path],
-        [*drawings.values(), *(Path(target) for target in targets.values() if target != "-")],
+        [
+            *drawings.values(),
+            *(Path(target) for target in targets.values() if target != "-"),
+            *filter(None, [options.without_faces]),
+        ],
     )
     if options.pts:
         refuse_photo_folder(options.pts, jobs)
     to_standard_output = "-" in targets.values() or options.camera is not None
+    if list(targets.values()).count("-") > 1:
+        raise UsageError("standard output takes one of --csv, --json and --coco, not several")
+    if options.without_faces == "-":
+        raise UsageError("--without-faces takes the name of a file, not '-'")
     if "-" in targets.values() and sys.stdout is None:
         raise UsageError("standard output is closed: give the name of a file in place of '-'")
     with contextlib.ExitStack() as stack:

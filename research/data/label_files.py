@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from facial_keypoints.detector import Face
+from facial_keypoints.errors import UsageError
 from facial_keypoints.files import atomic_open, atomic_write
 from facial_keypoints.formats import CocoWriter, rounded
 from facial_keypoints.layouts import Layout
@@ -25,6 +26,16 @@ class LabeledPhoto:
     name: str
     size: tuple[int, int]
     faces: list[Face]
+
+
+def refuse_label_files(folder: str | Path, overwrite: bool) -> None:
+    """Raise UsageError if a folder holds label files already, which people may have corrected."""
+    present = [Path(folder) / name for name in FILES if (Path(folder) / name).exists()]
+    if present and not overwrite:
+        raise UsageError(
+            f"{present[0]} exists, and may hold corrected labels; give another --out, or replace "
+            "it with --overwrite"
+        )
 
 
 def write_label_files(

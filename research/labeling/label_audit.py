@@ -3,6 +3,7 @@ doubtful labels of a data set (the command)."""
 
 import argparse
 import sys
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
@@ -16,7 +17,7 @@ from facial_keypoints.layouts import Layout, load_layout
 from facial_keypoints.model import Model, load_model, needs_pytorch
 from research.datasets import load_frames
 from research.data.frames import Frames
-from research.data.label_files import FILES, LabeledPhoto, write_label_files
+from research.data.label_files import FILES, LabeledPhoto, refuse_label_files, write_label_files
 from research.evaluation.metrics import face_errors, point_errors
 
 
@@ -179,13 +180,20 @@ def main() -> None:
         metavar="FOLDER",
         help=f"where {', '.join(FILES)} are written",
     )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace label files that are in --out"
+    )
     options = parser.parse_args()
+    refuse_label_files(options.out, options.overwrite)
     if needs_pytorch(options.net):
         from research.networks.export import use_checkpoints
 
         use_checkpoints()
     model = load_model(options.net)
     frames = load_frames(options.data, layout=options.layout)
+    labels = {Path(options.data).resolve(), frames.store.path.resolve()}
+    if Path(options.out).resolve() in labels:
+        raise UsageError(f"{options.out} holds the labels that are audited; give another --out")
     found = doubtful_faces(frames, model)[: options.most]
     photos: dict[str, LabeledPhoto] = {}
     for error, row, face in found:

@@ -19,7 +19,7 @@ from facial_keypoints.images import read_image
 from facial_keypoints.layouts import Layout, convert_points, load_layout
 from facial_keypoints.model import needs_pytorch
 from facial_keypoints.predict_files import list_photos
-from research.data.label_files import FILES, LabeledPhoto, write_label_files
+from research.data.label_files import FILES, LabeledPhoto, refuse_label_files, write_label_files
 
 
 def in_layout(face: Face, layout: Layout) -> Face:
@@ -94,7 +94,11 @@ def main() -> int:
         default=MIN_CONFIDENCE,
         help="(default: %(default)s)",
     )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace label files that are in --out"
+    )
     options = parser.parse_args()
+    refuse_label_files(options.out, options.overwrite)
     if needs_pytorch(options.net):
         from research.networks.export import use_checkpoints
 
