@@ -35,8 +35,9 @@ from facial_keypoints.pose import Pose, has_pose, head_pose
 
 # two faces are duplicates if more than this share of the smaller box is inside the other box
 DUPLICATE_OVERLAP = 0.57
-# boxes with an IoU above this belong to the same face (known faces, tracking)
-SAME_OVERLAP = 0.2
+# a box of the face detector with an IoU above this with a known face belongs to this face; two
+# people cheek to cheek have less
+KNOWN_OVERLAP = 0.5
 # degrees by which copies are rotated counter-clockwise to find rolled faces; the roll that the
 # detector finds in a copy is added to them
 ROTATIONS = (-30, 30, -55, 55)
@@ -144,8 +145,8 @@ class KeypointDetector:
         `min_confidence`. A search is one pass of one face detector over the photo or over rotated
         copies of it (`searches`). Each accepted face is returned once; a rejected one may be
         returned once for each search. known (n, 4): tight boxes of known faces; faces whose box has
-        an IoU above SAME_OVERLAP with one of them are not returned, and if any are given, only the
-        first search runs. rotated=False: skip the last search, in rotated copies, which takes
+        an IoU above KNOWN_OVERLAP with one of them, and duplicates of them, are not returned, and
+        if any are given, only the first search runs. rotated=False: skip the last search, in rotated copies, which takes
         several times as long as the first one (without effect if `tilted`).
         """
         return self.detect_batch([photo], [known], rotated)[0]
@@ -171,7 +172,7 @@ class KeypointDetector:
             )
             for index, faces in zip(todo, candidates, strict=True):
                 accepted, rejected = found[index]
-                accepted += self.filter_faces(faces)
+                accepted += self.filter_faces(faces, known[index])
                 rejected += [face for face in faces if face.confidence < self.min_confidence]
             todo = [index for index in todo if not found[index][0] and not len(known[index])]
             if not todo:  # before the next detector is loaded
@@ -195,20 +196,20 @@ class KeypointDetector:
         if rotated and not self.tilted and getattr(self.detector, "upright_only", False):
             yield self.detector, ROTATIONS
 
-    def filter_faces(self, faces: list[Face]) -> list[Face]:
-        """The faces with at least `min_confidence`, each once, the most confident first. Sets their
-        `box` to the tight box of their points."""
+    def filter_faces(self, faces: list[Face], known: Any = ()) -> list[Face]:
+        """The faces with at least `min_confidence`, each once and none of the `known` (n, 4), the
+        most confident first. Sets their `box` to the tight box of their points."""
         kept: list[Face] = []
+        boxes = [*known]
         for face in sorted(faces, key=lambda face: -face.confidence):
             box = tight_box(face.points)
-            double = (
-                kept
-                and overlap(np.stack([other.box for other in kept]), box, of_smaller=True).max()
-                > DUPLICATE_OVERLAP
+            double = boxes and (
+                overlap(np.stack(boxes), box, of_smaller=True).max() > DUPLICATE_OVERLAP
             )
             if face.confidence >= self.min_confidence and not double:
                 face.box = box
                 kept.append(face)
+                boxes.append(box)
         return kept
 
     def search(
@@ -230,7 +231,7 @@ class KeypointDetector:
             middles = (boxes[:, :2] + boxes[:, 2:] / 2 - matrix[:, 2]) @ matrix[:, :2]
             boxes[:, :2] = middles - boxes[:, 2:] / 2
             for box in known:
-                new = overlap(boxes, box) <= SAME_OVERLAP
+                new = overlap(boxes, box) <= KNOWN_OVERLAP
                 boxes, roll = boxes[new], roll[new]
             found.append((boxes, angle + roll))
         return tuple(np.concatenate(column) for column in zip(*found, strict=True))

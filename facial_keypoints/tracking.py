@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from facial_keypoints.detector import BOX_TOLERANCE, ROLL_TOLERANCE, SAME_OVERLAP, Face
+from facial_keypoints.detector import BOX_TOLERANCE, ROLL_TOLERANCE, Face
 from facial_keypoints.geometry import boxes_differ, level_boxes, overlap, tight_box
 from facial_keypoints.layouts import Layout, load_layout
 
+SAME_OVERLAP = 0.2  # a face with a higher IoU with a missed track continues this track
 DOUBLED_OVERLAP = 0.5  # a track whose IoU with an older track exceeds this is a duplicate
 
 
@@ -169,24 +170,23 @@ class Tracker:
         return len(older) > 0 and overlap(boxes, tight_box(face.points)).max() > DOUBLED_OVERLAP
 
     def search(self, frame: np.ndarray) -> None:
-        """Run the detector, for faces without an active track (one that is not missed). Each face
-        is compared with the track that it overlaps most. If their IoU is above SAME_OVERLAP, a
-        missed track continues with the face, and on an active track the face is ignored. Any other
-        face starts a new track."""
+        """Run the detector, for faces without an active track (one that is not missed). The missed
+        track that a face overlaps most continues with it, if their IoU is above SAME_OVERLAP. Any
+        other face starts a new track."""
         self.searches += 1
         known = [tight_box(track.face.points) for track in self.tracks if not track.missed]
         # rotated copies take several times as long: only on every `every`-th frame
         faces, rejected = self.detector.detect(frame, known, self.frames % self.every == 0)
         self.rejected += rejected[:1]
         for face in faces:
-            boxes = np.array([tight_box(track.face.points) for track in self.tracks])
-            shares = overlap(boxes, tight_box(face.points)) if len(boxes) else np.zeros(1)
+            missed = [track for track in self.tracks if track.missed]
+            boxes = np.array([tight_box(track.face.points) for track in missed])
+            shares = overlap(boxes, tight_box(face.points)) if missed else np.zeros(1)
             if shares.max() > SAME_OVERLAP:
-                track = self.tracks[int(shares.argmax())]
-                if track.missed:
-                    track.missed = 0
-                    track.follow(face)
-                    track.start_anew()
+                track = missed[int(shares.argmax())]
+                track.missed = 0
+                track.follow(face)
+                track.start_anew()
             else:
                 self.count += 1
                 self.tracks.append(Track(self.count, face))

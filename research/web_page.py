@@ -153,6 +153,7 @@ def tracker_values() -> dict:
     return {
         **defaults(tracking.Tracker, "every", "max_missed"),
         "doubled": tracking.DOUBLED_OVERLAP,
+        "same": tracking.SAME_OVERLAP,
         "filter": defaults(
             tracking.OneEuroFilter, "cutoff", "slope", "own_slope", "derivative_cutoff"
         ),
@@ -180,7 +181,7 @@ def settings() -> dict:
             "roll": detector.ROLL_TOLERANCE,
         },
         "duplicate": detector.DUPLICATE_OVERLAP,
-        "same": detector.SAME_OVERLAP,
+        "known": detector.KNOWN_OVERLAP,
         "shape": {
             "largest": geometry.MAX_SHAPE_RESIDUAL,
             "points": geometry.MIN_SHAPE_POINTS,

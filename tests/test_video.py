@@ -267,3 +267,25 @@ def test_sound_alone_and_cut_films_are_reported(films, command, tmp_path):
     failed = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]
     assert len(failed) == 4 and not any("whole" in line for line in failed), done.stderr
     assert "whole.mp4: 12 frames" in done.stdout
+
+
+@pytest.mark.parametrize("share", [0.7, 0.66])
+def test_people_cheek_to_cheek_are_both_tracked(share, hopper):
+    """The boxes of the two faces overlap by an IoU above 0.2; a photo shows both."""
+    detector = KeypointDetector()
+    face = detector(hopper[1])[0]
+    left, top, width, height = face.box
+    low, high = int(max(top - 0.6 * height, 0)), int(top + 1.4 * height)
+    step = int(share * width)
+    begin = int(left + width / 2 - 0.75 * width)
+    crop = hopper[1][low:high, begin : begin + int(1.5 * width)]
+    scene = np.full((crop.shape[0], crop.shape[1] + step, 3), 90, np.uint8)
+    scene[:, step:] = crop
+    middle = crop.shape[1] // 2 + step // 2
+    scene[:, :middle] = np.pad(crop, ((0, 0), (0, step), (0, 0)), mode="edge")[:, :middle]
+    photo = detector(scene)
+    tracker = Tracker(detector, every=1)
+    for number in range(3):
+        faces = tracker(scene, number / 30)
+        assert len(faces) == len(photo) == 2
+    assert {found.identity for found in faces} == {1, 2}

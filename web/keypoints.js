@@ -67,13 +67,13 @@ export class KeypointDetector {
       const boxes = [], angles = [];
       for (const {box: found, angle} of await findFaces(gray, search, this.settings.pyramid, this.cells)) {
         const box = toTight(found, fit, angle);
-        if (known.some((other) => overlap(box, other) > this.settings.same)) continue;
+        if (known.some((other) => overlap(box, other) > this.settings.known)) continue;
         boxes.push(box);
         angles.push(angle);
       }
       this.times.search += performance.now() - start;
       const faces = await this.predictBoxes(gray, boxes, angles);
-      found.accepted = this.filterFaces(faces);
+      found.accepted = this.filterFaces(faces, known);
       found.rejected.push(...faces.filter((face) => face.confidence < this.settings.minConfidence));
       if (found.accepted.length || known.length) break;
     }
@@ -82,16 +82,20 @@ export class KeypointDetector {
     return found;
   }
 
-  /** The accepted faces, each once, the surest first. @param {Face[]} faces */
-  filterFaces(faces) {
+  /**
+   * The accepted faces, each once and none of the known, the surest first.
+   * @param {Face[]} faces @param {number[][]} known
+   */
+  filterFaces(faces, known) {
     /** @type {Face[]} */
-    const kept = [];
+    const kept = [], boxes = [...known];
     for (const face of [...faces].sort((a, b) => b.confidence - a.confidence)) {
       if (face.confidence < this.settings.minConfidence) break;
       const box = tightBox(face.points);
-      if (kept.every((other) => overlap(other.box, box, true) <= this.settings.duplicate)) {
+      if (boxes.every((other) => overlap(other, box, true) <= this.settings.duplicate)) {
         face.box = box;
         kept.push(face);
+        boxes.push(box);
       }
     }
     return kept;

@@ -12,7 +12,7 @@
  * @property {number} minConfidence of an accepted face
  * @property {{steps: number, minConfidence: number, maxLoss: number, box: number, roll: number}} refine
  * @property {number} duplicate share of the smaller box, above which two faces are one
- * @property {number} same overlap (IoU) above which two boxes are of one face
+ * @property {number} known overlap (IoU) above which a box is of a known face
  * @property {{largest: number, points: number, jaw: number}} shape
  * @property {{points: number, rigid: number[], distance: number, start: number, length: number}} pose
  * @property {number[]} eyeCorners indices of the outer eye corners in the default layout

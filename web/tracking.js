@@ -16,6 +16,7 @@ import {boxesDiffer, levelBox, overlap, tightBox} from "./geometry.js";
  * @typedef {object} TrackerSettings
  * @property {number} every this many frames the whole frame is searched
  * @property {number} max_missed number of frames after which a missed face is forgotten
+ * @property {number} same overlap above which a face continues a missed track
  * @property {number} doubled overlap above which a track is a second one of an older track's face
  * @property {FilterSettings} filter
  *
@@ -146,8 +147,8 @@ export class Tracker {
     this.detector.times.network += network;
     for (const face of accepted) {
       const box = tightBox(face.points);
-      let nearest = null, most = this.detector.settings.same;
-      for (const track of this.tracks) {
+      let nearest = null, most = this.settings.same;
+      for (const track of this.tracks.filter(({missed}) => missed)) {
         const share = overlap(tightBox(track.face.points), box);
         if (share > most) [nearest, most] = [track, share];
       }
@@ -155,7 +156,7 @@ export class Tracker {
         this.count += 1;
         this.tracks.push({identity: this.count, face, missed: 0, filter: this.newFilter(),
           ...levelBox(face.points, this.layout)});
-      } else if (nearest.missed) {
+      } else {
         nearest.missed = 0;
         this.follow(nearest, face);
         nearest.filter = this.newFilter();
