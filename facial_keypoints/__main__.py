@@ -110,7 +110,7 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--runtime",
         default="auto",
         choices=["auto", *RUNTIMES],
-        help="what runs the network; auto: the first installed of openvino, onnx "
+        help="what runs the network; auto: ONNX Runtime, or PyTorch for checkpoints "
         "(default: %(default)s)",
     )
     parser.add_argument(

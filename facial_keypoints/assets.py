@@ -23,8 +23,8 @@ DEFAULT_DETECTOR = "pyramid"
 # benchmarks/confidence.py
 MIN_CONFIDENCE = 0.5
 STYLES = ("pose", "glasses", "blur")  # of drawings, besides points
-# in the order in which 'auto' tries them
-RUNTIMES = {"openvino": ("openvino",), "onnx": ("onnxruntime",), "torch": ("torch",)}
+# the first is what 'auto' takes: all users get the same points, whatever else is installed
+RUNTIMES = {"onnx": ("onnxruntime",), "openvino": ("openvino",), "torch": ("torch",)}
 
 
 def detector_names() -> list[str]:

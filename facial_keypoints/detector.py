@@ -95,8 +95,8 @@ class KeypointDetector:
     net: the name of a model, or the path of an .onnx file or (after `import models`, with PyTorch)
     of a checkpoint. detector: a detector's name, or an object whose `detect(image)` returns boxes
     (n, 4), scores (n,) and optionally rolls (n,). device: 'auto', 'cpu', 'cuda', … runtime:
-    'openvino', 'onnx' or 'torch'; 'auto' is torch for checkpoints and for devices other than the
-    CPU, else the first installed of openvino and onnx. threads: number of threads of the network
+    'onnx', 'openvino' or 'torch'; 'auto' is torch for checkpoints and for devices other than the
+    CPU, else onnx. threads: number of threads of the network
     in one call (0: the runtime chooses). tilted: also search
     copies of the photo that are rotated by up to 55 degrees, for faces that lie on their side.
 
@@ -146,8 +146,9 @@ class KeypointDetector:
         copies of it (`searches`). Each accepted face is returned once; a rejected one may be
         returned once for each search. known (n, 4): tight boxes of known faces; faces whose box has
         an IoU above KNOWN_OVERLAP with one of them, and duplicates of them, are not returned, and
-        if any are given, only the first search runs. rotated=False: skip the last search, in rotated copies, which takes
-        several times as long as the first one (without effect if `tilted`).
+        if any are given, only the first search runs. rotated=False: skip the last search, in
+        rotated copies, which takes several times as long as the first one (without effect if
+        `tilted`).
         """
         return self.detect_batch([photo], [known], rotated)[0]
 

@@ -133,15 +133,15 @@ def find_model(
 
 
 def installed_runtimes() -> list[str]:
-    """The runtimes that are installed, in the order in which 'auto' tries them."""
+    """The runtimes that are installed."""
     return [name for name, needed in RUNTIMES.items() if all(map(importlib.util.find_spec, needed))]
 
 
 def choose_runtime(wanted: str) -> str:
-    """'auto' -> the first installed runtime for exported models. Raises UsageError for one that is
-    not installed."""
+    """'auto' -> 'onnx', which the library requires. Raises UsageError for a runtime that is not
+    installed."""
     if wanted == "auto":
-        return next(name for name in installed_runtimes() if name != "torch")
+        return next(iter(RUNTIMES))
     if wanted not in RUNTIMES:
         raise UsageError(f"runtime must be auto or one of {', '.join(RUNTIMES)}, not {wanted!r}")
     if wanted not in installed_runtimes():
