@@ -90,7 +90,7 @@ def on_frames(detector, frames):
         errors.append(
             np.nan
             if best < 0 or shares[best] < 0.5
-            else point_errors(faces[best].points[None], frames.points[index][None]).mean()
+            else np.nanmean(point_errors(faces[best].points[None], frames.points[index][None]))
         )
         other += [frames.names[index]] * int((shares < 0.3).sum())
     return np.array(errors), other, np.array(times)
