@@ -176,7 +176,8 @@ class TrainingConfig:
                 continue
             if isinstance(value, bool) or not isinstance(value, (one.type, int)):
                 raise UsageError(wrong % f"a number of type {one.type.__name__}")
-            if "above" in limits and not limits["above"] < value < float("inf"):
+            highest = 1e9 if one.type is int else float("inf")
+            if "above" in limits and not limits["above"] < value < highest:
                 raise UsageError(wrong % f"a number above {limits['above']}")
             if "low" in limits and not limits["low"] <= value <= limits["high"]:
                 raise UsageError(wrong % f"from {limits['low']} to {limits['high']}")

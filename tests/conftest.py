@@ -248,7 +248,7 @@ def command(python):
     environment it is a new process, as Python reads some of them only when it starts."""
 
     def call(script, *arguments, **variables):
-        words = ["-m", script] if script.startswith("research.") else [HOME / script]
+        words = ["-m", script] if script.startswith(("research.", "scripts.")) else [HOME / script]
         words += arguments
         env = {**os.environ, "PYTHONPATH": str(HOME), **{k: str(v) for k, v in variables.items()}}
         if variables:

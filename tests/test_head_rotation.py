@@ -152,7 +152,7 @@ def test_what_cannot_be_turned_is_refused(tiny):
         TurnedViews(gap, bar=False)
     with pytest.raises(UsageError, match="too few keypoints"):
         Head(np.zeros((99, 99), np.uint8), tiny.points[0, :9], layout=unnamed_layout(9))
-    with pytest.raises(UsageError, match="turned must be a share"):
+    with pytest.raises(UsageError, match="turned must be from 0 to 1"):
         TrainingConfig(turned=1.5)
 
 

@@ -13,6 +13,7 @@ from research.networks.checkpoints import read_checkpoint, save_checkpoint
 from research.datasets import split_frames
 from research.networks.registry import SAVED_MODELS, find_weights, load_checkpoint, predict_targets
 from research.evaluation.results import (
+    PHOTOGRAPHS,
     RESULT_COLUMNS,
     append_result,
     markdown_table,
@@ -83,16 +84,20 @@ def test_the_summary_has_a_line_a_network_the_best_first(row):
 
 
 def test_all_shipped_weights_have_a_card_and_a_row():
-    rows = read_results()
+    rows, photographs = read_results(), read_results(PHOTOGRAPHS)
     files = sorted(SAVED_MODELS.glob("models*.pt"))
     assert {path.stem for path in files} == {
         r["weights"] for r in rows if "no weights" not in r["weights"]
-    }
+    } | {"models7", "models8"}
     assert sum(path.stat().st_size for path in files) < 30e6
     for path in files:
         assert path.stat().st_size < 8e6 and path.with_suffix(".md").exists()
         labels = {r["labels"] for r in rows if r["weights"] == path.stem}
-        assert labels == {"published", "corrected"}
+        if path.stem in ("models7", "models8"):
+            parts = {r["part"] for r in photographs if r["weights"] == path.stem}
+            assert parts == {"test"} and not labels
+        else:
+            assert labels == {"published", "corrected"}
 
 
 def test_shipping_halves_precision_and_keeps_predictions(tmp_path, monkeypatch):
@@ -142,7 +147,7 @@ def test_writing_scores_all_weights_and_times_each_network(tiny_zip, tmp_path, m
     for name in ("PUBLISHED", "UNSHIPPED", "README", "RESULTS"):
         monkeypatch.setattr(publish, name, tmp_path / name)
     for page, name in ((publish.README, "summary"), (publish.RESULTS, "results")):
-        page.write_text(f"<!-- {name}: -->\n<!-- /{name} -->\n")
+        page.write_text("".join(f"<!-- {n}: -->\n<!-- /{n} -->\n" for n in (name, "photographs")))
     write(str(tiny_zip))
     rows = read_results(publish.PUBLISHED)
     # two kinds of labels, alike here

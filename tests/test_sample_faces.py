@@ -142,7 +142,7 @@ def test_a_home_that_cannot_be_written_to_is_no_obstacle(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setattr(
-        synthetic_faces, "__file__", str(tmp_path / "clone" / "research" / "synthetic_faces.py")
+        synthetic_faces, "__file__", str(tmp_path / "clone" / "research" / "synthetic" / "faces.py")
     )
     assert sample_archive(people=1, seed=2).parent == tmp_path / "clone" / "data"
 
