@@ -1,13 +1,20 @@
 """Parameters of notebooks: unknown names and wrong types are errors before anything runs."""
 
+import base64
+import io
 import ast
 import csv
 import re
 
 import nbformat
+import cv2
+import numpy as np
 import pytest
+from PIL import Image, ImageColor
 from conftest import HOME, one_line_error
 
+from facial_keypoints.drawing import OTHER_COLORS
+from batch import smaller
 from batch import NOTEBOOKS, parse, placed, run_notebook
 from facial_keypoints.errors import DataError, UsageError
 from research.reporting.notebook import check_parameters
@@ -153,3 +160,16 @@ def test_the_command_refuses_unknown_parameters_first(command, tmp_path):
         command("batch.py", "--epoch", "5", "6", "--out", tmp_path / "runs"), 2
     )
     assert not (tmp_path / "runs").exists()
+
+
+def test_stored_pictures_keep_the_colors_of_points_exactly():
+    base = cv2.GaussianBlur(
+        np.random.default_rng(0).integers(0, 255, (90, 200, 3), np.uint8), (0, 0), 4
+    )
+    colors = [ImageColor.getrgb(color) for color in OTHER_COLORS]
+    for i, color in enumerate(colors):
+        base[10:13, 20 * i + 5 : 20 * i + 8] = color
+    data = smaller(base64.b64encode(cv2.imencode(".png", base[..., ::-1])[1].tobytes()).decode())
+    stored = np.array(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
+    assert [tuple(stored[11, 20 * i + 6]) for i in range(len(colors))] == colors
+    assert np.abs(stored.astype(int) - base).mean() < 4
