@@ -20,7 +20,7 @@ from research.data.label_shift import match_label_convention
 from research.evaluation.metrics import bootstrap, point_errors
 from research.networks.registry import parameter_count
 from research.evaluation.results import read_results
-from research.augmentation.transforms import AUGMENTATIONS
+from research.augmentation.transforms import AUGMENTATIONS, Augmentation
 from models import models4, models5
 from train import TrainingConfig, train
 
@@ -45,7 +45,7 @@ COLUMNS = (
     "minutes",
 )
 # an augmentation for one step only: crops that fit the labels almost exactly
-CLOSEST = (0.1, 0.25, 0.25, 0.0, True)
+CLOSEST = Augmentation(zoom=0.012, place=0.006, angle=4.5, strength=0.25)
 
 NET = variants.Base
 STEPS = {  # name: (function that builds the network, further settings of the training)

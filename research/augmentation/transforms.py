@@ -1,6 +1,7 @@
 """Transforms and augmentation of samples {'image', 'keypoints'}."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -260,15 +261,35 @@ class ToTensor:
 
 # Udacity's chain: the shorter side of the frame at 250, a random window of 224 in it.
 data_transform = Compose([Rescale(250), RandomCrop(224), Normalize(), ToTensor()])
-# Five values each: the strengths of crop jitter, rotation and image changes, relative to 'plain';
-# the share of samples that get a hard corruption, and (independently) of those that get large
-# jitter; whether half of the covers are hands, glasses, masks or hair.
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How strongly training samples are changed.
+
+    zoom: standard deviation of the logarithm of the crop's scale
+    place: standard deviation of its shift, as a share of its side
+    angle: standard deviation of its rotation, in degrees
+    strength: of changes of brightness, contrast, blur and noise (`Augment`)
+    corrupted: share of the samples that get a strong corruption, such as low light or an occluded
+        half, and, chosen independently, of those with large crop jitter
+    drawn: whether half of the occlusions are hands, glasses, masks or hair
+    """
+
+    zoom: float = 0.12
+    place: float = 0.06
+    angle: float = 18.0
+    strength: float = 1.0
+    corrupted: float = 0.0
+    drawn: bool = True
+
+
 AUGMENTATIONS = {
-    "fine": (0.25, 0.5, 0.5, 0.0, True),
-    "gentle": (0.5, 0.5, 0.5, 0.0, True),
-    "mild": (0.5, 0.5, 0.5, 0.0, False),
-    "plain": (1.0, 1.0, 1.0, 0.0, False),
-    "hard": (1.0, 1.0, 1.0, 0.25, True),
+    "fine": Augmentation(zoom=0.03, place=0.015, angle=9.0, strength=0.5),
+    "gentle": Augmentation(zoom=0.06, place=0.03, angle=9.0, strength=0.5),
+    "mild": Augmentation(zoom=0.06, place=0.03, angle=9.0, strength=0.5, drawn=False),
+    "plain": Augmentation(drawn=False),
+    "hard": Augmentation(corrupted=0.25),
 }
 
 
@@ -277,24 +298,21 @@ def training_transform(
 ) -> Compose:
     """Face crop with jitter, augmentation, gray tensor (1, side, side) and targets (k, 2).
 
-    augment: 'plain' is the reference; 'mild' has half of its crop jitter, rotation and image
-    changes; 'gentle' is 'mild' with drawn covers (hands, glasses, masks, hair); 'fine' is 'gentle'
-    with a quarter of the crop jitter of 'plain'; 'hard' adds to 'plain' drawn covers, large jitter
-    on a quarter of the samples, and low light, blur, oversharpening, low resolution or an occluded
-    half on a quarter. empty: share of negative crops (no face); their targets are NaN.
+    augment: one of AUGMENTATIONS; empty: share of negative crops (no face); their targets are NaN.
     """
-    miss, tilt, strength, hard, drawn = AUGMENTATIONS[augment]
+    chosen = AUGMENTATIONS[augment]
     crop = FaceCrop(
         side,
-        zoom=0.12 * miss,
-        place=0.06 * miss,
-        angle=18 * tilt,
+        zoom=chosen.zoom,
+        place=chosen.place,
+        angle=chosen.angle,
         mirror=True,
-        wild=hard,
+        wild=chosen.corrupted,
         empty=empty,
         layout=layout,
     )
-    return Compose([crop, Augment(strength, hard, layout, drawn), Normalize(), ToTensor()])
+    changes = Augment(chosen.strength, chosen.corrupted, layout, chosen.drawn)
+    return Compose([crop, changes, Normalize(), ToTensor()])
 
 
 def evaluation_transform(side: int, layout: str | Layout = "ibug68") -> Compose:
