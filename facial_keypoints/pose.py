@@ -145,7 +145,10 @@ def openness(
 
 def eye_openness(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndarray:
     """Keypoints (…, k, 2) -> (…, 2), the viewer's left and right eye: about 0.3 for open eyes,
-    below 0.15 for closed ones; nan for layouts without eyelids.
+    below 0.2 for most closed ones; nan for layouts without eyelids.
+
+    The limit is for `models7` and `models8`. The predictions of `models5` hardly follow the
+    eyelids.
 
     The eye aspect ratio of Soukupová and Čech, Computer Vision Winter Workshop 2016.
     """
