@@ -16,11 +16,13 @@ import numpy as np
 
 from facial_keypoints.assets import ALIASES, DEFAULT_NET, RUNTIMES, SAVED_MODELS
 from facial_keypoints.errors import DataError, UsageError
+from facial_keypoints.files import short_message
 from facial_keypoints.geometry import box_fit, vertical_shift
 from facial_keypoints.layouts import Layout, load_layout
 from facial_keypoints.onnx_file import read_model_file
 
 Predict = Callable[[np.ndarray], tuple[np.ndarray, ...]]
+MAX_TARGET = 100.0  # half sides of the crop; points farther away are a mistake
 OUTPUTS = ("targets", "confidence", "visibility")  # of a model, by their names in its file
 
 
@@ -59,13 +61,38 @@ class Model:
         self.fit = tuple(fit or box_fit(self.layout))
 
     def __call__(self, crops: np.ndarray) -> Prediction:
-        found = Prediction(*self.predict(crops))
-        if not all(np.isfinite(values).all() for values in found if values is not None):
+        try:
+            found = Prediction(*self.predict(crops))
+        except Exception as error:  # each runtime has errors of its own, also for lack of memory
             raise DataError(
-                f"{self.path}: predictions that are not finite; the weights are "
-                "broken, train them again"
-            )
+                f"{self.path}: {self.runtime} cannot run it ({short_message(error)})"
+            ) from None
+        self.check(found, len(crops))
         return found
+
+    def check(self, found: Prediction, count: int) -> None:
+        """Raise DataError for predictions of `count` crops with other shapes than those of the
+        layout, or with impossible values."""
+        shape = (count, len(self.layout))
+        for name, values in found._asdict().items():
+            wanted = (*shape, 2) if name == "targets" else shape
+            if values is None:
+                continue
+            if values.shape != wanted or values.dtype.kind != "f":
+                raise DataError(
+                    f"{self.path}: its {name} are {values.dtype} {values.shape}, not float "
+                    f"{wanted}; export it again"
+                )
+            if not np.isfinite(values).all():
+                raise DataError(
+                    f"{self.path}: predictions that are not finite; the weights are "
+                    "broken, train them again"
+                )
+            low, high = (-MAX_TARGET, MAX_TARGET) if name == "targets" else (-0.01, 1.01)
+            if values.min(initial=0) < low or values.max(initial=0) > high:
+                raise DataError(
+                    f"{self.path}: {name} outside of {low:g} to {high:g}; export it again"
+                )
 
     def __reduce__(self) -> tuple:
         """Loaded anew in another process (spawn)."""
@@ -187,7 +214,11 @@ def _load(path, net, runtime, device, threads):
     runtime = choose_runtime(runtime)
     predict = compile_onnx(data, values["side"], runtime, threads, path)
     pixels, share = values["shift"]
-    return Model(path, values["side"], predict, runtime, layout, (pixels, share), values.get("fit"))
+    model = Model(
+        path, values["side"], predict, runtime, layout, (pixels, share), values.get("fit")
+    )
+    model(np.zeros((2, 1, model.side, model.side), np.float32))  # a model that lies says so here
+    return model
 
 
 def compile_onnx(

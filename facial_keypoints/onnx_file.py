@@ -13,6 +13,7 @@ from facial_keypoints.layouts import layout_from
 KEY = "facial_keypoints"  # key of the metadata entry, whose value is a JSON object
 METADATA_FIELD = 14  # metadata_props of ModelProto, in onnx.proto
 FORMAT = 1
+MAX_SHIFT, MAX_FIT = 10.0, 100.0  # larger values of the metadata are a mistake
 
 
 def fields_of(data: bytes) -> Iterator[tuple]:
@@ -129,6 +130,16 @@ def verified_metadata(data: bytes, path: Path, cure: str, **expected: type) -> d
     return values
 
 
+def is_fit(values: object) -> bool:
+    """True for x, y, width and height as `detectors.to_tight` takes them."""
+    return (
+        isinstance(values, list)
+        and len(values) == 4
+        and all(type(value) in (int, float) and abs(value) < MAX_FIT for value in values)
+        and min(values[2:]) > 0
+    )
+
+
 def read_model_file(path: Path) -> tuple[bytes, dict]:
     """The bytes and the metadata of an exported model, with its Layout. Raises DataError if it is
     damaged or was not exported by this project."""
@@ -140,6 +151,13 @@ def read_model_file(path: Path) -> tuple[bytes, dict]:
     if list(map(type, values["shift"])) != [float, float]:
         raise DataError(
             f"{path}: an ONNX file without the metadata of this project (shift); {cure}"
+        )
+    if not all(abs(value) < MAX_SHIFT for value in values["shift"]):
+        raise DataError(f"{path}: a shift of {values['shift']}; {cure}")
+    fit = values.get("fit")
+    if fit is not None and not is_fit(fit):
+        raise DataError(
+            f"{path}: a fit that is not four finite numbers, two of them above 0; {cure}"
         )
     values["layout"] = layout_from(values.get("layout"), path)
     if len(values["layout"]) != values["points"]:

@@ -276,3 +276,64 @@ def test_the_wheel_finds_a_face_without_pytorch(hopper, tmp_path):
     refused = call("-m", "facial_keypoints", hopper[0], "--net", "models4")
     assert "present are models5, models7, or give an .onnx file" in one_line_error(refused, 2)
     assert call("-c", "import torch").returncode != 0
+
+
+def altered(tmp_path, change):
+    """A model whose graph or metadata were changed, with a valid checksum."""
+    import onnx
+
+    data = SHIPPED.read_bytes()
+    values, graph = read_metadata(data), onnx.load_from_string(data)
+    del graph.metadata_props[:]
+    change(graph, values)
+    data = graph.SerializeToString()
+    path = tmp_path / "own.onnx"
+    path.write_bytes(data + metadata_entry({**values, "sha256": digest(data)}))
+    return path
+
+
+def rename_output(graph, values):
+    for node in graph.graph.node:
+        node.output[:] = ["other" if name == "confidence" else name for name in node.output]
+    graph.graph.output[1].name = "other"
+
+
+def multiply_output(factor, name):
+    def change(graph, values):
+        from onnx import TensorProto, helper
+
+        for node in graph.graph.node:
+            node.output[:] = [f"{name}_" if output == name else output for output in node.output]
+        graph.graph.initializer.append(
+            helper.make_tensor("factor", TensorProto.FLOAT, [], [factor])
+        )
+        graph.graph.node.append(helper.make_node("Mul", [f"{name}_", "factor"], [name]))
+
+    return change
+
+
+def set_value(**more):
+    return lambda graph, values: values.update(more)
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (rename_output, "cannot run it"),
+        (multiply_output(1e20, "targets"), "targets outside of"),
+        (multiply_output(1e4, "confidence"), "confidence outside of"),
+        (multiply_output(float("nan"), "targets"), "not finite"),
+        (set_value(side=96), "cannot run it"),
+        (set_value(shift=[1e30, 0.0]), "a shift of"),
+        (set_value(fit="all"), "a fit that is not"),
+        (set_value(fit=[0, 0, -1, 1]), "a fit that is not"),
+    ],
+    ids=["names", "far points", "confidence", "nan", "side", "shift", "fit", "negative fit"],
+)
+def test_a_model_that_lies_is_refused_when_it_is_loaded(change, said, tmp_path, hopper, command):
+    path = altered(tmp_path, change)
+    with pytest.raises(DataError, match=said):
+        load_model(path)
+    out = tmp_path / "out.csv"
+    done = command("pipeline.py", hopper[0], "--net", path, "--csv", out)
+    assert said in one_line_error(done, 1) and not out.exists()
