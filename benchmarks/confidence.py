@@ -14,6 +14,7 @@ from facial_keypoints.command import run_command
 from facial_keypoints.errors import import_optional
 from facial_keypoints.geometry import crop_image, crop_matrix, overlap, tight_box, to_points
 from research.networks.export import use_checkpoints
+from research.augmentation.transforms import negative_box
 from research.augmentation.occlusions import ANYWHERE, ON_FACES, covered
 from research.datasets import SPLITS, SPLIT_PARTS, load_frames, split_frames
 from research.augmentation.head_rotation import Head, random_view
@@ -60,6 +61,18 @@ def points_under(conditions, net, trained, frames):
         confidences.append(confidence[labeled])
         errors.append(error[labeled])
     return np.concatenate(confidences), np.concatenate(errors)
+
+
+def points_without_faces(net, frames):
+    """Confidence (m,) of the points that a network predicts in crops next to the faces of frames,
+    or of small parts of the faces, one for each frame. All of them are wrong."""
+    crops, side, boxes = [], input_size(net), frames.boxes()
+    for index in range(len(frames)):
+        gray = cv2.cvtColor(frames.image(index), cv2.COLOR_RGB2GRAY)
+        box = negative_box(boxes[index], gray.shape, np.random.default_rng(index))
+        crops.append(crop_image(gray, crop_matrix(box, side), side))
+    parts = [predict(net, part)[1] for part in as_batch(crops).split(64)]
+    return torch.cat(parts).numpy().ravel()
 
 
 def logit(chance):
@@ -200,10 +213,14 @@ def main():
     if not options.allow_leak:
         check_leakage(content, frames, options.checkpoint)
     confidence, error = points_under(CONDITIONS, net, content["data"], frames)
-    a, b = recalibrated(confidence, error <= RIGHT)
+    nowhere = points_without_faces(net, frames)
+    a, b = recalibrated(
+        np.concatenate([confidence, nowhere]), np.append(error <= RIGHT, nowhere < 0)
+    )
     print(
         f"{len(frames)} frames under {len(CONDITIONS)} conditions; right is within {RIGHT} % of "
         "the inter-ocular distance\n"
+        f"and as many crops without a face, with a mean confidence of {nowhere.mean():.2f}: "
         f"right points ~ logistic({a:.2f} · logit(confidence) {b:+.2f}); 1 and 0 if calibrated"
         "\n\n"
         f"{'confidence':>10} {'right':>7} {'error %':>8} {'points':>8}"
