@@ -7,8 +7,7 @@ class Net(models7.Net):
     """Gray (n, 1, side, side) in [0, 1] -> targets (n, 2 * points): the means of the
     distributions, corrected."""
 
-    # between the fits with and without crops that show no face (benchmarks/confidence.py)
-    even_odds, steepness = 0.15, 1.25
+    even_odds, steepness = 0.15, 1.25  # benchmarks/confidence.py
 
     def __init__(
         self,
