@@ -8,6 +8,7 @@ from . import models5
 
 REACH = 2  # the second look sees (2 * REACH + 1)² cells of 4×4 pixels around each point
 STEP = 0.1  # scale of the corrections, in units of targets
+BORDER = 0.2  # width, in cells, of the zone between two cells in which the window slides
 
 
 class SecondLook(nn.Module):
@@ -19,14 +20,14 @@ class SecondLook(nn.Module):
 
     def __init__(self, points: int, grid: int, channels: int, features: int, hidden: int):
         super().__init__()
-        self.grid, self.side = grid, grid + 2 * REACH
+        self.grid, self.side, self.reach = grid, grid + 2 * REACH, 2 * REACH + 2
         self.near = nn.Linear(channels * (2 * REACH + 1) ** 2, hidden)
         self.context = nn.Linear(features + 2, hidden)
         self.identity = nn.Parameter(torch.zeros(points, hidden))
         self.move = nn.Linear(hidden, 2)
         nn.init.zeros_(self.move.weight)  # begin without corrections
         nn.init.zeros_(self.move.bias)
-        steps = torch.arange(2 * REACH + 1)
+        steps = torch.arange(self.reach)
         self.register_buffer(
             "around", (steps[:, None] * self.side + steps).flatten(), persistent=False
         )
@@ -37,15 +38,20 @@ class SecondLook(nn.Module):
         """Maps (n, channels, grid, grid), features (n, k, features) and targets (n, k, 2) ->
         corrections of the targets (n, k, 2)."""
         position = (points + 1) * (self.grid / 2) - 0.5  # in cells
-        cell = position.round().clamp(0, self.grid - 1)
-        rows = (cell[..., 1] * self.side + cell[..., 0]).long()[..., None] + self.around
+        inside = position.clamp(0, self.grid - 1)
+        low = inside.floor().clamp(max=self.grid - 2)
+        # the nearest cell, but continuous: rounding errors of a runtime move no point far
+        slide = ((inside - low - 0.5) / BORDER + 0.5).clamp(0, 1)
+        rows = (low[..., 1] * self.side + low[..., 0]).long()[..., None] + self.around
         # one row of values for each cell, with a border of zeros: an index instead of a slower
-        # interpolation; the offset from the cell tells the rest
+        # interpolation everywhere; the offset from the cell tells the rest
         values = F.pad(maps, (REACH,) * 4).permute(0, 2, 3, 1).flatten(0, 2)
         image = torch.arange(maps.shape[0], device=rows.device)[:, None, None]
-        rows = rows + image * self.side**2
-        near = values[rows].flatten(2)
-        context = torch.cat([features, (position - cell).to(features.dtype)], -1)
+        near = values[rows + image * self.side**2].unflatten(2, (self.reach, self.reach))
+        x, y = slide.to(near.dtype)[..., None, None, None].unbind(2)
+        near = near[:, :, :-1] + y * (near[:, :, 1:] - near[:, :, :-1])
+        near = (near[:, :, :, :-1] + x * (near[:, :, :, 1:] - near[:, :, :, :-1])).flatten(2)
+        context = torch.cat([features, (position - low - slide).to(features.dtype)], -1)
         hidden = F.relu(self.near(near) + self.context(context) + self.identity)
         return STEP * self.move(hidden).float()
 
