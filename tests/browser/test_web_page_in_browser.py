@@ -203,10 +203,14 @@ def test_the_files_are_those_of_the_command(page, photos, tmp_path):
     compile(code, "page", "exec")
 
 
-def test_the_clip_is_followed_as_in_python(page, clip):
-    tracker = Tracker(
-        KeypointDetector(detector=web_page.CameraDetector(portraits=False), runtime="onnx")
-    )
+def test_the_clip_is_followed_as_in_python(new_page, clip):
+    """By models5. Each box comes from the last points, so that small differences of runtimes grow:
+    with models7 and models8 by some pixels on these blurred faces, also in Python."""
+    page = new_page
+    detector = web_page.CameraDetector(portraits=False)
+    tracker = Tracker(KeypointDetector("models5", detector=detector, runtime="onnx"))
+    page.set_input_files("#own", web_page.SAVED_MODELS / "models5.onnx")
+    page.wait_for_selector("body[data-network='models5.onnx']")
     page.route(
         "**/frame*.png",
         lambda route: route.fulfill(
