@@ -159,7 +159,7 @@ def main():
     frames = {labels: load_frames(options.data, labels) for labels in ("corrected", "published")}
     validation = split_frames(frames["corrected"], "person", "validation")
     known = some_people(split_frames(frames["corrected"], "person", "training"), 4)
-    kept = read_results(options.table) if options.table.exists() else []
+    kept = read_results(options.table, optional=True)
     kept = {row["step"]: row for row in kept if row["step"] in (*STEPS, *ASKED)}
     if any(int(row["epochs"]) != options.epochs for row in kept.values()):
         raise UsageError(

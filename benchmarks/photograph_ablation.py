@@ -152,9 +152,7 @@ def main() -> None:
     training, validation = (
         split_frames(frames, "official", part) for part in ("training", "validation")
     )
-    kept = {
-        row["step"]: row for row in (read_results(options.table) if options.table.exists() else [])
-    }
+    kept = {row["step"]: row for row in read_results(options.table, optional=True)}
     for step in options.steps or STEPS:
         build, more = STEPS[step]
         more = {"init": str(find_weights("models5")), "batch_size": 64, "lr": 0.0025, **more}

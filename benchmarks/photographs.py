@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from benchmarks.peers import dlib_on_boxes, landmarker_predictor
 from research.evaluation.prediction import check_leakage, predict_frames, visibility_of
-from evaluate import visibility_metrics
+from evaluate import POSE_GROUPS, visibility_metrics
 from facial_keypoints.command import run_command
 from facial_keypoints.files import atomic_write, csv_text
 from research.datasets import SPLIT_PARTS, load_frames, split_frames
@@ -22,6 +22,7 @@ from research.evaluation.results import (
     PHOTOGRAPH_COLUMNS,
     photograph_table,
     read_results,
+    replace_rows,
 )
 
 PEERS = ("dlib", "mediapipe")
@@ -47,14 +48,15 @@ def figures(name: str, points: np.ndarray, visibility: np.ndarray, frames: Frame
     whole = np.isfinite(frames.points).all((1, 2))
     usual = summarize(points[whole], frames.points[whole], frames.people[whole])
     poses = metrics["poses"]
+    _, nme_box, auc7, visible, occluded = poses["all"]
     row = {
         "weights": name,
         "faces": len(found),
         "found": 100 * found.mean(),
-        "nme_box": poses["all"][1],
-        "auc7": poses["all"][2],
-        "visible": poses["all"][3],
-        "occluded": poses["all"][4],
+        "nme_box": nme_box,
+        "auc7": auc7,
+        "visible": visible,
+        "occluded": occluded,
         "nme": usual["nme"],
         "debiased": usual["nme_debiased"],
         "eye_slope": usual["measures"]["eye opening"][0],
@@ -64,12 +66,8 @@ def figures(name: str, points: np.ndarray, visibility: np.ndarray, frames: Frame
         "auc_occluded": metrics["visibility_auc"][1],
     }
     row |= {
-        column: poses[group][1] if group in poses else float("nan")
-        for column, group in (
-            ("frontal", "frontal"),
-            ("half_profile", "half profile"),
-            ("profile", "profile"),
-        )
+        group.replace(" ", "_"): poses[group][1] if group in poses else float("nan")
+        for group in POSE_GROUPS
     }
     return {
         key: round(float(value), 3) if isinstance(value, float) else value
@@ -104,30 +102,25 @@ def main() -> None:
     )
     options = parser.parse_args()
     frames = split_frames(load_frames(options.data), "official", options.part)
+    peers = {"dlib": dlib_on_boxes, "mediapipe": partial(landmarker_predictor, options.landmarker)}
     rows = []
     for name in options.predictors:
+        more: dict = {"part": options.part}
         if name in PEERS:
-            make = (
-                dlib_on_boxes
-                if name == "dlib"
-                else partial(landmarker_predictor, options.landmarker)
-            )
-            points = predict_by(make(), frames)
+            points = predict_by(peers[name](), frames)
             visibility = np.full(points.shape[:2], np.nan)
         else:
             net, content = load_checkpoint(find_weights(name))
             check_leakage(content, frames, name)
             points = predict_frames(net, frames, bar=True)
             visibility = visibility_of(net, frames)
-        rows.append(figures(name, points, visibility, frames) | {"part": options.part})
-        if name not in PEERS:
-            rows[-1]["parameters"] = parameter_count(net)
+            more["parameters"] = parameter_count(net)
+        rows.append(figures(name, points, visibility, frames) | more)
     print(photograph_table(rows))
     if options.keep:
-        before = read_results(PHOTOGRAPHS) if PHOTOGRAPHS.exists() else []
-        new = {(row["weights"], row["part"]) for row in rows}
-        kept = [row for row in before if (row["weights"], row["part"]) not in new]
-        atomic_write(PHOTOGRAPHS, csv_text(PHOTOGRAPH_COLUMNS, kept + rows))
+        before = read_results(PHOTOGRAPHS, optional=True)
+        rows = replace_rows(before, rows, "weights", "part")
+        atomic_write(PHOTOGRAPHS, csv_text(PHOTOGRAPH_COLUMNS, rows))
 
 
 if __name__ == "__main__":

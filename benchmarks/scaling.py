@@ -55,7 +55,7 @@ class Rows:
             **self.about,
         }
         print(f"{what:<12} {setting:<28} {figure:<32} {value:>10.4g} {unit}", flush=True)
-        kept = read_results(self.table) if self.table.exists() else []
+        kept = read_results(self.table, optional=True)
         same = ("what", "setting", "figure", "date", "machine")
         kept = [other for other in kept if any(other[key] != row[key] for key in same)]
         atomic_write(self.table, csv_text(COLUMNS, [*kept, row]))

@@ -31,6 +31,7 @@ from research.evaluation.results import (
     photograph_table,
     put_tables,
     read_results,
+    replace_rows,
     result_row,
     results_csv,
     summary_table,
@@ -196,12 +197,13 @@ def record(checkpoint, data):
     earlier ones of the same network and split."""
     content = read_checkpoint(checkpoint)
     name = f"{content['net']} (no weights)"
-    kept = read_results(UNSHIPPED) if UNSHIPPED.exists() else []
-    rows = scored(checkpoint, name, data)
-    kept = [
-        row for row in kept if (row["weights"], row["split"]) != (name, content["data"]["split"])
-    ]
-    atomic_write(UNSHIPPED, results_csv(kept + rows))
+    rows = replace_rows(
+        read_results(UNSHIPPED, optional=True),
+        scored(checkpoint, name, data),
+        "weights",
+        "split",
+    )
+    atomic_write(UNSHIPPED, results_csv(rows))
     curves = checkpoint.with_name("curves.csv")
     if curves.exists():
         atomic_write(
@@ -221,7 +223,7 @@ def write(data, keep_times=False):
         if content["data"].get("kind") == "official"
     }
     write_photographs([path for path in contents if path not in shipped])
-    rows = read_results(UNSHIPPED) if UNSHIPPED.exists() else []
+    rows = read_results(UNSHIPPED, optional=True)
     if keep_times:
         times = {row["net"]: float(row["ms_per_face"]) for row in read_results(PUBLISHED)}
     else:

@@ -125,10 +125,33 @@ def append_result(row: dict, folder: str | Path) -> None:
     atomic_write(Path(folder) / "row.csv", results_csv([row]))
 
 
-def read_results(path: str | Path = PUBLISHED) -> list[dict]:
-    """Rows of a table of results as dictionaries of text."""
+def read_results(path: str | Path = PUBLISHED, optional: bool = False) -> list[dict]:
+    """Rows of a table of results as dictionaries of text. optional: none if there is no such
+    file."""
+    if optional and not Path(path).exists():
+        return []
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
+
+
+def replace_rows(rows: Sequence[dict], new: Sequence[dict], *columns: str) -> list[dict]:
+    """Rows with new ones in the places of those with the same values in `columns`; others are
+    added at the end."""
+
+    def groups(rows):
+        found: dict[tuple, list[dict]] = {}
+        for row in rows:
+            found.setdefault(tuple(row[column] for column in columns), []).append(row)
+        return found
+
+    return [row for group in (groups(rows) | groups(new)).values() for row in group]
+
+
+def markdown_lines(heads: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
+    """A Markdown table of cells; the columns after the first `texts` are numbers."""
+    lines = [f"| {' | '.join(cells)} |" for cells in (heads, *rows)]
+    lines.insert(1, "|" + " --- |" * texts + " ---: |" * (len(heads) - texts))
+    return "\n".join(lines)
 
 
 def markdown_table(rows: Sequence[dict]) -> str:
@@ -146,27 +169,28 @@ def markdown_table(rows: Sequence[dict]) -> str:
         "ms per face",
         "training min",
     )
-    lines = [f"| {' | '.join(heads)} |", "| --- | --- | --- |" + " ---: |" * (len(heads) - 3)]
+    cells = []
     for r in rows:
         n = {
             name: float(r[name])
             for name in (*NUMBERS, "parameters", "ms_per_face", "training_minutes")
         }
-        cells = (
-            r["weights"],
-            r["split"],
-            r["labels"],
-            f"{n['nme']:.2f}",
-            f"{n['nme_low']:.2f}–{n['nme_high']:.2f}",
-            f"{n['nme_own']:.2f}",
-            f"{n['fr8']:.1f}",
-            f"{n['auc8']:.1f}",
-            f"{n['parameters'] / 1e6:.2f} M",
-            f"{n['ms_per_face']:.1f}",
-            f"{n['training_minutes']:.0f}",
+        cells.append(
+            (
+                r["weights"],
+                r["split"],
+                r["labels"],
+                f"{n['nme']:.2f}",
+                f"{n['nme_low']:.2f}–{n['nme_high']:.2f}",
+                f"{n['nme_own']:.2f}",
+                f"{n['fr8']:.1f}",
+                f"{n['auc8']:.1f}",
+                f"{n['parameters'] / 1e6:.2f} M",
+                f"{n['ms_per_face']:.1f}",
+                f"{n['training_minutes']:.0f}",
+            )
         )
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return markdown_lines(heads, cells, texts=3)
 
 
 def summary_table(rows: Sequence[dict]) -> str:
@@ -186,7 +210,7 @@ def summary_table(rows: Sequence[dict]) -> str:
         "parameters",
         "ms per face",
     )
-    lines = [f"| {' | '.join(heads)} |", "| --- |" + " ---: |" * (len(heads) - 1)]
+    cells = []
     for net in nets:
         official, person = (of.get((net, split), {}) for split in SPLITS)
         row = official or person
@@ -194,12 +218,16 @@ def summary_table(rows: Sequence[dict]) -> str:
             f"{float(value):.2f}" if value else ""
             for value in (official.get("nme"), official.get("nme_own"), person.get("nme"))
         ]
-        lines.append(
-            f"| `{net}` | {' | '.join(errors)} | {float(row['fr8']):.1f} % | "
-            f"{int(row['parameters']) / 1e6:.1f} M | "
-            f"{float(row['ms_per_face']):.1f} |"
+        cells.append(
+            (
+                f"`{net}`",
+                *errors,
+                f"{float(row['fr8']):.1f} %",
+                f"{int(row['parameters']) / 1e6:.1f} M",
+                f"{float(row['ms_per_face']):.1f}",
+            )
         )
-    return "\n".join(lines)
+    return markdown_lines(heads, cells)
 
 
 def photograph_table(rows: Sequence[dict]) -> str:
@@ -219,14 +247,18 @@ def photograph_table(rows: Sequence[dict]) -> str:
         "lip_slope": "lip slope",
         "found": "faces found %",
     }
-    lines = [f"| {' | '.join(heads.values())} |", "| --- |" + " ---: |" * (len(heads) - 1)]
-    for row in rows:
-        cells = [
-            f"{float(row[column]):.{1 if column in ('auc7', 'found') else 2}f}"
-            for column in list(heads)[1:]
+    _, *columns = heads
+    cells = [
+        [
+            row["weights"],
+            *(
+                f"{float(row[column]):.{1 if column in ('auc7', 'found') else 2}f}"
+                for column in columns
+            ),
         ]
-        lines.append(f"| {row['weights']} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        for row in rows
+    ]
+    return markdown_lines([*heads.values()], cells)
 
 
 def put_tables(path: str | Path, **tables: str) -> None:
