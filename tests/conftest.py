@@ -291,6 +291,12 @@ def write_labeled_photos(folder, frames, points=None, layout=""):
         (folder / "layout.toml").write_text(layout)
 
 
+def training_words(data, out, *more):
+    """The words of a command that trains models4 for 4 epochs; later ones of `more` count."""
+    words = ("--net", "models4", "--data", data, "--epochs", 4, "--batch-size", 16)
+    return ("train.py", *words, "--device", "cpu", "--out", out, *more)
+
+
 def one_line_error(process, code):
     """Assert that a command ended with `code` and one clear line, not a traceback -> that line."""
     assert process.returncode == code, process.stdout + process.stderr

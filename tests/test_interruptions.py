@@ -13,7 +13,7 @@ from multiprocessing.connection import Client
 
 import pytest
 import torch
-from conftest import HOME, one_line_error
+from conftest import HOME, one_line_error, training_words
 
 from batch import NOTEBOOKS
 from facial_keypoints.errors import UsageError
@@ -47,25 +47,6 @@ def kill(process):
     process.communicate()
 
 
-def training(tiny_zip, out, *more):
-    return (
-        "train.py",
-        "--net",
-        "models4",
-        "--data",
-        tiny_zip,
-        "--epochs",
-        4,
-        "--batch-size",
-        16,
-        "--device",
-        "cpu",
-        "--out",
-        out,
-        *more,
-    )
-
-
 def weights(folder):
     return read_checkpoint(folder / "checkpoint.pt")["state_dict"]
 
@@ -73,15 +54,15 @@ def weights(folder):
 @pytest.mark.slow
 def test_a_killed_training_ends_with_the_same_weights(tiny_zip, tmp_path, command):
     begun = time.monotonic()
-    assert command(*training(tiny_zip, tmp_path / "whole")).returncode == 0
+    assert command(*training_words(tiny_zip, tmp_path / "whole")).returncode == 0
     whole, moment = time.monotonic() - begun, random.Random(time.time())
     for _ in range(3):
-        process = start(*training(tiny_zip, tmp_path / "killed", "--resume"))
+        process = start(*training_words(tiny_zip, tmp_path / "killed", "--resume"))
         try:
             process.wait(moment.uniform(0.3, 0.9) * whole)
         except subprocess.TimeoutExpired:
             kill(process)
-    done = command(*training(tiny_zip, tmp_path / "killed", "--resume"))
+    done = command(*training_words(tiny_zip, tmp_path / "killed", "--resume"))
     assert done.returncode == 0, done.stderr
     one, other = weights(tmp_path / "whole"), weights(tmp_path / "killed")
     assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
@@ -135,7 +116,7 @@ def test_a_terminal_that_closes_ends_a_training_and_the_processes_that_load_its_
     name, tiny_zip, tmp_path
 ):
     """The terminal sends the signal to all of them."""
-    words = training(tiny_zip, tmp_path / "run", "--workers", 2, "--epochs", 1000)
+    words = training_words(tiny_zip, tmp_path / "run", "--workers", 2, "--epochs", 1000)
     process = start(*words)
     until = time.monotonic() + 100
     while not (tmp_path / "run" / "last.pt").exists() and time.monotonic() < until:
@@ -190,7 +171,7 @@ def no_more_than(size):
 
 def test_a_full_disk_leaves_the_last_good_files(tiny_zip, tmp_path, command):
     out = tmp_path / "run"
-    words = list(training(tiny_zip, out))
+    words = list(training_words(tiny_zip, out))
     words[words.index("--epochs") + 1] = 40
     process = start(*words)
     until = time.monotonic() + 120
@@ -227,7 +208,7 @@ def test_a_small_disk_that_fills_keeps_what_was_there(script, tiny_zip, hopper, 
     for name in names:
         (before / name).write_text("what was there\n")
     words = {
-        "train.py": training(tiny_zip, small, "--overwrite"),
+        "train.py": training_words(tiny_zip, small, "--overwrite"),
         "batch.py": ("batch.py", "--out", small),
         "pipeline.py": ("pipeline.py", hopper[0], "--draw", small),
     }[script]
@@ -285,7 +266,7 @@ def test_two_runs_into_one_folder_do_not_mix(tiny_zip, tmp_path):
             pass
         # at once: each waits some seconds for the other run
         refused = [
-            start(*training(tiny_zip, tmp_path / "run")),
+            start(*training_words(tiny_zip, tmp_path / "run")),
             start(
                 "batch.py",
                 "--net",

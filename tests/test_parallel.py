@@ -10,7 +10,7 @@ import time
 import types
 
 import pytest
-from conftest import HOME
+from conftest import HOME, training_words
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -61,20 +61,7 @@ def launched(tiny_zip, out, epochs, *more):
         "--multi_gpu",
         "--num_processes",
         "2",
-        str(HOME / "train.py"),
-        "--net",
-        "models4",
-        "--data",
-        str(tiny_zip),
-        "--epochs",
-        str(epochs),
-        "--batch-size",
-        "16",
-        "--device",
-        "cpu",
-        "--out",
-        str(out),
-        *more,
+        *map(str, training_words(tiny_zip, out, "--epochs", epochs, *more)),
     ]
     return subprocess.Popen(
         words,
@@ -103,21 +90,7 @@ def test_two_processes_train_as_one_does(tiny_zip, tmp_path, command):
         ["checkpoint", "curves", "last", "params"],
         ["checkpoint", "curves", "events", "last", "params"],
     )
-    done = command(
-        "train.py",
-        "--net",
-        "models4",
-        "--data",
-        tiny_zip,
-        "--epochs",
-        4,
-        "--batch-size",
-        16,
-        "--device",
-        "cpu",
-        "--out",
-        tmp_path / "one",
-    )
+    done = command(*training_words(tiny_zip, tmp_path / "one"))
     assert done.returncode == 0, done.stderr
     one, two = nme(tmp_path / "one"), nme(tmp_path / "two")
     assert len(one) == len(two) == 4 and abs(one[-1] - two[-1]) < 0.15 * one[-1]
