@@ -37,12 +37,14 @@ class SecondLook(nn.Module):
     ) -> torch.Tensor:
         """Maps (n, channels, grid, grid), features (n, k, features) and targets (n, k, 2) ->
         corrections of the targets (n, k, 2)."""
-        position = (points + 1) * (self.grid / 2) - 0.5  # in cells
-        inside = position.clamp(0, self.grid - 1)
-        low = inside.floor().clamp(max=self.grid - 2)
+        middle = (self.grid - 1) / 2
+        position = points * (self.grid / 2)  # in cells from the middle: precise in 16 bits, too
+        low = (position + middle).floor().clamp(0, self.grid - 2)
+        offset = position - (low - middle)
         # the nearest cell, but continuous: rounding errors of a runtime move no point far
-        slide = ((inside - low - 0.5) / BORDER + 0.5).clamp(0, 1)
-        rows = (low[..., 1] * self.side + low[..., 0]).long()[..., None] + self.around
+        slide = ((offset - 0.5) / BORDER + 0.5).clamp(0, 1)
+        column, row = low.long().unbind(-1)
+        rows = (row * self.side + column)[..., None] + self.around
         # one row of values for each cell, with a border of zeros: an index instead of a slower
         # interpolation everywhere; the offset from the cell tells the rest
         values = F.pad(maps, (REACH,) * 4).permute(0, 2, 3, 1).flatten(0, 2)
@@ -51,7 +53,7 @@ class SecondLook(nn.Module):
         x, y = slide.to(near.dtype)[..., None, None, None].unbind(2)
         near = near[:, :, :-1] + y * (near[:, :, 1:] - near[:, :, :-1])
         near = (near[:, :, :, :-1] + x * (near[:, :, :, 1:] - near[:, :, :, :-1])).flatten(2)
-        context = torch.cat([features, (position - low - slide).to(features.dtype)], -1)
+        context = torch.cat([features, (offset - slide).to(features.dtype)], -1)
         hidden = F.relu(self.near(near) + self.context(context) + self.identity)
         return STEP * self.move(hidden).float()
 
@@ -98,9 +100,7 @@ class Net(models5.Net):
         return early, self.point_features(self.stages(early))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        early, features = self.looked(images)
-        mean, _ = self.moments(self.distributions(features))
-        return (mean + self.look(early, features, mean)).flatten(1)
+        return self.predict(images)[0].flatten(1)
 
     def loss(
         self, images: torch.Tensor, targets: torch.Tensor, visible: torch.Tensor | None = None
