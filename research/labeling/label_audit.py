@@ -14,7 +14,8 @@ from facial_keypoints.command import bounded_number, nonempty_path, run_command
 from facial_keypoints.errors import UsageError
 from facial_keypoints.geometry import tight_box
 from facial_keypoints.layouts import Layout, load_layout
-from facial_keypoints.model import Model, load_model, needs_pytorch
+from facial_keypoints.model import Model, load_model
+from research.networks.on_demand import use_checkpoints_for
 from research.datasets import load_frames
 from research.data.frames import Frames
 from research.data.label_files import FILES, LabeledPhoto, refuse_label_files, write_label_files
@@ -185,10 +186,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     refuse_label_files(options.out, options.overwrite)
-    if needs_pytorch(options.net):
-        from research.networks.export import use_checkpoints
-
-        use_checkpoints()
+    use_checkpoints_for(options.net)
     model = load_model(options.net)
     frames = load_frames(options.data, layout=options.layout)
     labels = {Path(options.data).resolve(), frames.store.path.resolve()}

@@ -17,8 +17,8 @@ from facial_keypoints.errors import DataError
 from facial_keypoints.geometry import tight_box
 from facial_keypoints.images import read_image
 from facial_keypoints.layouts import Layout, convert_points, load_layout
-from facial_keypoints.model import needs_pytorch
 from facial_keypoints.predict_files import list_photos
+from research.networks.on_demand import use_checkpoints_for
 from research.data.label_files import FILES, LabeledPhoto, refuse_label_files, write_label_files
 
 
@@ -99,10 +99,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     refuse_label_files(options.out, options.overwrite)
-    if needs_pytorch(options.net):
-        from research.networks.export import use_checkpoints
-
-        use_checkpoints()
+    use_checkpoints_for(options.net)
     detector = KeypointDetector(options.net, options.detector, "cpu", options.min_confidence)
     layout = load_layout(options.layout or detector.model.layout)
     done, failures = prelabel(list_photos(options.photos), detector, layout, sys.stderr.isatty())

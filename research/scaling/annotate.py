@@ -34,7 +34,8 @@ from facial_keypoints.command import bounded_number, nonempty_path, printable, r
 from facial_keypoints.errors import DataError, UsageError, import_optional
 from facial_keypoints.files import atomic_write, read_text, short_message
 from facial_keypoints.images import IMAGE_ENDINGS, MAX_BYTES, files_below, read_image
-from facial_keypoints.model import find_model, needs_pytorch
+from facial_keypoints.model import find_model
+from research.networks.on_demand import use_checkpoints_for
 from research.scaling.locks import lock_folder
 
 # maximum number of photos per file; number of files per worker in small jobs
@@ -108,10 +109,7 @@ def names_at(address: str, listed: bool = False) -> Iterator[str]:
 
 def model_file(net: str) -> Path:
     """The file of a model; PyTorch is imported if it is a checkpoint."""
-    if needs_pytorch(net):
-        from research.networks.export import use_checkpoints
-
-        use_checkpoints()
+    use_checkpoints_for(net)
     return find_model(net)
 
 
