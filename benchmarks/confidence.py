@@ -16,7 +16,7 @@ from facial_keypoints.geometry import crop_image, crop_matrix, overlap, tight_bo
 from research.networks.export import use_checkpoints
 from research.augmentation.transforms import negative_box
 from research.augmentation.occlusions import ANYWHERE, ON_FACES, covered
-from research.datasets import SPLITS, SPLIT_PARTS, load_frames, split_frames
+from research.datasets import add_part_flags, load_frames, split_frames
 from research.augmentation.head_rotation import Head, random_view
 from research.data.label_shift import match_label_convention
 from research.evaluation.metrics import point_errors
@@ -197,11 +197,7 @@ def main():
     use_checkpoints()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint")
-    parser.add_argument("--data", default="official", help="(default: %(default)s)")
-    parser.add_argument("--split", default="person", choices=SPLITS, help="(default: %(default)s)")
-    parser.add_argument(
-        "--part", default="validation", choices=SPLIT_PARTS, help="(default: %(default)s)"
-    )
+    add_part_flags(parser)
     parser.add_argument(
         "--allow-leak",
         action="store_true",

@@ -9,7 +9,7 @@ import numpy as np
 from facial_keypoints.assets import layout_names
 from facial_keypoints.command import run_command
 from facial_keypoints.layouts import convert_points, load_layout
-from research.datasets import SPLITS, SPLIT_PARTS, load_frames, split_frames
+from research.datasets import add_part_flags, load_frames, split_frames
 from research.evaluation.metrics import debias, face_errors, point_errors
 
 NEAR = 0.5  # greatest distance between the centers of one face, in inter-ocular distances
@@ -47,15 +47,7 @@ def mediapipe_points(frames):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--data",
-        default="sample",
-        help="sample, official, or labels of 68 points (default: %(default)s)",
-    )
-    parser.add_argument("--split", default="person", choices=SPLITS, help="(default: %(default)s)")
-    parser.add_argument(
-        "--part", default="validation", choices=SPLIT_PARTS, help="(default: %(default)s)"
-    )
+    add_part_flags(parser, "sample")
     options = parser.parse_args()
     frames = split_frames(load_frames(options.data), options.split, options.part)
     print(f"{options.data}, {options.part}: {len(frames)} faces; % of the inter-ocular distance")

@@ -12,7 +12,7 @@ from benchmarks.robustness import ALL_CONDITIONS
 from facial_keypoints.detectors import detector_names, load_detector, to_tight
 from facial_keypoints.command import run_command
 from facial_keypoints.geometry import level_boxes, overlap, relative_box
-from research.datasets import SPLITS, SPLIT_PARTS, load_frames, split_frames
+from research.datasets import add_part_flags, load_frames, split_frames
 
 
 def frames_under(condition, frames):
@@ -56,9 +56,7 @@ def fit(predictions, truth):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", default="sample")
-    parser.add_argument("--split", default="official", choices=SPLITS)
-    parser.add_argument("--part", default="training", choices=SPLIT_PARTS)
+    add_part_flags(parser, "sample", "official", "training")
     parser.add_argument(
         "--detector",
         nargs="+",

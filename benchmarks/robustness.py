@@ -12,7 +12,7 @@ from facial_keypoints.command import run_command
 from facial_keypoints.geometry import crop_image, crop_matrix, inter_ocular, tight_box, to_points
 from facial_keypoints.pose import head_pose
 from research.augmentation.corruptions import darken, jpeg, sharpen
-from research.datasets import LABELS, SPLITS, SPLIT_PARTS, load_frames, split_frames
+from research.datasets import LABELS, add_part_flags, load_frames, split_frames
 from research.augmentation.head_rotation import Head
 from research.data.label_shift import match_label_convention
 from research.evaluation.metrics import point_errors
@@ -159,11 +159,7 @@ def errors_under(condition, net, trained, frames):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT")
-    parser.add_argument("--data", default="official", help="(default: %(default)s)")
-    parser.add_argument("--split", default="person", choices=SPLITS, help="(default: %(default)s)")
-    parser.add_argument(
-        "--part", default="validation", choices=SPLIT_PARTS, help="(default: %(default)s)"
-    )
+    add_part_flags(parser)
     parser.add_argument(
         "--labels", default="corrected", choices=LABELS, help="(default: %(default)s)"
     )

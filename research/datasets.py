@@ -1,5 +1,6 @@
 """Data sets by name, with corrected labels, and their splits into training, validation and test."""
 
+import argparse
 import hashlib
 from dataclasses import replace
 from pathlib import Path
@@ -67,6 +68,23 @@ def convert_frames(frames: Frames, layout: str | Layout) -> Frames:
             f"{frames.layout.name}: give its parts and keypoints the same names"
         )
     return replace(frames, points=points, layout=layout)
+
+
+def add_part_flags(
+    parser: argparse.ArgumentParser,
+    data: str = "official",
+    split: str = "person",
+    part: str = "validation",
+) -> None:
+    """Add the flags --data, --split and --part, with these defaults, to the parser of a command."""
+    shown = "(default: %(default)s)"
+    parser.add_argument(
+        "--data",
+        default=data,
+        help=f"sample, official, or a folder, zip or file of labels {shown}",
+    )
+    parser.add_argument("--split", default=split, choices=SPLITS, help=shown)
+    parser.add_argument("--part", default=part, choices=SPLIT_PARTS, help=shown)
 
 
 def person_digit(person: str) -> int:

@@ -18,7 +18,7 @@ from research.scaling.distributed import leave_errors_to_parent
 from facial_keypoints.files import atomic_write
 from facial_keypoints.geometry import rolled
 from facial_keypoints.onnx_file import metadata_entry, digest, FORMAT
-from research.datasets import SPLIT_PARTS, SPLITS, load_frames, split_frames
+from research.datasets import add_part_flags, load_frames, split_frames
 from research.networks.export import without_notes, halve, quiet, OPSET, EXPORTER
 from research.face_detector.scenes import (
     LEAST_COVERED,
@@ -267,11 +267,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m research.face_detector.training", description=__doc__
     )
-    parser.add_argument("--data", default="sample", help="(default: %(default)s)")
-    parser.add_argument("--split", default="person", choices=SPLITS, help="(default: %(default)s)")
-    parser.add_argument(
-        "--part", default="training", choices=SPLIT_PARTS, help="(default: %(default)s)"
-    )
+    add_part_flags(parser, "sample", part="training")
     parser.add_argument(
         "--steps",
         type=bounded_number(int, 1),
