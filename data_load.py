@@ -10,20 +10,21 @@ import numpy as np
 
 from facial_keypoints.command import run_command
 from facial_keypoints.errors import DataError
-from facial_keypoints.geometry import (
-    crop_image,
-    crop_matrix,
-    inter_ocular,
-    tight_box,
-    to_points,
-    to_targets,
-    yaw_estimate,
-)
+from facial_keypoints.geometry import crop_image, crop_matrix, tight_box, to_points, to_targets
+from facial_keypoints.head import inter_ocular, yaw_estimate
 from facial_keypoints.images import read_image
-from research.datasets import SPLITS, SPLIT_PARTS, load_frames, shared_between_sides, split_frames
+from research.datasets import (
+    add_data_flags,
+    SPLITS,
+    SPLIT_PARTS,
+    load_frames,
+    shared_between_sides,
+    split_frames,
+)
 from research.data.frames import Frames
 from research.augmentation.head_rotation import TurnedViews
 from research.augmentation.transforms import (
+    AUGMENTATIONS,
     Augment,
     Compose,
     FaceCrop,
@@ -41,15 +42,18 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 __all__ = [
+    "AUGMENTATIONS",
     "Augment",
     "Compose",
     "EpochSampler",
     "FaceCrop",
     "FacialKeypointsDataset",
+    "Frames",
     "Normalize",
     "RandomCrop",
     "Rescale",
     "ToTensor",
+    "add_data_flags",
     "crop_image",
     "crop_matrix",
     "data_transform",

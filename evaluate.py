@@ -14,7 +14,7 @@ from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.geometry import to_points
 from facial_keypoints.pose import has_pose, head_pose
 from research.networks.checkpoints import read_checkpoint
-from research.datasets import LABELS, SPLITS, SPLIT_PARTS, load_frames, split_frames
+from research.datasets import SPLIT_PARTS, add_data_flags, load_frames, split_frames
 from research.data.frames import Frames
 from research.data.label_shift import match_label_convention
 from research.evaluation.metrics import (
@@ -263,29 +263,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="CHECKPOINT",
         help="a file of weights, or a network's name",
     )
-    parser.add_argument(
-        "--data",
-        default="sample",
-        help="sample, official, or a folder, zip or file of labels (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--layout",
-        help="keypoint layout: a name or a .toml file (default: the data's own; "
-        "for sample and official the checkpoint's)",
-    )
-    parser.add_argument("--split", default="person", choices=SPLITS, help="(default: %(default)s)")
+    add_data_flags(parser)
     parser.add_argument(
         "--part",
         choices=SPLIT_PARTS,
         help="(default: test; all if the data set has no test part and the network was not "
         "trained on it)",
-    )
-    parser.add_argument(
-        "--labels",
-        default="corrected",
-        choices=LABELS,
-        help="labels of the official data: published, or corrected for their shift "
-        "(default: %(default)s)",
     )
     parser.add_argument(
         "--normalizer", default="layout", choices=NORMALIZERS, help="(default: %(default)s)"

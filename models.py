@@ -4,9 +4,9 @@ well."""
 import argparse
 from pathlib import Path
 
-from facial_keypoints.assets import DEFAULT_NET
+from facial_keypoints.defaults import DEFAULT_NET
 from facial_keypoints.command import run_command
-from research.networks.checkpoints import read_checkpoint, save_checkpoint
+from research.networks.checkpoints import load_weights, read_checkpoint, save_checkpoint
 from research.networks.export import export_checkpoint, use_checkpoints
 from research.networks.registry import (
     SAVED_MODELS,
@@ -30,6 +30,7 @@ __all__ = [
     "input_size",
     "load_checkpoint",
     "load_net",
+    "load_weights",
     "net_class",
     "net_names",
     "parameter_count",

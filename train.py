@@ -3,7 +3,7 @@
 import argparse
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,12 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from data_load import (
+    AUGMENTATIONS,
     CACHE_BYTES,
     EpochSampler,
     FacialKeypointsDataset,
+    Frames,
+    add_data_flags,
     evaluation_transform,
     load_frames,
     split_frames,
@@ -22,14 +25,16 @@ from data_load import (
 )
 from facial_keypoints.command import bounded_number, run_command
 from facial_keypoints.errors import DataError, UsageError
-from research.scaling.distributed import leave_errors_to_parent
-from facial_keypoints.layouts import load_layout
-from models import DEFAULT_NET, find_weights, input_size, load_net, net_class, predict_targets
-from research.augmentation.transforms import AUGMENTATIONS
-from research.data.frames import Frames
-from research.datasets import LABELS, SPLITS
+from models import (
+    DEFAULT_NET,
+    find_weights,
+    input_size,
+    load_net,
+    net_class,
+    predict_targets,
+    save_checkpoint,
+)
 from research.evaluation.metrics import face_errors, point_errors
-from research.networks.checkpoints import load_weights, read_checkpoint, save_checkpoint
 from research.networks.registry import (
     autocast,
     channels_last,
@@ -37,45 +42,35 @@ from research.networks.registry import (
     has_bfloat16,
     layout_of,
 )
-from research.data.completion import with_shape
-from research.networks.transfer import Origins, measured_fit, transfer_weights
 from research.scaling.distributed import (
     LossModule,
     PeerFailureHandler,
     SingleProcess,
     TimedLoader,
+    leave_errors_to_parent,
     print_rank_zero,
     process_group,
 )
-from research.training.distillation import refine_labels
 from research.training.losses import LOSSES, chosen_loss, loss_of, nonfinite_samples
+from research.training.optimization import OPTIMIZERS, ema_update, one_cycle
+from research.training.preparation import Prepared, prepare_training, training_layout
 from research.training.runs import (
     begin_records,
     claim_folder,
     diverged,
     load_training_state,
-    new_folder,
-    newest_folder,
     report_epoch,
+    run_folder,
     save_training_state,
     tensorboard_writer,
 )
+from research.training.settings import Settings, setting
 
 # after research, which sets how PyTorch's threads wait
 import torch
-from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-OPTIMIZERS: dict[str, Callable] = {
-    "adamw": lambda parameters, lr: torch.optim.AdamW(
-        parameters, lr, weight_decay=0.05, fused=True
-    ),
-    "adam": torch.optim.Adam,
-    "sgd": lambda parameters, lr: torch.optim.SGD(
-        parameters, lr, momentum=0.9, nesterov=True, weight_decay=1e-4
-    ),
-}
 # (share of the epochs, augmentation from there on): the last epochs train on crops like those at
 # inference.
 AUGMENTATION_SCHEDULE = ((0.6, "gentle"), (0.8, "fine"))
@@ -111,25 +106,8 @@ def validate(
     return total / len(errors), float(errors.mean())
 
 
-def ema_update(averaged: Any, current: Any, steps: int | torch.Tensor) -> None:
-    """Exponential moving average of the weights. The decay is (1 + steps) / (10 + steps), at most
-    0.998: with a constant decay, the random initial weights would still matter at the end of short
-    runs."""
-    keep = min(0.998, (1 + float(steps)) / (10 + float(steps)))
-    if averaged[0].is_floating_point():
-        torch._foreach_lerp_(averaged, current, 1 - keep)
-    else:  # counters of batch norms
-        torch._foreach_copy_(averaged, current)
-
-
-def setting(default: Any, text: str, **limits: Any) -> Any:
-    """A field of TrainingConfig that is also a flag of the command. text: its help; limits:
-    `choices`, or `low` and `high`, both included, or `above`."""
-    return field(default=default, metadata={"help": text, **limits})
-
-
 @dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(Settings):
     """All settings that determine the weights of a training run, except the frames. Raises
     UsageError for invalid values."""
 
@@ -165,37 +143,6 @@ class TrainingConfig:
     )
     init: str = setting("", "a checkpoint to start from, also of another network or layout")
     teacher: str = setting("", "a trained network whose predictions refine the labels")
-
-    def __post_init__(self):
-        for one in fields(self):
-            value, limits = getattr(self, one.name), one.metadata
-            wrong = f"{one.name} must be %s, not {str(value)[:40]!r}"
-            if "choices" in limits and value not in limits["choices"]:
-                raise UsageError(wrong % f"one of {', '.join(limits['choices'])}")
-            if not {"low", "above"} & limits.keys():
-                continue
-            if isinstance(value, bool) or not isinstance(value, (one.type, int)):
-                raise UsageError(wrong % f"a number of type {one.type.__name__}")
-            highest = 1e9 if one.type is int else float("inf")
-            if "above" in limits and not limits["above"] < value < highest:
-                raise UsageError(wrong % f"a number above {limits['above']}")
-            if "low" in limits and not limits["low"] <= value <= limits["high"]:
-                raise UsageError(wrong % f"from {limits['low']} to {limits['high']}")
-
-    @classmethod
-    def add_flags(cls, parser: argparse.ArgumentParser) -> None:
-        """Add a flag for each setting to the parser of a command."""
-        for one in fields(cls):
-            if "help" in one.metadata:
-                shown = "" if one.default == "" else " (default: %(default)s)"
-                parser.add_argument(
-                    f"--{one.name.replace('_', '-')}",
-                    type=one.type,
-                    default=one.default,
-                    choices=one.metadata.get("choices"),
-                    metavar="CHECKPOINT" if one.default == "" else None,
-                    help=one.metadata["help"] + shown,
-                )
 
     def record(self, loss: str) -> dict:
         """The configuration as it is stored with the weights; loss: the one that is used."""
@@ -244,10 +191,11 @@ def train(
     alone = claim_folder(folder, (config.init, config.teacher), resume or overwrite, team.main)
     with PeerFailureHandler(team, folder), alone:
         torch.manual_seed(config.seed)
-        layout = with_shape(training.layout, training.points)
+        layout = training_layout(training)
         net = checked_net(build(), config.net, layout) if build else load_net(config.net, layout)
+        prepared = prepare_training(net, training, config.init, config.teacher, config.hidden)
         run = TrainingRun(
-            team, config, net, training, validation, workers, compiled, bar and team.main
+            team, config, net, prepared, validation, workers, compiled, bar and team.main
         )
         last = folder / "last.pt"
         history, best = run.load(last) if resume and last.exists() else ([], {"nme": float("inf")})
@@ -267,7 +215,7 @@ class TrainingRun:
         team: SingleProcess,
         config: TrainingConfig,
         net: torch.nn.Module,
-        training: Frames,
+        prepared: Prepared,
         validation: Frames | None,
         workers: int | None,
         compiled: bool,
@@ -277,18 +225,7 @@ class TrainingRun:
         self.layout = layout_of(net)
         self.loss = chosen_loss(net, config.net, config.loss)
         self.params = config.record(self.loss)
-        training, origins = self.prepare(net, training)
-        self.minutes_before = origins.minutes
-        self.data: dict[str, Any] = {
-            "data": training.data,
-            "kind": training.kind,
-            "sources": sorted(origins.sources),
-            "split": training.split,
-            "labels": training.labels,
-            "frames": sorted(origins.frames),
-        }
-        if self.layout != load_layout():
-            self.data["fit"] = measured_fit(training)
+        training, self.data, self.minutes_before = prepared.frames, prepared.data, prepared.minutes
         self.names, side = training.names, input_size(net)
         self.net = channels_last(net, team.device)
         self.averaged = AveragedModel(self.net, multi_avg_fn=ema_update, use_buffers=True)
@@ -306,9 +243,7 @@ class TrainingRun:
         self.normalizer = "layout" if training.visible is None else "box-size"
         self.optimizer = OPTIMIZERS[config.optimizer](list(self.net.parameters()), config.lr)
         steps = config.epochs * len(self.loader)
-        self.schedule = OneCycleLR(
-            self.optimizer, config.lr, total_steps=steps, pct_start=max(0.2, min(2 / steps, 0.9))
-        )
+        self.schedule = one_cycle(self.optimizer, config.lr, steps)
         half = config.bfloat16 and team.device.type == "cuda" and not has_bfloat16("cuda")
         self.scaler = torch.amp.GradScaler(team.device.type, enabled=half)
         losses: Any = LossModule(
@@ -316,22 +251,6 @@ class TrainingRun:
             lambda images, targets, visible: loss_of(self.net, images, targets, self.loss, visible),
         )
         self.losses = team.wrap(torch.compile(losses) if compiled else losses)
-
-    def prepare(self, net: torch.nn.Module, training: Frames) -> tuple[Frames, Origins]:
-        """Load the `init` weights and apply the teacher, if given. Returns the training frames, and
-        what influenced the weights."""
-        origins = Origins({*training.names.tolist()}, {training.kind})
-        if self.config.hidden == "estimated":
-            training = training.with_hidden_points()
-        if self.config.init:
-            first = read_checkpoint(self.config.init)
-            for line in transfer_weights(net, first, self.config.init):
-                print_rank_zero(line)
-            origins.add(first, trained=True)
-        if self.config.teacher:
-            training, teacher = refine_labels(training, self.config.teacher)
-            origins.add(teacher)
-        return training, origins
 
     @property
     def parts(self) -> dict:
@@ -439,25 +358,6 @@ def train_one_epoch(run: TrainingRun, epoch: int, folder: Path) -> tuple[float, 
     return run.team.mean(total * run.team.world) / len(run.names), batches.seconds
 
 
-def train_small(
-    frames: Frames, name: str, epochs: int, folder: str | Path, bar: bool = True
-) -> torch.nn.Module:
-    """A small network trained on frames for `labeling.shift.measure_shift`: models5 with half the
-    channels, on crops of half the side. The run is written to `folder`/`name`.
-
-    Crop jitter stays on in all epochs, because a crop centered exactly on the labels has the same
-    shift as the labels. There are no drawn covers, which small networks do not learn so quickly.
-    """
-    config = TrainingConfig(
-        "models5", epochs, batch_size=16, augment="plain", schedule=((0.6, "mild"),)
-    )
-    build = partial(net_class("models5"), len(frames.layout), side=64, widths=(32, 64), features=64)
-    path, _ = train(config, frames, None, Path(folder) / name, build=build, bar=bar)
-    net = checked_net(build(), "models5", frames.layout)
-    load_weights(net, read_checkpoint(path)["state_dict"], path)
-    return net
-
-
 def training_dataset(
     config: TrainingConfig, training: Frames, net: torch.nn.Module, bar: bool = True
 ) -> FacialKeypointsDataset:
@@ -479,27 +379,10 @@ def training_dataset(
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description="Train a network of models/. The weights with "
-        "the lowest validation NME are kept, with "
-        "--turned those of the last epoch."
+        description="Train a network of models/ and keep the weights with the lowest validation NME"
     )
     TrainingConfig.add_flags(parser)
-    parser.add_argument(
-        "--data",
-        default="sample",
-        help="sample, official, or a folder, zip or file of labels (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--layout", help="keypoint layout, a name or a .toml file (default: the data's own)"
-    )
-    parser.add_argument("--split", default="person", choices=SPLITS, help="(default: %(default)s)")
-    parser.add_argument(
-        "--labels",
-        default="corrected",
-        choices=LABELS,
-        help="labels of the official data: published, or corrected for their shift "
-        "(default: %(default)s)",
-    )
+    add_data_flags(parser)
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda, … (default: %(default)s)"
     )
@@ -545,8 +428,8 @@ def main() -> None:
     )
     options = parser.parse_args()
 
-    given = {one.name: getattr(options, one.name) for one in fields(TrainingConfig) if one.metadata}
-    config = TrainingConfig(**given | {"init": str(options.init and find_weights(options.init))})
+    init = str(options.init and find_weights(options.init))
+    config = TrainingConfig.from_flags(options, init=init)
     net_class(options.net)
     frames = load_frames(options.data, options.labels, options.layout)
     part = "all" if options.all else "all-training" if options.final else "training"
@@ -560,10 +443,9 @@ def main() -> None:
         "all": options.all,
         f"seed{options.seed}": options.seed,
     }
-    kind = "".join(f"-{word}" for word, on in words.items() if on)
-    base = f"runs/{options.net}-{Path(options.data).stem}-{options.split}{kind}"
-    again = options.resume or options.overwrite
-    folder = Path(options.out or (newest_folder if again else new_folder)(base))
+    name = "-".join([options.net, Path(options.data).stem, options.split])
+    name += "".join(f"-{word}" for word, on in words.items() if on)
+    folder = Path(options.out or run_folder(name, options.resume or options.overwrite))
     if options.threads:
         torch.set_num_threads(options.threads)
     if options.resume and not (folder / "last.pt").exists():
@@ -584,11 +466,10 @@ def main() -> None:
         overwrite=options.overwrite,
         compiled=options.compile,
     )
-    best = min((row["validation_nme"] for row in history if "validation_nme" in row), default=None)
+    nmes = [row["validation_nme"] for row in history if "validation_nme" in row]
     minutes = sum(row["seconds"] for row in history) / 60
-    print_rank_zero(
-        f"{minutes:.1f} minutes" + (f", lowest validation NME {best:.2f} %" if best else "")
-    )
+    lowest = f", lowest validation NME {min(nmes):.2f} %" if nmes else ""
+    print_rank_zero(f"{minutes:.1f} minutes{lowest}")
     layout = f" --layout {options.layout}" if options.layout else ""
     print_rank_zero(
         f"trained on all frames of {options.data}; evaluate {path} on other data"

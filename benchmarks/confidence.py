@@ -16,7 +16,7 @@ from facial_keypoints.geometry import crop_image, crop_matrix, overlap, tight_bo
 from research.networks.export import use_checkpoints
 from research.augmentation.transforms import negative_box
 from research.augmentation.occlusions import ANYWHERE, ON_FACES, covered
-from research.datasets import add_part_flags, load_frames, split_frames
+from research.datasets import add_part_flags, frames_of
 from research.augmentation.head_rotation import Head, random_view
 from research.data.label_shift import match_label_convention
 from research.evaluation.metrics import point_errors
@@ -205,7 +205,7 @@ def main():
     )
     options = parser.parse_args()
     net, content = load_checkpoint(find_weights(options.checkpoint))
-    frames = split_frames(load_frames(options.data), options.split, options.part)
+    frames = frames_of(options)
     if not options.allow_leak:
         check_leakage(content, frames, options.checkpoint)
     confidence, error = points_under(CONDITIONS, net, content["data"], frames)

@@ -6,10 +6,10 @@ import importlib.util
 
 import numpy as np
 
-from facial_keypoints.assets import layout_names
+from facial_keypoints.paths import layout_names
 from facial_keypoints.command import run_command
 from facial_keypoints.layouts import convert_points, load_layout
-from research.datasets import add_part_flags, load_frames, split_frames
+from research.datasets import add_part_flags, frames_of
 from research.evaluation.metrics import debias, face_errors, point_errors
 
 NEAR = 0.5  # greatest distance between the centers of one face, in inter-ocular distances
@@ -49,7 +49,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     add_part_flags(parser, "sample")
     options = parser.parse_args()
-    frames = split_frames(load_frames(options.data), options.split, options.part)
+    frames = frames_of(options)
     print(f"{options.data}, {options.part}: {len(frames)} faces; % of the inter-ocular distance")
     for name in layout_names():
         if name == "ibug68":

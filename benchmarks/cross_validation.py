@@ -9,7 +9,7 @@ import time
 import numpy as np
 
 from research.evaluation.prediction import predict_in_self_crops
-from facial_keypoints.assets import DEFAULT_NET
+from facial_keypoints.defaults import DEFAULT_NET
 from facial_keypoints.command import SEED, bounded_number, run_command
 from facial_keypoints.errors import UsageError
 from research.datasets import load_frames

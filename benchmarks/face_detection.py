@@ -11,8 +11,9 @@ from benchmarks.confidence import logistic_regression
 from benchmarks.robustness import ALL_CONDITIONS
 from facial_keypoints.detectors import detector_names, load_detector, to_tight
 from facial_keypoints.command import run_command
-from facial_keypoints.geometry import level_boxes, overlap, relative_box
-from research.datasets import add_part_flags, load_frames, split_frames
+from facial_keypoints.geometry import overlap, relative_box
+from facial_keypoints.head import level_boxes
+from research.datasets import add_part_flags, frames_of
 
 
 def frames_under(condition, frames):
@@ -78,7 +79,7 @@ def main():
     )
     options = parser.parse_args()
     cv2.setNumThreads(1)
-    frames = split_frames(load_frames(options.data), options.split, options.part)
+    frames = frames_of(options)
     print(
         f"{options.data}, {options.split} split, {options.part}: {len(frames)} frames, one thread"
     )

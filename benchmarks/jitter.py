@@ -8,11 +8,11 @@ import cv2
 import matplotlib.cbook
 import numpy as np
 
-from facial_keypoints.assets import DEFAULT_NET
+from facial_keypoints.defaults import DEFAULT_NET
 from facial_keypoints.detector import KeypointDetector
 from facial_keypoints.command import run_command
 from facial_keypoints.errors import DataError
-from facial_keypoints.geometry import inter_ocular
+from facial_keypoints.head import inter_ocular
 from facial_keypoints.images import read_image
 from facial_keypoints.tracking import Tracker
 from research.networks.export import use_checkpoints

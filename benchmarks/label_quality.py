@@ -17,9 +17,33 @@ from research.labeling.label_audit import fit_shift, lower_bounds, quantization_
 from research.data.label_shift import SHIFT_INTER_OCULAR, SHIFT_PIXELS
 from research.evaluation.metrics import face_errors, point_errors
 from research.labeling.shift import measure_shift
-from train import train_small
+from train import TrainingConfig, train
+from models import load_weights, net_class, read_checkpoint
+from research.data.frames import Frames
+
+# after research, which sets how PyTorch's threads wait
+import torch
 
 IMAGE_KINDS = (".png", ".jpg", ".pdf", ".svg")  # file formats of the gallery of doubtful labels
+
+
+def train_small(
+    frames: Frames, name: str, epochs: int, folder: str | Path, bar: bool = True
+) -> torch.nn.Module:
+    """A small network trained on frames for `labeling.shift.measure_shift`: models5 with half the
+    channels, on crops of half the side. The run is written to `folder`/`name`.
+
+    Crop jitter stays on in all epochs, because a crop centered exactly on the labels has the same
+    shift as the labels. There are no drawn covers, which small networks do not learn so quickly.
+    """
+    config = TrainingConfig(
+        "models5", epochs, batch_size=16, augment="plain", schedule=((0.6, "mild"),)
+    )
+    build = partial(net_class("models5"), len(frames.layout), side=64, widths=(32, 64), features=64)
+    path, _ = train(config, frames, None, Path(folder) / name, build=build, bar=bar)
+    net = build()
+    load_weights(net, read_checkpoint(path)["state_dict"], path)
+    return net
 
 
 def main():

@@ -9,10 +9,11 @@ import numpy as np
 
 from research.evaluation.prediction import check_leakage
 from facial_keypoints.command import run_command
-from facial_keypoints.geometry import crop_image, crop_matrix, inter_ocular, tight_box, to_points
+from facial_keypoints.geometry import crop_image, crop_matrix, tight_box, to_points
+from facial_keypoints.head import inter_ocular
 from facial_keypoints.pose import head_pose
 from research.augmentation.corruptions import darken, jpeg, sharpen
-from research.datasets import LABELS, add_part_flags, load_frames, split_frames
+from research.datasets import add_part_flags, frames_of
 from research.augmentation.head_rotation import Head
 from research.data.label_shift import match_label_convention
 from research.evaluation.metrics import point_errors
@@ -161,16 +162,13 @@ def main():
     parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT")
     add_part_flags(parser)
     parser.add_argument(
-        "--labels", default="corrected", choices=LABELS, help="(default: %(default)s)"
-    )
-    parser.add_argument(
         "--allow-leak",
         action="store_true",
         help="measure on frames that the network was trained on",
     )
     options = parser.parse_args()
     nets = [load_checkpoint(find_weights(name)) for name in options.checkpoints]
-    frames = split_frames(load_frames(options.data, options.labels), options.split, options.part)
+    frames = frames_of(options)
     for name, (_, content) in zip(options.checkpoints, nets, strict=True):
         if not options.allow_leak:
             check_leakage(content, frames, name)

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.peers import dlib_on_boxes, mediapipe_predictor
-from facial_keypoints.assets import DEFAULT_NET
+from facial_keypoints.defaults import DEFAULT_NET
 from facial_keypoints.detector import KeypointDetector
 from facial_keypoints.command import bounded_number, run_command
 from facial_keypoints.errors import DataError, UsageError

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from research.evaluation.prediction import check_leakage
-from facial_keypoints.assets import DEFAULT_NET
+from facial_keypoints.defaults import DEFAULT_NET
 from facial_keypoints.detector import MIN_CONFIDENCE, KeypointDetector
 from facial_keypoints.detectors import detector_names
 from facial_keypoints.command import run_command

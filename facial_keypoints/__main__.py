@@ -8,14 +8,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from facial_keypoints.assets import (
+from facial_keypoints.defaults import (
     DEFAULT_DETECTOR,
     DEFAULT_NET,
     MIN_CONFIDENCE,
     RUNTIMES,
     STYLES,
-    detector_names,
 )
+from facial_keypoints.paths import detector_names
 from facial_keypoints.command import bounded_number, nonempty_path, printable, run_command
 from facial_keypoints.errors import UsageError
 
@@ -152,7 +152,7 @@ def show_layouts(arguments: Sequence[str]) -> int:
     # NumPy and OpenCV: not for --help
     from pathlib import Path
 
-    from facial_keypoints.assets import layout_names
+    from facial_keypoints.paths import layout_names
     from facial_keypoints.drawing import draw_layout, names_by_part
     from facial_keypoints.layouts import load_layout
     from facial_keypoints.predict_files import write_image

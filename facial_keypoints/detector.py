@@ -10,24 +10,19 @@ from typing import Any, overload
 import cv2
 import numpy as np
 
-from facial_keypoints.assets import (
-    DEFAULT_DETECTOR,
-    DEFAULT_NET,
-    MIN_CONFIDENCE,
-)
+from facial_keypoints.defaults import DEFAULT_DETECTOR, DEFAULT_NET, MIN_CONFIDENCE
 from facial_keypoints.detectors import load_detector, to_tight
 from facial_keypoints.errors import UsageError
 from facial_keypoints.geometry import (
     boxes_differ,
     crop_image,
     crop_matrix,
-    level_boxes,
     overlap,
     rotated_copy,
-    shape_score,
     tight_box,
     to_points,
 )
+from facial_keypoints.head import level_boxes, shape_score
 from facial_keypoints.images import Photo, as_image, to_gray
 from facial_keypoints.layouts import Layout, load_layout
 from facial_keypoints.model import find_model, load_model, Model, Prediction
@@ -104,7 +99,7 @@ class KeypointDetector:
     cannot be read.
 
     The confidence of a face is the mean confidence of its points times a face shape score, which is
-    1 for layouts that share too few keypoints with ibug68 (`geometry.has_shape_score`). Faces below
+    1 for layouts that share too few keypoints with ibug68 (`head.has_shape_score`). Faces below
     `min_confidence` are rejected. Of duplicate detections the most confident one is kept. If no
     face is accepted, the detector's `fallback` (if it has one) is tried; then, if the detector
     finds upright faces only (`upright_only`), rotated copies of the photo are searched.

@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from facial_keypoints.assets import DEFAULT_DETECTOR, DETECTORS_MODULE, detector_names
-from facial_keypoints.geometry import mean_head, rolled, tight_box
+from facial_keypoints.defaults import DEFAULT_DETECTOR
+from facial_keypoints.paths import DETECTORS_MODULE, detector_names
+from facial_keypoints.geometry import rolled, tight_box
+from facial_keypoints.head import mean_head
 from facial_keypoints.plugins import plugin_class
 
 __all__ = ["DEFAULT_DETECTOR", "detector_names", "from_landmarks", "load_detector", "to_tight"]

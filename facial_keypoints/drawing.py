@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 
-from facial_keypoints.geometry import mean_head
+from facial_keypoints.head import mean_head
 from facial_keypoints.layouts import Layout, load_layout
 from facial_keypoints.pose import Pose
 

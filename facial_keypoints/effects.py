@@ -7,7 +7,8 @@ import numpy as np
 
 from facial_keypoints.drawing import draw_axes
 from facial_keypoints.errors import UsageError
-from facial_keypoints.geometry import OUTER_EYE_CORNERS, as_ibug68, box_fit, tight_box
+from facial_keypoints.geometry import tight_box
+from facial_keypoints.head import OUTER_EYE_CORNERS, as_ibug68, box_fit
 from facial_keypoints.layouts import Layout, convert_points, load_layout
 from facial_keypoints.pose import has_pose, head_pose
 

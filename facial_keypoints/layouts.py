@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from facial_keypoints.assets import DEFAULT_LAYOUT, LAYOUTS, layout_names
+from facial_keypoints.defaults import DEFAULT_LAYOUT
+from facial_keypoints.paths import LAYOUTS, layout_names
 from facial_keypoints.errors import DataError, UsageError
+from facial_keypoints.geometry import CROP_SCALE
 from facial_keypoints.files import MAX_COORDINATE
 from facial_keypoints.images import read_bytes
 
 MAX_POINTS = 2000  # per face; more are a mistake
 MAX_TEXT = 200  # characters of a name
-CROP_SCALE = 1.25  # side of the square crop / longer side of the tight box, of most layouts
 MAX_BYTES = 1_000_000  # of a file
 NUMBERED = re.compile(r".* \d+$|\d+$")  # a name that is only a position along its part
 

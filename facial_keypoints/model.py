@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from facial_keypoints.assets import ALIASES, DEFAULT_NET, RUNTIMES, SAVED_MODELS
+from facial_keypoints.defaults import ALIASES, DEFAULT_NET, RUNTIMES
+from facial_keypoints.paths import SAVED_MODELS
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.files import short_message
-from facial_keypoints.geometry import box_fit, vertical_shift
+from facial_keypoints.head import box_fit, vertical_shift
 from facial_keypoints.layouts import Layout, load_layout
 from facial_keypoints.onnx_file import read_model_file
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from facial_keypoints.errors import UsageError
-from facial_keypoints.geometry import MIN_HEAD_POINTS, as_ibug68, mean_head
+from facial_keypoints.head import MIN_HEAD_POINTS, as_ibug68, mean_head
 from facial_keypoints.layouts import Layout, conversion_matrix, load_layout
 
 # of ibug68, without most of the jaw and the mouth, which move most in speech

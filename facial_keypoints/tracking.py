@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from facial_keypoints.detector import BOX_TOLERANCE, ROLL_TOLERANCE, Face
-from facial_keypoints.geometry import boxes_differ, level_boxes, overlap, tight_box
+from facial_keypoints.geometry import boxes_differ, overlap, tight_box
+from facial_keypoints.head import level_boxes
 from facial_keypoints.layouts import Layout, load_layout
 
 SAME_OVERLAP = 0.2  # a face with a higher IoU with a missed track continues this track

@@ -70,21 +70,43 @@ def convert_frames(frames: Frames, layout: str | Layout) -> Frames:
     return replace(frames, points=points, layout=layout)
 
 
-def add_part_flags(
-    parser: argparse.ArgumentParser,
-    data: str = "official",
-    split: str = "person",
-    part: str = "validation",
-) -> None:
-    """Add the flags --data, --split and --part, with these defaults, to the parser of a command."""
+def add_data_flags(parser: argparse.ArgumentParser, data: str = "sample") -> None:
+    """Add the flags --data, --layout, --split and --labels, the arguments of `load_frames` and
+    `split_frames`, to the parser of a command. data: the default of --data."""
     shown = "(default: %(default)s)"
     parser.add_argument(
         "--data",
         default=data,
         help=f"sample, official, or a folder, zip or file of labels {shown}",
     )
-    parser.add_argument("--split", default=split, choices=SPLITS, help=shown)
-    parser.add_argument("--part", default=part, choices=SPLIT_PARTS, help=shown)
+    parser.add_argument(
+        "--layout", help="keypoint layout: a name or a .toml file (default: the data's own)"
+    )
+    parser.add_argument("--split", default="person", choices=SPLITS, help=shown)
+    parser.add_argument(
+        "--labels",
+        default="corrected",
+        choices=LABELS,
+        help=f"labels of the official data: published, or corrected for their shift {shown}",
+    )
+
+
+def add_part_flags(
+    parser: argparse.ArgumentParser,
+    data: str = "official",
+    split: str = "person",
+    part: str = "validation",
+) -> None:
+    """Add the flags of `add_data_flags`, and --part, with these defaults."""
+    add_data_flags(parser, data)
+    parser.set_defaults(split=split)
+    parser.add_argument("--part", default=part, choices=SPLIT_PARTS, help="(default: %(default)s)")
+
+
+def frames_of(options: argparse.Namespace) -> Frames:
+    """The frames that the flags of `add_part_flags` choose."""
+    frames = load_frames(options.data, options.labels, options.layout)
+    return split_frames(frames, options.split, options.part)
 
 
 def person_digit(person: str) -> int:

@@ -27,13 +27,14 @@ from facial_keypoints import (
     detector,
     drawing,
     effects,
-    geometry,
+    head,
     images,
     layouts,
     pose,
     tracking,
 )
-from facial_keypoints.assets import DEFAULT_NET, MIN_CONFIDENCE, SAVED_MODELS, layout_names
+from facial_keypoints.defaults import DEFAULT_NET, MIN_CONFIDENCE
+from facial_keypoints.paths import SAVED_MODELS, layout_names
 from facial_keypoints.command import run_command
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.onnx_file import FORMAT, KEY, METADATA_FIELD
@@ -183,19 +184,19 @@ def settings() -> dict:
         "duplicate": detector.DUPLICATE_OVERLAP,
         "known": detector.KNOWN_OVERLAP,
         "shape": {
-            "largest": geometry.MAX_SHAPE_RESIDUAL,
-            "points": geometry.MIN_SHAPE_POINTS,
-            "jaw": geometry.JAW_MIDDLE,
+            "largest": head.MAX_SHAPE_RESIDUAL,
+            "points": head.MIN_SHAPE_POINTS,
+            "jaw": head.JAW_MIDDLE,
         },
         "pose": {
-            "points": geometry.MIN_HEAD_POINTS,
+            "points": head.MIN_HEAD_POINTS,
             "rigid": pose.RIGID,
             "distance": pose.DISTANCE,
             "start": drawing.NOSE_TIP,
             "length": drawing.AXIS_LENGTH,
         },
-        "eyeCorners": geometry.OUTER_EYE_CORNERS,
-        "head": geometry.mean_head().tolist(),
+        "eyeCorners": head.OUTER_EYE_CORNERS,
+        "head": head.mean_head().tolist(),
         "layouts": [layouts.load_layout(name).to_dict() for name in layout_names()],
         "defaultLayout": layouts.DEFAULT_LAYOUT,
         "pyramid": {

@@ -6,7 +6,7 @@ import numpy as np
 
 from facial_keypoints.command import run_command
 from facial_keypoints.files import atomic_write
-from facial_keypoints.geometry import HEAD_FILE
+from facial_keypoints.head import HEAD_FILE
 from facial_keypoints.layouts import load_layout
 from facial_keypoints.pose import head_pose, rotation_of
 from research.datasets import load_frames, split_frames
@@ -14,7 +14,7 @@ from research.datasets import load_frames, split_frames
 
 def factorize(points: np.ndarray, swap: np.ndarray) -> np.ndarray:
     """Keypoints (n, 68, 2) of many heads in many poses -> one mean head (68, 3), in the coordinates
-    of `geometry.mean_head`.
+    of `head.mean_head`.
 
     Points of a rigid body under weak perspective have rank 3 (Tomasi and Kanade, IJCV 1992). The
     two rows of each camera have equal length and are orthogonal, which determines the shape up to a

@@ -12,7 +12,8 @@ import torch
 
 from facial_keypoints.detectors import detector_names, from_landmarks, load_detector, to_tight
 from facial_keypoints.errors import DataError, UsageError
-from facial_keypoints.geometry import overlap, tight_box, yaw_estimate
+from facial_keypoints.geometry import overlap, tight_box
+from facial_keypoints.head import yaw_estimate
 from detector_architectures import haar, yunet
 
 

@@ -15,10 +15,11 @@ import torch
 from conftest import HOME, one_line_error
 
 from facial_keypoints import onnx_file
-from facial_keypoints.assets import SAVED_MODELS
+from facial_keypoints.paths import SAVED_MODELS
 from facial_keypoints.detector import KeypointDetector
 from facial_keypoints.errors import DataError, UsageError
-from facial_keypoints.geometry import CROP_SCALE, inter_ocular
+from facial_keypoints.geometry import CROP_SCALE
+from facial_keypoints.head import inter_ocular
 from facial_keypoints.layouts import layout_from, load_layout
 from facial_keypoints.model import Checkpoints, Model, find_model, load_model
 from facial_keypoints.onnx_file import digest, encoded, metadata_entry, read_metadata, varint

@@ -10,7 +10,8 @@ from detector_architectures import pyramid
 from detector_architectures.pyramid import LARGEST, SMALLEST, STRIDE, UNIT, Detector, levels
 from facial_keypoints.detectors import load_detector
 from facial_keypoints.errors import DataError
-from facial_keypoints.geometry import level_boxes, overlap
+from facial_keypoints.geometry import overlap
+from facial_keypoints.head import level_boxes
 from research.face_detector.training import (
     FaceNet,
     HardScenes,

@@ -19,7 +19,7 @@ from PIL import Image
 
 from batch import parameters_of, parse
 from facial_keypoints import images
-from facial_keypoints.assets import LAYOUTS
+from facial_keypoints.paths import LAYOUTS
 from facial_keypoints.detectors import detector_names, load_detector
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.formats import pts_text, read_boxes, read_coco, read_json, read_pts

@@ -10,7 +10,8 @@ import torch
 
 from data_load import FacialKeypointsDataset
 from facial_keypoints.errors import UsageError
-from facial_keypoints.geometry import align_shapes, shape_score
+from facial_keypoints.geometry import align_shapes
+from facial_keypoints.head import shape_score
 from facial_keypoints.layouts import convert_points, load_layout, unnamed_layout
 from facial_keypoints.pose import angles_of, head_pose
 from research.augmentation.head_rotation import (

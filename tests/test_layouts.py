@@ -6,20 +6,14 @@ import json
 import numpy as np
 import pytest
 
-from facial_keypoints.assets import layout_names
+from facial_keypoints.paths import layout_names
 from facial_keypoints.detector import Face
 from facial_keypoints.drawing import draw_faces, draw_layout
 from facial_keypoints.effects import align_face, blur_face, face_box, wear_glasses
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.formats import coco_category
-from facial_keypoints.geometry import (
-    box_fit,
-    has_shape_score,
-    mean_head,
-    roll_angle,
-    shape_score,
-    tight_box,
-)
+from facial_keypoints.geometry import tight_box
+from facial_keypoints.head import box_fit, has_shape_score, mean_head, roll_angle, shape_score
 from facial_keypoints.detectors import to_tight
 from facial_keypoints.layouts import (
     Layout,

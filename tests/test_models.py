@@ -14,7 +14,7 @@ import torch
 import models
 from research.networks import registry as networks
 
-from facial_keypoints.assets import DEFAULT_NET
+from facial_keypoints.defaults import DEFAULT_NET
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.layouts import load_layout
 from research.networks.checkpoints import save_checkpoint

@@ -6,7 +6,7 @@ import cv2
 import pytest
 from conftest import one_line_error
 
-from facial_keypoints.assets import SAVED_MODELS
+from facial_keypoints.paths import SAVED_MODELS
 from research.synthetic.faces import draw_scene
 
 OUTPUTS = ("--csv", "--json", "--coco", "--without-faces")

@@ -21,12 +21,8 @@ from facial_keypoints.detector import (
 from facial_keypoints.drawing import draw_faces
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.formats import read_pts
-from facial_keypoints.geometry import (
-    level_boxes,
-    rotated_copy,
-    shape_score,
-    tight_box,
-)
+from facial_keypoints.geometry import rotated_copy, tight_box
+from facial_keypoints.head import level_boxes, shape_score
 from facial_keypoints.images import as_image
 from facial_keypoints.model import Prediction
 from facial_keypoints.predict_files import FilePredictor, Job, drawing_path

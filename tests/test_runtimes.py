@@ -11,7 +11,7 @@ import torch
 from conftest import HOME, one_line_error
 
 from data_load import FacialKeypointsDataset
-from facial_keypoints.assets import RUNTIMES
+from facial_keypoints.defaults import RUNTIMES
 from facial_keypoints.detector import KeypointDetector
 from facial_keypoints.effects import align_face
 from facial_keypoints.errors import UsageError

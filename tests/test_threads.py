@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from conftest import HOME
 
-from facial_keypoints.assets import RUNTIMES, SAVED_MODELS
+from facial_keypoints.defaults import RUNTIMES
+from facial_keypoints.paths import SAVED_MODELS
 from facial_keypoints.detector import KeypointDetector, find_keypoints
 from facial_keypoints.errors import UsageError
 from facial_keypoints.model import installed_runtimes

@@ -18,7 +18,8 @@ from research.networks.checkpoints import load_weights, read_checkpoint
 from research.datasets import split_frames
 from research.networks.registry import find_weights, load_checkpoint, load_net
 from research.training.losses import LOSSES, loss_of, nonfinite_samples, wing
-from train import TrainingConfig, ema_update, train
+from research.training.optimization import ema_update
+from train import TrainingConfig, train
 from research.training.runs import diverged, report_epoch
 from research.training.distillation import refine_labels
 

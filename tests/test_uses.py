@@ -9,7 +9,7 @@ from facial_keypoints.detector import KeypointDetector
 from facial_keypoints.drawing import draw_axes
 from facial_keypoints.effects import align_face, blur_face, wear_glasses
 from facial_keypoints.layouts import load_layout
-from facial_keypoints.geometry import affine_residual, mean_head
+from facial_keypoints.head import affine_residual, mean_head
 from facial_keypoints.pose import (
     angles_of,
     eye_openness,

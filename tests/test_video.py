@@ -12,7 +12,7 @@ from conftest import one_line_error
 from facial_keypoints.detector import KeypointDetector
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.formats import read_json
-from facial_keypoints.geometry import inter_ocular
+from facial_keypoints.head import inter_ocular
 from facial_keypoints.tracking import OneEuroFilter, Tracker
 from facial_keypoints.video import VideoReader, VideoWriter
 from research.evaluation.metrics import jitter, lag

@@ -9,7 +9,7 @@ from conftest import LEFT_HALF, one_line_error, write_flagged
 
 from data_load import FacialKeypointsDataset
 from evaluate import visibility_metrics
-from facial_keypoints.geometry import mean_head
+from facial_keypoints.head import mean_head
 from facial_keypoints.layouts import load_layout
 from facial_keypoints.pose import rotation_of
 from research.data import merlrav as merlrav_builder

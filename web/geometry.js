@@ -1,6 +1,6 @@
 /**
  * Geometry of faces: boxes, the square crop and its inverse, roll, face shape score. The same formulas as
- * in `facial_keypoints/geometry.py`. Keypoints are flat arrays x0, y0, x1, y1, …
+ * in `facial_keypoints/geometry.py` and `head.py`. Keypoints are flat arrays x0, y0, x1, y1, …
  */
 
 /**

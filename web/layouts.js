@@ -1,6 +1,6 @@
 /**
  * Keypoint layouts: what the points of a model are called, which belong together, and what follows from that
- * for a face. The same rules as in `facial_keypoints/layouts.py` and `geometry.py`.
+ * for a face. The same rules as in `facial_keypoints/layouts.py` and `head.py`.
  */
 
 import {centered, tightBox} from "./geometry.js";

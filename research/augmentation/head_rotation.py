@@ -1,7 +1,7 @@
 """Heads turned to the side: a frame and its keypoints as seen from another direction.
 
 After Zhu et al., "Face Alignment Across Large Poses", CVPR 2016 (the data set 300W-LP), with the
-mean head of `geometry.mean_head` in place of a morphable model.
+mean head of `head.mean_head` in place of a morphable model.
 """
 
 import os
@@ -12,7 +12,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from facial_keypoints.errors import UsageError
-from facial_keypoints.geometry import crop_matrix, level_boxes, mean_head
+from facial_keypoints.geometry import crop_matrix
+from facial_keypoints.head import level_boxes, mean_head
 from facial_keypoints.layouts import Layout, load_layout
 from facial_keypoints.pose import (
     affine_camera,

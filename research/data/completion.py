@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from facial_keypoints.geometry import align_shapes, mean_head, tight_box
+from facial_keypoints.geometry import align_shapes, tight_box
+from facial_keypoints.head import mean_head
 from facial_keypoints.layouts import Layout, load_layout
 from facial_keypoints.pose import has_pose, rigid_points
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from facial_keypoints.errors import UsageError
-from facial_keypoints.geometry import proportional_shift, vertical_shift
+from facial_keypoints.head import proportional_shift, vertical_shift
 from facial_keypoints.layouts import load_layout
 from research.data.frames import Frames
 

@@ -3,7 +3,8 @@
 import numpy as np
 
 from facial_keypoints.errors import DataError, UsageError
-from facial_keypoints.geometry import as_ibug68, crop_matrix, tight_box, to_targets
+from facial_keypoints.geometry import crop_matrix, tight_box, to_targets
+from facial_keypoints.head import as_ibug68
 from facial_keypoints.layouts import Layout, convert_points, load_layout
 from research.data.completion import complete_points
 from research.data.frames import Frames

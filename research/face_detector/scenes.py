@@ -6,7 +6,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from facial_keypoints.geometry import level_boxes, rolled
+from facial_keypoints.geometry import rolled
+from facial_keypoints.head import level_boxes
 from research.data.frames import Frames
 from research.augmentation.head_rotation import TurnedViews
 from research.synthetic.faces import clutter

@@ -18,7 +18,7 @@ from research.scaling.distributed import leave_errors_to_parent
 from facial_keypoints.files import atomic_write
 from facial_keypoints.geometry import rolled
 from facial_keypoints.onnx_file import metadata_entry, digest, FORMAT
-from research.datasets import add_part_flags, load_frames, split_frames
+from research.datasets import add_part_flags, frames_of
 from research.networks.export import without_notes, halve, quiet, OPSET, EXPORTER
 from research.face_detector.scenes import (
     LEAST_COVERED,
@@ -290,7 +290,7 @@ def main() -> None:
         help="(default: that of the shipped detector)",
     )
     options = parser.parse_args()
-    frames = split_frames(load_frames(options.data), options.split, options.part)
+    frames = frames_of(options)
     torch.manual_seed(options.seed)
     net = train_detector(
         FaceNet(),

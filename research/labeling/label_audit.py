@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from facial_keypoints.assets import DEFAULT_NET
+from facial_keypoints.defaults import DEFAULT_NET
 from facial_keypoints.detector import Face, KeypointDetector
 from facial_keypoints.command import bounded_number, nonempty_path, run_command
 from facial_keypoints.errors import UsageError

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from facial_keypoints.assets import DEFAULT_DETECTOR, DEFAULT_NET, MIN_CONFIDENCE, detector_names
+from facial_keypoints.defaults import DEFAULT_DETECTOR, DEFAULT_NET, MIN_CONFIDENCE
+from facial_keypoints.paths import detector_names
 from facial_keypoints.detector import Face, KeypointDetector
 from facial_keypoints.command import bounded_number, nonempty_path, printable, run_command
 from facial_keypoints.errors import DataError

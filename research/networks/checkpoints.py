@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from facial_keypoints.assets import DEFAULT_LAYOUT
+from facial_keypoints.defaults import DEFAULT_LAYOUT
 from facial_keypoints.errors import DataError
 from facial_keypoints.files import atomic_write, short_message
 from facial_keypoints.layouts import Layout, layout_from, load_layout

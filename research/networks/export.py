@@ -18,7 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from facial_keypoints import __version__
 from facial_keypoints.errors import UsageError, import_optional
 from facial_keypoints.files import atomic_write, refuse_overwriting
-from facial_keypoints.geometry import box_fit
+from facial_keypoints.head import box_fit
 from facial_keypoints.model import (
     OUTPUTS,
     Checkpoints,

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 import numpy as np
 
-from facial_keypoints.assets import ALIASES, SAVED_MODELS
+from facial_keypoints.defaults import ALIASES
+from facial_keypoints.paths import SAVED_MODELS
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.files import short_message
 from facial_keypoints.layouts import Layout, load_layout

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from facial_keypoints.errors import DataError
-from facial_keypoints.geometry import MIN_HEAD_POINTS, box_fit, head_rows, relative_box, tight_box
+from facial_keypoints.geometry import relative_box, tight_box
+from facial_keypoints.head import MIN_HEAD_POINTS, box_fit, head_rows
 from facial_keypoints.layouts import Layout, conversion_matrix
 from research.networks.checkpoints import load_weights
 from research.data.frames import Frames

@@ -5,7 +5,7 @@ import datetime
 import json
 from pathlib import Path
 
-from facial_keypoints.assets import SAVED_MODELS
+from facial_keypoints.paths import SAVED_MODELS
 from facial_keypoints.files import atomic_write
 
 PUBLISHED = SAVED_MODELS / "results.csv"

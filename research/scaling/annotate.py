@@ -22,13 +22,8 @@ from urllib.parse import urlsplit
 from tqdm import tqdm
 import numpy as np
 
-from facial_keypoints.assets import (
-    DEFAULT_DETECTOR,
-    DEFAULT_NET,
-    MIN_CONFIDENCE,
-    SAVED_MODELS,
-    detector_names,
-)
+from facial_keypoints.defaults import DEFAULT_DETECTOR, DEFAULT_NET, MIN_CONFIDENCE
+from facial_keypoints.paths import SAVED_MODELS, detector_names
 from facial_keypoints.detector import KeypointDetector
 from facial_keypoints.command import bounded_number, nonempty_path, printable, run_command
 from facial_keypoints.errors import DataError, UsageError, import_optional

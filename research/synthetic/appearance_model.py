@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from facial_keypoints.assets import SAVED_MODELS
+from facial_keypoints.paths import SAVED_MODELS
 from facial_keypoints.errors import DataError
 from facial_keypoints.files import atomic_write
-from facial_keypoints.geometry import align_shapes, mirrored
+from facial_keypoints.geometry import align_shapes
+from facial_keypoints.head import mirrored
 from research.data.frames import Frames
 
 MODEL = SAVED_MODELS / "sample_faces.npz"

@@ -43,16 +43,13 @@ def refuse_earlier_run(folder: str | Path) -> None:
             )
 
 
-def new_folder(base: str | Path) -> Path:
-    """The first of BASE, BASE-2, BASE-3, … that holds no run."""
-    return next(folder for folder in numbered(base) if not holds_run(folder))
-
-
-def newest_folder(base: str | Path) -> Path:
-    """The last of BASE, BASE-2, BASE-3, … before the first folder without a run; BASE if BASE
-    itself has no run."""
-    folders = list(itertools.takewhile(holds_run, numbered(base)))
-    return folders[-1] if folders else Path(base)
+def run_folder(name: str, again: bool) -> Path:
+    """The folder of a run that names none: the first of runs/NAME, runs/NAME-2, … that holds no
+    run. again: the last one before that folder, which is to be resumed or replaced; runs/NAME if
+    that holds none."""
+    earlier = list(itertools.takewhile(holds_run, numbered(Path("runs") / name)))
+    folders = itertools.islice(numbered(Path("runs") / name), max(len(earlier) - again, 0), None)
+    return next(folders)
 
 
 def numbered(base: str | Path) -> Iterator[Path]:

@@ -20,7 +20,8 @@ from PIL import Image
 from detector_architectures import pyramid
 from facial_keypoints import KeypointDetector, find_keypoints
 from facial_keypoints.formats import read_json
-from facial_keypoints.geometry import inter_ocular, rotated_copy
+from facial_keypoints.geometry import rotated_copy
+from facial_keypoints.head import inter_ocular
 from facial_keypoints.images import read_image
 from facial_keypoints.onnx_file import METADATA_FIELD, digest, fields_of, metadata_entry
 from facial_keypoints.onnx_file import read_metadata

@@ -1,5 +1,4 @@
-"""Where the files that come with the library lie, and the names of its defaults; imports nothing
-heavy."""
+"""Where the files that come with the library lie, in a clone and in a wheel."""
 
 from functools import cache
 from pathlib import Path
@@ -14,17 +13,6 @@ DETECTORS_MODULE = (
     "facial_keypoints.detector_architectures" if _INSTALLED else "detector_architectures"
 )
 LAYOUTS = _PACKAGE / "layouts"
-
-DEFAULT_NET = "models7"
-ALIASES = {"fast": "models7", "accurate": "models8"}
-DEFAULT_LAYOUT = "ibug68"
-DEFAULT_DETECTOR = "pyramid"
-# keeps all true boxes of a permissive Haar cascade on validation frames: python
-# benchmarks/confidence.py
-MIN_CONFIDENCE = 0.5
-STYLES = ("pose", "glasses", "blur")  # of drawings, besides points
-# the first is what 'auto' takes: all users get the same points, whatever else is installed
-RUNTIMES = {"onnx": ("onnxruntime",), "openvino": ("openvino",), "torch": ("torch",)}
 
 
 def detector_names() -> list[str]:
