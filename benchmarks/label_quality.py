@@ -17,6 +17,7 @@ from research.labeling.label_audit import fit_shift, lower_bounds, quantization_
 from research.data.label_shift import SHIFT_INTER_OCULAR, SHIFT_PIXELS
 from research.evaluation.metrics import face_errors, point_errors
 from research.labeling.shift import measure_shift
+from research.networks.registry import checked_net
 from train import TrainingConfig, train
 from models import load_weights, net_class, read_checkpoint
 from research.data.frames import Frames
@@ -41,7 +42,7 @@ def train_small(
     )
     build = partial(net_class("models5"), len(frames.layout), side=64, widths=(32, 64), features=64)
     path, _ = train(config, frames, None, Path(folder) / name, build=build, bar=bar)
-    net = build()
+    net = checked_net(build(), "models5", frames.layout)
     load_weights(net, read_checkpoint(path)["state_dict"], path)
     return net
 

@@ -9,7 +9,9 @@ import numpy as np
 
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.layouts import Layout, convert_points, load_layout
-from research.data.frames import is_official, load_folder, load_official, Frames
+from research.data.folders import load_folder
+from research.data.frames import Frames
+from research.data.official import is_official, load_official
 from research.data.label_shift import label_shift
 from research.data.photo_groups import is_aflw, photo_groups
 from research.synthetic.faces import sample_archive

@@ -31,7 +31,8 @@ from research.data import download as download_module
 from research.scaling.annotate import footer_of, write_chunk
 from research.synthetic.appearance_model import load_model
 from research.data.download import download
-from research.data.frames import load_folder, read_table
+from research.data.folders import load_folder
+from research.data.tables import read_table
 from research.networks.registry import find_weights, load_checkpoint, net_class, net_names
 from research.reporting.notebook import check_parameters
 from research.data.readers import KAGGLE_COLUMNS

@@ -38,7 +38,8 @@ from research.scaling.annotate import annotate_chunk, list_names
 from research.networks.checkpoints import read_checkpoint, save_checkpoint
 from research.datasets import load_frames, split_frames
 from research.scaling.distributed import process_group
-from research.data.frames import load_folder, read_table
+from research.data.folders import load_folder
+from research.data.tables import read_table
 from research.evaluation.metrics import point_errors
 from research.networks.registry import find_weights, load_checkpoint
 from research.scaling.sweep import as_yaml, read_grid

@@ -14,7 +14,7 @@ from facial_keypoints.layouts import load_layout
 from research.labeling import label_audit, prelabel
 from research.datasets import load_frames, split_frames
 from research.data.completion import complete_points
-from research.data.frames import load_folder
+from research.data.folders import load_folder
 from research.data.readers import KAGGLE_COLUMNS
 
 

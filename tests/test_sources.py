@@ -25,9 +25,12 @@ from facial_keypoints import images
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.formats import pts_text
 from facial_keypoints.images import read_image
-from research.data import frames as frames_module
+from research.data import stores as stores_module
 from research.data.download import download
-from research.data.frames import Store, check_official, load_folder, load_official, read_table
+from research.data.folders import load_folder
+from research.data.official import check_official, load_official
+from research.data.stores import Store
+from research.data.tables import read_table
 
 RGB = np.zeros((20, 30, 3), np.uint8)
 RGB[:10, :15], RGB[10:, 15:] = (250, 20, 30), (20, 30, 240)
@@ -398,10 +401,10 @@ def test_bombs_are_refused_before_they_are_unpacked(layout, tmp_path, monkeypatc
             archive.writestr(name, bytes(3_000_000))
     assert (tmp_path / "bomb.zip").stat().st_size < 30_000
     frames = load_folder(tmp_path / "bomb.zip")
-    monkeypatch.setattr(frames_module, "MAX_BYTES", 2_000_000)
+    monkeypatch.setattr(stores_module, "MAX_BYTES", 2_000_000)
     with pytest.raises(DataError, match="3,000,000 bytes unpacked"):
         frames.image(0)
-    monkeypatch.setattr(frames_module, "MAX_FILES", 4)
+    monkeypatch.setattr(stores_module, "MAX_FILES", 4)
     with pytest.raises(DataError, match="5 files in it"):
         load_folder(tmp_path / "bomb.zip")
 
@@ -546,3 +549,14 @@ def test_official_comes_from_the_named_place_and_must_be_whole(layout, monkeypat
         load_official()
     with pytest.raises(DataError, match="2 training rows, expected 3462"):
         check_official(layout)
+
+
+def test_links_to_folders_are_followed_but_not_in_a_circle(tmp_path):
+    photos = tmp_path / "elsewhere"
+    photos.mkdir()
+    (photos / "a.jpg").write_bytes(b"")
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "images").symlink_to(photos)
+    (photos / "up").symlink_to(data)
+    assert stores_module.Store(data).names() == ["images/a.jpg"]

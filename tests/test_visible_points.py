@@ -15,7 +15,7 @@ from facial_keypoints.pose import rotation_of
 from research.data import merlrav as merlrav_builder
 from research.data.completion import MIN_RIGID, complete_points
 from research.datasets import load_frames, split_frames
-from research.data.frames import load_folder
+from research.data.folders import load_folder
 from research.evaluation.metrics import box_errors, ranking_auc
 from research.data.photo_groups import MAX_SIDE
 from research.augmentation.transforms import FaceCrop

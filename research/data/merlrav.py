@@ -24,7 +24,7 @@ from facial_keypoints.files import atomic_write, short_message
 from facial_keypoints.formats import read_pts
 from facial_keypoints.geometry import tight_box
 from facial_keypoints.layouts import load_layout
-from research.data.frames import without_signs
+from research.data.folders import without_signs
 from research.data.readers import POSES
 
 SIDE = 120  # pixels of a crop
