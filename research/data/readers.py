@@ -406,59 +406,55 @@ def read_label_studio(
     """Tasks of Label Studio as its JSON export has them: of each the last annotation that was not
     cancelled, else the last prediction. The names of keypoints come from the labels; a face has
     each name once."""
-    faces: list[tuple] = []
-    names: list[str] = []
-    for number, task in enumerate(tasks):
-        chosen = [one for one in task.get("annotations") or [] if not one.get("was_cancelled")]
-        chosen = chosen or task.get("predictions") or []
-        if not chosen:
-            continue
-        image = next(
-            (
-                value
-                for value in task["data"].values()
-                if isinstance(value, str) and image_reference(value).lower().endswith(IMAGE_ENDINGS)
-            ),
-            None,
-        )
-        path, labels = finder.find(image, file), dict[str, dict]()
-        for row in chosen[-1].get("result", []):
-            if row.get("type") != "keypointlabels":
-                continue
-            size = np.array([row["original_width"], row["original_height"]], np.float64)
-            label = str(row["value"]["keypointlabels"][0])
-            face = str(row.get("parentID") or row.get("meta", {}).get("face", ""))
-            # percentages from edge to edge -> pixel centers
-            labels.setdefault(face, {})[label] = (
-                np.array([row["value"]["x"], row["value"]["y"]], np.float64) / 100 * size - 0.5
-            )
-            names += [label] if label not in names else []
-        faces += [(path, labeled, f"{where}: task {number + 1}") for labeled in labels.values()]
+    faces = [
+        (path, labeled, f"{where}: task {number}")
+        for number, task in enumerate(tasks, 1)
+        for path, labeled in faces_of_task(task, finder, file)
+    ]
+    names = list(dict.fromkeys(name for _, labeled, _ in faces for name in labeled))
     if not faces:
         return
-    known = next(
-        (
-            layout
-            for layout in map(load_layout, NAMED_LAYOUTS)
-            if {*names} <= {*layout.keypoints} and len(names) > len(layout) / 2
-        ),
-        None,
+    known = [
+        layout
+        for layout in map(load_layout, NAMED_LAYOUTS)
+        if {*names} <= {*layout.keypoints} and len(names) > len(layout) / 2
+    ]
+    layout = (
+        known[0]
+        if known
+        else layout_from({"name": "label studio", "keypoints": sorted(names, key=natural)}, where)
     )
-    names = list(known.keypoints) if known else sorted(names, key=natural)
-    found.kind, found.layout = (
-        "label studio",
-        known or layout_from({"name": "label studio", "keypoints": names}, where),
-    )
+    found.kind, found.layout = "label studio", layout
     for path, labeled, task in faces:
-        points = np.full((len(names), 2), np.nan)
-        for label, point in labeled.items():
-            points[names.index(label)] = point
-        found.add(
-            finder.face_name(side_of(file), path),
-            path,
-            checked(points, task),
-            f"{side_of(file)}/{path}",
-        )
+        points = np.full((len(layout), 2), np.nan)
+        for name, point in labeled.items():
+            points[layout.keypoints.index(name)] = point
+        person = f"{side_of(file)}/{path}"
+        found.add(finder.face_name(side_of(file), path), path, checked(points, task), person)
+
+
+def faces_of_task(
+    task: dict, finder: ImageFinder, file: str
+) -> list[tuple[str, dict[str, np.ndarray]]]:
+    """The faces of a task of Label Studio: the path of its image, and {name of a keypoint: (2,) in
+    pixels}."""
+    chosen = [one for one in task.get("annotations") or [] if not one.get("was_cancelled")]
+    chosen = chosen or task.get("predictions") or []
+    if not chosen:
+        return []
+    texts = [value for value in task["data"].values() if isinstance(value, str)]
+    images = [text for text in texts if image_reference(text).lower().endswith(IMAGE_ENDINGS)]
+    path, faces = finder.find(images[0] if images else None, file), dict[str, dict]()
+    for row in chosen[-1].get("result", []):
+        if row.get("type") != "keypointlabels":
+            continue
+        size = np.array([row["original_width"], row["original_height"]], np.float64)
+        place = np.array([row["value"]["x"], row["value"]["y"]], np.float64)
+        face = str(row.get("parentID") or row.get("meta", {}).get("face", ""))
+        # percentages from edge to edge -> pixel centers
+        point = place / 100 * size - 0.5
+        faces.setdefault(face, {})[str(row["value"]["keypointlabels"][0])] = point
+    return [(path, labeled) for labeled in faces.values()]
 
 
 def natural(name: str) -> list:
