@@ -253,7 +253,8 @@ def baselines(
     return rows
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options of the command."""
     parser = argparse.ArgumentParser(
         description="Score checkpoints on a data set; two are also compared."
     )
@@ -284,8 +285,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="name the N worst frames",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
 
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = read_options(arguments)
     if len(options.checkpoints) > 2:
         raise UsageError("at most two checkpoints can be given; call again for the others")
     paths = [find_weights(name) for name in options.checkpoints]
@@ -321,6 +325,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.json:
         print(json.dumps(rows[0]))
         return
+    print_report(options, paths, everything, frames, results, rows[0])
+
+
+def print_report(
+    options: argparse.Namespace,
+    paths: Sequence[Path],
+    everything: Frames,
+    frames: Frames,
+    results: Sequence[tuple],
+    first: dict,
+) -> None:
+    """The tables of `score` for each path, the difference of two in `first`, and the worst
+    frames."""
     of_all = "" if len(frames) == len(everything) else f" of {len(everything)}"
     print(
         f"{frames.data}, {options.split} split, {options.part}: {len(frames)}{of_all} frames of "
@@ -338,7 +355,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if frames.visible is not None:
         print(f"{visibility_tables(shown)}\n")
     if len(results) == 2:
-        d = rows[0]["difference"]
+        d = first["difference"]
         verdict = "not significant" if d["nme_low"] <= 0 <= d["nme_high"] else "significant"
         print(
             f"second minus first: {d['nme']:+.2f} ({d['nme_low']:+.2f} to {d['nme_high']:+.2f}), "

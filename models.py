@@ -8,11 +8,11 @@ from facial_keypoints.defaults import DEFAULT_NET
 from facial_keypoints.command import run_command
 from research.networks.checkpoints import load_weights, read_checkpoint, save_checkpoint
 from research.networks.export import export_checkpoint, use_checkpoints
+from research.networks.contract import checked_net, empty_share, input_size, layout_of
 from research.networks.registry import (
     SAVED_MODELS,
     best_device,
     find_weights,
-    input_size,
     load_checkpoint,
     load_net,
     net_class,
@@ -26,8 +26,11 @@ __all__ = [
     "DEFAULT_NET",
     "SAVED_MODELS",
     "best_device",
+    "checked_net",
+    "empty_share",
     "find_weights",
     "input_size",
+    "layout_of",
     "load_checkpoint",
     "load_net",
     "load_weights",

@@ -27,21 +27,18 @@ from facial_keypoints.command import bounded_number, run_command
 from facial_keypoints.errors import DataError, UsageError
 from models import (
     DEFAULT_NET,
+    checked_net,
+    empty_share,
     find_weights,
     input_size,
+    layout_of,
     load_net,
     net_class,
     predict_targets,
     save_checkpoint,
 )
 from research.evaluation.metrics import face_errors, point_errors
-from research.networks.registry import (
-    autocast,
-    channels_last,
-    checked_net,
-    has_bfloat16,
-    layout_of,
-)
+from research.networks.registry import autocast, channels_last, has_bfloat16
 from research.scaling.distributed import (
     LossModule,
     PeerFailureHandler,
@@ -363,7 +360,7 @@ def training_dataset(
 ) -> FacialKeypointsDataset:
     """Augmented crops of the training frames, with the schedule of augmentation."""
     transform = partial(
-        training_transform, input_size(net), empty=getattr(net, "empty", 0.0), layout=layout_of(net)
+        training_transform, input_size(net), empty=empty_share(net), layout=layout_of(net)
     )
     later = [(round(share * config.epochs), transform(kind)) for share, kind in config.schedule]
     return FacialKeypointsDataset(
@@ -377,7 +374,8 @@ def training_dataset(
     )
 
 
-def main() -> None:
+def read_options() -> argparse.Namespace:
+    """The options of the command."""
     parser = argparse.ArgumentParser(
         description="Train a network of models/ and keep the weights with the lowest validation NME"
     )
@@ -426,7 +424,11 @@ def main() -> None:
         help="folder to write to (default: runs/NET-DATA-SPLIT, with -published, "
         "-final, -all and -seedN where given, then -2, -3, …)",
     )
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = read_options()
 
     init = str(options.init and find_weights(options.init))
     config = TrainingConfig.from_flags(options, init=init)

@@ -123,7 +123,8 @@ def write_table(path, kept):
     atomic_write(path, csv_text(COLUMNS, [kept[name] for name in (*STEPS, *ASKED) if name in kept]))
 
 
-def main():
+def read_options() -> argparse.Namespace:
+    """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "steps", nargs="*", metavar="STEP", help=f"of {', '.join((*STEPS, *ASKED))} (default: all)"
@@ -151,7 +152,54 @@ def main():
         default=TABLE,
         help="rows of other steps are kept (default: %(default)s)",
     )
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def row_of(step, options, frames, validation, known, base):
+    """The row of a step: its networks, one for each seed, on validation frames and on frames that
+    they know. base: {seed: NME of each validation frame by the first step}, filled by it."""
+    mirrored = step == ASKED[1]
+    errors, own, learnt, minutes = [], [], [], []
+    for seed in options.seeds:
+        folder = (
+            options.out
+            / f"{'base' if step in ASKED else step.replace('/', '-')} {options.epochs} epochs "
+            f"seed {seed}"
+        )
+        net, trained, spent = measure(step, seed, options.epochs, frames, folder)
+        points = predict_frames(net, validation, mirrored=mirrored)
+        errors.append(nme_of(points, validation, trained))
+        points = predict_in_self_crops(net, validation, mirrored=mirrored, first=points)
+        own.append(nme_of(points, validation, trained).mean())
+        points = predict_frames(net, known, mirrored=mirrored)
+        learnt.append(nme_of(points, known, trained).mean())
+        minutes.append(spent)
+        base.setdefault(seed, errors[-1])
+    each = [base[seed] - nme for seed, nme in zip(options.seeds, errors, strict=True)]
+    gains = np.mean(each, axis=0)
+    low, high = bootstrap(gains, validation.people)
+    figures = {
+        "nme": np.mean(errors),
+        "gain": gains.mean(),
+        "gain_low": low,
+        "gain_high": high,
+        "nme_own": np.mean(own),
+        "nme_training": np.mean(learnt),
+    }
+    return {
+        "step": step,
+        "seeds": len(errors),
+        "epochs": options.epochs,
+        **{name: round(float(value), 3) for name, value in figures.items()},
+        "gains": " ".join(f"{gain.mean():.3f}" for gain in each),  # of each seed
+        "parameters": parameter_count(net),
+        "multiply_adds": sum(row[-1] for row in describe(net)),
+        "minutes": round(float(np.mean(minutes)), 1),
+    }
+
+
+def main():
+    options = read_options()
     AUGMENTATIONS["closest"] = CLOSEST
     unknown = set(options.steps) - {*STEPS, *ASKED}
     if unknown:
@@ -168,51 +216,14 @@ def main():
         )
     base = {}
     for step in dict.fromkeys(["base", *(options.steps or [*STEPS, *ASKED])]):
-        mirrored = step == ASKED[1]
-        errors, own, learnt, minutes = [], [], [], []
-        for seed in options.seeds:
-            folder = (
-                options.out
-                / f"{'base' if step in ASKED else step.replace('/', '-')} {options.epochs} epochs "
-                f"seed {seed}"
-            )
-            net, trained, spent = measure(step, seed, options.epochs, frames, folder)
-            points = predict_frames(net, validation, mirrored=mirrored)
-            errors.append(nme_of(points, validation, trained))
-            points = predict_in_self_crops(net, validation, mirrored=mirrored, first=points)
-            own.append(nme_of(points, validation, trained).mean())
-            points = predict_frames(net, known, mirrored=mirrored)
-            learnt.append(nme_of(points, known, trained).mean())
-            minutes.append(spent)
-            base.setdefault(seed, errors[-1])
-        each = [base[seed] - nme for seed, nme in zip(options.seeds, errors, strict=True)]
-        gains = np.mean(each, axis=0)
-        low, high = bootstrap(gains, validation.people)
-        figures = {
-            "nme": np.mean(errors),
-            "gain": gains.mean(),
-            "gain_low": low,
-            "gain_high": high,
-            "nme_own": np.mean(own),
-            "nme_training": np.mean(learnt),
-        }
-        if step in kept and int(kept[step]["seeds"]) > len(errors):
+        row = row_of(step, options, frames, validation, known, base)
+        if step in kept and int(kept[step]["seeds"]) > row["seeds"]:
             continue  # keep an earlier row, which has more seeds
-        kept[step] = {
-            "step": step,
-            "seeds": len(errors),
-            "epochs": options.epochs,
-            **{name: round(float(value), 3) for name, value in figures.items()},
-            "gains": " ".join(f"{gain.mean():.3f}" for gain in each),  # of each seed
-            "parameters": parameter_count(net),
-            "multiply_adds": sum(row[-1] for row in describe(net)),
-            "minutes": round(float(np.mean(minutes)), 1),
-        }
+        kept[step] = row
         print(
-            f"{step:<36} NME {kept[step]['nme']:.2f}  gain {gains.mean():+.2f} ({low:+.2f} to "
-            f"{high:+.2f})  in self-predicted crops "
-            f"{np.mean(own):.2f}  on training faces {np.mean(learnt):.2f}  "
-            f"{np.mean(minutes):.1f} minutes",
+            f"{step:<36} NME {row['nme']:.2f}  gain {row['gain']:+.2f} ({row['gain_low']:+.2f} to "
+            f"{row['gain_high']:+.2f})  in self-predicted crops {row['nme_own']:.2f}  on training "
+            f"faces {row['nme_training']:.2f}  {row['minutes']} minutes",
             flush=True,
         )
         write_table(options.table, kept)

@@ -20,13 +20,9 @@ from research.datasets import add_part_flags, frames_of
 from research.augmentation.head_rotation import Head, random_view
 from research.data.label_shift import match_label_convention
 from research.evaluation.metrics import point_errors
-from research.networks.registry import (
-    find_weights,
-    input_size,
-    load_checkpoint,
-    predict,
-    predict_all,
-)
+from research.networks.contract import input_size
+from research.networks.contract import calibration_of
+from research.networks.registry import find_weights, load_checkpoint, predict, predict_all
 from detector_architectures import haar
 from benchmarks.robustness import CONDITIONS, as_batch, crops_under
 
@@ -223,7 +219,7 @@ def main():
     )
     for row in calibration(confidence, error):
         print(f"{row[0]:>10.2f} {row[1]:>7.2f} {row[2]:>8.1f} {row[3]:>8}")
-    if hasattr(net, "even_odds"):
+    if calibration_of(net):
         middle = net.even_odds * np.exp(b / (a * net.steepness))
         print(
             f"calibrated: even_odds, steepness = {middle:.3f}, {a * net.steepness:.2f}; now "

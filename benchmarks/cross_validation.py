@@ -26,7 +26,8 @@ def folds_of(people, folds, seed=0):
     return np.array([fold[name] for name in people])
 
 
-def main():
+def read_options() -> argparse.Namespace:
+    """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True, help="a folder, zip or file of labels, or sample")
     parser.add_argument("--layout", help="of the keypoints, a name or a .toml file")
@@ -58,7 +59,11 @@ def main():
         help="print the error of this range of keypoints as well",
     )
     parser.add_argument("--seed", type=SEED, default=0, help="(default: %(default)s)")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main():
+    options = read_options()
     frames = load_frames(options.data, layout=options.layout)
     fold = folds_of(frames.people, options.folds, options.seed)
     if fold.max() + 1 < options.folds:

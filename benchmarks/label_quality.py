@@ -17,7 +17,7 @@ from research.labeling.label_audit import fit_shift, lower_bounds, quantization_
 from research.data.label_shift import SHIFT_INTER_OCULAR, SHIFT_PIXELS
 from research.evaluation.metrics import face_errors, point_errors
 from research.labeling.shift import measure_shift
-from research.networks.registry import checked_net
+from research.networks.contract import checked_net
 from train import TrainingConfig, train
 from models import load_weights, net_class, read_checkpoint
 from research.data.frames import Frames
@@ -47,7 +47,8 @@ def train_small(
     return net
 
 
-def main():
+def read_options() -> argparse.Namespace:
+    """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--data",
@@ -73,7 +74,11 @@ def main():
         metavar="FILE",
         help="draw the most doubtful labels into this picture (.png, .jpg, .pdf or .svg)",
     )
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main():
+    options = read_options()
     if options.doubtful and Path(options.doubtful).suffix.lower() not in IMAGE_KINDS:
         raise UsageError(
             f"--doubtful {options.doubtful}: the file's name ends in {', '.join(IMAGE_KINDS)}"

@@ -119,7 +119,8 @@ STEPS: dict[str, tuple[Callable, dict]] = {  # name: (network, settings of the t
 }
 
 
-def main() -> None:
+def read_options() -> argparse.Namespace:
+    """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "steps", nargs="*", metavar="STEP", help=f"of {', '.join(STEPS)} (default: all)"
@@ -144,7 +145,11 @@ def main() -> None:
         default=TABLE,
         help="rows of other steps are kept (default: %(default)s)",
     )
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = read_options()
     unknown = set(options.steps) - {*STEPS}
     if unknown:
         raise UsageError(f"no step {min(unknown)!r}; there are {', '.join(STEPS)}")

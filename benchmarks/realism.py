@@ -18,7 +18,7 @@ def found_by_haar(frames):
     detector = Detector(scale_factor=1.1, min_neighbors=5, portraits=False)
     hits = 0
     for row in range(len(frames)):
-        boxes, _ = detector.detect(frames.image(row))
+        boxes, *_ = detector.detect(frames.image(row))
         center = frames.points[row].mean(0)
         hits += bool(
             ((boxes[:, :2] < center) & (center < boxes[:, :2] + boxes[:, 2:])).all(1).any()

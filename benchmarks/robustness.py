@@ -17,7 +17,8 @@ from research.datasets import add_part_flags, frames_of
 from research.augmentation.head_rotation import Head
 from research.data.label_shift import match_label_convention
 from research.evaluation.metrics import point_errors
-from research.networks.registry import find_weights, input_size, load_checkpoint, predict_targets
+from research.networks.contract import input_size
+from research.networks.registry import find_weights, load_checkpoint, predict_targets
 
 # after research, which sets how PyTorch's threads wait
 import torch

@@ -25,14 +25,8 @@ from facial_keypoints.geometry import crop_image, crop_matrix, tight_box, to_poi
 from facial_keypoints.model import installed_runtimes
 from research.networks.export import use_checkpoints, compile_net
 from research.datasets import load_frames
-from research.networks.registry import (
-    autocast,
-    find_weights,
-    input_size,
-    load_checkpoint,
-    load_net,
-    net_names,
-)
+from research.networks.contract import input_size
+from research.networks.registry import autocast, find_weights, load_checkpoint, load_net, net_names
 from research.synthetic.faces import draw_scene
 from research.training.losses import chosen_loss, loss_of
 
@@ -151,7 +145,8 @@ def median_seconds(call, seconds):
     return float(np.median(times))
 
 
-def main():
+def read_options() -> argparse.Namespace:
+    """The options of the command."""
     use_checkpoints()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("nets", nargs="*", help=f"of {', '.join(net_names())} (default: all)")
@@ -180,7 +175,11 @@ def main():
         metavar="N",
         help="compare with N busy processes on the machine instead",
     )
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main():
+    options = read_options()
     print(machine())
     if options.busy:
         for net in options.nets or [DEFAULT_NET]:

@@ -141,7 +141,8 @@ def listed(names, most=20):
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def main():
+def read_options() -> argparse.Namespace:
+    """The options of the command."""
     use_checkpoints()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("photos", nargs="*", type=Path, help="folders with boxes.csv")
@@ -164,7 +165,11 @@ def main():
         action="store_true",
         help="measure on frames that the network was trained on",
     )
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main():
+    options = read_options()
     cv2.setNumThreads(options.threads)
     # limit the process to so many cores, even if libraries start more threads
     if hasattr(os, "sched_setaffinity"):

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from facial_keypoints.detectors import Detections
 from facial_keypoints.errors import DataError
 from facial_keypoints.images import to_gray
 
@@ -82,7 +83,7 @@ class Detector:
             else "haar_profile"
         )
 
-    def detect(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def detect(self, image: np.ndarray) -> Detections:
         """Search a copy of the image, shrunk so that the smallest face to find has the size of the
         smallest window: more pixels would only cost time."""
         gray = to_gray(image)
@@ -103,7 +104,8 @@ class Detector:
         )
         boxes[:, :2] -= border
         middle, spread = self.evidence
-        return boxes / np.float32(ratio), 1 / (1 + np.exp((middle - weights) / spread))
+        scores = 1 / (1 + np.exp((middle - weights) / spread))
+        return Detections(boxes / np.float32(ratio), scores)
 
     def search(self, gray: np.ndarray, scale_factor: float) -> tuple[np.ndarray, np.ndarray]:
         boxes, _, weights = load_cascade(self.file).detectMultiScale3(

@@ -5,7 +5,7 @@ import threading
 
 import numpy as np
 
-from facial_keypoints.detectors import from_landmarks
+from facial_keypoints.detectors import Detections, from_landmarks
 from facial_keypoints.errors import DataError
 
 
@@ -28,12 +28,12 @@ class Detector:
             model_selection=1, min_detection_confidence=min_score
         )
 
-    def detect(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def detect(self, image: np.ndarray) -> Detections:
         image = np.dstack([image] * 3) if image.ndim == 2 else image
         with self.lock:
             found = self.net.process(np.ascontiguousarray(image)).detections or []
         if not found:
-            return np.zeros((0, 4), np.float32), np.zeros(0)
+            return Detections(np.zeros((0, 4), np.float32), np.zeros(0))
         scores = np.clip([one.score[0] for one in found], 0, 1)
         size = np.array(image.shape[1::-1])
         marks = (
@@ -44,4 +44,5 @@ class Detector:
         # MediaPipe has one point for the mouth, its center; the corners are estimated
         eyes, nose, mouth = marks[:, :2], marks[:, 2:3], marks[:, 3:4]
         half = (eyes[:, 1:] - eyes[:, :1]) * 0.4
-        return from_landmarks(np.concatenate([eyes, nose, mouth - half, mouth + half], 1)), scores
+        landmarks = np.concatenate([eyes, nose, mouth - half, mouth + half], 1)
+        return Detections(from_landmarks(landmarks), scores)

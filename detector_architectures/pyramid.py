@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from facial_keypoints.detectors import Detections
 from facial_keypoints.images import read_bytes, to_gray
 from facial_keypoints.model import onnx_session
 from facial_keypoints.onnx_file import verified_metadata
@@ -67,7 +68,7 @@ class Detector:
         other.__dict__.update(self.__dict__, portraits=False)
         return other
 
-    def detect(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def detect(self, image: np.ndarray) -> Detections:
         gray = to_gray(image)
         longer = max(gray.shape)
         share, least = self.share, self.min_score
@@ -81,7 +82,8 @@ class Detector:
         kept = np.asarray(
             cv2.dnn.NMSBoxes(boxes.tolist(), scores.tolist(), 0, SAME_OVERLAP), int
         ).reshape(-1)
-        return np.rint(boxes[kept] / STEP) * np.float32(STEP), scores[kept], np.rint(rolls[kept])
+        whole = np.rint(boxes[kept] / STEP) * np.float32(STEP)
+        return Detections(whole, scores[kept], np.rint(rolls[kept]))
 
     def search(
         self, level: np.ndarray, ratio: np.ndarray, least: float

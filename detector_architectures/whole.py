@@ -3,6 +3,8 @@ sets."""
 
 import numpy as np
 
+from facial_keypoints.detectors import Detections
+
 
 class Detector:
     """`detect(image)` -> one box, the whole image. The face is assumed to fill it as much as it
@@ -10,6 +12,6 @@ class Detector:
 
     fit = (0.0, 0.0, 0.8, 0.8)  # the tight box is 1 / CROP_SCALE of the crop
 
-    def detect(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def detect(self, image: np.ndarray) -> Detections:
         height, width = image.shape[:2]
-        return np.array([[0, 0, width, height]], np.float32), np.ones(1)
+        return Detections(np.array([[0, 0, width, height]], np.float32), np.ones(1))

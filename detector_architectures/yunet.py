@@ -11,7 +11,7 @@ from urllib.request import urlopen
 import cv2
 import numpy as np
 
-from facial_keypoints.detectors import from_landmarks
+from facial_keypoints.detectors import Detections, from_landmarks
 from facial_keypoints.command import run_command
 from facial_keypoints.errors import DataError
 from facial_keypoints.files import atomic_write
@@ -64,7 +64,7 @@ class Detector:
         self.lock = threading.Lock()  # the input size is set before each search
         self.net = cv2.FaceDetectorYN.create(str(path), "", (320, 320), min_score, 0.3)
 
-    def detect(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def detect(self, image: np.ndarray) -> Detections:
         ratio = min(LONG_SIDE / max(image.shape[:2]), 1.0)
         size = [max(round(n * ratio), 1) for n in image.shape[1::-1]]
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if ratio < 1 else image
@@ -73,10 +73,9 @@ class Detector:
             self.net.setInputSize(size)
             _, rows = self.net.detect(small)
         if rows is None:
-            return np.zeros((0, 4), np.float32), np.zeros(0)
-        return from_landmarks(rows[:, 4:14].reshape(-1, 5, 2)) / np.float32(ratio), rows[
-            :, 14
-        ].clip(0, 1).astype(float)
+            return Detections(np.zeros((0, 4), np.float32), np.zeros(0))
+        boxes = from_landmarks(rows[:, 4:14].reshape(-1, 5, 2)) / np.float32(ratio)
+        return Detections(boxes, rows[:, 14].clip(0, 1).astype(float))
 
 
 def fetch(addresses: Sequence[str] = ADDRESSES, path: Path = WEIGHTS) -> None:

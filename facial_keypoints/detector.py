@@ -11,7 +11,15 @@ import cv2
 import numpy as np
 
 from facial_keypoints.defaults import DEFAULT_DETECTOR, DEFAULT_NET, MIN_CONFIDENCE
-from facial_keypoints.detectors import load_detector, to_tight
+from facial_keypoints.detectors import (
+    FaceDetector,
+    detect,
+    fallback_of,
+    fit_of,
+    is_upright_only,
+    load_detector,
+    to_tight,
+)
 from facial_keypoints.errors import UsageError
 from facial_keypoints.geometry import (
     boxes_differ,
@@ -115,7 +123,7 @@ class KeypointDetector:
     def __init__(
         self,
         net: str | os.PathLike | Model = DEFAULT_NET,
-        detector: Any = DEFAULT_DETECTOR,
+        detector: str | FaceDetector | None = DEFAULT_DETECTOR,
         device: str = "auto",
         min_confidence: float = MIN_CONFIDENCE,
         runtime: str = "auto",
@@ -181,15 +189,14 @@ class KeypointDetector:
             for accepted, rejected in found
         ]
 
-    def searches(self, rotated: bool = True) -> Iterator[tuple[Any, tuple[int, ...]]]:
+    def searches(self, rotated: bool = True) -> Iterator[tuple[FaceDetector, tuple[int, ...]]]:
         """What is tried, one after another, until a face is accepted: pairs of a face detector and
         the angles in degrees by which the photo is rotated."""
         detector, upright = self.detector, (0,)
         while detector:
             yield detector, upright + ROTATIONS if self.tilted else upright
-            detector = getattr(detector, "fallback", None)
-            detector = load_detector(detector) if isinstance(detector, str) else detector
-        if rotated and not self.tilted and getattr(self.detector, "upright_only", False):
+            detector = fallback_of(detector)
+        if rotated and not self.tilted and self.detector and is_upright_only(self.detector):
             yield self.detector, ROTATIONS
 
     def filter_faces(self, faces: list[Face], known: Any = ()) -> list[Face]:
@@ -209,19 +216,17 @@ class KeypointDetector:
         return kept
 
     def search(
-        self, image: np.ndarray, detector: Any, known: np.ndarray, angles: Sequence[int]
+        self, image: np.ndarray, detector: FaceDetector, known: np.ndarray, angles: Sequence[int]
     ) -> tuple[np.ndarray, ...]:
         """Tight boxes (n, 4) and roll (n,) in degrees of the faces that a detector finds in copies
         of an image rotated by `angles`, except known faces (m, 4)."""
-        # boxes of a detector without `fit` are tight already
-        found, fit = [], getattr(detector, "fit", (0, 0, 1, 1))
-        if getattr(detector, "upright_only", False):
+        found, fit = [], fit_of(detector)
+        if is_upright_only(detector):
             image = to_gray(image)
         for angle in angles:
             matrix, size = rotated_copy(image.shape[:2], angle)
             copy = image if angle == 0 else cv2.warpAffine(image, matrix, size)
-            boxes, _, *rolls = detector.detect(copy)
-            roll = rolls[0] if rolls else np.zeros(len(boxes))
+            boxes, _, roll = detect(detector, copy)
             boxes = to_tight(to_tight(boxes, fit, roll), self.model.fit, roll)
             # back to the image: the inverse of a rotation is its transpose
             middles = (boxes[:, :2] + boxes[:, 2:] / 2 - matrix[:, 2]) @ matrix[:, :2]
@@ -318,7 +323,7 @@ def find_keypoints(
     photo: list[Any] | tuple[Any, ...],
     *,
     net: str | os.PathLike[str] | Model = ...,
-    detector: Any = ...,
+    detector: str | FaceDetector | None = ...,
     device: str = ...,
     min_confidence: float = ...,
     runtime: str = ...,
@@ -332,7 +337,7 @@ def find_keypoints(
     photo: Photo,
     *,
     net: str | os.PathLike[str] | Model = ...,
-    detector: Any = ...,
+    detector: str | FaceDetector | None = ...,
     device: str = ...,
     min_confidence: float = ...,
     runtime: str = ...,
@@ -345,7 +350,7 @@ def find_keypoints(
     photo: Any,
     *,
     net: str | os.PathLike[str] | Model = DEFAULT_NET,
-    detector: Any = DEFAULT_DETECTOR,
+    detector: str | FaceDetector | None = DEFAULT_DETECTOR,
     device: str = "auto",
     min_confidence: float = MIN_CONFIDENCE,
     runtime: str = "auto",
@@ -359,11 +364,12 @@ def find_keypoints(
     file of `net` does not change: a loop over photos loads it once.
     """
     check_detector(detector)
+    finder: Any = detector
     if isinstance(net, Model):
         key: tuple = ()
     else:
         key, net = file_key(find_model(net, runtime, device)), os.fspath(net)
-    kept = _kept_detector(key, net, detector, device, min_confidence, runtime, threads, tilted)
+    kept = _kept_detector(key, net, finder, device, min_confidence, runtime, threads, tilted)
     if not isinstance(photo, (list, tuple)):
         return kept(photo)
     batches = (

@@ -1,7 +1,7 @@
-"""Face detectors by name, and tight boxes of the keypoints from their boxes."""
+"""Face detectors: what they are, by name, and tight boxes of the keypoints from their boxes."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -11,10 +11,59 @@ from facial_keypoints.geometry import rolled, tight_box
 from facial_keypoints.head import mean_head
 from facial_keypoints.plugins import plugin_class
 
-__all__ = ["DEFAULT_DETECTOR", "detector_names", "from_landmarks", "load_detector", "to_tight"]
+__all__ = [
+    "DEFAULT_DETECTOR",
+    "Detections",
+    "FaceDetector",
+    "detector_names",
+    "from_landmarks",
+    "load_detector",
+    "to_tight",
+]
 
 
-def load_detector(name: str) -> Any:
+class Detections(NamedTuple):
+    """Faces that a detector finds. boxes: (n, 4) float32, left, top, width, height in pixels;
+    scores: (n,) in 0…1; rolls: (n,) in degrees, clockwise, None where the detector does not tell
+    them."""
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    rolls: np.ndarray | None = None
+
+
+class FaceDetector(Protocol):
+    """What finds faces: a class Detector of a file in detector_architectures/, or any object with
+    this method. What it may also have is read by `fit_of`, `fallback_of` and `is_upright_only`."""
+
+    def detect(self, image: np.ndarray) -> Detections | tuple[np.ndarray, ...]:
+        """The faces in a uint8 image, RGB (h, w, 3) or gray (h, w)."""
+        ...
+
+
+def detect(detector: FaceDetector, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The `Detections` of an image, with rolls of 0 where the detector tells none."""
+    boxes, scores, rolls = Detections(*detector.detect(image))
+    return boxes, scores, np.zeros(len(boxes)) if rolls is None else rolls
+
+
+def fit_of(detector: FaceDetector) -> Sequence[float]:
+    """Its `fit`, see `to_tight`; boxes of a detector without one are tight already."""
+    return getattr(detector, "fit", (0.0, 0.0, 1.0, 1.0))
+
+
+def fallback_of(detector: FaceDetector) -> FaceDetector | None:
+    """Its `fallback`, a detector or the name of one, which is tried where no face is accepted."""
+    other = getattr(detector, "fallback", None)
+    return load_detector(other) if isinstance(other, str) else other
+
+
+def is_upright_only(detector: FaceDetector) -> bool:
+    """Its `upright_only`: true if it misses rolled faces, so that rotated copies are searched."""
+    return getattr(detector, "upright_only", False)
+
+
+def load_detector(name: str) -> FaceDetector:
     """A detector by name. Raises UsageError for a name that is not present."""
     return plugin_class(
         "detector", name, detector_names(), "detector_architectures", DETECTORS_MODULE, "Detector"

@@ -8,9 +8,9 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
@@ -115,12 +115,20 @@ def checked_points(values: Any, columns: int) -> np.ndarray:
     return finite_array(values, -1, columns)
 
 
-class CsvWriter:
-    """The CSV of predictions in an open binary file.
+class Writer(Protocol):
+    """What takes the faces of one photo or frame after another, and is closed at the end."""
 
-    All writers have the same interface: `write` takes the name of a photo, its size (height, width)
-    in pixels and its list of Face; `close` writes what belongs at the end.
-    """
+    def write(self, name: str, size: Sequence[int], faces: Sequence) -> None:
+        """name: of the photo or frame; size: its height and width in pixels; faces: of `Face`."""
+        ...
+
+    def close(self) -> None:
+        """Write what belongs at the end."""
+        ...
+
+
+class CsvWriter:
+    """The CSV of predictions in an open binary file."""
 
     def __init__(self, file: BinaryIO, layout: str | Layout = "ibug68"):
         self.file = file
@@ -238,7 +246,11 @@ def box_polygon(box: Any) -> list[float]:
     return [left, top, left + width, top, left + width, top + height, left, top + height]
 
 
-WRITERS = {"csv": CsvWriter, "json": JsonWriter, "coco": CocoWriter}
+WRITERS: dict[str, Callable[..., Writer]] = {
+    "csv": CsvWriter,
+    "json": JsonWriter,
+    "coco": CocoWriter,
+}
 
 
 def read_coco(path: str | os.PathLike) -> dict[str, list]:

@@ -18,7 +18,7 @@ from facial_keypoints.effects import DRAW_STYLES
 from facial_keypoints.command import printable
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.files import atomic_open, safe_relative_path
-from facial_keypoints.formats import read_boxes
+from facial_keypoints.formats import Writer, read_boxes
 from facial_keypoints.images import IMAGE_ENDINGS, UNREADABLE_ENDINGS, files_below, read_image
 from facial_keypoints.tracking import Tracker
 from facial_keypoints.video import CODECS, VIDEO_ENDINGS, VideoReader, VideoWriter, track_video
@@ -158,7 +158,7 @@ class FilePredictor:
     def __init__(
         self,
         detector: KeypointDetector,
-        writers: Sequence = (),
+        writers: Sequence[Writer] = (),
         drawings: dict[Path, Path] | None = None,
         style: str = "points",
         log: TextIO | None = None,

@@ -132,9 +132,8 @@ def search_values(search: pyramid.Detector) -> dict:
 
 def searches(first: Any) -> list[dict]:
     """The settings of all that the library tries with a detector, in order."""
-    return [
-        search_values(search) for search, _ in detector.KeypointDetector(detector=first).searches()
-    ]
+    tried: Any = detector.KeypointDetector(detector=first).searches()
+    return [search_values(search) for search, _ in tried]
 
 
 class CameraDetector(pyramid.Detector):

@@ -15,10 +15,9 @@ from facial_keypoints.layouts import load_layout
 from research.networks.checkpoints import read_checkpoint, save_checkpoint
 from research.networks.export import export_checkpoint, milliseconds_per_face
 from research.datasets import LABELS, SPLITS, load_frames, split_frames
+from research.networks.contract import has_own_loss, input_size
 from research.networks.registry import (
     SAVED_MODELS,
-    has_own_loss,
-    input_size,
     load_checkpoint,
     load_net,
     net_class,

@@ -19,11 +19,11 @@ from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.layouts import load_layout
 from research.networks.checkpoints import save_checkpoint
 from research.networks.inspection import describe, feature_maps, saliency
+from research.networks.contract import input_size
 from research.networks.registry import (
     SAVED_MODELS,
     best_device,
     find_weights,
-    input_size,
     load_checkpoint,
     load_net,
     net_class,

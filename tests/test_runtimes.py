@@ -21,7 +21,8 @@ from facial_keypoints.model import choose_runtime, installed_runtimes, load_mode
 from research.networks import registry as networks
 from research.augmentation.occlusions import covered, face_mask, sunglasses, thing
 from research.networks.export import compile_net, to_onnx
-from research.networks.registry import find_weights, input_size, load_checkpoint, load_net, predict
+from research.networks.contract import input_size
+from research.networks.registry import find_weights, load_checkpoint, load_net, predict
 from research.augmentation.transforms import evaluation_transform
 
 NAMES = [

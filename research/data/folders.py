@@ -159,14 +159,19 @@ def layout_of_data(store: Store) -> Layout | None:
 
 def load_archives(source: Source) -> Frames | None:
     """A folder of zip archives and nothing else: the frames of all, one archive after another."""
-    path, data, layout = source.store.path, source.data, source.layout
     # besides what a killed call left, and what systems add
-    archives = [file for file in source.files if not file.startswith(".")]
-    if source.store.is_zip or not archives:
+    files = [file for file in source.files if not file.startswith(".")]
+    only_archives = all(file.endswith(".zip") and "/" not in file for file in files)
+    if source.store.is_zip or not files or not only_archives:
         return None
-    if not all(file.endswith(".zip") and "/" not in file for file in archives):
-        return None
-    parts = [load_folder(path / archive, layout=layout) for archive in archives]
+    archives = [source.store.path / file for file in files]
+    parts = [load_folder(archive, layout=source.layout) for archive in archives]
+    return joined(source, archives, parts)
+
+
+def joined(source: Source, archives: Sequence[Path], parts: Sequence[Frames]) -> Frames:
+    """The frames of several archives, `parts`, as one table."""
+    path = source.store.path
     if len({part.layout for part in parts}) > 1:
         raise DataError(f"{path}: archives with different layouts of keypoints")
     names = np.concatenate([part.names for part in parts])
@@ -180,7 +185,7 @@ def load_archives(source: Source) -> Frames | None:
         raise DataError(f"{path}: {twice[0]} is in two archives")
     paths = np.concatenate(
         [
-            np.char.add(f"{archive}/", part.paths)
+            np.char.add(f"{archive.name}/", part.paths)
             for archive, part in zip(archives, parts, strict=True)
         ]
     )
@@ -189,13 +194,13 @@ def load_archives(source: Source) -> Frames | None:
         for part in parts
     ]
     return Frames(
-        data,
+        source.data,
         names,
         np.concatenate([part.points for part in parts]),
         np.concatenate([part.people for part in parts]),
         kind=kinds.pop(),
         paths=paths,
-        store=Shards(path, [path / archive for archive in archives]),
+        store=Shards(path, archives),
         layout=parts[0].layout,
         visible=None if all(part.visible is None for part in parts) else np.concatenate(flags),
         pose=None

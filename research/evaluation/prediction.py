@@ -9,7 +9,8 @@ from facial_keypoints.errors import DataError
 from facial_keypoints.geometry import tight_box, to_points
 from research.augmentation.transforms import evaluation_transform
 from research.data.frames import Frames
-from research.networks.registry import input_size, layout_of, predict_all, predict_targets
+from research.networks.contract import input_size, layout_of
+from research.networks.registry import predict_all, predict_targets
 
 # after research, which sets how PyTorch's threads wait
 import torch

@@ -29,13 +29,14 @@ from facial_keypoints.model import (
 )
 from facial_keypoints.onnx_file import FORMAT, digest, metadata_entry
 from research.data.label_shift import learned_shift
+from research.networks.contract import input_size
+from research.networks.contract import calibration_of
 from research.networks.registry import (
     autocast,
     best_device,
     channels_last,
     find_weights,
     forward_with_confidence,
-    input_size,
     load_checkpoint,
 )
 from research.networks.terms import terms_of
@@ -185,9 +186,7 @@ def export_checkpoint(checkpoint: str | Path, path: str | Path) -> None:
         "crop_scale": layout.crop_scale,
         "shift": learned_shift(content["data"]),
         "fit": learned_fit(content),
-        "calibration": {
-            name: getattr(net, name) for name in ("even_odds", "steepness") if hasattr(net, name)
-        },
+        "calibration": calibration_of(net),
         "license": terms_of(content["data"]),
         "trained_on": {key: content["data"].get(key, "") for key in ("data", "split", "labels")},
         "sha256": digest(data),

@@ -2,7 +2,8 @@
 
 import torch
 
-from research.networks.registry import input_size, predict_targets
+from research.networks.contract import input_size
+from research.networks.registry import predict_targets
 
 
 def describe(net: torch.nn.Module) -> list[tuple]:

@@ -8,7 +8,6 @@ import re
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 import numpy as np
@@ -19,11 +18,11 @@ from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.files import short_message
 from facial_keypoints.layouts import Layout, load_layout
 from facial_keypoints.plugins import plugin_class
+from research.networks.contract import as_points, checked_net, layout_of, own_predict
 from research.networks.checkpoints import load_weights, read_checkpoint
 
 NETS = Path(__file__).resolve().parents[2] / "models"
 RUNS = Path("runs")  # where train.py writes, below the folder it is called in
-INPUT_SIZE = 224  # side of a network's input when its file does not say
 
 
 def net_names() -> list[str]:
@@ -53,55 +52,6 @@ def load_net(name: str, layout: str | Layout = "ibug68") -> torch.nn.Module:
     except TypeError as error:
         raise UsageError(f"models/{name}.py: Net() cannot be made: {error}") from None
     return checked_net(net, name, layout)
-
-
-def layout_of(net: torch.nn.Module) -> Layout:
-    """The layout of the keypoints that a network predicts; ibug68 where nobody has set another."""
-    return getattr(net, "layout", None) or load_layout()
-
-
-def checked_net(
-    net: torch.nn.Module, name: str, layout: str | Layout = "ibug68"
-) -> torch.nn.Module:
-    """A network for a layout, after a forward pass on two black crops. Raises UsageError that says
-    how it breaks the contract."""
-    if not isinstance(net, torch.nn.Module):
-        raise UsageError(f"models/{name}.py: class Net must inherit from torch.nn.Module")
-    net.layout = load_layout(layout)  # type: ignore[assignment]
-    side, was = input_size(net), net.training
-    try:
-        with torch.inference_mode():
-            output = net.eval()(torch.zeros(2, 1, side, side))
-    except Exception as error:  # whatever a layer raises for input it cannot take
-        raise UsageError(
-            f"models/{name}.py: forward fails for images (2, 1, {side}, {side}), the "
-            "size that "
-            f"Net.input_size sets ({INPUT_SIZE} if absent): {short_message(error)}"
-        ) from None
-    finally:
-        net.train(was)
-    as_points(output, net)
-    return net
-
-
-def as_points(output: Any, net: torch.nn.Module) -> torch.Tensor:
-    """The output of a network's forward, (n, 2 k) -> targets (n, k, 2). Raises UsageError for
-    another shape."""
-    points = len(layout_of(net))
-    if not isinstance(output, torch.Tensor) or output.ndim < 2 or output[0].numel() != 2 * points:
-        found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        raise UsageError(
-            f"{type(net).__module__.replace('.', '/')}.py: forward returns {found} "
-            "for "
-            f"images (n, 1, side, side); (n, {2 * points}) is needed, x and y of "
-            f"{points} points"
-        )
-    return output.reshape(-1, points, 2)
-
-
-def input_size(net: torch.nn.Module) -> int:
-    """Side of the square gray input of a network."""
-    return getattr(net, "input_size", INPUT_SIZE)
 
 
 def best_device(wanted: str = "auto") -> torch.device:
@@ -147,7 +97,7 @@ def predict_targets(net: torch.nn.Module, images: torch.Tensor | np.ndarray) -> 
     with torch.inference_mode():
         net.eval()
         images = torch.as_tensor(images).to(next(net.parameters()).device)
-        own: Any = getattr(net, "predict", None)
+        own = own_predict(net)
         targets = own(images)[0] if own else net(images)
         return as_points(targets, net).float().cpu()
 
@@ -178,7 +128,7 @@ def forward_with_confidence(net: torch.nn.Module, images: torch.Tensor) -> tuple
     predictions differ, the lower the confidence. It falls to 1/e at a difference of 10 % of the
     normalization distance of the layout. Without mirror pairs it is 1.
     """
-    own: Any = getattr(net, "predict", None)
+    own = own_predict(net)
     if own:
         targets, *rest = own(images)
         return as_points(targets, net).float(), *(values.float() for values in rest)
@@ -264,8 +214,3 @@ def say_once(text: str) -> None:
 def parameter_count(net: torch.nn.Module) -> int:
     """Number of trained parameters."""
     return sum(p.numel() for p in net.parameters())
-
-
-def has_own_loss(net: torch.nn.Module) -> bool:
-    """True if a network brings a loss of its own."""
-    return inspect.ismethod(getattr(net, "loss", None))

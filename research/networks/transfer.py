@@ -12,7 +12,7 @@ from facial_keypoints.head import MIN_HEAD_POINTS, box_fit, head_rows
 from facial_keypoints.layouts import Layout, conversion_matrix
 from research.networks.checkpoints import load_weights
 from research.data.frames import Frames
-from research.networks.registry import layout_of
+from research.networks.contract import layout_of
 from research.networks.terms import sources_of
 
 SAMPLE = 60  # frames that `measured_fit` looks at

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from facial_keypoints.errors import UsageError
-from research.networks.registry import as_points, has_own_loss, net_class, net_names
+from research.networks.contract import as_points, has_own_loss
+from research.networks.registry import net_class, net_names
 
 # after research, which sets how PyTorch's threads wait
 import torch
@@ -73,7 +74,7 @@ def chosen_loss(net: torch.nn.Module, net_name: str, loss: str) -> str:
             f"{net_name} has a loss of its own (models/{net_name}.py), so loss "
             f"{loss!r} has no effect; give "
             "'auto', or a network without one: "
-            + ", ".join(name for name in net_names() if not hasattr(net_class(name), "loss"))
+            + ", ".join(name for name in net_names() if not has_own_loss(net_class(name)))
         )
     return loss
 

@@ -9,7 +9,7 @@ from facial_keypoints.layouts import Layout, load_layout
 from research.data.completion import with_shape
 from research.data.frames import Frames
 from research.networks.checkpoints import read_checkpoint
-from research.networks.registry import layout_of
+from research.networks.contract import layout_of
 from research.networks.transfer import Origins, measured_fit, transfer_weights
 from research.scaling.distributed import print_rank_zero
 from research.training.distillation import refine_labels

@@ -1,0 +1,125 @@
+"""The options of the command `facial-keypoints`; imports nothing heavy."""
+
+import argparse
+from collections.abc import Sequence
+
+from facial_keypoints.command import bounded_number, nonempty_path
+from facial_keypoints.defaults import (
+    DEFAULT_DETECTOR,
+    DEFAULT_NET,
+    MIN_CONFIDENCE,
+    RUNTIMES,
+    STYLES,
+)
+from facial_keypoints.paths import detector_names
+
+
+def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of the command, checked."""
+    parser = argparse.ArgumentParser(
+        description="Find faces and the keypoints of each (68 by default), in photos and videos.",
+        epilog="facial-keypoints layouts: list and draw the layouts of keypoints",
+    )
+    parser.add_argument("photos", nargs="*", type=nonempty_path, metavar="PHOTO|FOLDER|CLIP")
+    parser.add_argument(
+        "--camera",
+        type=bounded_number(int, 0),
+        metavar="N",
+        help="track the faces that camera N sees (0: the first) until Ctrl-C",
+    )
+    parser.add_argument(
+        "--net",
+        default=DEFAULT_NET,
+        help="a network by name, or the path of an .onnx file or a checkpoint "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--detector",
+        default=DEFAULT_DETECTOR,
+        choices=detector_names(),
+        help="what finds the faces (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--tilted",
+        action="store_true",
+        help="also search copies of the photo that are rotated by up to 55 "
+        "degrees, for faces that lie on their side; five times slower",
+    )
+    parser.add_argument(
+        "--boxes",
+        type=nonempty_path,
+        metavar="CSV",
+        help="a table name,left,top,width,height of boxes that enclose the "
+        "keypoints, in pixels, used instead of a detector",
+    )
+    parser.add_argument(
+        "--csv", type=nonempty_path, metavar="OUT", help="one row per face; '-' for standard output"
+    )
+    parser.add_argument(
+        "--spreadsheet",
+        action="store_true",
+        help="in the CSV, put an apostrophe before names that a spreadsheet would "
+        "take for a formula (= + - @)",
+    )
+    parser.add_argument(
+        "--json",
+        type=nonempty_path,
+        metavar="OUT",
+        help="one line of JSON per face, with its pose; '-' for standard output",
+    )
+    parser.add_argument(
+        "--coco",
+        type=nonempty_path,
+        metavar="OUT",
+        help="COCO keypoints JSON; '-' for standard output",
+    )
+    parser.add_argument(
+        "--pts",
+        type=nonempty_path,
+        metavar="FOLDER",
+        help="one .pts file per face, named after its photo",
+    )
+    parser.add_argument(
+        "--draw",
+        type=nonempty_path,
+        metavar="FOLDER|FILE",
+        help="draw on copies of the photos and clips",
+    )
+    parser.add_argument(
+        "--style",
+        default="points",
+        choices=["points", *STYLES],
+        help="what --draw draws; blur makes faces unrecognizable (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--min-confidence",
+        type=bounded_number(float, 0, 1),
+        default=MIN_CONFIDENCE,
+        help="leave out faces with a lower confidence (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda, … (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--runtime",
+        default="auto",
+        choices=["auto", *RUNTIMES],
+        help="what runs the network; auto: ONNX Runtime, or PyTorch for checkpoints "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=bounded_number(int, 0),
+        default=1,
+        help="threads of the network; 0: as many as the runtime chooses (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--without-faces",
+        type=nonempty_path,
+        metavar="OUT",
+        help="write the names of photos without an accepted face, one per line",
+    )
+    options = parser.parse_args(arguments)
+    if (options.camera is None) == (not options.photos):
+        parser.error("give photos, folders or clips, or --camera, but not both")
+    return options

@@ -1,0 +1,118 @@
+"""One call of the command: options -> a detector, outputs that replace no input, and a run."""
+
+import argparse
+import contextlib
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from facial_keypoints.command import printable
+from facial_keypoints.detector import KeypointDetector
+from facial_keypoints.effects import refuse_style
+from facial_keypoints.errors import UsageError
+from facial_keypoints.files import atomic_open, atomic_write, refuse_overwriting
+from facial_keypoints.formats import WRITERS, PtsWriter, SpreadsheetWriter, Writer
+from facial_keypoints.layouts import Layout
+from facial_keypoints.model import needs_pytorch
+from facial_keypoints.predict_files import (
+    FilePredictor,
+    Job,
+    drawing_path,
+    list_jobs,
+    refuse_photo_folder,
+)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where a call writes to. tables: {csv, json or coco: a file, or '-'}; drawings: {path of an
+    input: path of its drawing}; pts: a folder of .pts files; without_faces: a file of names."""
+
+    tables: dict[str, str]
+    drawings: dict[Path, Path]
+    pts: str | None
+    without_faces: str | None
+
+    @classmethod
+    def planned(cls, options: argparse.Namespace, jobs: Sequence[Job], model: Path) -> "Outputs":
+        """The outputs of the options. Raises UsageError where one would replace an input of this
+        call, or where standard output cannot take what it is given."""
+        inputs = [job.path for job in jobs if job.path]
+        several = len(set(inputs)) > 1
+        drawings = {
+            job.path: drawing_path(options.draw, job.name, several)
+            for job in jobs
+            if options.draw and job.path
+        }
+        tables = {kind: getattr(options, kind) for kind in WRITERS if getattr(options, kind)}
+        files = [Path(target) for target in tables.values() if target != "-"]
+        refuse_overwriting(
+            [*inputs, *filter(None, [options.boxes]), model],
+            [*drawings.values(), *files, *filter(None, [options.without_faces])],
+        )
+        if options.pts:
+            refuse_photo_folder(options.pts, jobs)
+        if list(tables.values()).count("-") > 1:
+            raise UsageError("standard output takes one of --csv, --json and --coco, not several")
+        if options.without_faces == "-":
+            raise UsageError("--without-faces takes the name of a file, not '-'")
+        if "-" in tables.values() and sys.stdout is None:
+            raise UsageError("standard output is closed: give the name of a file in place of '-'")
+        return cls(tables, drawings, options.pts, options.without_faces)
+
+    def writers(
+        self, stack: contextlib.ExitStack, layout: Layout, spreadsheet: bool
+    ) -> list[Writer]:
+        """Open writers of all tables and of .pts files; the stack closes the files."""
+        opened: list[Writer] = []
+        for kind, target in self.tables.items():
+            file = sys.stdout.buffer if target == "-" else stack.enter_context(atomic_open(target))
+            writer = SpreadsheetWriter if kind == "csv" and spreadsheet else WRITERS[kind]
+            opened.append(writer(file, layout))
+        return [*opened, PtsWriter(self.pts)] if self.pts else opened
+
+
+def predict(options: argparse.Namespace, checkpoints: str | None) -> int:
+    """Find faces and keypoints as the options of the command say -> its exit status: 1 if an input
+    failed. checkpoints: see `__main__.main`."""
+    if checkpoints and needs_pytorch(options.net, options.runtime, options.device):
+        importlib.import_module(checkpoints)
+    detector = KeypointDetector(
+        options.net,
+        options.detector,
+        options.device,
+        options.min_confidence,
+        options.runtime,
+        options.threads,
+        options.tilted,
+    )
+    layout = detector.model.layout
+    refuse_style(options.style, layout)
+    unlisted: list[str] = []
+    jobs = list_jobs(options.photos, options.boxes, unlisted) if options.photos else []
+    outputs = Outputs.planned(options, jobs, detector.model.path)
+    to_standard_output = "-" in outputs.tables.values() or options.camera is not None
+    with contextlib.ExitStack() as stack:
+        writers = outputs.writers(stack, layout, options.spreadsheet)
+        predictor = FilePredictor(
+            detector,
+            writers,
+            outputs.drawings,
+            options.style,
+            log=sys.stderr if to_standard_output else sys.stdout,
+        )
+        if options.camera is None:
+            predictor.run(jobs)
+        else:
+            predictor.follow_video(options.camera, f"camera{options.camera}", options.draw)
+        for writer in writers:
+            writer.close()
+    if outputs.without_faces:
+        names = "".join(f"{name}\n" for name in predictor.without_faces)
+        atomic_write(outputs.without_faces, names.encode("utf-8", "surrogateescape"))
+    failures = [*unlisted, *predictor.failures]
+    for message in failures:
+        print(f"failed: {printable(message)}", file=sys.stderr)
+    return 1 if failures else 0
