@@ -14,9 +14,9 @@ from typing import Any
 
 from facial_keypoints.command import bounded_number, printable, run_command
 from facial_keypoints.errors import DataError, UsageError
+from research import HOME
 from research.reporting.notebook import unknown_parameter
 
-HOME = Path(__file__).resolve().parent
 NOTEBOOKS = (
     "1. Load and Visualize Data.ipynb",
     "2. Define the Network Architecture.ipynb",

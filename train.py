@@ -70,7 +70,7 @@ from torch.utils.data import DataLoader
 
 # (share of the epochs, augmentation from there on): the last epochs train on crops like those at
 # inference.
-AUGMENTATION_SCHEDULE = ((0.6, "gentle"), (0.8, "fine"))
+AUGMENTATION_SCHEDULE = ((0.6, "medium"), (0.8, "weak"))
 
 
 def validation_loader(frames: Frames, side: int, batch_size: int) -> DataLoader:
@@ -119,9 +119,9 @@ class TrainingConfig(Settings):
     )
     optimizer: str = setting("adamw", "of the weights", choices=tuple(OPTIMIZERS))
     augment: str = setting(
-        "hard",
-        "how strongly images are changed: fine, gentle, mild, plain or hard; hard adds low light, "
-        "motion blur and an occluded half",
+        "strong",
+        "how strongly images are changed; strong: also low light, motion blur and an occluded "
+        "half; simple: without drawn hands, glasses, masks and hair",
         choices=tuple(AUGMENTATIONS),
     )
     # pairs (share of the epochs, augmentation): used from that share on

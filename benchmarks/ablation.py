@@ -19,7 +19,7 @@ from research.networks.inspection import describe
 from research.data.label_shift import match_label_convention
 from research.evaluation.metrics import bootstrap, point_errors
 from research.networks.registry import parameter_count
-from research.evaluation.results import read_results
+from facial_keypoints.files import csv_rows
 from research.augmentation.transforms import AUGMENTATIONS, Augmentation
 from models import models4, models5
 from train import TrainingConfig, train
@@ -63,10 +63,10 @@ STEPS = {  # name: (function that builds the network, further settings of the tr
     "labels twice as wide": (variants.Blunter, {}),
     "labels as published": (NET, {"labels": "published"}),
     "without negative crops": (variants.FacesAlone, {}),
-    "plain augmentation": (NET, {"augment": "plain"}),
+    "simple augmentation": (NET, {"augment": "strong-simple"}),
     "schedule: none": (NET, {"schedule": ()}),
-    "schedule: gentle": (NET, {"schedule": ((0.6, "gentle"),)}),
-    "schedule: closest": (NET, {"schedule": ((0.6, "gentle"), (0.8, "closest"))}),
+    "schedule: medium": (NET, {"schedule": ((0.6, "medium"),)}),
+    "schedule: closest": (NET, {"schedule": ((0.6, "medium"), (0.8, "closest"))}),
     "distilled from models6": (NET, {"teacher": "models6-person"}),
     "batches of 16": (NET, {"batch_size": 16}),
     "batches of 64": (NET, {"batch_size": 64}),
@@ -207,7 +207,7 @@ def main():
     frames = {labels: load_frames(options.data, labels) for labels in ("corrected", "published")}
     validation = split_frames(frames["corrected"], "person", "validation")
     known = some_people(split_frames(frames["corrected"], "person", "training"), 4)
-    kept = read_results(options.table, optional=True)
+    kept = csv_rows(options.table, optional=True)
     kept = {row["step"]: row for row in kept if row["step"] in (*STEPS, *ASKED)}
     if any(int(row["epochs"]) != options.epochs for row in kept.values()):
         raise UsageError(

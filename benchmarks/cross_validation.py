@@ -46,7 +46,7 @@ def read_options() -> argparse.Namespace:
         help="(default: %(default)s)",
     )
     parser.add_argument(
-        "--augment", default="plain", choices=AUGMENTATIONS, help="(default: %(default)s)"
+        "--augment", default="strong-simple", choices=AUGMENTATIONS, help="(default: %(default)s)"
     )
     parser.add_argument(
         "--folds", type=bounded_number(int, 2), default=5, help="(default: %(default)s)"

@@ -38,7 +38,11 @@ def train_small(
     shift as the labels. There are no drawn covers, which small networks do not learn so quickly.
     """
     config = TrainingConfig(
-        "models5", epochs, batch_size=16, augment="plain", schedule=((0.6, "mild"),)
+        "models5",
+        epochs,
+        batch_size=16,
+        augment="strong-simple",
+        schedule=((0.6, "medium-simple"),),
     )
     build = partial(net_class("models5"), len(frames.layout), side=64, widths=(32, 64), features=64)
     path, _ = train(config, frames, None, Path(folder) / name, build=build, bar=bar)

@@ -16,7 +16,8 @@ from models import models7
 from research.networks.checkpoints import load_weights, read_checkpoint
 from research.datasets import load_frames, split_frames
 from research.networks.registry import find_weights
-from research.evaluation.results import PHOTOGRAPH_COLUMNS, photograph_table, read_results
+from facial_keypoints.files import csv_rows
+from research.evaluation.results import PHOTOGRAPH_COLUMNS, photograph_table
 from train import TrainingConfig, train
 
 # after research, which sets how PyTorch's threads wait
@@ -111,7 +112,7 @@ STEPS: dict[str, tuple[Callable, dict]] = {  # name: (network, settings of the t
     "labels wider": (WideLabels, {}),
     "hidden points count fully": (EqualWeights, {}),
     "hidden points ignored": (NET, {"hidden": "ignored"}),
-    "plain augmentation": (NET, {"augment": "plain"}),
+    "simple augmentation": (NET, {"augment": "strong-simple"}),
     "schedule: none": (NET, {"schedule": ()}),
     "batches of 32": (NET, {"batch_size": 32}),
     "twice the epochs": (NET, {"times": 2}),
@@ -157,7 +158,7 @@ def main() -> None:
     training, validation = (
         split_frames(frames, "official", part) for part in ("training", "validation")
     )
-    kept = {row["step"]: row for row in read_results(options.table, optional=True)}
+    kept = {row["step"]: row for row in csv_rows(options.table, optional=True)}
     for step in options.steps or STEPS:
         build, more = STEPS[step]
         more = {"init": str(find_weights("models5")), "batch_size": 64, "lr": 0.0025, **more}

@@ -17,11 +17,11 @@ from research.datasets import SPLIT_PARTS, load_frames, split_frames
 from research.data.frames import Frames
 from research.evaluation.metrics import summarize
 from research.networks.registry import find_weights, load_checkpoint, parameter_count
+from facial_keypoints.files import csv_rows
 from research.evaluation.results import (
     PHOTOGRAPHS,
     PHOTOGRAPH_COLUMNS,
     photograph_table,
-    read_results,
     replace_rows,
 )
 
@@ -118,7 +118,7 @@ def main() -> None:
         rows.append(figures(name, points, visibility, frames) | more)
     print(photograph_table(rows))
     if options.keep:
-        before = read_results(PHOTOGRAPHS, optional=True)
+        before = csv_rows(PHOTOGRAPHS, optional=True)
         rows = replace_rows(before, rows, "weights", "part")
         atomic_write(PHOTOGRAPHS, csv_text(PHOTOGRAPH_COLUMNS, rows))
 

@@ -12,9 +12,9 @@ from xml.etree import ElementTree
 from benchmarks.speed import machine
 from facial_keypoints.command import bounded_number, run_command
 from facial_keypoints.errors import DataError
+from research import HOME
 from research.evaluation.results import put_tables
 
-HOME = Path(__file__).resolve().parents[1]
 
 PAGE = HOME / "docs" / "reliability.md"
 # group: (test files, pytest -k expression, what is repeated: the cases of a test or the whole test)

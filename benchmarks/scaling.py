@@ -20,13 +20,14 @@ from tqdm import tqdm
 from facial_keypoints.command import bounded_number, run_command
 from facial_keypoints.errors import DataError
 from facial_keypoints.files import atomic_write, csv_text
+from research import HOME
 from research.datasets import load_frames, split_frames
-from research.evaluation.results import current_commit, put_tables, read_results
+from facial_keypoints.files import csv_rows
+from research.evaluation.results import current_commit, put_tables
 from research.synthetic.faces import FRAMES, VIDEOS, draw_scene, draw_shards
 from research.training.runs import read_history
 from benchmarks.speed import machine
 
-HOME = Path(__file__).resolve().parents[1]
 
 PAGE = HOME / "docs" / "scaling.md"
 TABLE = Path(__file__).with_name("scaling.csv")
@@ -55,14 +56,14 @@ class Rows:
             **self.about,
         }
         print(f"{what:<12} {setting:<28} {figure:<32} {value:>10.4g} {unit}", flush=True)
-        kept = read_results(self.table, optional=True)
+        kept = csv_rows(self.table, optional=True)
         same = ("what", "setting", "figure", "date", "machine")
         kept = [other for other in kept if any(other[key] != row[key] for key in same)]
         atomic_write(self.table, csv_text(COLUMNS, [*kept, row]))
 
     def tell(self):
         """Write the table in docs/scaling.md, with the newest row of each figure."""
-        newest = {tuple(row[key] for key in COLUMNS[:3]): row for row in read_results(self.table)}
+        newest = {tuple(row[key] for key in COLUMNS[:3]): row for row in csv_rows(self.table)}
         lines = ["| what | setting | quantity | | on |", "| --- | --- | --- | ---: | --- |"]
         lines += [
             f"| {r['what']} | {r['setting']} | {r['figure']} | {r['value']} {r['unit']} | "

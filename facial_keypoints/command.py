@@ -41,7 +41,7 @@ def nonempty_path(text: str) -> str:
     """An argparse type: the path of a file or folder. An empty text, for example from an unset
     shell variable, is an error."""
     if not text:
-        raise argparse.ArgumentTypeError("an empty name; is a variable of the shell not set?")
+        raise argparse.ArgumentTypeError("an empty path (unset shell variable?)")
     return text
 
 

@@ -86,6 +86,14 @@ def csv_text(columns: Sequence[str], rows: Iterable[dict], header: bool = True) 
     return text.getvalue()
 
 
+def csv_rows(path: str | Path, optional: bool = False) -> list[dict[str, str]]:
+    """Rows of a CSV file as dictionaries of text. optional: [] if there is no such file."""
+    if optional and not Path(path).exists():
+        return []
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
 # the exceptions that malformed JSON can raise
 PARSE_ERRORS = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 

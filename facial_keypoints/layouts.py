@@ -72,7 +72,7 @@ class Layout:
     def __len__(self) -> int:
         return len(self.keypoints)
 
-    def __hash__(self) -> int:  # of all names it would take longer than what is looked up by it
+    def __hash__(self) -> int:  # hashing all names is slower than the cached lookup
         return hash((self.name, len(self.keypoints)))
 
     def part(self, name: str) -> Part:

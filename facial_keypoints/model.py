@@ -268,11 +268,11 @@ def _onnxruntime(data, side, threads, exact):
 
 @contextlib.contextmanager
 def _signals_as_before():
-    """Keep the thread's stack for signals: OpenVINO sets one of its own with each network, and the
-    former when that goes.
+    """Keep the signal stack of the thread.
 
-    Networks that go in the order they came leave a stack that is not there any more, and the next
-    signal, Ctrl-C or the end of another process, ends Python.
+    OpenVINO replaces it when it creates a model, and restores the previous pointer when it frees
+    the model. If models are freed in the order of their creation, that pointer is invalid, and the
+    next signal (Ctrl-C, the end of another process) crashes Python.
     """
     if os.name != "posix":
         yield

@@ -9,5 +9,8 @@ the user has set stays.
 """
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+HOME = Path(__file__).resolve().parents[1]  # the folder of the repository

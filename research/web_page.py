@@ -38,9 +38,9 @@ from facial_keypoints.paths import SAVED_MODELS, layout_names
 from facial_keypoints.command import run_command
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.onnx_file import FORMAT, KEY, METADATA_FIELD
+from research import HOME
 from research.synthetic.faces import draw_scene
 
-HOME = Path(__file__).resolve().parents[1]
 SOURCES = HOME / "web"
 FOLDER = HOME / "runs" / "web"  # the built page
 PACKAGES = HOME / "data" / "npm"  # what npm brought

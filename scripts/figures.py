@@ -1,7 +1,6 @@
 """Draw the figures of the README and of docs/ anew."""
 
 import argparse
-from pathlib import Path
 
 import cv2
 import matplotlib.cbook
@@ -10,11 +9,12 @@ import numpy as np
 from facial_keypoints.detector import KeypointDetector
 from facial_keypoints.drawing import draw_faces
 from facial_keypoints.images import read_image
+from research import HOME
 from research.reporting.plots import accuracy_against_time, bars
-from research.evaluation.results import read_results
+from facial_keypoints.files import csv_rows
+from research.evaluation.results import PUBLISHED
 from research.synthetic.faces import draw_scene, draw_sheet
 
-HOME = Path(__file__).resolve().parents[1]
 # first words of the names of steps that change the architecture of the network
 SHAPES = ("base", "narrow", "wide", "models6", "deep", "early", "side", "heat", "cells")
 
@@ -24,13 +24,13 @@ def pictures_of_results():
     ablation if its table exists."""
     rows = {
         row["net"]: tuple(float(row[k]) for k in ("ms_per_face", "nme", "nme_low", "nme_high"))
-        for row in read_results()
+        for row in csv_rows(PUBLISHED)
         if (row["split"], row["labels"]) == ("official", "published")
     }
     save(accuracy_against_time(rows, "official test frames, labels as published"), "accuracy.png")
     table = HOME / "benchmarks" / "ablation.csv"
     if table.exists():
-        rows = read_results(table)
+        rows = csv_rows(table)
         steps = {
             row["step"]: {
                 k: float(row[k]) for k in ("nme", "gain", "gain_low", "gain_high", "ms_per_face")

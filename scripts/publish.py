@@ -12,6 +12,7 @@ from facial_keypoints.command import bounded_number, run_command
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.files import atomic_write
 from facial_keypoints.layouts import load_layout
+from research import HOME
 from research.networks.checkpoints import read_checkpoint, save_checkpoint
 from research.networks.export import export_checkpoint, milliseconds_per_face
 from research.datasets import LABELS, SPLITS, load_frames, split_frames
@@ -23,13 +24,13 @@ from research.networks.registry import (
     net_class,
     parameter_count,
 )
+from facial_keypoints.files import csv_rows
 from research.evaluation.results import (
     PHOTOGRAPHS,
     PUBLISHED,
     markdown_table,
     photograph_table,
     put_tables,
-    read_results,
     replace_rows,
     result_row,
     results_csv,
@@ -41,7 +42,6 @@ from research.networks.terms import terms_of
 # after research, which sets how PyTorch's threads wait
 import torch
 
-HOME = Path(__file__).resolve().parents[1]
 UNSHIPPED = SAVED_MODELS / "unshipped.csv"  # results of networks without published weights
 README, RESULTS = HOME / "README.md", HOME / "docs" / "results.md"
 CARD = """# {weights}
@@ -197,7 +197,7 @@ def record(checkpoint, data):
     content = read_checkpoint(checkpoint)
     name = f"{content['net']} (no weights)"
     rows = replace_rows(
-        read_results(UNSHIPPED, optional=True),
+        csv_rows(UNSHIPPED, optional=True),
         scored(checkpoint, name, data),
         "weights",
         "split",
@@ -222,9 +222,9 @@ def write(data, keep_times=False):
         if content["data"].get("kind") == "official"
     }
     write_photographs([path for path in contents if path not in shipped])
-    rows = read_results(UNSHIPPED, optional=True)
+    rows = csv_rows(UNSHIPPED, optional=True)
     if keep_times:
-        times = {row["net"]: float(row["ms_per_face"]) for row in read_results(PUBLISHED)}
+        times = {row["net"]: float(row["ms_per_face"]) for row in csv_rows(PUBLISHED)}
     else:
         nets = {row["net"]: load_net(row["net"]).eval() for row in rows}  # one time a network
         nets |= {net: load_checkpoint(path)[0] for path, net in shipped.items()}
@@ -246,7 +246,7 @@ def write(data, keep_times=False):
 def write_photographs(paths):
     """Cards of the weights for photographs, and the tables of README and docs, from the rows that
     benchmarks/photographs.py stored."""
-    rows = [row for row in read_results(PHOTOGRAPHS) if row["part"] == "test"]
+    rows = [row for row in csv_rows(PHOTOGRAPHS) if row["part"] == "test"]
     for path in paths:
         own = [row for row in rows if row["weights"] == path.stem]
         write_card(path.stem, photograph_table(own))

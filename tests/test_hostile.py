@@ -182,7 +182,7 @@ def test_outputs_never_replace_inputs(command, tmp_path, tiny_zip, tiny):
 @pytest.mark.parametrize("option", ["--csv", "--json", "--pts", "--draw", "--boxes", ""])
 def test_names_of_unset_variables_are_refused(command, tmp_path, option):
     words = ["photo.jpg", option, ""] if option else [""]
-    assert "variable of the shell" in one_line_error(command("pipeline.py", *words), 2)
+    assert "unset shell variable" in one_line_error(command("pipeline.py", *words), 2)
 
 
 def test_an_output_that_is_a_folder_is_refused_first(command, tmp_path):

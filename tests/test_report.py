@@ -5,7 +5,8 @@ import base64
 import json
 import re
 
-from research.reporting.report import PUBLISHED, read_rows, write
+from facial_keypoints.files import csv_rows
+from research.reporting.report import PHOTOGRAPHS, PUBLISHED, write
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n some picture").decode()
 
@@ -40,6 +41,11 @@ def test_the_page_links_notebooks_and_shows_results(tmp_path):
         and "<b>mine" not in page
         and "nan" not in page
     )
-    for shipped in read_rows(PUBLISHED):
-        assert f"<td>{float(shipped['nme']):.2f}</td>" in page
+    for shipped in csv_rows(PUBLISHED):
+        kept = "no weights" not in shipped["weights"]
+        assert (f"<td>{shipped['weights']}</td>" in page) == kept
+        assert not kept or f"<td>{float(shipped['nme']):.2f}</td>" in page
+    for network in csv_rows(PHOTOGRAPHS):
+        assert f"<td>{network['weights']}</td>" in page
+        assert f"<td>{float(network['nme_box']):.2f}</td>" in page
     assert "that notebook 2 trained" not in write(tmp_path, runs, {}, None).read_text()

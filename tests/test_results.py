@@ -12,13 +12,14 @@ from research.networks import registry as networks
 from research.networks.checkpoints import read_checkpoint, save_checkpoint
 from research.datasets import split_frames
 from research.networks.registry import SAVED_MODELS, find_weights, load_checkpoint, predict_targets
+from facial_keypoints.files import csv_rows
+from research.evaluation.results import PUBLISHED
 from research.evaluation.results import (
     PHOTOGRAPHS,
     RESULT_COLUMNS,
     append_result,
     markdown_table,
     put_tables,
-    read_results,
     result_row,
     summary_table,
 )
@@ -35,14 +36,14 @@ def test_a_row_has_all_columns_and_is_appended_to_ones_own_table(row, tmp_path):
     assert set(row) == set(RESULT_COLUMNS)
     for _ in range(2):
         append_result(row, tmp_path / "runs" / "one")
-    rows = read_results(tmp_path / "runs" / "results.csv")
+    rows = csv_rows(tmp_path / "runs" / "results.csv")
     assert len(rows) == 2 and float(rows[1]["nme"]) == row["nme"] and rows[0]["split"] == "official"
-    assert read_results(tmp_path / "runs" / "one" / "row.csv") == rows[:1]
+    assert csv_rows(tmp_path / "runs" / "one" / "row.csv") == rows[:1]
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "results.csv").write_text("weights,nme\nmine,4\n")
-    append_result(row, tmp_path / "old" / "run")
-    assert len(read_results(tmp_path / "old" / "results.csv")) == 1
-    assert read_results(tmp_path / "old" / "results.old.csv") == [{"weights": "mine", "nme": "4"}]
+    with pytest.raises(DataError, match="other columns"):
+        append_result(row, tmp_path / "old" / "run")
+    assert csv_rows(tmp_path / "old" / "results.csv") == [{"weights": "mine", "nme": "4"}]
 
 
 def test_tables_are_put_between_their_markers_only(row, tmp_path):
@@ -66,7 +67,7 @@ def test_tables_are_put_between_their_markers_only(row, tmp_path):
 
 
 def test_the_committed_pages_show_the_committed_table():
-    rows = read_results()
+    rows = csv_rows(PUBLISHED)
     assert summary_table(rows) in (HOME / "README.md").read_text()
     assert markdown_table(rows) in (HOME / "docs" / "results.md").read_text()
 
@@ -84,7 +85,7 @@ def test_the_summary_has_a_line_a_network_the_best_first(row):
 
 
 def test_all_shipped_weights_have_a_card_and_a_row():
-    rows, photographs = read_results(), read_results(PHOTOGRAPHS)
+    rows, photographs = csv_rows(PUBLISHED), csv_rows(PHOTOGRAPHS)
     files = sorted(SAVED_MODELS.glob("models*.pt"))
     assert {path.stem for path in files} == {
         r["weights"] for r in rows if "no weights" not in r["weights"]
@@ -125,7 +126,7 @@ def test_networks_too_large_to_ship_keep_their_rows(tiny_zip, tmp_path, monkeypa
     monkeypatch.setattr(publish, "UNSHIPPED", tmp_path / "unshipped.csv")
     for _ in range(2):  # the second time in place of the first
         record(source, str(tiny_zip))
-    rows = read_results(tmp_path / "unshipped.csv")
+    rows = csv_rows(tmp_path / "unshipped.csv")
     # published and corrected labels, alike here
     assert [row["weights"] for row in rows] == ["models4 (no weights)"] * 2
     assert (tmp_path / f"curves-models4-{content['data']['split']}.csv").read_text() == "epoch\n1\n"
@@ -149,7 +150,7 @@ def test_writing_scores_all_weights_and_times_each_network(tiny_zip, tmp_path, m
     for page, name in ((publish.README, "summary"), (publish.RESULTS, "results")):
         page.write_text("".join(f"<!-- {n}: -->\n<!-- /{n} -->\n" for n in (name, "photographs")))
     write(str(tiny_zip))
-    rows = read_results(publish.PUBLISHED)
+    rows = csv_rows(publish.PUBLISHED)
     # two kinds of labels, alike here
     assert sorted(row["weights"] for row in rows) == ["models4"] * 2 + ["models4-person"] * 2
     assert len({row["ms_per_face"] for row in rows}) == 1

@@ -216,7 +216,7 @@ def test_a_training_that_meets_such_a_sample_names_it(parts, tmp_path):
     parts[0].image = lambda row: 0 * image(row) + 255 if row == white else image(row)
     with pytest.raises(DataError, match=f"look at {parts[0].names[white]}"):
         train_net(
-            "models4", parts[0], None, tmp_path, **OPTIONS, build=Net, augment="fine", schedule=()
+            "models4", parts[0], None, tmp_path, **OPTIONS, build=Net, augment="weak", schedule=()
         )
 
 

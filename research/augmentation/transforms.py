@@ -284,17 +284,18 @@ class Augmentation:
     drawn: bool = True
 
 
+# from weak to strong; simple: covers are rectangles and ellipses only
 AUGMENTATIONS = {
-    "fine": Augmentation(zoom=0.03, place=0.015, angle=9.0, strength=0.5),
-    "gentle": Augmentation(zoom=0.06, place=0.03, angle=9.0, strength=0.5),
-    "mild": Augmentation(zoom=0.06, place=0.03, angle=9.0, strength=0.5, drawn=False),
-    "plain": Augmentation(drawn=False),
-    "hard": Augmentation(corrupted=0.25),
+    "weak": Augmentation(zoom=0.03, place=0.015, angle=9.0, strength=0.5),
+    "medium": Augmentation(zoom=0.06, place=0.03, angle=9.0, strength=0.5),
+    "medium-simple": Augmentation(zoom=0.06, place=0.03, angle=9.0, strength=0.5, drawn=False),
+    "strong-simple": Augmentation(drawn=False),
+    "strong": Augmentation(corrupted=0.25),
 }
 
 
 def training_transform(
-    side: int, augment: str = "hard", empty: float = 0.0, layout: str | Layout = "ibug68"
+    side: int, augment: str = "strong", empty: float = 0.0, layout: str | Layout = "ibug68"
 ) -> Compose:
     """Face crop with jitter, augmentation, gray tensor (1, side, side) and targets (k, 2).
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from facial_keypoints.errors import DataError
+from research import HOME
 from research.data.download import download
 from research.data.folders import TABLES, load_folder
 from research.data.frames import Frames
 
-HOME = Path(__file__).resolve().parents[2]
 ADDRESSES = (  # the published archive, and the repository that keeps the same folders
     "https://s3.amazonaws.com/video.udacity-data.com/topher/2018/May/"
     "5aea1b91_train-test-data/train-test-data.zip",

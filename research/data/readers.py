@@ -22,7 +22,7 @@ from facial_keypoints.images import IMAGE_ENDINGS
 from facial_keypoints.layouts import MAX_POINTS, Layout, layout_from, load_layout
 
 LABEL_ENDINGS = (".json", ".xml", ".csv", ".mat", ".txt")
-# whose keypoints all have names; a set with the same names is of that layout
+# layouts that are recognized by the names of their keypoints
 NAMED_LAYOUTS = ("ibug68", "wflw98", "lapa106", "cofw29", "aflw19", "kaggle15", "five")
 MAX_PICTURES = 100_000  # in a table of pixels
 # of Kaggle's training.csv, in its order; kaggle15 has the same points in the same order

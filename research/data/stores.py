@@ -41,8 +41,7 @@ class Store:
             readable = False
         if not readable:
             raise DataError(
-                f"{path}: neither a folder nor a whole zip archive; fetch it, or let "
-                "it be made, again"
+                f"{path}: not a folder or a complete zip archive; download or create it again"
             )
 
     def _open(self):
@@ -104,8 +103,8 @@ class Store:
         """A file of the archive: no more of it than its header says, for the header may lie."""
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise DataError(
-                f"{self.path}: {member.filename} is packed in another way than zips "
-                "commonly are; pack it again"
+                f"{self.path}: {member.filename} has an unsupported compression; "
+                "pack the archive again with deflate"
             )
         if member.file_size > MAX_BYTES:
             raise DataError(

@@ -4,7 +4,7 @@ import numpy as np
 
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.geometry import crop_matrix, tight_box, to_targets
-from facial_keypoints.head import as_ibug68
+from facial_keypoints.head import as_ibug68, inter_ocular
 from facial_keypoints.layouts import Layout, convert_points, load_layout
 from research.data.completion import complete_points
 from research.data.frames import Frames
@@ -192,16 +192,13 @@ FACE_MEASURES = {
 }
 
 
-def face_measures(points: np.ndarray, layout: str | Layout = "ibug68") -> dict[str, np.ndarray]:
-    """Keypoints (n, k, 2) -> for each of FACE_MEASURES its length (n,) in inter-ocular distances;
-    nan where the layout or the labels lack a keypoint."""
-    points = as_ibug68(np.asarray(points, np.float64), layout)
-    unit = np.linalg.norm(points[:, 36] - points[:, 45], axis=-1)
+def face_measures(points: np.ndarray) -> dict[str, np.ndarray]:
+    """Keypoints of ibug68 (n, 68, 2) -> for each of FACE_MEASURES its length (n,) in pixels; nan
+    where a keypoint is missing."""
     return {
         name: np.mean(
             [np.linalg.norm(points[:, a] - points[:, b], axis=-1) for a, b in pairs], axis=0
         )
-        / unit
         for name, pairs in FACE_MEASURES.items()
     }
 
@@ -211,12 +208,18 @@ def measure_slopes(
 ) -> dict[str, list[float]]:
     """For each of FACE_MEASURES the slope of the predicted on the true length, and their
     correlation: a slope of 0 means that every face gets the mean face's length. Both are nan with
-    fewer than three faces, or where all true lengths are the same."""
+    fewer than three faces, or where all true lengths are the same.
+
+    Both lengths are in inter-ocular distances of the true points: in those of the predictions, a
+    face whose predicted eyes are near each other would outweigh all others.
+    """
     found = {}
-    predicted = face_measures(points, layout)
-    for name, true in face_measures(truth, layout).items():
-        known = np.isfinite(true) & np.isfinite(predicted[name])
-        x, y = true[known], predicted[name][known]
+    points, truth = (as_ibug68(np.asarray(a, np.float64), layout) for a in (points, truth))
+    unit = inter_ocular(truth)
+    predicted = face_measures(points)
+    for name, true in face_measures(truth).items():
+        known = np.isfinite(true) & np.isfinite(predicted[name]) & (unit > 0)
+        x, y = true[known] / unit[known], predicted[name][known] / unit[known]
         enough = known.sum() > 2 and x.std() > 1e-9
         slope = float(np.cov(x, y)[0, 1] / x.var(ddof=1)) if enough else float("nan")
         alike = float(np.corrcoef(x, y)[0, 1]) if enough and y.std() > 1e-9 else float("nan")

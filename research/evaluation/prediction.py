@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 from tqdm.auto import tqdm
 
 from facial_keypoints.errors import DataError
@@ -11,9 +12,6 @@ from research.augmentation.transforms import evaluation_transform
 from research.data.frames import Frames
 from research.networks.contract import input_size, layout_of
 from research.networks.registry import predict_all, predict_targets
-
-# after research, which sets how PyTorch's threads wait
-import torch
 
 
 def crop_batches(

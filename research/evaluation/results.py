@@ -1,9 +1,7 @@
 """The table of results: rows, files, Markdown."""
 
 import contextlib
-import csv
 import datetime
-import os
 import re
 import subprocess
 from collections.abc import Sequence
@@ -14,13 +12,13 @@ import torch
 
 from facial_keypoints.errors import DataError
 from facial_keypoints.files import atomic_write, csv_text
+from research import HOME
 from research.datasets import SPLITS
 from research.networks.export import milliseconds_per_face
 from research.data.frames import Frames
 from research.evaluation.metrics import REGIONS
 from research.networks.registry import SAVED_MODELS, parameter_count
 
-HOME = Path(__file__).resolve().parents[2]
 PUBLISHED = SAVED_MODELS / "results.csv"
 # of networks and other projects on photographs labeled by people: benchmarks/photographs.py
 PHOTOGRAPHS = SAVED_MODELS / "photographs.csv"
@@ -111,27 +109,16 @@ def append_result(row: dict, folder: str | Path) -> None:
     """Write the row of a run to FOLDER/row.csv, and append it to results.csv next to that folder
     (runs/results.csv).
 
-    Parallel runs can call this at the same time. A table of an earlier version, with other columns,
-    is renamed to results.old.csv.
+    Parallel runs can call this at the same time. Raises DataError for a table with other columns.
     """
     path = Path(folder).parent / "results.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
         before = path.read_text() if path.exists() else ""
         if before and before.partition("\n")[0].split(",") != list(RESULT_COLUMNS):
-            os.replace(path, path.with_suffix(".old.csv"))
-            before = ""
+            raise DataError(f"{path}: other columns than those of this version; rename the file")
         atomic_write(path, before + results_csv([row], header=not before))
     atomic_write(Path(folder) / "row.csv", results_csv([row]))
-
-
-def read_results(path: str | Path = PUBLISHED, optional: bool = False) -> list[dict]:
-    """Rows of a table of results as dictionaries of text. optional: none if there is no such
-    file."""
-    if optional and not Path(path).exists():
-        return []
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def replace_rows(rows: Sequence[dict], new: Sequence[dict], *columns: str) -> list[dict]:

@@ -13,12 +13,12 @@ from research.augmentation.head_rotation import TurnedViews
 from research.synthetic.faces import clutter
 
 SIDE = 128  # of a scene in pixels
-# The size of a face is the square root of width times height. Of those in scenes, in pixels: of
-# most, and of the others
+# ranges of the size of a face, the square root of width times height, in pixels; COMMON: the share
+# of faces with a size of the first range
 COMMON_SIZES, RARE_SIZES, COMMON = (18.0, 62.0), (8.0, 110.0), 0.6
 MAX_ROLL = 75.0  # degrees
-MOST_COVERED = 0.45  # a face is to be found if not more than this share of it is covered
-LEAST_COVERED = 0.8  # a face is not there if more than this share of it is covered
+MOST_COVERED = 0.45  # faces that are covered by more than this share are ignored in training
+LEAST_COVERED = 0.8  # of these, faces covered by more than this share count as background
 PROBES = np.stack(np.meshgrid(*[(np.arange(9) + 0.5) / 4.5 - 1] * 2), -1).reshape(-1, 2)
 
 

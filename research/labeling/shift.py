@@ -3,15 +3,13 @@
 from collections.abc import Callable
 
 import numpy as np
+import torch
 
 from facial_keypoints.errors import DataError
 from research.data.frames import Frames
 from research.datasets import person_digit
 from research.evaluation.prediction import predict_in_self_crops
 from research.labeling.label_audit import residual_shift
-
-# after research, which sets how PyTorch's threads wait
-import torch
 
 
 def measure_shift(

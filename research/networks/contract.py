@@ -3,12 +3,11 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import torch
+
 from facial_keypoints.errors import UsageError
 from facial_keypoints.files import short_message
 from facial_keypoints.layouts import Layout, load_layout
-
-# after research, which sets how PyTorch's threads wait
-import torch
 
 INPUT_SIZE = 224  # side of a network's input when its file does not say
 
@@ -21,7 +20,7 @@ class Network(Protocol):
     - `loss(images, targets[, visible])` -> the loss of a batch; targets (n, k, 2), nan where there
       is no face or no label; visible (n, k) as in `models7.Net.loss`. It replaces --loss
     - `predict(images)` -> targets (n, k, 2), confidence (n, k)[, visibility (n, k)]; without it,
-      the confidence is told from the difference between a crop and its mirror image
+      the confidence follows from the difference between a crop and its mirror image
     - `empty`: share of training crops that show no face
     - `even_odds`, `steepness`: of its confidence (`benchmarks/confidence.py`)
     """

@@ -85,7 +85,6 @@ def to_onnx(net: torch.nn.Module, half: bool = False) -> bytes:
     without_notes(model)
     if half:
         halve(model)
-    shorten_names(model)
     return model.SerializeToString()
 
 
@@ -112,24 +111,6 @@ def without_notes(model: Any) -> None:
         if hasattr(part, "metadata_props"):
             del part.metadata_props[:]
     del graph.value_info[:]
-
-
-def shorten_names(model: Any) -> None:
-    """Number the values of a graph, except its inputs and outputs, in place: their names are a
-    hundredth of a small file."""
-    graph, names = model.graph, {}
-    kept = {value.name for value in (*graph.input, *graph.output)} | {""}
-    for name in (
-        *(weight.name for weight in graph.initializer),
-        *(name for node in graph.node for name in node.output),
-    ):
-        names[name] = name if name in kept else f"{len(names):x}"
-    for weight in graph.initializer:
-        weight.name = names[weight.name]
-    for node in graph.node:
-        node.name = ""
-        node.input[:] = [names.get(name, name) for name in node.input]
-        node.output[:] = [names[name] for name in node.output]
 
 
 def rounded_to_bfloat16(values: np.ndarray) -> np.ndarray:

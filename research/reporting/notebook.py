@@ -7,16 +7,13 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.images import read_image
-
-
-HOME = Path(__file__).resolve().parents[2]
+from research import HOME
 
 
 def start() -> None:

@@ -1,14 +1,13 @@
 """The HTML page of a run of the notebooks."""
 
-import csv
 import datetime
 import json
 from pathlib import Path
 
 from facial_keypoints.paths import SAVED_MODELS
-from facial_keypoints.files import atomic_write
+from facial_keypoints.files import atomic_write, csv_rows
 
-PUBLISHED = SAVED_MODELS / "results.csv"
+PUBLISHED, PHOTOGRAPHS = SAVED_MODELS / "results.csv", SAVED_MODELS / "photographs.csv"
 COLUMNS = {
     "weights": "weights",
     "split": "split",
@@ -21,6 +20,16 @@ COLUMNS = {
     "ms_per_face": "ms per face",
     "training_minutes": "training min",
 }
+PHOTOGRAPH_COLUMNS = {
+    "weights": "network",
+    "nme_box": "NME %",
+    "frontal": "frontal",
+    "half_profile": "half profile",
+    "profile": "profile",
+    "auc7": "AUC@7 %",
+    "found": "found %",
+    "parameters": "parameters",
+}
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto;
   padding: 0 1rem; color: #222 }
@@ -32,7 +41,7 @@ h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2rem } a { color: #
 .wide { overflow-x: auto }
 .card b { color: #0072b2 } table { border-collapse: collapse; width: 100%; font-size: .9rem }
 td, th { padding: .25rem .6rem; border-bottom: 1px solid #e5e5e5; text-align: right }
-td:nth-child(-n+3), th:nth-child(-n+3) { text-align: left } small { color: #666 }
+td:first-child, th:first-child { text-align: left } small { color: #666 }
 """
 
 
@@ -51,7 +60,7 @@ PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Facial keypoint detection</title><style>{{ style }}</style>
-{% macro table(rows) %}<div class="wide"><table>
+{% macro table(rows, columns) %}<div class="wide"><table>
 <tr>{% for label in columns.values() %}<th>{{ label }}</th>{% endfor %}</tr>
 {% for row in rows %}<tr>{% for name in columns %}<td>{{ shown(name, row.get(name, "")) }}</td>
 {%- endfor %}</tr>
@@ -64,11 +73,14 @@ PAGE = """<!doctype html>
 {%- if card.picture %}<img alt="" src="data:image/png;base64,{{ card.picture }}">{% endif -%}
 <b>{{ card.title }}</b><br><small>ran in {{ card.seconds }} s</small></a>
 {% endfor %}</div>
-{% if own %}<h2>The network that notebook 2 trained</h2>{{ table(own) }}{% endif %}
+{% if own %}<h2>The network that notebook 2 trained</h2>{{ table(own, columns) }}{% endif %}
 <h2>The weights that come with the repository</h2>
-<p>Scored on the test frames of the named split of the official data set;
-NME in % of the distance between the outer eye corners.</p>
-{{ table(published) }}
+<p>On photographs that people labeled, the test part of MERL-RAV; NME in % of the size of the face's
+box. dlib and MediaPipe for comparison.</p>
+{{ table(photographs, photograph_columns) }}
+<p>On the test frames of the named split of the official data set; NME in % of the distance between
+the outer eye corners.</p>
+{{ table(frames, columns) }}
 </html>
 """
 
@@ -84,14 +96,6 @@ def shown(name: str, value: str) -> str:
     if name == "parameters":
         return f"{number / 1e6:.1f} M"
     return f"{number:.2f}" if name.startswith("nme") else f"{number:.1f}"
-
-
-def read_rows(path: str | Path | None) -> list[dict]:
-    """Rows of a CSV file as dictionaries; [] if there is no such file."""
-    if not path or not Path(path).exists():
-        return []
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def write(
@@ -126,8 +130,10 @@ def write(
             time=datetime.datetime.now(),
             parameters=given,
             cards=cards,
-            own=read_rows(row_path),
-            published=read_rows(PUBLISHED),
+            own=csv_rows(row_path, optional=True) if row_path else [],
+            frames=[row for row in csv_rows(PUBLISHED) if "(no weights)" not in row["weights"]],
+            photographs=[row for row in csv_rows(PHOTOGRAPHS) if row["part"] == "test"],
+            photograph_columns=PHOTOGRAPH_COLUMNS,
         )
     )
     atomic_write(out / "index.html", text)

@@ -11,12 +11,11 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError
-from pathlib import Path
 from typing import Any
 
 from facial_keypoints.errors import DataError, import_optional
+from research import HOME
 
-HOME = Path(__file__).resolve().parents[2]
 MAX_WAIT = 40.0  # seconds to wait for a worker, or for a scheduler that does not respond
 
 

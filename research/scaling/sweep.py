@@ -26,8 +26,8 @@ from facial_keypoints.files import (
     read_text,
     short_message,
 )
+from research import HOME
 
-HOME = Path(__file__).resolve().parents[2]
 METRICS = (
     "nme",
     "nme_low",

@@ -6,14 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 
 from facial_keypoints.errors import UsageError
 from research.networks.contract import as_points, has_own_loss
 from research.networks.registry import net_class, net_names
-
-# after research, which sets how PyTorch's threads wait
-import torch
-import torch.nn.functional as F
 
 
 def wing_penalty(

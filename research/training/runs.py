@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
+import torch
 
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.files import atomic_write, csv_text, refuse_overwriting
 from research.networks.checkpoints import is_plain, to_builtins, verify_archive
 from research.networks.registry import find_weights
 from research.scaling.locks import lock_folder
-
-# after research, which sets how PyTorch's threads wait
-import torch
 
 # of curves.csv; validation_nme in %; waited: share of `seconds` spent waiting for data
 CURVE_COLUMNS = (
