@@ -1,4 +1,9 @@
-"""Size and kind of an image file from its first bytes; nothing is decoded."""
+"""Size and kind of an image file from its first bytes; nothing is decoded.
+
+Why not a library: OpenCV, which decodes the images, allocates whatever size a header claims, so a
+small malicious file could take all memory; Pillow, which reads sizes only, is not a dependency of
+the library.
+"""
 
 import re
 import struct

@@ -1,6 +1,9 @@
 /**
  * Geometry of faces: boxes, the square crop and its inverse, roll, face shape score. The same formulas as
  * in `facial_keypoints/geometry.py` and `head.py`. Keypoints are flat arrays x0, y0, x1, y1, …
+ *
+ * Crops repeat the integer arithmetic of OpenCV's warpAffine and resize: with another interpolation the page
+ * would give other points than the library for the same photo, and no test could compare the two.
  */
 
 /**

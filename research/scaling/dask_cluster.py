@@ -1,4 +1,9 @@
-"""Functions mapped over a Dask cluster."""
+"""Functions mapped over a Dask cluster.
+
+Why more than Client.map: millions of photos do not fit into one graph of futures, a photo that
+kills its worker would be tried again on every other worker, and a worker with other code would
+give other keypoints without a word.
+"""
 
 import contextlib
 import functools

@@ -98,18 +98,66 @@ def build(frames: Frames, bar: bool = True) -> tuple[dict, np.ndarray, np.ndarra
             "are needed to learn from"
         )
     shapes = frames.points[rows].astype(np.float64)
-    sizes = np.zeros((len(rows), 2))
     both = np.concatenate([shapes, mirrored(shapes)])
     mean = mean_shape(both)
     ring = frame_points()
     triangles = Triangulation(*np.concatenate([mean, ring]).T).triangles
-    corners, weights = barycentric(np.concatenate([mean, ring]), triangles)
+    face = hull_mask(mean)
+    luminance, chroma, light, sizes = warped_textures(frames, rows, mean, triangles, bar)
 
+    # Mirrored frames are treated as frames of other people: faces are rarely symmetric.
+    # the background gets a smaller weight, so that the modes describe faces
+    weight = cv2.GaussianBlur(np.where(face, 1, 0.4).astype(np.float32), (0, 0), SIDE / 30)
+    textures = np.concatenate(
+        [pack(luminance * weight, chroma), pack((luminance * weight)[..., ::-1], chroma[..., ::-1])]
+    )
+    people = np.concatenate([frames.people[rows], [p + "*" for p in frames.people[rows]]])
+    videos = np.concatenate([frames.videos[rows], [v + "*" for v in frames.videos[rows]]])
+    linear, offset = align_shapes(both, mean)
+    aligned = (both @ linear + offset[:, None] - mean).reshape(len(both), -1)
+
+    texture_mean = textures.mean(0)
+    textures -= texture_mean
+    shape_modes, shape_scale, shape_coefficients = components(aligned, SHAPE_MODES)
+    texture_modes, texture_scale, texture_coefficients = components(textures, TEXTURE_MODES)
+    coefficients = np.concatenate([shape_coefficients, texture_coefficients], 1)
+    person, video, frame = levels(coefficients, people, videos)
+
+    layout = places(linear[: len(rows)], offset[: len(rows)], mean, sizes, light)
+    return (
+        {
+            "mean": mean,
+            "ring": ring,
+            "triangles": triangles,
+            "weight": weight,
+            "texture_mean": texture_mean,
+            "shape_modes": shape_modes,
+            "shape_scale": shape_scale,
+            "texture_modes": texture_modes,
+            "texture_scale": texture_scale,
+            "person": person,
+            "video": video,
+            "frame": frame,
+            "layout_quantiles": np.quantile(layout, np.linspace(0.01, 0.99, 33), axis=0),
+            "layout_correlation": np.corrcoef(ranks(layout).T),
+        },
+        coefficients,
+        people,
+    )
+
+
+def warped_textures(
+    frames: Frames, rows: np.ndarray, mean: np.ndarray, triangles: np.ndarray, bar: bool
+) -> tuple[np.ndarray, ...]:
+    """The faces of frames, warped to the mean shape: luminance (n, SIDE, SIDE) with mean 0 and
+    deviation 1 inside the face, chroma (n, 2, CHROMA, CHROMA), this mean and deviation (n, 2), and
+    the sizes of the frames (n, 2), width and height."""
+    ring, face, shapes = frame_points(), hull_mask(mean), frames.points[rows].astype(np.float64)
+    corners, weights = barycentric(np.concatenate([mean, ring]), triangles)
+    sizes = np.zeros((len(rows), 2))
     luminance = np.zeros((len(rows), SIDE, SIDE), np.float32)
     chroma = np.zeros((len(rows), 2, CHROMA, CHROMA), np.float32)
     light = np.zeros((len(rows), 2))
-    # the background gets a smaller weight below, so that the modes describe faces
-    face = hull_mask(mean)
     linear, offset = align_shapes(shapes, mean)
     for i, row in enumerate(
         tqdm(rows, desc="warping to the mean shape", unit="frame", disable=not bar)
@@ -132,28 +180,18 @@ def build(frames: Frames, bar: bool = True) -> tuple[dict, np.ndarray, np.ndarra
             )
             - 128
         )
+    return luminance, chroma, light, sizes
 
-    # Mirrored frames are treated as frames of other people: faces are rarely symmetric.
-    weight = cv2.GaussianBlur(np.where(face, 1, 0.4).astype(np.float32), (0, 0), SIDE / 30)
-    textures = np.concatenate(
-        [pack(luminance * weight, chroma), pack((luminance * weight)[..., ::-1], chroma[..., ::-1])]
-    )
-    people = np.concatenate([frames.people[rows], [p + "*" for p in frames.people[rows]]])
-    videos = np.concatenate([frames.videos[rows], [v + "*" for v in frames.videos[rows]]])
-    linear, offset = align_shapes(both, mean)
-    aligned = (both @ linear + offset[:, None] - mean).reshape(len(both), -1)
 
-    texture_mean = textures.mean(0)
-    textures -= texture_mean
-    shape_modes, shape_scale, shape_coefficients = components(aligned, SHAPE_MODES)
-    texture_modes, texture_scale, texture_coefficients = components(textures, TEXTURE_MODES)
-    coefficients = np.concatenate([shape_coefficients, texture_coefficients], 1)
-    person, video, frame = levels(coefficients, people, videos)
-
-    size = np.linalg.norm(linear[: len(rows), 0], axis=1)  # mean-shape pixels per image pixel
-    angle = np.degrees(np.arctan2(linear[: len(rows), 0, 1], linear[: len(rows), 0, 0]))
-    center = (mean.mean(0) - offset[: len(rows)])[:, None] @ np.linalg.inv(linear[: len(rows)])
-    layout = np.column_stack(
+def places(
+    linear: np.ndarray, offset: np.ndarray, mean: np.ndarray, sizes: np.ndarray, light: np.ndarray
+) -> np.ndarray:
+    """Where faces lie in their frames and how they are lit (n, 8): logarithms of width, aspect and
+    scale, center as shares of the frame, angle in degrees, brightness, logarithm of contrast."""
+    size = np.linalg.norm(linear[:, 0], axis=1)  # mean-shape pixels per image pixel
+    angle = np.degrees(np.arctan2(linear[:, 0, 1], linear[:, 0, 0]))
+    center = (mean.mean(0) - offset)[:, None] @ np.linalg.inv(linear)
+    return np.column_stack(
         [
             np.log(sizes[:, 0]),
             np.log(sizes[:, 1] / sizes[:, 0]),
@@ -163,26 +201,6 @@ def build(frames: Frames, bar: bool = True) -> tuple[dict, np.ndarray, np.ndarra
             light[:, 0],
             np.log(light[:, 1]),
         ]
-    )
-    return (
-        {
-            "mean": mean,
-            "ring": ring,
-            "triangles": triangles,
-            "weight": weight,
-            "texture_mean": texture_mean,
-            "shape_modes": shape_modes,
-            "shape_scale": shape_scale,
-            "texture_modes": texture_modes,
-            "texture_scale": texture_scale,
-            "person": person,
-            "video": video,
-            "frame": frame,
-            "layout_quantiles": np.quantile(layout, np.linspace(0.01, 0.99, 33), axis=0),
-            "layout_correlation": np.corrcoef(ranks(layout).T),
-        },
-        coefficients,
-        people,
     )
 
 
