@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # type checkers and editors read the names here, Python by __getattr__
+    from facial_keypoints.arrays import stack, to_supervision
     from facial_keypoints.detector import Face, KeypointDetector, find_keypoints
     from facial_keypoints.errors import DataError, UsageError
     from facial_keypoints.layouts import Layout, convert_points, load_layout
@@ -24,6 +25,8 @@ __all__ = [
     "convert_points",
     "find_keypoints",
     "load_layout",
+    "stack",
+    "to_supervision",
 ]
 
 _MODULES = {
@@ -35,6 +38,8 @@ _MODULES = {
     "Layout": "layouts",
     "load_layout": "layouts",
     "convert_points": "layouts",
+    "stack": "arrays",
+    "to_supervision": "arrays",
 }
 
 

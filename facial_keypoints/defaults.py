@@ -7,6 +7,7 @@ DEFAULT_DETECTOR = "pyramid"
 # keeps all true boxes of a permissive Haar cascade on validation frames: python
 # benchmarks/confidence.py
 MIN_CONFIDENCE = 0.5
+TEMPLATES = ("arcface", "ffhq", "eyes")  # of aligned crops
 STYLES = ("pose", "glasses", "blur")  # of drawings, besides points
 # the first is what 'auto' takes: all users get the same points, whatever else is installed
 RUNTIMES = {"onnx": ("onnxruntime",), "openvino": ("openvino",), "torch": ("torch",)}

@@ -10,6 +10,7 @@ from typing import Any, overload
 import cv2
 import numpy as np
 
+from facial_keypoints.alignment import align_face
 from facial_keypoints.defaults import DEFAULT_DETECTOR, DEFAULT_NET, MIN_CONFIDENCE
 from facial_keypoints.detectors import (
     FaceDetector,
@@ -34,6 +35,7 @@ from facial_keypoints.head import level_boxes, shape_score
 from facial_keypoints.images import Photo, as_image, to_gray
 from facial_keypoints.layouts import Layout, load_layout
 from facial_keypoints.model import find_model, load_model, Model, Prediction
+from facial_keypoints.openness import eyes_open, mouth_open
 from facial_keypoints.pose import Pose, has_pose, head_pose
 
 # two faces are duplicates if more than this share of the smaller box is inside the other box
@@ -79,6 +81,32 @@ class Face:
         """The pose of the head, computed from the points at each access (`pose.head_pose`); None
         for layouts without the keypoints that it needs."""
         return head_pose(self.points, layout=self.layout) if has_pose(self.layout) else None
+
+    @property
+    def eyes_open(self) -> np.ndarray:
+        """(2,) how far the person's right and left eye are open: 0 closed, 1 as open as the median
+        eye (`openness.eyes_open`). nan for an eye that is probably hidden, and for layouts without
+        eyelids."""
+        eyes = eyes_open(self.points, self.layout)
+        if self.point_visibility is not None and self.layout == load_layout():
+            hidden = self.point_visibility[36:48].reshape(2, 6).mean(1) < 0.5
+            eyes = np.where(hidden, np.nan, eyes)
+        return eyes
+
+    @property
+    def mouth_open(self) -> float:
+        """How far the mouth is open: 0 closed, 1 for a gap of half the distance between the outer
+        eye corners (`openness.mouth_open`); nan for layouts without inner lips."""
+        return float(mouth_open(self.points, self.layout))
+
+    def aligned(
+        self, photo: Photo, side: int = 112, template: str = "arcface"
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The face cut out of its photo: RGB (side, side, 3) uint8, and the matrix (2, 3) from
+        pixels of the photo to pixels of the crop. template: "arcface", as recognition networks
+        expect it; "ffhq", as generators do; "eyes", which only levels the eyes
+        (`alignment.align_face`)."""
+        return align_face(as_image(photo), self.points, side, template, self.layout)
 
     def part(self, name: str) -> np.ndarray:
         """The points (m, 2) of a part of the layout, such as "left eye". Raises UsageError that

@@ -1,57 +1,17 @@
-"""Aligned faces, sunglasses, and faces that are made unrecognizable."""
+"""Sunglasses, and faces that are made unrecognizable."""
 
 from functools import cache
 
 import cv2
 import numpy as np
 
+from facial_keypoints.alignment import need
 from facial_keypoints.drawing import draw_axes
 from facial_keypoints.errors import UsageError
 from facial_keypoints.geometry import tight_box
 from facial_keypoints.head import OUTER_EYE_CORNERS, as_ibug68, box_fit
-from facial_keypoints.layouts import Layout, convert_points, load_layout
+from facial_keypoints.layouts import Layout
 from facial_keypoints.pose import has_pose, head_pose
-
-
-def need(points: np.ndarray, what: str, layout: str | Layout) -> np.ndarray:
-    """Points as float64. Raises UsageError where the layout lacks them."""
-    if np.isnan(points).any():
-        raise UsageError(
-            f"layout {load_layout(layout).name} has no {what}: its keypoints need the "
-            "names that ibug68 has"
-        )
-    return np.asarray(points, np.float64)
-
-
-def align_matrix(
-    points: np.ndarray, side: int, eyes: float = 0.35, layout: str | Layout = "ibug68"
-) -> np.ndarray:
-    """Similarity transform (2, 3) to a square of `side` pixels in which the eyes are on a
-    horizontal line, at `eyes` (0…1) of the height. Raises UsageError for layouts without eyes."""
-    left, right = need(convert_points(points, layout, "five")[:2], "eyes", layout)
-    along = (right - left) * (1 / 0.4 / side)  # the eyes are 0.4 of the side apart
-    linear = np.linalg.inv(np.array([[along[0], -along[1]], [along[1], along[0]]]))
-    return np.column_stack(
-        [linear, np.array([(side - 1) / 2, eyes * side]) - linear @ ((left + right) / 2)]
-    )
-
-
-def align_face(
-    image: np.ndarray, points: np.ndarray, side: int = 160, layout: str | Layout = "ibug68"
-) -> tuple[np.ndarray, np.ndarray]:
-    """Cut out a face with its eyes on a horizontal line -> image (side, side[, 3]) uint8, and the
-    keypoints (k, 2) in pixels of that image."""
-    matrix = align_matrix(points, side, layout=layout)
-    shrinks = abs(np.linalg.det(matrix[:, :2])) < 0.25
-    face = cv2.warpAffine(
-        cv2.GaussianBlur(image, (0, 0), 0.5 / np.sqrt(np.linalg.det(matrix[:, :2])))
-        if shrinks
-        else image,
-        matrix,
-        (side, side),
-        flags=cv2.INTER_LINEAR,
-    )
-    return face, (np.asarray(points) @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
 
 
 GLASSES_CORNERS = ((80, 70), (320, 70))  # of the outer corners of the eyes, in pixels

@@ -27,6 +27,7 @@ from facial_keypoints.files import (
 from facial_keypoints.layouts import MAX_POINTS, Layout, load_layout
 
 BOX_COLUMNS = ["name", "left", "top", "width", "height"]
+OPENNESS = ("right_eye_open", "left_eye_open", "mouth_open")
 MAX_COLUMNS = 5000  # of a table of boxes: each row takes the room of all of them
 
 
@@ -37,12 +38,13 @@ def csv_columns(points: int = 68) -> list[str]:
         "confidence",
         *(f"{axis}{i}" for i in range(points) for axis in "xy"),
         "identity",
+        *OPENNESS,
     ]
 
 
 def csv_line(name: str, face: Any) -> str:
     """A line of the CSV: name, box, confidence, x0, y0, x1, y1, … in pixels of the photo; identity
-    in clips, else empty."""
+    in clips, else empty; openness of the eyes and the mouth, empty where unknown."""
     text = io.StringIO()
     numbers = [
         *(f"{v:.2f}" for v in face.box),
@@ -50,9 +52,20 @@ def csv_line(name: str, face: Any) -> str:
         *(f"{v:.2f}" for v in face.points.ravel()),
     ]
     csv.writer(text, lineterminator="\n").writerow(
-        [name, *numbers, "" if face.identity is None else face.identity]
+        [
+            name,
+            *numbers,
+            "" if face.identity is None else face.identity,
+            *("" if np.isnan(value) else f"{value:.2f}" for value in openness_of(face)),
+        ]
     )
     return text.getvalue()
+
+
+def openness_of(face: Any) -> tuple[float, float, float]:
+    """Openness of the right eye, the left eye and the mouth of a Face; nan where unknown."""
+    right, left = face.eyes_open
+    return float(right), float(left), face.mouth_open
 
 
 def rounded(rows: Any, digits: int = 2) -> list:
@@ -62,7 +75,7 @@ def rounded(rows: Any, digits: int = 2) -> list:
 
 def json_line(name: str, face: Any) -> str:
     """A line of JSON: name, box, confidence, layout, points as pairs, their names; and where known
-    the confidence and visibility of each point, the pose and the identity."""
+    the confidence and visibility of each point, the pose, openness and the identity."""
     row = {
         "name": name,
         "box": rounded(face.box),
@@ -77,6 +90,9 @@ def json_line(name: str, face: Any) -> str:
         row["point_visibility"] = rounded(face.point_visibility, 3)
     if (pose := face.pose) is not None:
         row["pose"] = {angle: round(getattr(pose, angle), 1) for angle in ("yaw", "pitch", "roll")}
+    for name, value in zip(OPENNESS, openness_of(face), strict=True):
+        if not np.isnan(value):
+            row[name] = round(value, 2)
     if face.identity is not None:
         row["identity"] = face.identity
     return json.dumps(row, ensure_ascii=False) + "\n"
@@ -165,6 +181,15 @@ class JsonWriter(CsvWriter):
         self.file.write("".join(lines).encode("utf-8", "surrogateescape"))
 
 
+def point_flags(face: Any) -> np.ndarray:
+    """COCO's flags (k,) of the points of a Face: 2 for visible points, 1 for hidden ones
+    (visibility, or confidence from models without it, below 0.5), 0 for points without a
+    position."""
+    seen = face.point_confidence if face.point_visibility is None else face.point_visibility
+    flags = np.full(len(face.points), 2) if seen is None else 1 + (np.asarray(seen) >= 0.5)
+    return flags * np.isfinite(face.points).all(1)
+
+
 class CocoWriter:
     """COCO keypoints JSON in an open binary file: faces are written as they come, the list of
     images at the end.
@@ -197,9 +222,8 @@ class CocoWriter:
             }
         )
         for face in faces:
-            seen = face.point_confidence if face.point_visibility is None else face.point_visibility
-            flags = np.full(len(face.points), 2) if seen is None else 1 + (np.asarray(seen) >= 0.5)
-            labeled = np.isfinite(face.points).all(1)  # others have no position yet
+            flags = point_flags(face)
+            labeled = flags > 0
             points = rounded(np.where(labeled[:, None], face.points, 0))
             row = {
                 "id": self.count + 1,
@@ -213,7 +237,7 @@ class CocoWriter:
                 "score": round(float(face.confidence), 4),
                 "keypoints": [
                     v
-                    for point, flag in zip(points, (flags * labeled).tolist(), strict=True)
+                    for point, flag in zip(points, flags.tolist(), strict=True)
                     for v in (*point, flag)
                 ],
             }
@@ -273,30 +297,84 @@ def read_coco(path: str | os.PathLike) -> dict[str, list]:
     return faces
 
 
+class FacePaths:
+    """Names of one file for each face, in a folder: NAME.ENDING for the first face of a photo,
+    NAME-2.ENDING for the next. Of a.jpg and a.png the second keeps its ending."""
+
+    def __init__(self, folder: str | os.PathLike, ending: str):
+        self.folder, self.ending, self.faces = Path(folder), ending, Counter[str]()
+        self.owners: dict[Path, str] = {}
+
+    def next(self, name: str) -> Path:
+        """The path of the next face of a photo."""
+        self.faces[name] += 1
+        number = f"-{self.faces[name]}" if self.faces[name] > 1 else ""
+        inside = safe_relative_path(name)
+        stems = itertools.chain(
+            (inside.stem, inside.name), (f"{inside.name}~{i}" for i in itertools.count(2))
+        )
+        paths = (self.folder / inside.with_name(f"{stem}{number}{self.ending}") for stem in stems)
+        return next(path for path in paths if self.owners.setdefault(path, name) == name)
+
+
 class PtsWriter:
-    """One .pts file for each face, in a folder: NAME.pts for the first face of a photo, NAME-2.pts
-    for the next."""
+    """One .pts file for each face, in a folder (`FacePaths`)."""
 
     def __init__(self, folder: str | os.PathLike):
-        self.folder, self.faces, self.owners = Path(folder), Counter(), {}
+        self.paths = FacePaths(folder, ".pts")
 
     def write(self, name: str, size: Sequence[int], faces: Sequence) -> None:
         for face in faces:
-            self.faces[name] += 1
-            number = f"-{self.faces[name]}" if self.faces[name] > 1 else ""
-            inside = safe_relative_path(name)
-            stems = itertools.chain(
-                (inside.stem, inside.name), (f"{inside.name}~{i}" for i in itertools.count(2))
-            )
-            paths = (self.folder / inside.with_name(f"{stem}{number}.pts") for stem in stems)
-            # a.jpg and a.png: the second keeps its ending
-            atomic_write(
-                next(path for path in paths if self.owners.setdefault(path, name) == name),
-                pts_text(face.points),
-            )
+            atomic_write(self.paths.next(name), pts_text(face.points))
 
     def close(self) -> None:
         pass
+
+
+class YoloWriter:
+    """Labels for YOLO pose networks in a folder: labels/NAME.txt with a line for each face, and
+    data.yaml. A line is: class, center and size of the box, and x, y, v of each point; all lengths
+    are shares of the width or height of the photo; v is as in COCO (`CocoWriter`)."""
+
+    def __init__(self, folder: str | os.PathLike, layout: str | Layout = "ibug68"):
+        self.folder, self.layout = Path(folder), load_layout(layout)
+        self.owners: dict[Path, str] = {}
+        self.last: tuple[str, list[str]] = ("", [])
+
+    def write(self, name: str, size: Sequence[int], faces: Sequence) -> None:
+        path = self.folder / "labels" / safe_relative_path(name).with_suffix(".txt")
+        owner = self.owners.setdefault(path, name)
+        if owner != name:
+            raise DataError(f"{name}: {owner} has the same labels file, {path}; rename one of them")
+        # rows of boxes of one photo come one after another
+        lines = [
+            *(self.last[1] if self.last[0] == name else []),
+            *(self.line(face, size) for face in faces),
+        ]
+        self.last = (name, lines)
+        atomic_write(path, "".join(lines))
+
+    def line(self, face: Any, size: Sequence[int]) -> str:
+        """The line of a Face in a photo of a size (height, width)."""
+        scale = np.array([size[1], size[0]], np.float64)
+        box = np.asarray(face.box, np.float64)
+        numbers = [*((box[:2] + box[2:] / 2) / scale), *(box[2:] / scale)]
+        flags, points = point_flags(face), np.nan_to_num(face.points) / scale
+        words = [f"{value:.6f}" for value in numbers]
+        for (x, y), flag in zip(points, flags, strict=True):
+            words += [f"{x:.6f}", f"{y:.6f}", str(flag)]
+        return f"0 {' '.join(words)}\n"
+
+    def close(self) -> None:
+        """Write data.yaml."""
+        flip = self.layout.mirror or range(len(self.layout))
+        atomic_write(
+            self.folder / "data.yaml",
+            "# labels/ beside a folder images/ with the photos, as Ultralytics and RF-DETR read\n"
+            f"path: .\ntrain: images\nval: images\nnames:\n  0: face\n"
+            f"kpt_shape: [{len(self.layout)}, 3]\nflip_idx: [{', '.join(map(str, flip))}]\n"
+            f"kpt_names:\n  0: {json.dumps(list(self.layout.keypoints))}\n",
+        )
 
 
 def pts_text(points: np.ndarray) -> str:

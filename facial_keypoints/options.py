@@ -10,6 +10,7 @@ from facial_keypoints.defaults import (
     MIN_CONFIDENCE,
     RUNTIMES,
     STYLES,
+    TEMPLATES,
 )
 from facial_keypoints.paths import detector_names
 
@@ -78,6 +79,31 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         type=nonempty_path,
         metavar="FOLDER",
         help="one .pts file per face, named after its photo",
+    )
+    parser.add_argument(
+        "--yolo",
+        type=nonempty_path,
+        metavar="FOLDER",
+        help="labels for YOLO pose networks: labels/NAME.txt for each photo, and data.yaml",
+    )
+    parser.add_argument(
+        "--align",
+        type=nonempty_path,
+        metavar="FOLDER",
+        help="one aligned crop for each face, a PNG named after its photo",
+    )
+    parser.add_argument(
+        "--template",
+        default=TEMPLATES[0],
+        choices=TEMPLATES,
+        help="where the face is in an aligned crop: as face recognition networks (arcface) or "
+        "generators (ffhq) expect it, or with level eyes (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--side",
+        type=bounded_number(int, 8, 4096),
+        default=112,
+        help="width and height of an aligned crop in pixels (default: %(default)s)",
     )
     parser.add_argument(
         "--draw",

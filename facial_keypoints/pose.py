@@ -1,4 +1,4 @@
-"""Head pose, and openness of eyes and mouth."""
+"""Head pose."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from facial_keypoints.errors import UsageError
-from facial_keypoints.head import MIN_HEAD_POINTS, as_ibug68, mean_head
+from facial_keypoints.head import MIN_HEAD_POINTS, mean_head
 from facial_keypoints.layouts import Layout, conversion_matrix, load_layout
 
 # of ibug68, without most of the jaw and the mouth, which move most in speech
@@ -133,36 +133,3 @@ def sight_rotation(direction: np.ndarray) -> np.ndarray:
     axis = np.cross([0, 0, 1], direction)
     angle = np.arctan2(np.linalg.norm(axis), direction[2])
     return cv2.Rodrigues(axis / max(np.linalg.norm(axis), 1e-12) * angle)[0]
-
-
-def openness(
-    points: np.ndarray, corners: tuple[int, int], above: list[int], below: list[int]
-) -> np.ndarray:
-    """Mean distance of upper from lower points / distance of the corners; any batch (…, 68, 2)."""
-    width = np.linalg.norm(points[..., corners[0], :] - points[..., corners[1], :], axis=-1)
-    return np.linalg.norm(points[..., above, :] - points[..., below, :], axis=-1).mean(-1) / width
-
-
-def eye_openness(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndarray:
-    """Keypoints (…, k, 2) -> (…, 2), the viewer's left and right eye: about 0.3 for open eyes,
-    below 0.2 for most closed ones; nan for layouts without eyelids.
-
-    The limit is for `models7` and `models8`. The predictions of `models5` hardly follow the
-    eyelids.
-
-    The eye aspect ratio of Soukupová and Čech, Computer Vision Winter Workshop 2016.
-    """
-    points = as_ibug68(points, layout)
-    return np.stack(
-        [
-            openness(points, (36, 39), [37, 38], [41, 40]),
-            openness(points, (42, 45), [43, 44], [47, 46]),
-        ],
-        -1,
-    )
-
-
-def mouth_openness(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndarray:
-    """Keypoints (…, k, 2) -> (…): height of the gap between the lips / its width; 0 for a closed
-    mouth, above 0.3 for an open one; nan for layouts without inner lips."""
-    return openness(as_ibug68(points, layout), (60, 64), [61, 62, 63], [67, 66, 65])

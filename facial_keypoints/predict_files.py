@@ -12,13 +12,13 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from facial_keypoints.detector import PHOTOS_AT_ONCE, KeypointDetector
+from facial_keypoints.detector import PHOTOS_AT_ONCE, Face, KeypointDetector
 from facial_keypoints.drawing import draw_faces
 from facial_keypoints.effects import DRAW_STYLES
 from facial_keypoints.command import printable
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.files import atomic_open, safe_relative_path
-from facial_keypoints.formats import Writer, read_boxes
+from facial_keypoints.formats import FacePaths, Writer, read_boxes
 from facial_keypoints.images import IMAGE_ENDINGS, UNREADABLE_ENDINGS, files_below, read_image
 from facial_keypoints.tracking import Tracker
 from facial_keypoints.video import CODECS, VIDEO_ENDINGS, VideoReader, VideoWriter, track_video
@@ -145,14 +145,28 @@ def refuse_photo_folder(folder: str | os.PathLike, jobs: Iterable[Job]) -> None:
             )
 
 
+class CropWriter:
+    """One aligned crop for each face, as a PNG in a folder (`formats.FacePaths`)."""
+
+    def __init__(self, folder: str | os.PathLike, side: int, template: str):
+        self.paths, self.side, self.template = FacePaths(folder, ".png"), side, template
+
+    def write(self, name: str, image: np.ndarray, faces: Sequence[Face]) -> None:
+        """Cut the faces out of a photo, uint8 RGB."""
+        for face in faces:
+            crop, _ = face.aligned(image, self.side, self.template)
+            write_image(crop, self.paths.next(name))
+
+
 class FilePredictor:
     """Runs a detector on photos and clips, writes its predictions, and continues after failures.
 
     detector: a KeypointDetector; writers: open writers of `formats`; drawings: {path of a photo or
     clip: path of its drawing}; style: of the drawings; log: the stream for one line about each
-    photo. Photos go through the network in batches of at most PHOTOS_AT_ONCE. Results:
-    `failures`, a message for each file that failed; `faces`, the number of accepted faces;
-    `without_faces`, {name: rejected faces} of the photos and clips without an accepted face.
+    photo; crops: a writer of aligned crops. Photos go through the network in batches of at most
+    PHOTOS_AT_ONCE. Results: `failures`, a message for each file that failed; `faces`, the number of
+    accepted faces; `without_faces`, {name: rejected faces} of the photos and clips without an
+    accepted face.
     """
 
     def __init__(
@@ -162,7 +176,9 @@ class FilePredictor:
         drawings: dict[Path, Path] | None = None,
         style: str = "points",
         log: TextIO | None = None,
+        crops: CropWriter | None = None,
     ):
+        self.crops = crops
         self.detector, self.writers, self.drawings = detector, writers, drawings or {}
         self.style, self.log = style, log or sys.stdout
         self.failures: list[str] = []
@@ -264,6 +280,8 @@ class FilePredictor:
         """Write the faces of one image to all writers."""
         for writer in self.writers:
             writer.write(name, image.shape[:2], faces)
+        if self.crops:
+            self.crops.write(name, image, faces)
 
     def count(self, name: str, faces: int, rejected: list) -> None:
         """Add the faces of a photo or clip to the totals."""

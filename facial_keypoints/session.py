@@ -13,10 +13,11 @@ from facial_keypoints.detector import KeypointDetector
 from facial_keypoints.effects import refuse_style
 from facial_keypoints.errors import UsageError
 from facial_keypoints.files import atomic_open, atomic_write, refuse_overwriting
-from facial_keypoints.formats import WRITERS, PtsWriter, SpreadsheetWriter, Writer
+from facial_keypoints.formats import WRITERS, PtsWriter, SpreadsheetWriter, Writer, YoloWriter
 from facial_keypoints.layouts import Layout
 from facial_keypoints.model import needs_pytorch
 from facial_keypoints.predict_files import (
+    CropWriter,
     FilePredictor,
     Job,
     drawing_path,
@@ -24,15 +25,18 @@ from facial_keypoints.predict_files import (
     refuse_photo_folder,
 )
 
+FOLDERS = ("pts", "yolo", "align")  # options that name folders of one file for each face or photo
+
 
 @dataclass(frozen=True)
 class Outputs:
     """Where a call writes to. tables: {csv, json or coco: a file, or '-'}; drawings: {path of an
-    input: path of its drawing}; pts: a folder of .pts files; without_faces: a file of names."""
+    input: path of its drawing}; folders: {pts, yolo or align: a folder}; without_faces: a file of
+    names."""
 
     tables: dict[str, str]
     drawings: dict[Path, Path]
-    pts: str | None
+    folders: dict[str, str]
     without_faces: str | None
 
     @classmethod
@@ -52,26 +56,37 @@ class Outputs:
             [*inputs, *filter(None, [options.boxes]), model],
             [*drawings.values(), *files, *filter(None, [options.without_faces])],
         )
-        if options.pts:
-            refuse_photo_folder(options.pts, jobs)
+        folders = {kind: getattr(options, kind) for kind in FOLDERS if getattr(options, kind)}
+        for folder in folders.values():
+            refuse_photo_folder(folder, jobs)
+        refuse_overwriting([], folders.values())
         if list(tables.values()).count("-") > 1:
             raise UsageError("standard output takes one of --csv, --json and --coco, not several")
         if options.without_faces == "-":
             raise UsageError("--without-faces takes the name of a file, not '-'")
         if "-" in tables.values() and sys.stdout is None:
             raise UsageError("standard output is closed: give the name of a file in place of '-'")
-        return cls(tables, drawings, options.pts, options.without_faces)
+        return cls(tables, drawings, folders, options.without_faces)
 
     def writers(
         self, stack: contextlib.ExitStack, layout: Layout, spreadsheet: bool
     ) -> list[Writer]:
-        """Open writers of all tables and of .pts files; the stack closes the files."""
+        """Open writers of all tables and of folders; the stack closes the files."""
         opened: list[Writer] = []
         for kind, target in self.tables.items():
             file = sys.stdout.buffer if target == "-" else stack.enter_context(atomic_open(target))
             writer = SpreadsheetWriter if kind == "csv" and spreadsheet else WRITERS[kind]
             opened.append(writer(file, layout))
-        return [*opened, PtsWriter(self.pts)] if self.pts else opened
+        if "pts" in self.folders:
+            opened.append(PtsWriter(self.folders["pts"]))
+        if "yolo" in self.folders:
+            opened.append(YoloWriter(self.folders["yolo"], layout))
+        return opened
+
+    def crops(self, side: int, template: str) -> CropWriter | None:
+        """A writer of aligned crops, if they were asked for."""
+        folder = self.folders.get("align")
+        return CropWriter(folder, side, template) if folder else None
 
 
 def predict(options: argparse.Namespace, checkpoints: str | None) -> int:
@@ -102,6 +117,7 @@ def predict(options: argparse.Namespace, checkpoints: str | None) -> int:
             outputs.drawings,
             options.style,
             log=sys.stderr if to_standard_output else sys.stdout,
+            crops=outputs.crops(options.side, options.template),
         )
         if options.camera is None:
             predictor.run(jobs)

@@ -30,6 +30,7 @@ from facial_keypoints import (
     head,
     images,
     layouts,
+    openness,
     pose,
     tracking,
 )
@@ -193,6 +194,13 @@ def settings() -> dict:
             "distance": pose.DISTANCE,
             "start": drawing.NOSE_TIP,
             "length": drawing.AXIS_LENGTH,
+        },
+        "openness": {
+            "rightEye": openness.RIGHT_EYE,
+            "leftEye": openness.LEFT_EYE,
+            "lips": openness.LIPS,
+            "eye": [openness.EYE_SHUT, openness.EYE_OPEN],
+            "mouth": [openness.MOUTH_SHUT, openness.MOUTH_OPEN],
         },
         "eyeCorners": head.OUTER_EYE_CORNERS,
         "head": head.mean_head().tolist(),

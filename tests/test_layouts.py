@@ -9,7 +9,8 @@ import pytest
 from facial_keypoints.paths import layout_names
 from facial_keypoints.detector import Face
 from facial_keypoints.drawing import draw_faces, draw_layout
-from facial_keypoints.effects import align_face, blur_face, face_box, wear_glasses
+from facial_keypoints.alignment import align_face
+from facial_keypoints.effects import blur_face, face_box, wear_glasses
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.formats import coco_category
 from facial_keypoints.geometry import tight_box
@@ -23,7 +24,8 @@ from facial_keypoints.layouts import (
     load_layout,
     unnamed_layout,
 )
-from facial_keypoints.pose import eye_openness, has_pose, head_pose
+from facial_keypoints.openness import eyes_open
+from facial_keypoints.pose import has_pose, head_pose
 from facial_keypoints.tracking import OneEuroFilter
 
 SIZES = {
@@ -241,11 +243,11 @@ def test_uses_say_which_points_a_layout_lacks():
     points = np.random.default_rng(0).uniform(20, 70, (7, 2))
     with pytest.raises(UsageError, match="no outer eye corners"):
         wear_glasses(image, points, layout)
-    with pytest.raises(UsageError, match="unnamed7 has no eyes"):
+    with pytest.raises(UsageError, match="unnamed7 has no eyes, nose"):
         align_face(image, points, layout=layout)
     with pytest.raises(UsageError, match="head pose needs"):
         head_pose(points, layout=layout)
-    assert np.isnan(eye_openness(points, layout)).all()
+    assert np.isnan(eyes_open(points, layout)).all()
     blur_face(image, points, layout)
 
 

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from conftest import write_labeled_photos
 
+from facial_keypoints.detector import Face
 from facial_keypoints.errors import DataError
+from facial_keypoints.formats import YoloWriter
+from facial_keypoints.geometry import tight_box
 from facial_keypoints.layouts import load_layout
 from research.labeling import label_audit, prelabel
 from research.datasets import load_frames, split_frames
@@ -363,3 +366,33 @@ def test_values_of_other_types_are_named_with_their_file(content, photos):
     (folder / "labels.json").write_text(json.dumps(content))
     with pytest.raises(DataError, match=r"labels\.json|no training_frames"):
         load_folder(folder)
+
+
+def test_yolo_labels_that_the_library_writes_are_read_again(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    writer, faces = YoloWriter(tmp_path), []
+    for name, count in (("a.png", 2), ("b.jpg", 1), ("empty.png", 0)):
+        cv2.imwrite(str(tmp_path / "images" / name), np.zeros((120, 200, 3), np.uint8))
+        here = []
+        for points in rng.uniform(10, 110, (count, 68, 2)).astype(np.float32):
+            here.append(Face(tight_box(points), points, 1.0, point_visibility=rng.random(68)))
+        writer.write(name, (120, 200), here)
+        faces += here
+    writer.close()
+    with pytest.raises(DataError, match=r"a.png has the same labels file"):
+        writer.write("a.jpg", (120, 200), [])
+    frames = load_folder(tmp_path)
+    assert list(frames.names) == ["test/images/a.png", "test/images/a.png#2", "test/images/b.jpg"]
+    np.testing.assert_allclose(frames.points, [face.points for face in faces], atol=2e-4)
+    seen = np.array([face.point_visibility >= 0.5 for face in faces])
+    np.testing.assert_array_equal(frames.visible, seen)
+    assert frames.layout == load_layout()
+    text = (tmp_path / "data.yaml").read_text()
+    (tmp_path / "data.yaml").write_text(text.replace("[68, 3]", "[4, 3]"))
+    with pytest.raises(DataError, match="flip_idx"):
+        load_folder(tmp_path)
+    (tmp_path / "data.yaml").write_text(text)
+    (tmp_path / "labels" / "b.txt").write_text("0 1 2\n")
+    with pytest.raises(DataError, match="b.txt: line 1: 3 numbers; 209 are needed"):
+        load_folder(tmp_path)

@@ -13,7 +13,7 @@ from conftest import HOME, one_line_error
 from data_load import FacialKeypointsDataset
 from facial_keypoints.defaults import RUNTIMES
 from facial_keypoints.detector import KeypointDetector
-from facial_keypoints.effects import align_face
+from facial_keypoints.alignment import align_face
 from facial_keypoints.errors import UsageError
 from facial_keypoints.geometry import tight_box
 from facial_keypoints.images import to_gray
@@ -186,7 +186,8 @@ def test_the_default_model_knows_which_points_are_hidden(hopper):
     """Sunglasses, a mask and a large thing, drawn over a real face."""
     face = KeypointDetector()(hopper[1])[0]
     assert (face.point_visibility > 0.5).mean() > 0.9
-    picture, points = align_face(to_gray(hopper[1]), face.points)
+    picture, matrix = align_face(to_gray(hopper[1]), face.points, 160, "eyes")
+    points = (face.points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
     alone, right = KeypointDetector(detector=None), []
     for cover in (sunglasses, face_mask, thing):
         drawn, hidden = covered(picture, points, cover, np.random.default_rng(1))

@@ -5,16 +5,29 @@ import cv2
 import numpy as np
 import pytest
 
-from facial_keypoints.detector import KeypointDetector
+from facial_keypoints.alignment import ARCFACE, align_face
+from facial_keypoints.arrays import stack, to_supervision
+from facial_keypoints.detector import Face, KeypointDetector
 from facial_keypoints.drawing import draw_axes
-from facial_keypoints.effects import align_face, blur_face, wear_glasses
-from facial_keypoints.layouts import load_layout
+from facial_keypoints.effects import blur_face, wear_glasses
+from facial_keypoints.errors import UsageError
+from facial_keypoints.layouts import convert_points, load_layout
+from facial_keypoints.openness import (
+    EYE_OPEN,
+    EYE_SHUT,
+    LEFT_EYE,
+    LIPS,
+    MOUTH_OPEN,
+    MOUTH_SHUT,
+    RIGHT_EYE,
+    BlinkCounter,
+    eyes_open,
+    mouth_open,
+)
 from facial_keypoints.head import affine_residual, mean_head
 from facial_keypoints.pose import (
     angles_of,
-    eye_openness,
     head_pose,
-    mouth_openness,
     rotation_of,
     sight_rotation,
 )
@@ -124,17 +137,58 @@ def test_the_mean_head_is_symmetric_with_its_nose_in_front():
     assert np.linalg.norm(head[36] - head[45]) == pytest.approx(1, abs=1e-3)
 
 
-def test_openness_grows_as_lids_and_lips_part():
-    shut = mean_head()[:, :2].copy()
-    shut[[41, 40, 47, 46]] = shut[[37, 38, 43, 44]]
-    shut[[67, 66, 65]] = shut[[61, 62, 63]]
-    assert eye_openness(shut).max() < 1e-6 and mouth_openness(shut) < 1e-6
-    wide = shut.copy()
-    wide[[41, 40, 47, 46, 67, 66, 65], 1] += 0.1
-    assert (eye_openness(wide) > 0.3).all() and mouth_openness(wide) > 0.15
-    np.testing.assert_allclose(
-        eye_openness(np.stack([shut, wide * 7])), eye_openness(np.stack([shut, wide]))
+def head_with(eyes=0.0, mouth=0.0):
+    """The mean head (68, 3) with lids and inner lips that are so far apart, in inter-ocular
+    distances."""
+    head = mean_head().copy()
+    for pairs, gap in ((RIGHT_EYE, eyes), (LEFT_EYE, eyes), (LIPS, mouth)):
+        for above, below in pairs:
+            middle = (head[above] + head[below]) / 2
+            head[above], head[below] = middle - [0, gap / 2, 0], middle + [0, gap / 2, 0]
+    return head
+
+
+@pytest.mark.parametrize("yaw", [0, 40, 70])
+@pytest.mark.parametrize("pitch", [-20, 0, 20])
+def test_openness_is_that_of_the_head_whichever_way_it_is_turned(yaw, pitch):
+    """0 for the gap of closed eyes, 1 for that of the median open eye."""
+    turn = rotation_of(yaw, pitch, 15)
+    for value, gap in ((0, EYE_SHUT), (1, EYE_OPEN)):
+        seen = (head_with(gap, MOUTH_SHUT) @ turn.T)[:, :2] * 80 + 300
+        assert eyes_open(seen) == pytest.approx(np.full(2, value), abs=0.15)
+        assert mouth_open(seen) == pytest.approx(0, abs=0.02)
+    seen = (head_with(EYE_OPEN, MOUTH_OPEN) @ turn.T)[:, :2] * 80
+    assert mouth_open(seen) == pytest.approx(1, abs=0.15)
+    both = eyes_open(np.stack([seen, 3 * seen]))
+    np.testing.assert_allclose(both[0], both[1])
+
+
+def test_other_layouts_have_openness_where_they_have_lids_and_lips():
+    seen = head_with(EYE_OPEN, 0.3)[:, :2] * 100
+    wflw = convert_points(seen, "ibug68", "wflw98")
+    assert np.isnan(eyes_open(seen[:5], "five")).all() and np.isnan(mouth_open(seen[:5], "five"))
+    face = Face(
+        np.zeros(4), seen, 1.0, point_visibility=np.r_[np.ones(42), np.zeros(6), np.ones(20)]
     )
+    assert face.eyes_open[0] == pytest.approx(1, abs=0.01) and np.isnan(face.eyes_open[1])
+    assert face.mouth_open == pytest.approx(mouth_open(seen))
+    assert wflw.shape == (98, 2)
+
+
+def test_blinks_are_counted_once_and_long_closures_are_no_blinks():
+    counter, rate = BlinkCounter(), 25
+    rng = np.random.default_rng(0)
+    openness = np.ones(40 * rate)
+    for start in (2, 5, 9.5):  # three blinks of 0.2 s
+        openness[int(start * rate) : int((start + 0.2) * rate)] = 0
+    openness[20 * rate : 23 * rate] = 0.1  # asleep
+    noisy = openness[:, None] + rng.normal(0, 0.1, (len(openness), 2))
+    ended = [counter(eyes, frame / rate) for frame, eyes in enumerate(noisy)]
+    assert counter.blinks == sum(ended) == 3
+    assert counter.closed_share() == pytest.approx((openness < 0.5).mean(), abs=0.01)
+    assert not counter(np.full(2, np.nan), 41) and counter.blinks == 3
+    with pytest.raises(UsageError):
+        BlinkCounter(closed=0.5, opened=0.4)
 
 
 @pytest.fixture(scope="module")
@@ -142,14 +196,68 @@ def hopper_face(hopper):
     return hopper[1], KeypointDetector()(hopper[1])[0].points
 
 
-def test_aligned_faces_have_level_eyes_at_their_place(hopper_face):
+def test_aligned_faces_have_their_points_at_the_template(hopper_face):
     image, points = hopper_face
-    tilt = np.array([[0.94, -0.34], [0.34, 0.94]])
-    face, inside = align_face(image, points @ tilt.T + 100, 128)
-    assert face.shape == (128, 128, 3)
-    left, right = inside[36:42].mean(0), inside[42:48].mean(0)
-    np.testing.assert_allclose(right - left, (0.4 * 128, 0), atol=0.1)
+    turn = np.array([[0.94, -0.34], [0.34, 0.94]])
+    turned = cv2.warpAffine(image, np.column_stack([turn, [150, 0]]), (700, 700))
+    seen = points @ turn.T + [150, 0]
+    for side in (112, 224):
+        crop, matrix = align_face(turned, seen, side)
+        assert crop.shape == (side, side, 3)
+        five = convert_points(seen @ matrix[:, :2].T + matrix[:, 2], "ibug68", "five")
+        away = np.linalg.norm(five - ((ARCFACE + 0.5) * side / 112 - 0.5), axis=1)
+        assert away.max() < 0.06 * side
+    _, matrix = align_face(turned, seen, 128, "eyes")
+    inside = seen @ matrix[:, :2].T + matrix[:, 2]
+    right, left = inside[36:42].mean(0), inside[42:48].mean(0)
+    np.testing.assert_allclose(left - right, (0.4 * 128, 0), atol=0.1)
     np.testing.assert_allclose((left + right) / 2, (63.5, 0.35 * 128), atol=0.1)
+
+
+def test_a_crop_of_ffhq_is_the_quadrangle_of_its_program(hopper_face):
+    """The formula as FFHQ's download program has it, with corners instead of a matrix."""
+    image, points = hopper_face
+    eyes = (points[36:42].mean(0) + points[42:48].mean(0)) / 2
+    across = points[42:48].mean(0) - points[36:42].mean(0)
+    down = (points[48] + points[54]) / 2 - eyes
+    x = across - np.flipud(down) * [-1, 1]
+    x *= max(np.hypot(*across) * 2.0, np.hypot(*down) * 1.8) / np.hypot(*x)
+    y, center = np.flipud(x) * [-1, 1], eyes + 0.1 * down
+    _, matrix = align_face(image, points, 256, "ffhq")
+    corners = np.stack([center - x - y, center + x - y, center + x + y, center - x + y])
+    inside = corners @ matrix[:, :2].T + matrix[:, 2]
+    np.testing.assert_allclose(
+        inside, np.array([[0, 0], [256, 0], [256, 256], [0, 256]]) - 0.5, atol=1e-3
+    )
+
+
+def test_crops_beyond_the_border_are_black_or_mirrored(hopper_face):
+    image, points = hopper_face
+    cut = image[: int(points[33, 1])]
+    low = np.s_[-8:, 100:150]
+    assert align_face(cut, points, 256, "arcface")[0][-2:, 100:150].max() == 0
+    assert align_face(cut, points, 256, "ffhq")[0][low].min() >= 0
+    assert align_face(cut, points, 256, "ffhq")[0][low].max() > 20
+    with pytest.raises(UsageError, match="arcface, ffhq, eyes"):
+        align_face(image, points, 112, "passport")
+    face = Face(np.zeros(4), points, 1.0)
+    crop, matrix = face.aligned(image)
+    assert crop.shape == (112, 112, 3) and matrix.shape == (2, 3)
+
+
+def test_faces_are_stacked_and_go_to_other_packages(hopper_face):
+    face = Face(np.arange(4.0), hopper_face[1], 0.9, point_confidence=np.full(68, 0.8))
+    arrays = stack([face, face])
+    assert arrays.boxes.shape == (2, 4) and arrays.points.shape == (2, 68, 2)
+    assert arrays.confidence.shape == (2,) and np.isnan(arrays.visibility).all()
+    assert [len(array) for array in stack([])] == [0] * 6
+    other = Face(np.zeros(4), np.zeros((5, 2)), 1.0, layout=load_layout("five"))
+    with pytest.raises(UsageError, match="one layout"):
+        stack([face, other])
+    pytest.importorskip("supervision", reason="needs supervision")
+    found = to_supervision([face])
+    np.testing.assert_allclose(found.xy[0], face.points)
+    assert len(to_supervision([])) == 0
 
 
 def test_glasses_darken_the_eyes_and_nothing_far_away(hopper_face):

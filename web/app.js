@@ -391,14 +391,16 @@ class Page {
     const faces = this.result?.faces ?? [], list = element("faces");
     element("none").hidden = faces.length > 0;
     if (this.result) element("none").textContent = "No face found.";
-    faces.forEach(({pose, confidence, identity}, index) => { // buttons stay, so that focus and clicks do
+    faces.forEach(({pose, openness, confidence, identity}, index) => { // buttons stay, so that focus and clicks do
       if (!list.children[index]) {
         const button = make("button", {type: "button", title: "Zoom into this face"});
         button.addEventListener("click", () => this.view.lookAt(this.result?.faces[index]?.box ?? [0, 0, 1, 1]));
         list.append(make("li", {}, button));
       }
       const angles = pose ? ` · yaw ${degrees(pose.yaw)} pitch ${degrees(pose.pitch)} roll ${degrees(pose.roll)}` : "";
-      const text = `${identity ?? index + 1} · ${percent(confidence)}${angles}`;
+      const eyes = openness && [openness.rightEye, openness.leftEye].map((eye) => eye?.toFixed(1) ?? "hidden");
+      const open = openness && eyes ? ` · eyes ${eyes.join(" ")} · mouth ${openness.mouth.toFixed(1)}` : "";
+      const text = `${identity ?? index + 1} · ${percent(confidence)}${angles}${open}`;
       const button = list.children[index].children[0];
       if (button.textContent !== text) button.textContent = text;
     });

@@ -53,13 +53,51 @@ export function headPose(points, layout, settings) {
 }
 
 /**
+ * How far the right eye, the left eye and the mouth are open, as `facial_keypoints/openness.py` defines it; null
+ * for a layout other than that of the mean head, and for eyes that are probably hidden.
+ * @typedef {{rightEye: number | null, leftEye: number | null, mouth: number}} Openness
+ * @param {ArrayLike<number>} points
+ * @param {ArrayLike<number> | undefined} visibility
+ * @param {Layout} layout
+ * @param {Settings} settings
+ * @returns {Openness | null}
+ */
+export function openness(points, visibility, layout, settings) {
+  if (layout.name !== settings.defaultLayout) return null;
+  const model = layout.rigid.map((row) => /** @type {number[]} */ (layout.head[row]));
+  const seen = layout.rigid.map((row) => [points[2 * row], points[2 * row + 1]]);
+  const rows = affineCamera(centered(model), centered(seen));
+  const unit = Math.max(Math.hypot(rows[0][1], rows[1][1]), 1e-9);
+  const {rightEye, leftEye, lips, eye, mouth} = settings.openness;
+  const value = (/** @type {number[][]} */ pairs, /** @type {number[]} */ [shut, open]) => {
+    const gaps = pairs.map(([a, b]) => Math.hypot(points[2 * a] - points[2 * b], points[2 * a + 1] - points[2 * b + 1]));
+    return (gaps.reduce((sum, gap) => sum + gap, 0) / gaps.length / unit - shut) / (open - shut);
+  };
+  const hidden = (/** @type {number} */ first) => visibility &&
+    [0, 1, 2, 3, 4, 5].reduce((sum, i) => sum + visibility[first + i], 0) / 6 < 0.5;
+  return {
+    rightEye: hidden(36) ? null : value(rightEye, eye),
+    leftEye: hidden(42) ? null : value(leftEye, eye),
+    mouth: value(lips, mouth),
+  };
+}
+
+/**
+ * The affine camera (2 × 3) that takes a centered model to centered points with least squared error.
+ * @param {number[][]} model (x, y, z) @param {number[][]} seen (x, y)
+ */
+function affineCamera(model, seen) {
+  const normal = [0, 1, 2].map((i) => [0, 1, 2].map((j) => model.reduce((sum, point) => sum + point[i] * point[j], 0)));
+  return [0, 1].map((axis) => solve(normal, [0, 1, 2].map((i) =>
+    model.reduce((sum, point, k) => sum + point[i] * seen[k][axis], 0))));
+}
+
+/**
  * Rotation and scale for a distant camera: least squares, then the nearest rotation.
  * @param {number[][]} model centered (x, y, z) @param {number[][]} seen centered (x, y)
  */
 function weakPerspective(model, seen) {
-  const normal = [0, 1, 2].map((i) => [0, 1, 2].map((j) => model.reduce((sum, point) => sum + point[i] * point[j], 0)));
-  const rows = [0, 1].map((axis) => solve(normal, [0, 1, 2].map((i) =>
-    model.reduce((sum, point, k) => sum + point[i] * seen[k][axis], 0))));
+  const rows = affineCamera(model, seen);
   const scale = Math.max(Math.sqrt((dot(rows[0], rows[0]) + dot(rows[1], rows[1])) / 2), 1e-9);
   const x = unit(rows[0]);
   const along = dot(rows[1], x);

@@ -10,6 +10,11 @@ function rounded(values, digits) {
   return Array.from(values, (value) => Number(value.toFixed(digits)));
 }
 
+/** A number with two digits at most; undefined stays away from JSON. @param {number | null | undefined} value */
+function rounded2(value) {
+  return value === null || value === undefined ? undefined : Number(value.toFixed(2));
+}
+
 /** @param {Float64Array} points */
 function pairs(points) {
   return Array.from({length: points.length / 2}, (_, i) => rounded(points.subarray(2 * i, 2 * i + 2), 2));
@@ -26,6 +31,8 @@ export function jsonLines(name, faces, layout) {
     point_visibility: face.pointVisibility && rounded(face.pointVisibility, 3),
     pose: face.pose ? {yaw: Number(face.pose.yaw.toFixed(1)), pitch: Number(face.pose.pitch.toFixed(1)),
       roll: Number(face.pose.roll.toFixed(1))} : undefined,
+    right_eye_open: rounded2(face.openness?.rightEye), left_eye_open: rounded2(face.openness?.leftEye),
+    mouth_open: rounded2(face.openness?.mouth),
     identity: face.identity,
   })}\n`).join("");
 }
@@ -33,10 +40,12 @@ export function jsonLines(name, faces, layout) {
 /** Faces as a table. @param {string} name of the picture @param {Face[]} faces @param {Named} layout */
 export function csvTable(name, faces, layout) {
   const columns = ["name", "left", "top", "width", "height", "confidence",
-    ...layout.keypoints.flatMap((_, i) => [`x${i}`, `y${i}`]), "identity"];
+    ...layout.keypoints.flatMap((_, i) => [`x${i}`, `y${i}`]), "identity",
+    "right_eye_open", "left_eye_open", "mouth_open"];
   const quoted = /[",\r\n]/.test(name) ? `"${name.replaceAll('"', '""')}"` : name;
-  const lines = faces.map(({box, confidence, points, identity}) => [quoted, ...box.map((value) => value.toFixed(2)),
-    confidence.toFixed(4), ...Array.from(points, (value) => value.toFixed(2)), identity ?? ""]);
+  const lines = faces.map(({box, confidence, points, identity, openness}) => [quoted, ...box.map((value) => value.toFixed(2)),
+    confidence.toFixed(4), ...Array.from(points, (value) => value.toFixed(2)), identity ?? "",
+    ...[openness?.rightEye, openness?.leftEye, openness?.mouth].map((value) => value?.toFixed(2) ?? "")]);
   return [columns, ...lines].map((line) => `${line.join(",")}\n`).join("");
 }
 

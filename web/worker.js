@@ -5,7 +5,7 @@
 import {decodePhoto, grayOf} from "./decode.js";
 import {KeypointDetector} from "./keypoints.js";
 import {readModelFile} from "./model_file.js";
-import {headPose} from "./pose.js";
+import {headPose, openness} from "./pose.js";
 import {Remote, serve, transferred} from "./remote.js";
 import {startModel, startRuntime, startSearch} from "./runtime.js";
 import {fetchBytes, loadSettings} from "./settings.js";
@@ -194,7 +194,8 @@ async function within(bitmap, start, find) {
     const {all, detector} = await whenReady(), {layout} = detector.model.metadata;
     return transferred({
       bitmap, rejected, layout: plain(layout),
-      faces: faces.map((face) => ({...face, pose: headPose(face.points, layout, all)})),
+      faces: faces.map((face) => ({...face, pose: headPose(face.points, layout, all),
+        openness: openness(face.points, face.pointVisibility, layout, all)})),
       times: {read, ...detector.times, total: performance.now() - start},
     }, [bitmap]);
   } catch (error) {

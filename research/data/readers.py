@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import cv2
@@ -18,10 +18,11 @@ import numpy as np
 
 from facial_keypoints.errors import DataError, import_optional
 from facial_keypoints.files import MAX_COORDINATE, PARSE_ERRORS, short_message
+from facial_keypoints.image_headers import read_header
 from facial_keypoints.images import IMAGE_ENDINGS
 from facial_keypoints.layouts import MAX_POINTS, Layout, layout_from, load_layout
 
-LABEL_ENDINGS = (".json", ".xml", ".csv", ".mat", ".txt")
+LABEL_ENDINGS = (".json", ".xml", ".csv", ".mat", ".txt", ".yaml", ".yml")
 # layouts that are recognized by the names of their keypoints
 NAMED_LAYOUTS = ("ibug68", "wflw98", "lapa106", "cofw29", "aflw19", "kaggle15", "five")
 MAX_PICTURES = 100_000  # in a table of pixels
@@ -514,10 +515,113 @@ def read_imglab(store: Any, inside: Sequence[str], files: Sequence[str]) -> Anno
     return found
 
 
+class YoloSet(NamedTuple):
+    """What the YAML file of a YOLO pose set says: points of a face, numbers of a point (2: x, y; 3:
+    also v), the layout, and how the paths of images of the sides train and val begin."""
+
+    points: int
+    each: int
+    layout: Layout | None
+    train: str
+    val: str
+
+
+def yolo_set(text: bytes, where: str) -> YoloSet | None:
+    """The content of a YAML file; None if it has no kpt_shape."""
+    yaml: Any = import_optional("yaml", "reading labels of YOLO", "pyyaml")
+    try:
+        values = yaml.safe_load(text.decode("utf-8", "replace"))
+        if not isinstance(values, dict) or "kpt_shape" not in values:
+            return None
+        count, each = (int(number) for number in values["kpt_shape"])
+        flip = [int(index) for index in values.get("flip_idx") or range(min(count, MAX_POINTS))]
+        names = values.get("kpt_names")
+        names = next(iter(names.values())) if isinstance(names, dict) and names else None
+        train, val = (str(values.get(side) or "-").lstrip("./") for side in ("train", "val"))
+    except (*PARSE_ERRORS, yaml.YAMLError) as error:
+        raise DataError(f"{where}: not a YAML file of YOLO ({short_message(error)})") from None
+    if each not in (2, 3) or not 0 < count <= MAX_POINTS or sorted(flip) != list(range(count)):
+        raise DataError(
+            f"{where}: kpt_shape must be [points, 2 or 3], at most {MAX_POINTS} points, and "
+            "flip_idx each of their indices once"
+        )
+    layouts = [*map(load_layout, NAMED_LAYOUTS)]
+    layout = next((one for one in layouts if names == list(one.keypoints)), None)
+    if layout is None and count != len(load_layout()):
+        numbered = [str(number) for number in range(count)]
+        mirror = [[a, b] for a, b in enumerate(flip) if a < b]
+        content = {"name": "yolo", "keypoints": names or numbered, "mirror": mirror}
+        layout = layout_from(content, where)
+    return YoloSet(count, each, layout, train, val)
+
+
+def read_yolo(store: Any, inside: Sequence[str], files: Sequence[str]) -> Annotations | None:
+    """YOLO pose labels: a YAML file with kpt_shape, and for each image of a folder images a file in
+    the folder labels next to it. None if no YAML file has kpt_shape. An image is of the training
+    side if its path begins as the entry `train` does, unless `val` does so too."""
+    described = {
+        file: yolo_set(store.read(file), f"{store.path}: {file}") for file in sorted(files)
+    }
+    known = [(file, content) for file, content in described.items() if content]
+    if not known:
+        return None
+    if len(known) > 1:
+        raise DataError(f"{store.path}: {known[0][0]} and {known[1][0]} describe the set; keep one")
+    (file, yolo), finder = known[0], ImageFinder(str(store.path), inside)
+    found, present, marked = Annotations("yolo", layout=yolo.layout), set(inside), False
+    root = PurePosixPath(file).parent.as_posix()
+    for path in sorted(finder.images):
+        folder, _, name = f"/{path}".rpartition("/images/")
+        labels = PurePosixPath(f"{folder}/labels/{name}".lstrip("/")).with_suffix(".txt").as_posix()
+        if labels not in present:
+            continue
+        within = path if root == "." else path.removeprefix(f"{root}/")
+        training = within.startswith(yolo.train) and not within.startswith(yolo.val)
+        side = "training" if training else "test"
+        header = read_header(store.read(path))
+        if header is None:
+            raise DataError(f"{store.path}: {path}: not an image, or a damaged one")
+        text = store.read(labels).decode("utf-8", "replace")
+        for number, line in enumerate(text.split("\n"), 1):
+            if line.strip():
+                where = f"{store.path}: {labels}: line {number}"
+                points, flags = yolo_face(line, yolo, (header.width, header.height), where)
+                marked |= bool((flags == 1).any())
+                visible = np.where(np.isnan(flags), np.nan, flags == 2)
+                found.add(finder.face_name(side, path), path, points, path, visible)
+    if not marked:  # as in COCO: without any 1 the labels do not say which points are visible
+        found.visible = [np.full(yolo.points, np.nan) for _ in found.names]
+    return found
+
+
+def yolo_face(
+    line: str, yolo: YoloSet, size: tuple[int, int], where: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """A line of labels -> points (k, 2) in pixels of an image of a size (width, height), nan where
+    not labeled, and v (k,): 0, 1 or 2, nan where the set has none."""
+    try:
+        numbers = np.array(line.split(), np.float64)
+    except ValueError as error:
+        raise DataError(f"{where}: {short_message(error)}") from None
+    needed = 5 + yolo.points * yolo.each
+    if len(numbers) != needed:
+        raise DataError(
+            f"{where}: {len(numbers)} numbers; {needed} are needed: class, box, and "
+            f"{yolo.each} for each of {yolo.points} points"
+        )
+    rows = numbers[5:].reshape(yolo.points, yolo.each)
+    points, flags = rows[:, :2] * size, np.full(yolo.points, np.nan)
+    if yolo.each == 3:
+        flags = rows[:, 2]
+        points[flags == 0] = np.nan
+    return checked(points, where), flags
+
+
 READERS: list[tuple[Callable, Callable]] = [
     (lambda name: re.fullmatch(r"list_98pt.*\.txt", name), read_wflw),
     (lambda name: re.fullmatch(r"COFW.*\.mat", name, re.I), read_cofw),
     (lambda name: name == "training.csv", read_kaggle),
     (lambda name: name.lower().endswith(".json"), read_json_labels),
     (lambda name: name.lower().endswith(".xml"), read_imglab),
+    (lambda name: name.lower().endswith((".yaml", ".yml")), read_yolo),
 ]

@@ -181,6 +181,9 @@ def test_the_points_are_those_of_python(page, photos, tmp_path):
             pose = head_pose(face.points)
             assert abs(row["pose"]["yaw"] - pose.yaw) < 0.3
             assert row["names"] == list(face.layout.keypoints)
+            eyes = [row.get(f"{side}_eye_open", np.nan) for side in ("right", "left")]
+            np.testing.assert_allclose(eyes, face.eyes_open, atol=0.05)
+            assert abs(row["mouth_open"] - face.mouth_open) < 0.02
             np.testing.assert_allclose(row["point_visibility"], face.point_visibility, atol=0.02)
 
 
@@ -190,7 +193,12 @@ def test_the_files_are_those_of_the_command(page, photos, tmp_path):
     lines = saved(page, "#csv", tmp_path).read_text().splitlines()
     columns = lines[0].split(",")
     assert columns[:6] == ["name", "left", "top", "width", "height", "confidence"]
-    assert columns[6:8] == ["x0", "y0"] and columns[-1] == "identity"
+    assert columns[6:8] == ["x0", "y0"] and columns[-4:] == [
+        "identity",
+        "right_eye_open",
+        "left_eye_open",
+        "mouth_open",
+    ]
     assert len(lines) == 1 + len(faces) and lines[1].startswith("group.jpg,")
     drawing = read_image(saved(page, "#png", tmp_path))
     photo = read_image(photos[1])
