@@ -1,16 +1,16 @@
 """Openness of eyes and mouth, against labels of people: the constants of
-`facial_keypoints.openness`, and how well closed eyes are told from open ones."""
+`facial_keypoints.openness`, and how well it separates closed eyes from open ones."""
 
 import argparse
 
 import numpy as np
 
 from facial_keypoints.command import run_command
-from facial_keypoints.openness import LEFT_EYE, LIPS, RIGHT_EYE, _gap, eyes_open
+from facial_keypoints.openness import HIDDEN_EYE, LEFT_EYE, LIPS, RIGHT_EYE, _gap, eyes_open
 from research.data.frames import Frames
 from research.datasets import SPLIT_PARTS, load_frames, split_frames
 from research.evaluation.metrics import ranking_auc
-from research.evaluation.prediction import predict_frames
+from research.evaluation.prediction import predict_frames, visibility_of
 from research.networks.registry import find_weights, load_checkpoint
 
 # what a label says: height of an eye or of the gap between the lips / its width
@@ -66,6 +66,15 @@ def main() -> None:
     print(
         f"MOUTH_SHUT = {np.median(_gap(points, LIPS, 'ibug68')[shut]):.3f}, {shut.sum()} mouths\n"
     )
+
+    visibility = visibility_of(net, frames)[:, 36:48].reshape(-1, 2, 6).mean(2)
+    labeled = frames.visible[:, 36:48].reshape(-1, 2, 6)
+    for eyes, text in ((labeled.min(2) == 1, "visible"), (labeled.max(2) == 0, "hidden")):
+        print(
+            f"{100 * (visibility[eyes] < HIDDEN_EYE).mean():.2f} % of {eyes.sum()} {text} eyes "
+            "have a visibility below HIDDEN_EYE"
+        )
+    print()
 
     values = eyes_open(points)
     print(

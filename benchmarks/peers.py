@@ -9,26 +9,43 @@ from typing import Any
 import cv2
 import numpy as np
 
+from facial_keypoints.detector import KeypointDetector
 from facial_keypoints.errors import DataError, UsageError, import_optional
 from facial_keypoints.geometry import crop_image, crop_matrix, to_points
 from facial_keypoints.layouts import convert_points
+
+
+DLIB = ("predicting by dlib", "dlib-bin face_recognition_models")  # why, and what to install
+
+
+def dlib_weights() -> str:
+    """The path of dlib's weights. Raises UsageError if their package is not installed."""
+    # the package has the weights; importing it would need pkg_resources, which setuptools removed
+    found = find_spec("face_recognition_models")
+    if found is None or not found.submodule_search_locations:
+        raise UsageError(f"{DLIB[0]} requires a package: pip install {DLIB[1]}")
+    return os.path.join(
+        found.submodule_search_locations[0], "models", "shape_predictor_68_face_landmarks.dat"
+    )
+
+
+def own_predictor(net: str | Path) -> tuple[Callable, Path]:
+    """An exported network on crops around boxes, by ONNX Runtime on one thread, as a function of
+    gray images and boxes (n, 4) -> points (n, k, 2); and its file."""
+    detector = KeypointDetector(str(net), detector=None, runtime="onnx", threads=1)
+
+    def predict(grays: Sequence[np.ndarray], boxes: np.ndarray) -> np.ndarray:
+        return detector.predict_crops([*grays], np.asarray(boxes), np.zeros(len(boxes))).targets
+
+    return predict, detector.model.path
 
 
 def dlib_predictor() -> Callable[[np.ndarray, Sequence[float]], np.ndarray]:
     """dlib's regression trees (Kazemi and Sullivan, CVPR 2014), trained on 300-W, as a function of
     a gray image and a square box (left, top, side) -> points (68, 2) in pixels. Raises UsageError
     if dlib or its weights are not installed."""
-    packages, why = "dlib-bin face_recognition_models", "predicting by dlib"
-    dlib: Any = import_optional("dlib", why, packages)
-    # the package has the weights; importing it would need pkg_resources, which setuptools removed
-    found = find_spec("face_recognition_models")
-    if found is None or not found.submodule_search_locations:
-        raise UsageError(f"{why} requires a package: pip install {packages}")
-    predictor: Any = dlib.shape_predictor(
-        os.path.join(
-            found.submodule_search_locations[0], "models", "shape_predictor_68_face_landmarks.dat"
-        )
-    )
+    dlib: Any = import_optional("dlib", *DLIB)
+    predictor: Any = dlib.shape_predictor(dlib_weights())
 
     def predict(gray, box):
         left, top, side = (int(v) for v in box)

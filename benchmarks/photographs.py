@@ -1,21 +1,30 @@
 """Errors on photographs that people labeled (MERL-RAV): of our networks, dlib and MediaPipe."""
 
 import argparse
+import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.peers import dlib_on_boxes, landmarker_predictor
+from benchmarks.peers import (
+    dlib_on_boxes,
+    dlib_weights,
+    landmarker_predictor,
+    own_predictor,
+)
 from research.evaluation.prediction import check_leakage, predict_frames, visibility_of
 from evaluate import POSE_GROUPS, visibility_metrics
 from facial_keypoints.command import run_command
+from facial_keypoints.model import exported_file
 from facial_keypoints.files import atomic_write, csv_text
 from research.datasets import SPLIT_PARTS, load_frames, split_frames
 from research.data.frames import Frames
 from research.evaluation.metrics import summarize
+from research.networks.terms import SHORT_TERMS, terms_of
 from research.networks.registry import find_weights, load_checkpoint, parameter_count
 from facial_keypoints.files import csv_rows
 from research.evaluation.results import (
@@ -25,7 +34,9 @@ from research.evaluation.results import (
     replace_rows,
 )
 
-PEERS = ("dlib", "mediapipe")
+# what their authors allow: dlib's weights learned from 300-W, whose terms exclude products
+PEERS = {"dlib": "research", "mediapipe": "anything (Apache 2.0)"}
+TIMED = 200  # faces, after as many that warm up
 
 
 def predict_by(predict: Callable, frames: Frames) -> np.ndarray:
@@ -36,6 +47,22 @@ def predict_by(predict: Callable, frames: Frames) -> np.ndarray:
         gray = cv2.cvtColor(frames.image(row), cv2.COLOR_RGB2GRAY)
         points.append(np.asarray(predict([gray], box[None])[0], np.float32))
     return np.stack(points)
+
+
+def cost(predict: Callable, frames: Frames, weights: str | Path) -> dict:
+    """Megabytes of weights, and the median of milliseconds for a face, crop included, on one
+    thread of a loaded image."""
+    times, boxes = [], frames.boxes()
+    cv2.setNumThreads(1)
+    for row in range(min(2 * TIMED, len(frames))):
+        gray = cv2.cvtColor(frames.image(row), cv2.COLOR_RGB2GRAY)
+        start = time.perf_counter()
+        predict([gray], boxes[row][None])
+        times.append(time.perf_counter() - start)
+    return {
+        "megabytes": round(Path(weights).stat().st_size / 1e6, 2),
+        "milliseconds": round(1000 * float(np.median(times[len(times) // 2 :])), 2),
+    }
 
 
 def figures(name: str, points: np.ndarray, visibility: np.ndarray, frames: Frames) -> dict:
@@ -103,11 +130,14 @@ def main() -> None:
     options = parser.parse_args()
     frames = split_frames(load_frames(options.data), "official", options.part)
     peers = {"dlib": dlib_on_boxes, "mediapipe": partial(landmarker_predictor, options.landmarker)}
+    files = {"dlib": dlib_weights, "mediapipe": lambda: options.landmarker}
     rows = []
     for name in options.predictors:
-        more: dict = {"part": options.part}
+        more: dict = {"part": options.part, "use": PEERS.get(name, "")}
         if name in PEERS:
-            points = predict_by(peers[name](), frames)
+            predict = peers[name]()
+            points = predict_by(predict, frames)
+            more |= cost(predict, frames, files[name]())
             visibility = np.full(points.shape[:2], np.nan)
         else:
             net, content = load_checkpoint(find_weights(name))
@@ -115,6 +145,10 @@ def main() -> None:
             points = predict_frames(net, frames, bar=True)
             visibility = visibility_of(net, frames)
             more["parameters"] = parameter_count(net)
+            more["use"] = SHORT_TERMS[terms_of(content["data"])]
+            if exported_file(name):
+                predict, path = own_predictor(name)
+                more |= cost(predict, frames, path)
         rows.append(figures(name, points, visibility, frames) | more)
     print(photograph_table(rows))
     if options.keep:

@@ -35,7 +35,7 @@ from facial_keypoints.head import level_boxes, shape_score
 from facial_keypoints.images import Photo, as_image, to_gray
 from facial_keypoints.layouts import Layout, load_layout
 from facial_keypoints.model import find_model, load_model, Model, Prediction
-from facial_keypoints.openness import eyes_open, mouth_open
+from facial_keypoints.openness import HIDDEN_EYE, eyes_open, mouth_open
 from facial_keypoints.pose import Pose, has_pose, head_pose
 
 # two faces are duplicates if more than this share of the smaller box is inside the other box
@@ -89,7 +89,7 @@ class Face:
         eyelids."""
         eyes = eyes_open(self.points, self.layout)
         if self.point_visibility is not None and self.layout == load_layout():
-            hidden = self.point_visibility[36:48].reshape(2, 6).mean(1) < 0.5
+            hidden = self.point_visibility[36:48].reshape(2, 6).mean(1) < HIDDEN_EYE
             eyes = np.where(hidden, np.nan, eyes)
         return eyes
 

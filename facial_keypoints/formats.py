@@ -370,7 +370,7 @@ class YoloWriter:
         flip = self.layout.mirror or range(len(self.layout))
         atomic_write(
             self.folder / "data.yaml",
-            "# labels/ beside a folder images/ with the photos, as Ultralytics and RF-DETR read\n"
+            "# labels/ next to a folder images/ with the photos, as Ultralytics and RF-DETR read\n"
             f"path: .\ntrain: images\nval: images\nnames:\n  0: face\n"
             f"kpt_shape: [{len(self.layout)}, 3]\nflip_idx: [{', '.join(map(str, flip))}]\n"
             f"kpt_names:\n  0: {json.dumps(list(self.layout.keypoints))}\n",

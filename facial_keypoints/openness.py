@@ -16,6 +16,9 @@ LIPS = ((61, 67), (62, 66), (63, 65))
 # people labeled as shut, the median of open eyes (python benchmarks/openness.py), and an open mouth
 EYE_SHUT, EYE_OPEN = 0.05, 0.10
 MOUTH_SHUT, MOUTH_OPEN = 0.02, 0.5
+# mean visibility of the points of an eye below which its openness is not given: less than one in a
+# thousand visible eyes, and four of five hidden ones (same command)
+HIDDEN_EYE = 0.25
 
 
 @cache

@@ -199,6 +199,7 @@ def settings() -> dict:
             "rightEye": openness.RIGHT_EYE,
             "leftEye": openness.LEFT_EYE,
             "lips": openness.LIPS,
+            "hidden": openness.HIDDEN_EYE,
             "eye": [openness.EYE_SHUT, openness.EYE_OPEN],
             "mouth": [openness.MOUTH_SHUT, openness.MOUTH_OPEN],
         },

@@ -1,19 +1,20 @@
 """Draw the figures of the README and of docs/ anew."""
 
 import argparse
+from dataclasses import replace
 
 import cv2
-import matplotlib.cbook
 import numpy as np
 
 from facial_keypoints.detector import KeypointDetector
 from facial_keypoints.drawing import draw_faces
+from facial_keypoints.geometry import crop_matrix, tight_box
 from facial_keypoints.images import read_image
 from research import HOME
 from research.reporting.plots import accuracy_against_time, bars
 from facial_keypoints.files import csv_rows
 from research.evaluation.results import PUBLISHED
-from research.synthetic.faces import draw_scene, draw_sheet
+from research.synthetic.faces import draw_sheet
 
 # first words of the names of steps that change the architecture of the network
 SHAPES = ("base", "narrow", "wide", "models6", "deep", "early", "side", "heat", "cells")
@@ -62,14 +63,38 @@ def save(figure, name):
     figure.savefig(HOME / "docs" / "images" / name, dpi=110)
 
 
+def close_up(photo, face, side):
+    """A face of a photo in a square of `side` pixels, with its keypoints."""
+    matrix = crop_matrix(face.box, side, scale=1.7)
+    crop = cv2.warpAffine(photo, matrix, (side, side), flags=cv2.INTER_CUBIC)
+    points = face.points @ matrix[:, :2].T + matrix[:, 2]
+    return draw_faces(crop, [replace(face, points=points, box=tight_box(points))])
+
+
+def group_picture(path):
+    """The part of a group photo with its faces, all keypoints drawn, above the five largest faces
+    whose points are the most certain."""
+    photo = read_image(path)
+    faces = KeypointDetector()(photo)
+    boxes = np.stack([face.box for face in faces])
+    size = np.median(boxes[:, 2:])
+    top = int(max(boxes[:, 1].min() - size, 0))
+    bottom = int((boxes[:, 1] + boxes[:, 3]).max() + size)
+    strip = draw_faces(photo, faces)[top:bottom]
+    best = sorted(faces, key=lambda face: -face.confidence)[:5]
+    best.sort(key=lambda face: face.box[0])
+    side = photo.shape[1] // len(best)
+    close = np.hstack([close_up(photo, face, side) for face in best])
+    return np.vstack([strip[:, : close.shape[1]], close])
+
+
 def main():
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--group", metavar="PHOTO", help="a group photo in the public domain")
+    options = parser.parse_args()
     pictures_of_results()
-    detector = KeypointDetector(device="cpu")
-    photo = read_image(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
-    crowd, _ = draw_scene(seed=5, faces=8, width=1050, height=600)
-    front = np.hstack([draw_faces(image, detector(image)) for image in (photo, crowd)])
-    write("front.jpg", front)
+    if options.group:
+        write("front.jpg", group_picture(options.group))
     write("drawn.jpg", draw_sheet(people=40, side=110))
 
 

@@ -26,6 +26,7 @@ from research.networks.registry import (
 )
 from facial_keypoints.files import csv_rows
 from research.evaluation.results import (
+    comparison_table,
     PHOTOGRAPHS,
     PUBLISHED,
     markdown_table,
@@ -221,7 +222,6 @@ def write(data, keep_times=False):
         for path, content in contents.items()
         if content["data"].get("kind") == "official"
     }
-    write_photographs([path for path in contents if path not in shipped])
     rows = csv_rows(UNSHIPPED, optional=True)
     if keep_times:
         times = {row["net"]: float(row["ms_per_face"]) for row in csv_rows(PUBLISHED)}
@@ -239,8 +239,8 @@ def write(data, keep_times=False):
         rows += own
     rows.sort(key=lambda row: (row["split"], row["labels"], row["net"]), reverse=True)
     atomic_write(PUBLISHED, results_csv(rows))
-    put_tables(README, summary=summary_table(rows))
-    put_tables(RESULTS, results=markdown_table(rows))
+    put_tables(RESULTS, summary=summary_table(rows), results=markdown_table(rows))
+    write_photographs([path for path in contents if path not in shipped])
 
 
 def write_photographs(paths):
@@ -251,7 +251,7 @@ def write_photographs(paths):
         own = [row for row in rows if row["weights"] == path.stem]
         write_card(path.stem, photograph_table(own))
     put_tables(RESULTS, photographs=photograph_table(rows))
-    put_tables(README, photographs=photograph_table(rows))
+    put_tables(README, comparison=comparison_table(rows, csv_rows(PUBLISHED)))
 
 
 def main():

@@ -18,7 +18,9 @@ from research.evaluation.results import (
     PHOTOGRAPHS,
     RESULT_COLUMNS,
     append_result,
+    comparison_table,
     markdown_table,
+    photograph_table,
     put_tables,
     result_row,
     summary_table,
@@ -68,8 +70,10 @@ def test_tables_are_put_between_their_markers_only(row, tmp_path):
 
 def test_the_committed_pages_show_the_committed_table():
     rows = csv_rows(PUBLISHED)
-    assert summary_table(rows) in (HOME / "README.md").read_text()
-    assert markdown_table(rows) in (HOME / "docs" / "results.md").read_text()
+    photographs = [row for row in csv_rows(PHOTOGRAPHS) if row["part"] == "test"]
+    assert comparison_table(photographs, rows) in (HOME / "README.md").read_text()
+    for table in (summary_table(rows), markdown_table(rows), photograph_table(photographs)):
+        assert table in (HOME / "docs" / "results.md").read_text()
 
 
 def test_the_summary_has_a_line_a_network_the_best_first(row):
@@ -147,8 +151,9 @@ def test_writing_scores_all_weights_and_times_each_network(tiny_zip, tmp_path, m
         )
     for name in ("PUBLISHED", "UNSHIPPED", "README", "RESULTS"):
         monkeypatch.setattr(publish, name, tmp_path / name)
-    for page, name in ((publish.README, "summary"), (publish.RESULTS, "results")):
-        page.write_text("".join(f"<!-- {n}: -->\n<!-- /{n} -->\n" for n in (name, "photographs")))
+    pages = {publish.README: ["comparison"], publish.RESULTS: ["summary", "results", "photographs"]}
+    for page, names in pages.items():
+        page.write_text("".join(f"<!-- {n}: -->\n<!-- /{n} -->\n" for n in names))
     write(str(tiny_zip))
     rows = csv_rows(publish.PUBLISHED)
     # two kinds of labels, alike here

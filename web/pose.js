@@ -74,7 +74,7 @@ export function openness(points, visibility, layout, settings) {
     return (gaps.reduce((sum, gap) => sum + gap, 0) / gaps.length / unit - shut) / (open - shut);
   };
   const hidden = (/** @type {number} */ first) => visibility &&
-    [0, 1, 2, 3, 4, 5].reduce((sum, i) => sum + visibility[first + i], 0) / 6 < 0.5;
+    [0, 1, 2, 3, 4, 5].reduce((sum, i) => sum + visibility[first + i], 0) / 6 < settings.openness.hidden;
   return {
     rightEye: hidden(36) ? null : value(rightEye, eye),
     leftEye: hidden(42) ? null : value(leftEye, eye),

@@ -15,7 +15,7 @@
  * @property {number} known overlap (IoU) above which a box is of a known face
  * @property {{largest: number, points: number, jaw: number}} shape
  * @property {{points: number, rigid: number[], distance: number, start: number, length: number}} pose
- * @property {{rightEye: number[][], leftEye: number[][], lips: number[][], eye: number[], mouth: number[]}} openness
+ * @property {{rightEye: number[][], leftEye: number[][], lips: number[][], hidden: number, eye: number[], mouth: number[]}} openness
  * @property {number[]} eyeCorners indices of the outer eye corners in the default layout
  * @property {number[][]} head the mean head, (x, y, z) of each keypoint
  * @property {import("./layouts.js").LayoutValues[]} layouts

@@ -22,6 +22,13 @@ from research.networks.registry import SAVED_MODELS, parameter_count
 PUBLISHED = SAVED_MODELS / "results.csv"
 # of networks and other projects on photographs labeled by people: benchmarks/photographs.py
 PHOTOGRAPHS = SAVED_MODELS / "photographs.csv"
+COMPARED = {  # rows of the comparison, and what they are called there
+    "models8": "**accurate** (`models8`)",
+    "models7": "**fast** (`models7`, default)",
+    "models5": "**any use** (`models5`)",
+    "mediapipe": "MediaPipe Face Landmarker",
+    "dlib": "dlib",
+}
 PHOTOGRAPH_COLUMNS = (
     "weights",
     "part",
@@ -42,6 +49,9 @@ PHOTOGRAPH_COLUMNS = (
     "auc_self_occluded",
     "auc_occluded",
     "parameters",
+    "megabytes",
+    "milliseconds",
+    "use",
 )
 NUMBERS = ("nme", "nme_low", "nme_high", "nme_debiased", "nme_own", "fr8", "fr10", "auc8")
 RESULT_COLUMNS = (
@@ -246,6 +256,43 @@ def photograph_table(rows: Sequence[dict]) -> str:
         for row in rows
     ]
     return markdown_lines([*heads.values()], cells)
+
+
+def comparison_table(photographs: Sequence[dict], frames: Sequence[dict]) -> str:
+    """Rows of PHOTOGRAPHS (of the test part) and of PUBLISHED -> a Markdown table of networks and
+    other projects: errors, size, time and use."""
+    official = {
+        row["weights"]: f"{float(row['nme']):.2f}"
+        for row in frames
+        if (row["split"], row["labels"]) == ("official", "published")
+    }
+    cells = [
+        [
+            COMPARED.get(row["weights"], row["weights"]),
+            *(f"{float(row[column]):.2f}" for column in ("nme_box", "frontal", "profile")),
+            official.get(row["weights"], ""),
+            f"{float(row['found']):.0f}",
+            f"{float(row['eye_slope']):.2f}",
+            f"{float(row['megabytes']):.1f}",
+            f"{float(row['milliseconds']):.1f}",
+            row["use"],
+        ]
+        for row in photographs
+        if row["weights"] in COMPARED
+    ]
+    heads = [
+        "",
+        "all photographs",
+        "frontal",
+        "profile",
+        "video frames",
+        "found %",
+        "eyelids",
+        "MB",
+        "ms",
+        "weights may be used for",
+    ]
+    return markdown_lines(heads, cells)
 
 
 def put_tables(path: str | Path, **tables: str) -> None:

@@ -7,6 +7,8 @@ NON_COMMERCIAL = (
 MIT = "MIT, as the code; the training frames are published under the MIT license."
 OWN = "The terms of the training data apply."
 
+SHORT_TERMS = {NON_COMMERCIAL: "research", MIT: "anything (MIT)", OWN: "as its data"}
+
 
 def sources_of(data: dict) -> list[str]:
     """The kinds of the data sets that a checkpoint learned from, in its `init` and `teacher` as
