@@ -35,8 +35,8 @@ def find_weights() -> Path:
     path = Path(given) if given else WEIGHTS
     if not path.is_file():
         raise DataError(
-            f"{path}: no such file; download YuNet's weights: python -m "
-            "detector_architectures.yunet, or set YUNET_ONNX to their path"
+            f"{path}: no such file; download YuNet's weights: python -m {__name__}, "
+            "or set YUNET_ONNX to their path"
         )
     return path
 

@@ -57,7 +57,9 @@ MAX_REFINE_LOSS = 0.02
 BOX_TOLERANCE, ROLL_TOLERANCE = 0.03, 10.0  # share of the longer side; degrees
 
 
-@dataclass(eq=False)  # compare by identity: == on arrays gives an array, not True or False
+@dataclass(
+    eq=False, repr=False
+)  # compare by identity: == on arrays gives an array, not True or False
 class Face:
     """One face: points (k, 2), box (4,) as left, top, width, height, and confidence in 0…1.
 
@@ -75,6 +77,14 @@ class Face:
     point_visibility: np.ndarray | None = None
     identity: int | None = None  # number of a tracked face, from 1
     layout: Layout = field(default_factory=load_layout)
+
+    def __repr__(self) -> str:
+        box = ", ".join(f"{value:.0f}" for value in self.box)
+        number = "" if self.identity is None else f", identity={self.identity}"
+        return (
+            f"Face(box=({box}), confidence={self.confidence:.2f}, {len(self.points)} points of "
+            f"{self.layout.name}{number})"
+        )
 
     @property
     def pose(self) -> Pose | None:
@@ -126,10 +136,10 @@ class KeypointDetector:
     net: the name of a model, or the path of an .onnx file or (after `import models`, with PyTorch)
     of a checkpoint. detector: a detector's name, or an object whose `detect(image)` returns boxes
     (n, 4), scores (n,) and optionally rolls (n,). device: 'auto', 'cpu', 'cuda', … runtime:
-    'onnx', 'openvino' or 'torch'; 'auto' is torch for checkpoints and for devices other than the
-    CPU, else onnx. threads: number of threads of the network
-    in one call (0: the runtime chooses). tilted: also search
-    copies of the photo that are rotated by up to 55 degrees, for faces that lie on their side.
+    'onnx', 'openvino' or 'torch'; 'auto' is torch for checkpoints and for devices that ONNX Runtime
+    does not have, else onnx; `device` of the result is where it really runs. threads: number of
+    threads of the network in one call (0: the runtime chooses). tilted: also search copies of the
+    photo that are rotated by up to 55 degrees, for faces that lie on their side.
 
     Raises UsageError for an unknown net, detector or runtime; DataError for a photo or a model that
     cannot be read.
@@ -159,7 +169,10 @@ class KeypointDetector:
         tilted: bool = False,
     ):
         check_detector(detector)
+        if not 0 <= min_confidence <= 1:
+            raise UsageError(f"min_confidence must be from 0 to 1, not {min_confidence}")
         self.model = net if isinstance(net, Model) else load_model(net, runtime, device, threads)
+        self.device = self.model.device
         self.detector = load_detector(detector) if isinstance(detector, str) else detector
         self.min_confidence, self.tilted = min_confidence, tilted
 
@@ -272,8 +285,15 @@ class KeypointDetector:
         angles (n,): how far the faces are rotated clockwise, in degrees; their crops are turned
         back.
         """
-        boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
-        angles = np.zeros(len(boxes)) if angles is None else np.asarray(angles, np.float64)
+        try:
+            boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
+            angles = np.zeros(len(boxes)) if angles is None else np.asarray(angles, np.float64)
+        except (TypeError, ValueError):
+            raise UsageError(
+                "boxes must be rows of four numbers: left, top, width, height"
+            ) from None
+        if angles.shape != (len(boxes),) or not np.isfinite(angles).all():
+            raise UsageError(f"angles must be {len(boxes)} finite numbers, one for each box")
         return self._predict([as_image(photo)], [boxes], [angles])[0]
 
     def _predict(self, images, boxes, angles):

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from facial_keypoints.errors import DataError, UsageError
+from facial_keypoints.defaults import VIDEO_ENDINGS
 from facial_keypoints.image_headers import read_header
 
 
@@ -63,6 +64,11 @@ def read_image(source: str | os.PathLike | bytes) -> np.ndarray:
         name, data = "picture", bytes(source)
     limit = pixel_limit()
     header = read_header(data)
+    if header is None and Path(name).suffix.lower() in VIDEO_ENDINGS:
+        raise DataError(
+            f"{name}: a video; the command facial-keypoints follows its faces, in Python "
+            "facial_keypoints.tracking.Tracker does so for the frames of video.VideoReader"
+        )
     if header is None:
         raise DataError(
             f"{name}: not a picture in a known format; save it as PNG, JPEG, WebP, "
@@ -119,6 +125,8 @@ def _open_without_waiting(path, flags):
 
 def size_of(path: str | os.PathLike) -> int:
     """Size in bytes of a regular file. Raises DataError for folders, devices and missing files."""
+    if str(path).startswith(("http://", "https://")):
+        raise DataError(f"{path}: addresses are not read; download the file first")
     try:
         about = os.stat(path)
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte in it
@@ -140,8 +148,10 @@ def files_below(
     """Paths of the files with these extensions in a folder and its subfolders, sorted. A folder
     that cannot be listed raises DataError, or its message is appended to `unlisted`.
 
-    Broken links and pipes are included, so that reading them reports an error.
+    Links to folders are followed, but not in a circle. Broken links and pipes are included, so that
+    reading them reports an error.
     """
+    above: dict[str, set[str]] = {}  # of each folder, the real paths of it and of those above it
 
     def refuse(error):
         message = f"{error.filename}: cannot be listed ({error.strerror})"
@@ -149,8 +159,11 @@ def files_below(
             raise DataError(message)
         unlisted.append(message)
 
-    for inside, folders, files in os.walk(os.fspath(folder), onerror=refuse):
-        folders.sort()
+    for inside, folders, files in os.walk(os.fspath(folder), onerror=refuse, followlinks=True):
+        passed = above.pop(inside, set()) | {os.path.realpath(inside)}
+        paths = {name: os.path.join(inside, name) for name in sorted(folders)}
+        folders[:] = [name for name in paths if os.path.realpath(paths[name]) not in passed]
+        above |= {paths[name]: passed for name in folders}
         yield from (
             os.path.join(inside, name)
             for name in sorted(files)
@@ -165,6 +178,8 @@ def as_image(photo: Any) -> np.ndarray:
         return read_image(photo)
     if hasattr(photo, "convert"):  # PIL
         return _from_pillow(photo)
+    if photo is None:
+        raise DataError("None is not a photo; cv2.imread gives None for a file that it cannot read")
     image = np.asarray(photo)
     if image.dtype != np.uint8:
         raise DataError(f"a photo must be uint8 with 0…255 as decoded, not {image.dtype}")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from facial_keypoints.defaults import ALIASES, DEFAULT_NET, RUNTIMES
+from facial_keypoints.defaults import ALIASES, DEFAULT_NET, PROVIDERS, RUNTIMES
 from facial_keypoints.paths import SAVED_MODELS
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.files import short_message
@@ -40,9 +40,9 @@ class Model:
     """A model that is ready to run: `model(crops)`; may be shared by threads.
 
     crops: (n, 1, side, side) float32 in [0, 1] -> Prediction, float32. path: its file; side: of its
-    input in pixels; runtime: what runs it; layout: of its k keypoints; shift: (pixels, share of the
-    inter-ocular distance) by which its points are too low, learned from shifted labels; fit: from
-    the tight box of the keypoints of ibug68 to that of its own keypoints (see
+    input in pixels; runtime: what runs it, on `device`; layout: of its k keypoints; shift: (pixels,
+    share of the inter-ocular distance) by which its points are too low, learned from shifted
+    labels; fit: from the tight box of the keypoints of ibug68 to that of its own keypoints (see
     `detectors.to_tight`).
     """
 
@@ -57,6 +57,7 @@ class Model:
         fit: Sequence[float] | None = None,
     ):
         self.source: tuple | None = None  # what `load_model` was called with
+        self.device = "cpu"  # where it really runs
         self.path, self.side, self.predict, self.runtime = path, side, predict, runtime
         self.layout, self.shift = load_layout(layout), shift
         self.fit = tuple(fit or box_fit(self.layout))
@@ -120,7 +121,15 @@ class Checkpoints:
 
 def needs_pytorch(net: str | os.PathLike, runtime: str = "auto", device: str = "auto") -> bool:
     """True if a model is a checkpoint, or is to run in PyTorch: then `models` is imported first."""
-    return runtime == "torch" or device not in ("auto", "cpu") or exported_file(net) is None
+    if runtime == "torch" or exported_file(net) is None:
+        return True
+    return device not in ("auto", "cpu") and device not in onnx_devices()
+
+
+def onnx_devices() -> list[str]:
+    """The devices that the installed ONNX Runtime can use."""
+    present = onnx_runtime().get_available_providers()
+    return [name for name, provider in PROVIDERS.items() if provider in present]
 
 
 def exported_file(net: str | os.PathLike) -> Path | None:
@@ -151,12 +160,19 @@ def find_model(
         return exported
     if Checkpoints.find is not None:
         return Checkpoints.find(net)
+    clone = "in a clone of the repository with PyTorch: python pipeline.py, or import models first"
+    if exported is not None and runtime == "torch":
+        raise UsageError(f"runtime torch works {clone}")
+    if exported is not None:
+        raise UsageError(
+            f"device {device!r}: ONNX Runtime has {', '.join(onnx_devices())} here. Install "
+            "onnxruntime-gpu for cuda, onnxruntime-directml for directml, in place of onnxruntime. "
+            f"PyTorch's devices work {clone}"
+        )
     present = ", ".join(sorted(path.stem for path in SAVED_MODELS.glob("*.onnx")))
     raise UsageError(
-        f"no exported model {str(net)!r}; present are {present}, or give an .onnx "
-        "file. Checkpoints and runtime "
-        "torch work in a clone of the repository with PyTorch: python pipeline.py, or "
-        "import models first"
+        f"no exported model {str(net)!r}; present are {present}, or give an .onnx file. "
+        f"Checkpoints work {clone}"
     )
 
 
@@ -213,11 +229,17 @@ def _load(path, net, runtime, device, threads):
             f"layout says {layout.crop_scale}; export it again"
         )
     runtime = choose_runtime(runtime)
-    predict = compile_onnx(data, values["side"], runtime, threads, path)
+    place = "cpu" if device == "auto" else device
+    if runtime == "openvino" and place != "cpu":
+        raise UsageError(
+            f"runtime openvino runs on the CPU here, not on {device}; give runtime onnx"
+        )
+    predict = compile_onnx(data, values["side"], runtime, threads, path, device=place)
     pixels, share = values["shift"]
     model = Model(
         path, values["side"], predict, runtime, layout, (pixels, share), values.get("fit")
     )
+    model.device = place
     model(np.zeros((2, 1, model.side, model.side), np.float32))  # a model that lies says so here
     return model
 
@@ -229,25 +251,37 @@ def compile_onnx(
     threads: int = 1,
     where: str | os.PathLike = "model",
     exact: bool = False,
+    device: str = "cpu",
 ) -> Predict:
     """An ONNX model (bytes) as a function of crops; exact: float32 throughout, else bfloat16 where
-    that is fast."""
-    make = {"onnx": _onnxruntime, "openvino": _openvino}[runtime]
+    that is fast; device: of ONNX Runtime, one of PROVIDERS."""
     try:
-        return make(data, side, threads, exact)
+        if runtime == "openvino":
+            return _openvino(data, side, threads, exact)
+        return _onnxruntime(data, threads, device)
+    except UsageError:
+        raise
     except Exception as error:  # each runtime has errors of its own
         raise DataError(
             f"{where}: {runtime} cannot load it ({' '.join(str(error).split())[:200]})"
         ) from None
 
 
-def onnx_session(data: bytes, threads: int = 1) -> Any:
-    """An ONNX model (bytes) as an inference session of ONNX Runtime on the CPU."""
+@functools.cache
+def onnx_runtime() -> Any:
+    """The module onnxruntime, which reports to nobody."""
     # versions from 1.29 on report each session to their makers, unless this is set at their import
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()  # on Windows, and where it was imported before
+    return onnxruntime
+
+
+def onnx_session(data: bytes, threads: int = 1, device: str = "cpu") -> Any:
+    """An ONNX model (bytes) as an inference session of ONNX Runtime. Raises UsageError where it
+    does not run on the device: by itself, ONNX Runtime would take the CPU without a word."""
+    onnxruntime = onnx_runtime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = (
         threads,
@@ -256,11 +290,17 @@ def onnx_session(data: bytes, threads: int = 1) -> Any:
     )
     # waiting threads sleep
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    wanted = PROVIDERS[device]
+    session = onnxruntime.InferenceSession(
+        data, options, providers=list(dict.fromkeys([wanted, PROVIDERS["cpu"]]))
+    )
+    if session.get_providers()[0] != wanted:
+        raise UsageError(f"device {device}: ONNX Runtime cannot use it here; is its driver there?")
+    return session
 
 
-def _onnxruntime(data, side, threads, exact):
-    session = onnx_session(data, threads)
+def _onnxruntime(data, threads, device):
+    session = onnx_session(data, threads, device)
     present = {output.name for output in session.get_outputs()}
     wanted = [name for name in OUTPUTS if name in present or name != "visibility"]
     return lambda images: tuple(session.run(wanted, {"images": np.ascontiguousarray(images)}))

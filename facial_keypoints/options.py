@@ -124,7 +124,10 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="leave out faces with a lower confidence (default: %(default)s)",
     )
     parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda, … (default: %(default)s)"
+        "--device",
+        default="auto",
+        help="what the network runs on: cpu, cuda, coreml or directml, where ONNX Runtime was "
+        "installed for it; auto: the CPU (default: %(default)s)",
     )
     parser.add_argument(
         "--runtime",
@@ -146,6 +149,12 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="write the names of photos without an accepted face, one per line",
     )
     options = parser.parse_args(arguments)
-    if (options.camera is None) == (not options.photos):
-        parser.error("give photos, folders or clips, or --camera, but not both")
+    if options.camera is None and not options.photos:
+        parser.error("give photos, folders or clips, or --camera 0")
+    if options.camera is not None and options.photos:
+        parser.error("give photos, folders and clips, or --camera, but not both")
+    if options.style != "points" and not options.draw:
+        parser.error(f"--style {options.style} has no effect without --draw")
+    if options.side != 112 and not options.align:
+        parser.error("--side has no effect without --align")
     return options

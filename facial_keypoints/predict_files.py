@@ -16,12 +16,13 @@ from facial_keypoints.detector import PHOTOS_AT_ONCE, Face, KeypointDetector
 from facial_keypoints.drawing import draw_faces
 from facial_keypoints.effects import DRAW_STYLES
 from facial_keypoints.command import printable
+from facial_keypoints.defaults import VIDEO_ENDINGS
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.files import atomic_open, safe_relative_path
 from facial_keypoints.formats import FacePaths, Writer, read_boxes
 from facial_keypoints.images import IMAGE_ENDINGS, UNREADABLE_ENDINGS, files_below, read_image
 from facial_keypoints.tracking import Tracker
-from facial_keypoints.video import CODECS, VIDEO_ENDINGS, VideoReader, VideoWriter, track_video
+from facial_keypoints.video import CODECS, VideoReader, VideoWriter, track_video
 
 # runs of MANY or more photos print a summary instead of one line per photo; a summary names at
 # most MANY photos

@@ -16,7 +16,6 @@ from facial_keypoints.images import pixel_limit, size_of
 
 LONGEST_STEP = 60  # seconds between two frames; files with longer steps have wrong times
 LISTS = (b"ffconcat", b"#EXT", b"<", b"v=0")  # how lists of FFmpeg begin: concat, HLS, DASH, SDP
-VIDEO_ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 # one message for a damaged video, not one per frame
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}

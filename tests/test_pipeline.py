@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 
 import cv2
@@ -558,3 +559,34 @@ def test_a_photo_is_drawn_though_one_of_its_rows_failed(hopper, tmp_path):
     predictor.run([Job("hopper", path, [box]), Job("hopper", path, [box])])
     assert predictor.failures == ["the first one fails"] and predictor.faces == 1
     assert target.exists()
+
+
+def test_answers_for_what_is_not_a_photo(hopper, tmp_path):
+    """What newcomers give, and what they should do instead."""
+    (tmp_path / "clip.mp4").write_bytes(b"not really")
+    for given, said in (
+        (None, "cv2.imread gives None"),
+        ("https://example.org/a.jpg", "download the file first"),
+        (tmp_path / "clip.mp4", "a video; the command facial-keypoints"),
+    ):
+        with pytest.raises(DataError, match=said):
+            find_keypoints(given)
+    detector = KeypointDetector()
+    for boxes, angles in (([[1, 2, 3]], None), ("abcd", None), ([[1, 2, 30, 40]], [np.nan])):
+        with pytest.raises(UsageError, match="boxes must be|angles must be"):
+            detector.predict_boxes(hopper[1], boxes, angles)
+    with pytest.raises(UsageError, match="min_confidence"):
+        KeypointDetector(min_confidence=float("nan"))
+    (face,) = detector(hopper[1])
+    assert len(repr(face)) < 100 and "68 points of ibug68" in repr(face)
+
+
+def test_folders_of_photos_may_be_links_but_not_in_a_circle(hopper, tmp_path, command):
+    real, here = tmp_path / "real", tmp_path / "here"
+    real.mkdir()
+    here.mkdir()
+    shutil.copy(hopper[0], real / "a.jpg")
+    (here / "link").symlink_to(real)
+    (real / "back").symlink_to(here)
+    done = command("pipeline.py", here, "--csv", "-")
+    assert done.returncode == 0 and done.stdout.count("a.jpg") == 1, done.stdout + done.stderr

@@ -13,6 +13,7 @@ from conftest import HOME, one_line_error
 from data_load import FacialKeypointsDataset
 from facial_keypoints.defaults import RUNTIMES
 from facial_keypoints.detector import KeypointDetector
+from facial_keypoints import model
 from facial_keypoints.alignment import align_face
 from facial_keypoints.errors import UsageError
 from facial_keypoints.geometry import tight_box
@@ -195,3 +196,21 @@ def test_the_default_model_knows_which_points_are_hidden(hopper):
         right.append(np.mean((seen < 0.5) == hidden))
         assert hidden.any()
     assert min(right) > 0.7 and np.mean(right) > 0.8
+
+
+def test_a_device_that_is_not_there_is_an_error_that_lists_those_that_are(hopper, command):
+    """Never a silent fallback to the CPU."""
+    assert KeypointDetector().device == "cpu" == KeypointDetector(device="cpu").device
+    line = one_line_error(
+        command("facial_keypoints/__main__.py", hopper[0], "--device", "directml"), 2
+    )
+    assert "ONNX Runtime has cpu" in line and "onnxruntime-directml" in line
+
+
+def test_a_runtime_that_falls_back_is_refused(monkeypatch):
+    """ONNX Runtime takes the CPU where a driver is missing; here, the session says so."""
+    runtime = model.onnx_runtime()
+    monkeypatch.setattr(runtime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(model.Checkpoints, "load", None)
+    with pytest.raises(UsageError, match="device cuda: ONNX Runtime cannot use it"):
+        KeypointDetector("models7", device="cuda")

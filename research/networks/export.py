@@ -276,7 +276,7 @@ def load_checkpoint_model(
     net, content = load_checkpoint(path, device)
     predict = compile_net(net, runtime, device, threads)
     pixels, share = learned_shift(content["data"])
-    return Model(
+    model = Model(
         Path(path),
         input_size(net),
         predict,
@@ -285,6 +285,8 @@ def load_checkpoint_model(
         (pixels, share),
         learned_fit(content),
     )
+    model.device = device
+    return model
 
 
 def milliseconds_per_face(
