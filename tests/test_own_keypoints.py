@@ -245,9 +245,7 @@ def test_a_data_set_of_ones_own_goes_through_the_commands(command, tiny, tmp_pat
     assert (
         (tmp_path / "out.csv")
         .read_text()
-        .startswith(
-            "name,left,top,width,height,confidence,x0,y0,x1,y1,x2,y2,x3,y3,x4,y4,identity\n"
-        )
+        .startswith("name,left,top,width,height,confidence,x0,y0,x1,y1,x2,y2,x3,y3,x4,y4,identity,")
     )
     done = command(
         "pipeline.py",

@@ -298,6 +298,8 @@ def test_corrected_tasks_of_label_studio_are_read(photos):
     """As its JSON export has them: the annotation counts, not the prediction; a point that was
     deleted is missing."""
     folder, names, _ = photos
+    for name in names[:2]:
+        cv2.imwrite(str(folder / "images" / name), np.zeros((50, 100, 3), np.uint8))
 
     def result(shift, labels):
         return [
@@ -331,6 +333,79 @@ def test_corrected_tasks_of_label_studio_are_read(photos):
     assert frames.layout.keypoints == ("left", "right", "tip") and frames.kind == "label studio"
     np.testing.assert_allclose(frames.points[0], [[9.5, 10.5], [9.5, 11.5], [9.5, 9.5]], atol=1e-4)
     assert np.isnan(frames.points[1, 0]).all() and frames.points[1, 2, 0] == pytest.approx(14.5)
+    for change, said in (
+        ({"image_rotation": 90}, "rotated"),
+        ({"original_height": 60}, "labeled on 100×60 pixels"),
+        ({"value": {"x": 1, "y": 2, "keypointlabels": ["left"]}}, "'left' twice"),
+    ):
+        wrong = json.loads(json.dumps(tasks))
+        wrong[0]["annotations"][0]["result"][0] |= change
+        (folder / "export.json").write_text(json.dumps(wrong))
+        with pytest.raises(DataError, match=said):
+            load_folder(folder)
+
+
+def coco_of(names, rows):
+    """A COCO file of one photo for each row of keypoints (k, 2)."""
+    return {
+        "images": [{"id": n, "file_name": f"{n}.png"} for n in range(len(rows))],
+        "categories": [{"id": 1, "keypoints": names}],
+        "annotations": [
+            {"image_id": n, "category_id": 1, "keypoints": [v for x, y in row for v in (x, y, 2)]}
+            for n, row in enumerate(rows)
+        ],
+    }
+
+
+def test_labels_that_disagree_are_put_in_order_or_refused(tmp_path):
+    for n in range(3):
+        cv2.imwrite(str(tmp_path / f"{n}.png"), np.zeros((60, 90, 3), np.uint8))
+    first = coco_of(["nose", "left eye", "right eye"], [[(1, 2), (30, 4), (5, 6)]])
+    second = coco_of(["right eye", "nose", "left eye"], [[(50, 6), (7, 8), (9, 10)]])
+    second["images"][0]["file_name"] = "1.png"
+
+    def save(**files):
+        for path in tmp_path.glob("*.json"):
+            path.unlink()
+        for name, content in files.items():
+            (tmp_path / f"{name}.json").write_text(json.dumps(content))
+
+    save(a=first, b=second)
+    frames = load_folder(tmp_path)
+    np.testing.assert_array_equal(frames.points[1], [[7, 8], [9, 10], [50, 6]])
+    other = coco_of(["a", "b", "c"], [[(1, 2), (30, 4), (5, 6)]])
+    twice = json.loads(json.dumps(first))
+    twice["images"] *= 2
+    tasks = [
+        {
+            "data": {"image": "2.png"},
+            "annotations": [
+                {
+                    "result": [
+                        {
+                            "type": "keypointlabels",
+                            "original_width": 90,
+                            "original_height": 60,
+                            "value": {"x": x, "y": 20, "keypointlabels": [name]},
+                        }
+                        for x, name in ((10, "nose"), (50, "left eye"), (30, "right eye"))
+                    ]
+                }
+            ],
+        }
+    ]
+    for files, said in (
+        ({"a": first, "b": other}, "other keypoints than the first"),
+        ({"a": twice}, "two images have the id '0'"),
+        ({"a": first, "b": tasks}, "two formats, a.json and b.json"),
+    ):
+        save(**files)
+        with pytest.raises(DataError, match=said):
+            load_folder(tmp_path)
+    save(a=first)
+    (tmp_path / "0.pts").write_text("version: 1\nn_points: 2\n{\n1 2\n3 4\n}\n")
+    with pytest.raises(DataError, match="two formats"):
+        load_folder(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -365,7 +365,7 @@ def test_wrong_places_are_reported(tmp_path, layout):
         with pytest.raises(DataError, match=said):
             load_folder(path)
     (tmp_path / "no.zip").write_bytes(b"PK not a zip")
-    with pytest.raises(DataError, match="nor a whole zip"):
+    with pytest.raises(DataError, match="or a complete zip"):
         load_folder(tmp_path / "no.zip")
     (layout / "training" / "B_00.jpg").unlink()
     with pytest.raises(DataError, match=r"training/B_00\.jpg"):

@@ -17,7 +17,13 @@ from research.data.completion import complete_points
 from research.data.frames import Frames
 from research.data.stores import FrameStore, Shards, Store
 from research.data.tables import doubled, read_table
-from research.data.readers import LABEL_ENDINGS, POSES, Annotations, read_annotations
+from research.data.readers import (
+    LABEL_ENDINGS,
+    POSES,
+    Annotations,
+    read_annotations,
+    two_formats,
+)
 
 TABLES = {"training": "training_frames_keypoints.csv", "test": "test_frames_keypoints.csv"}
 
@@ -225,7 +231,11 @@ def load_others(source: Source) -> Frames | None:
     """Images with .pts files, or a format of `readers`."""
     store, files = source.store, source.files
     pts = [file for file in files if file.lower().endswith(".pts")]
-    found = read_pts_files(store, files, pts) if pts else read_annotations(store, files)
+    found = read_annotations(store, files)
+    if pts and found is not None:
+        raise two_formats(store.path, pts[0], "labels of another program")
+    if pts:
+        found = read_pts_files(store, files, pts)
     if found is None:
         return None
     if len(twice := doubled(np.array(found.names))):

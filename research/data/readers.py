@@ -161,19 +161,30 @@ def checked(points: Any, where: str) -> np.ndarray:
 
 def read_annotations(store: Any, inside: Sequence[str]) -> Annotations | None:
     """The labels of a data set in one of these formats, recognized by its files; None if it is in
-    none of them. Raises DataError that names the file and what is wrong."""
+    none of them. Raises DataError that names the file and what is wrong, also for a set in two
+    formats: which of them counts cannot be known."""
+    known: list[tuple[str, Annotations]] = []
     for recognize, read in READERS:
-        if files := [
+        files = [
             name
             for name in inside
             if recognize(PurePosixPath(name).name) and "__MACOSX" not in name
-        ]:
-            found = read(store, inside, files)
-            if found is not None:
-                if not found.names:
-                    raise DataError(f"{store.path}: {files[0]}: no labeled faces in it")
-                return found
-    return None
+        ]
+        if files and (found := read(store, inside, files)) is not None:
+            if not found.names:
+                raise DataError(f"{store.path}: {files[0]}: no labeled faces in it")
+            known.append((sorted(files)[0], found))
+    if len(known) > 1:
+        raise two_formats(store.path, known[0][0], known[1][0])
+    return known[0][1] if known else None
+
+
+def two_formats(where: str | Path, first: str, second: str) -> DataError:
+    """The error for a data set whose faces are labeled in two formats."""
+    return DataError(
+        f"{where}: labels in two formats, {first} and {second}; give the path of the file that "
+        "counts, or move the other"
+    )
 
 
 def read_wflw(store: Any, inside: Sequence[str], files: Sequence[str]) -> Annotations:
@@ -292,6 +303,7 @@ def read_json_labels(store: Any, inside: Sequence[str], files: Sequence[str]) ->
     """COCO keypoints, COCO-WholeBody faces, or tasks of Label Studio; None if the files hold
     neither."""
     found, finder = Annotations("coco"), ImageFinder(str(store.path), inside)
+    files_of: dict[str, str] = {}  # {kind: its first file}
     for file in sorted(files):
         where = f"{store.path}: {file}"
         try:
@@ -299,15 +311,43 @@ def read_json_labels(store: Any, inside: Sequence[str], files: Sequence[str]) ->
         except (ValueError, RecursionError) as error:
             raise DataError(f"{where}: not JSON ({short_message(error)})") from None
         try:
+            before = len(found.names)
             if isinstance(content, dict) and {"images", "annotations"} <= content.keys():
                 read_coco_file(content, found, finder, file, where)
+                kind = "coco"
             elif isinstance(content, list) and content and "data" in content[0]:
-                read_label_studio(content, found, finder, file, where)
+                read_label_studio(content, found, finder, file, where, store)
+                kind = "label studio"
+            if len(found.names) > before:
+                files_of.setdefault(kind, file)
         except PARSE_ERRORS as error:
             raise DataError(
                 f"{where}: not COCO keypoints or Label Studio tasks ({short_message(error)})"
             ) from None
+    if len(files_of) > 1:
+        raise two_formats(store.path, *files_of.values())
     return found if found.names else None
+
+
+def unique(rows: Sequence[dict], what: str, where: str) -> None:
+    """Raise DataError for two rows with one id."""
+    twice = [key for key, count in Counter(row.get("id") for row in rows).items() if count > 1]
+    if twice:
+        raise DataError(f"{where}: two {what} have the id {str(twice[0])[:40]!r}")
+
+
+def in_order_of(layout: Layout | None, first: Layout | None, where: str) -> list[int] | None:
+    """The order of the keypoints of a layout in which they are those of the layout of the first
+    face; None for the order they have. Raises DataError for other keypoints."""
+    names, wanted = (one.keypoints if one else None for one in (layout, first))
+    if names == wanted:
+        return None
+    if names is None or wanted is None or {*names} != {*wanted}:
+        raise DataError(
+            f"{where}: faces with other keypoints than the first face of the set; keep sets of "
+            "different layouts in folders of their own"
+        )
+    return [names.index(name) for name in wanted]
 
 
 def read_coco_file(
@@ -320,6 +360,8 @@ def read_coco_file(
     those of 0 and 1 are not. A file without any 1 does not say which points are visible.
     """
     marked, first = False, len(found.names)
+    unique(content["images"], "images", where)
+    unique(content.get("categories", []), "categories", where)
     images = {image["id"]: image["file_name"] for image in content["images"]}
     layouts = {
         category.get("id"): coco_layout(category, where)
@@ -350,8 +392,10 @@ def read_coco_file(
             if whole_body and len(points) == 68
             else layouts.get(row.get("category_id"))
         )
-        if found.layout is None:
+        if not found.names:
             found.layout = layout
+        if order := in_order_of(layout, found.layout, where):
+            points, flags = points[order], flags[order]
         if row["image_id"] not in images:
             raise DataError(
                 f"{where}: annotation {str(row.get('id'))[:20]} is of image "
@@ -402,7 +446,7 @@ def chains(pairs: Sequence[Sequence[int]]) -> list[list[int]]:
 
 
 def read_label_studio(
-    tasks: list, found: Annotations, finder: ImageFinder, file: str, where: str
+    tasks: list, found: Annotations, finder: ImageFinder, file: str, where: str, store: Any
 ) -> None:
     """Tasks of Label Studio as its JSON export has them: of each the last annotation that was not
     cancelled, else the last prediction. The names of keypoints come from the labels; a face has
@@ -410,7 +454,7 @@ def read_label_studio(
     faces = [
         (path, labeled, f"{where}: task {number}")
         for number, task in enumerate(tasks, 1)
-        for path, labeled in faces_of_task(task, finder, file)
+        for path, labeled in faces_of_task(task, finder, file, store, f"{where}: task {number}")
     ]
     names = list(dict.fromkeys(name for _, labeled, _ in faces for name in labeled))
     if not faces:
@@ -435,10 +479,11 @@ def read_label_studio(
 
 
 def faces_of_task(
-    task: dict, finder: ImageFinder, file: str
+    task: dict, finder: ImageFinder, file: str, store: Any, where: str
 ) -> list[tuple[str, dict[str, np.ndarray]]]:
     """The faces of a task of Label Studio: the path of its image, and {name of a keypoint: (2,) in
-    pixels}."""
+    pixels}. Raises DataError for a rotated image, one of another size, or a face with a name
+    twice."""
     chosen = [one for one in task.get("annotations") or [] if not one.get("was_cancelled")]
     chosen = chosen or task.get("predictions") or []
     if not chosen:
@@ -446,15 +491,28 @@ def faces_of_task(
     texts = [value for value in task["data"].values() if isinstance(value, str)]
     images = [text for text in texts if image_reference(text).lower().endswith(IMAGE_ENDINGS)]
     path, faces = finder.find(images[0] if images else None, file), dict[str, dict]()
+    header = read_header(store.read(path))
     for row in chosen[-1].get("result", []):
         if row.get("type") != "keypointlabels":
             continue
+        if row.get("image_rotation"):
+            raise DataError(f"{where}: the image was rotated; label it without rotation")
+        if header and {row["original_width"], row["original_height"]} != {*header[1:3]}:
+            raise DataError(
+                f"{where}: labeled on {row['original_width']}×{row['original_height']} pixels, but "
+                f"{path} has {header.width}×{header.height}"
+            )
         size = np.array([row["original_width"], row["original_height"]], np.float64)
         place = np.array([row["value"]["x"], row["value"]["y"]], np.float64)
         face = str(row.get("parentID") or row.get("meta", {}).get("face", ""))
         # percentages from edge to edge -> pixel centers
-        point = place / 100 * size - 0.5
-        faces.setdefault(face, {})[str(row["value"]["keypointlabels"][0])] = point
+        point, name = place / 100 * size - 0.5, str(row["value"]["keypointlabels"][0])
+        if name in faces.setdefault(face, {}):
+            raise DataError(
+                f"{where}: a face has {name[:40]!r} twice; label several faces as regions of their "
+                "own (docs/keypoints.md)"
+            )
+        faces[face][name] = point
     return [(path, labeled) for labeled in faces.values()]
 
 
