@@ -9,7 +9,7 @@ from facial_keypoints.alignment import need
 from facial_keypoints.drawing import draw_axes
 from facial_keypoints.errors import UsageError
 from facial_keypoints.geometry import tight_box
-from facial_keypoints.head import OUTER_EYE_CORNERS, as_ibug68, box_fit
+from facial_keypoints.head import MIN_HEAD_POINTS, OUTER_EYE_CORNERS, as_ibug68, box_fit, head_rows
 from facial_keypoints.layouts import Layout
 from facial_keypoints.pose import has_pose, head_pose
 
@@ -55,6 +55,11 @@ def refuse_style(style: str, layout: Layout) -> None:
         raise UsageError(
             f"style pose: layout {layout.name} has too few of the keypoints of ibug68 "
             "for the pose of the head"
+        )
+    if style == "blur" and len(head_rows(layout)) < MIN_HEAD_POINTS:
+        raise UsageError(
+            f"style blur: where the head is does not follow from the keypoints of layout "
+            f"{layout.name}; hide faces by a network with the 68 keypoints"
         )
     if style == "glasses":
         need(

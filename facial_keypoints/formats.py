@@ -28,6 +28,7 @@ from facial_keypoints.layouts import MAX_POINTS, Layout, load_layout
 
 BOX_COLUMNS = ["name", "left", "top", "width", "height"]
 OPENNESS = ("right_eye_open", "left_eye_open", "mouth_open")
+MAX_CELLS = 20_000_000  # of a table of boxes
 MAX_COLUMNS = 5000  # of a table of boxes: each row takes the room of all of them
 
 
@@ -416,7 +417,11 @@ def read_boxes(path: str | os.PathLike) -> list[tuple[str, np.ndarray]]:
         if len(heads) != len(set(heads)):
             twice = next(name for name in heads if heads.count(name) > 1)
             raise DataError(f"{path}: column {twice} is in it twice")
-        table = list(reader)
+        table = []
+        for row in reader:
+            table.append(row)
+            if len(table) * len(heads) > MAX_CELLS:
+                raise DataError(f"{path}: more than {MAX_CELLS:,} cells; divide the table")
     except csv.Error as error:
         raise DataError(f"{path}: not a table of comma-separated values ({error})") from None
     missing = [c for c in BOX_COLUMNS if c not in heads]

@@ -19,6 +19,7 @@ from facial_keypoints.files import MAX_COORDINATE
 from facial_keypoints.images import read_bytes
 
 MAX_POINTS = 2000  # per face; more are a mistake
+MAX_LISTED = 10_000  # keypoints in one list; more are a mistake
 MAX_TEXT = 200  # characters of a name
 MAX_BYTES = 1_000_000  # of a file
 NUMBERED = re.compile(r".* \d+$|\d+$")  # a name that is only a position along its part
@@ -208,7 +209,7 @@ class LayoutReader:
         if not isinstance(more, dict):
             raise self.error('`names` must be a table: index = "name"')
         for key, name in more.items():
-            if not str(key).isdecimal() or int(key) >= len(names):
+            if not re.fullmatch(r"\d{1,5}", str(key)) or int(key) >= len(names):
                 raise self.error(f"names: {str(key)[:40]!r} is no index from 0 to {len(names) - 1}")
             names[int(key)] = self.text(name, f"names: {key}")
         if len(twice := [name for name in names if names.count(name) > 1]):
@@ -227,6 +228,8 @@ class LayoutReader:
                 first, last = map(int, value.split("-"))
                 step = 1 if last >= first else -1
                 found += range(first, last + step, step)
+                if len(found) > MAX_LISTED:
+                    raise self.error(f"{what}: more than {MAX_LISTED:,} keypoints in it")
             elif isinstance(value, int) and not isinstance(value, bool):
                 found.append(value)
             else:
@@ -247,6 +250,8 @@ class LayoutReader:
         given, parts = self.values.get("parts", []), []
         if not isinstance(given, list) or not all(isinstance(part, dict) for part in given):
             raise self.error("`parts` must be a list of tables: [[parts]]")
+        if len(given) > MAX_POINTS:
+            raise self.error(f"{len(given):,} parts, at most {MAX_POINTS:,} are read")
         for part in given:
             name = self.text(part.get("name"), "the name of a part")
             if unknown := sorted(part.keys() - {"name", "points", "closed", "region"}):
@@ -305,7 +310,7 @@ class LayoutReader:
             return ()
         try:
             shape = np.asarray(given, np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             shape = np.zeros(0)
         if shape.shape != (len(self.keypoints), 2) or not (np.abs(shape) <= MAX_COORDINATE).all():
             raise self.error(f"`shape` must be {len(self.keypoints)} pairs of numbers")
@@ -344,6 +349,9 @@ def read_layout(path: str | os.PathLike, data: bytes | None = None) -> Layout:
     data = read_bytes(path) if data is None else data
     if len(data) > MAX_BYTES:
         raise DataError(f"{path}: more than {MAX_BYTES:,} bytes, too large for a layout")
+    for number, line in enumerate(data.split(b"\n"), 1):  # tomllib keeps each prefix of a key
+        if line.count(b".") > 20 + 2 * line.count(b","):
+            raise DataError(f"{path}: line {number}: a key of more than 20 parts")
     try:
         values = tomllib.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:

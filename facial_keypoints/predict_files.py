@@ -26,6 +26,8 @@ from facial_keypoints.video import CODECS, VideoReader, VideoWriter, track_video
 
 # runs of MANY or more photos print a summary instead of one line per photo; a summary names at
 # most MANY photos
+# rejected faces above it are blurred too, where faces are to be hidden
+MIN_BLUR_CONFIDENCE = 0.2
 MANY = 20
 BATCH_BYTES = 100_000_000  # size of the decoded photos of a batch
 
@@ -86,10 +88,10 @@ def list_jobs(
     photos = list_photos(places, unlisted)
     if boxes is None:
         return [Job(name, path) for name, path in photos]
-    paths, work = dict(photos), list[Job]()
+    paths, work = dict(photos), list[Any]()
     for name, box in read_boxes(boxes):  # adjacent rows of one photo are done at once
         if work and work[-1].name == name:
-            work[-1] = work[-1]._replace(boxes=[*(work[-1].boxes or []), box])
+            work[-1].boxes.append(box)
         else:
             work.append(Job(name, paths.get(name), [box]))
     without = paths.keys() - {job.name for job in work}
@@ -265,7 +267,8 @@ class FilePredictor:
         accepted, rejected = found if found is not None else self.detector.detect(image)
         self.write(job.name, image, accepted)
         if job.path in self.drawings:
-            self.drawn.setdefault(job.path, []).extend(accepted)
+            hidden = self.probable(rejected) if self.style == "blur" else []
+            self.drawn.setdefault(job.path, []).extend([*accepted, *hidden])
             if not self.waiting[job.path]:
                 write_image(
                     draw_styled(image, self.drawn.pop(job.path), self.style),
@@ -276,6 +279,12 @@ class FilePredictor:
             rejections = self.rejections(rejected) if not accepted else ""
             faces = f"{len(accepted)} face{'s' * (len(accepted) != 1)}"
             tqdm.write(f"{printable(job.name)}: {faces}{rejections}", file=self.log)
+
+    @staticmethod
+    def probable(rejected: Sequence[Face]) -> list[Face]:
+        """Rejected faces that are blurred all the same: a face that stays visible is worse than a
+        blurred wall."""
+        return [face for face in rejected if face.confidence >= MIN_BLUR_CONFIDENCE]
 
     def write(self, name: str, image: np.ndarray, faces: list) -> None:
         """Write the faces of one image to all writers."""
@@ -312,9 +321,8 @@ class FilePredictor:
             def each(index, frame, faces):
                 self.write(f"{name}#{index}", frame, faces)
                 if drawing:
-                    drawing.write(
-                        draw_styled(frame, faces + (tracker.missed() if hide else []), self.style)
-                    )
+                    more = [*tracker.missed(), *self.probable(tracker.doubtful)] if hide else []
+                    drawing.write(draw_styled(frame, [*faces, *more], self.style))
 
             seen = track_video(tracker, clip, each, bar=sys.stderr.isatty())
         rejections = self.rejections(tracker.rejected) if not seen else ""

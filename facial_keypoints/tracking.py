@@ -134,6 +134,7 @@ class Tracker:
         self.smooth = smooth
         self.tracks, self.count, self.frames, self.searches = [], 0, 0, 0
         self.rejected = []  # the most confident rejected face of each search
+        self.doubtful: list[Face] = []  # all rejected faces of the last frame
 
     def __call__(self, frame: np.ndarray, seconds: float) -> list[Face]:
         seen = [track for track in self.tracks if not track.missed]
@@ -179,6 +180,7 @@ class Tracker:
         # rotated copies take several times as long: only on every `every`-th frame
         faces, rejected = self.detector.detect(frame, known, self.frames % self.every == 0)
         self.rejected += rejected[:1]
+        self.doubtful = rejected
         for face in faces:
             missed = [track for track in self.tracks if track.missed]
             boxes = np.array([tight_box(track.face.points) for track in missed])

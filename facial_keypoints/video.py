@@ -14,6 +14,8 @@ from tqdm import tqdm
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.images import pixel_limit, size_of
 
+BLACK = 3  # mean of gray levels of a frame without a picture
+COUNTED = (".mp4", ".m4v", ".mov", ".avi")  # formats that announce a number of frames
 LONGEST_STEP = 60  # seconds between two frames; files with longer steps have wrong times
 LISTS = (b"ffconcat", b"#EXT", b"<", b"v=0")  # how lists of FFmpeg begin: concat, HLS, DASH, SDP
 # one message for a damaged video, not one per frame
@@ -31,6 +33,7 @@ class VideoReader:
 
     def __init__(self, place: int | str | os.PathLike):
         self.live, self.name, self.count = isinstance(place, int), str(place), 0
+        self.passed = self.longest = 0.0  # seconds of the last frame, and between two frames
         if isinstance(place, int):
             self.name = f"camera {place}"
         else:
@@ -60,11 +63,13 @@ class VideoReader:
 
     def __iter__(self):
         begun, self.count, passed, last = time.perf_counter(), 0, 0.0, 0.0
+        dark = not self.live
         while True:
             ok, frame = self.capture.read()
             if not ok:
                 break
             self.refuse_large(*frame.shape[1::-1])
+            dark = dark and float(frame[::8, ::8].mean()) < BLACK
             stamp = self.capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
             if self.live:
                 passed = time.perf_counter() - begun
@@ -73,9 +78,15 @@ class VideoReader:
                 passed += step if 0 < step < LONGEST_STEP else 1 / self.rate
             last = stamp
             yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), passed
-            self.count += 1
+            self.longest = max(self.longest, passed - self.passed)
+            self.count, self.passed = self.count + 1, passed
         if not self.count:
             raise DataError(f"{self.name}: no frame could be read")
+        if dark:
+            raise DataError(
+                f"{self.name}: all {self.count} frames are black, as interlaced ones are in "
+                f"OpenCV; convert it: ffmpeg -i {Path(self.name).name} -vf yadif NEW.mp4"
+            )
 
     def refuse_large(self, width: int, height: int) -> None:
         """Raise DataError for frames that would take too much memory."""
@@ -87,9 +98,14 @@ class VideoReader:
 
     @property
     def cut(self) -> bool:
-        """True if more than 10 % of the frames that the file announces could not be read. The
-        tolerance is needed because some formats only estimate their number of frames."""
-        return self.length is not None and self.count < 0.9 * self.length - 1
+        """True if more than 10 % of the frames that the file announces could not be read; in
+        formats that announce a duration, more than 10 % of it, because there OpenCV
+        computes the number of frames from the duration, as if the frame rate did not vary."""
+        if self.length is None:
+            return False
+        if Path(self.name).suffix.lower() in COUNTED:
+            return self.count < 0.9 * self.length - 1
+        return self.passed + self.longest < 0.9 * self.length / self.rate - 1 / self.rate
 
     def close(self) -> None:
         self.capture.release()

@@ -10,7 +10,7 @@ from facial_keypoints.paths import layout_names
 from facial_keypoints.detector import Face
 from facial_keypoints.drawing import draw_faces, draw_layout
 from facial_keypoints.alignment import align_face
-from facial_keypoints.effects import blur_face, face_box, wear_glasses
+from facial_keypoints.effects import blur_face, face_box, refuse_style, wear_glasses
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.formats import coco_category
 from facial_keypoints.geometry import tight_box
@@ -319,3 +319,27 @@ def test_the_command_lists_shows_and_draws_layouts(command, tmp_path):
     assert "  2  nose tip" in command("pipeline.py", "layouts", "five").stdout
     done = command("pipeline.py", "layouts", "six")
     assert done.returncode == 2 and "no layout 'six'" in done.stderr
+
+
+def test_layout_files_that_would_take_all_memory_are_refused(tmp_path):
+    path = tmp_path / "l.toml"
+    for text, said in (
+        ("a" + ".a" * 50_000 + " = 1", "more than 20 parts"),
+        (
+            'name = "a"\nkeypoints = 2000\n[[parts]]\nname = "p"\npoints = ['
+            + '"0-1999", ' * 9000
+            + "]",
+            "more than 10,000 keypoints",
+        ),
+        ('name = "a"\nkeypoints = 4\n[names]\n"' + "1" * 5000 + '" = "x"', "is no index"),
+        ('name = "a"\nkeypoints = 1\nshape = [[1' + "0" * 400 + ", 0]]", "pairs of numbers"),
+    ):
+        path.write_text(text)
+        with pytest.raises(DataError, match=said):
+            load_layout(path)
+
+
+def test_heads_are_hidden_only_where_the_layout_tells_where_they_are():
+    refuse_style("blur", load_layout("wflw98"))
+    with pytest.raises(UsageError, match="style blur"):
+        refuse_style("blur", unnamed_layout(20))

@@ -471,3 +471,15 @@ def test_yolo_labels_that_the_library_writes_are_read_again(tmp_path):
     (tmp_path / "labels" / "b.txt").write_text("0 1 2\n")
     with pytest.raises(DataError, match="b.txt: line 1: 3 numbers; 209 are needed"):
         load_folder(tmp_path)
+
+
+def test_mat_files_read_nothing_outside_of_themselves(tmp_path):
+    h5py = pytest.importorskip("h5py", reason="reading .mat files needs h5py")
+    (tmp_path / "secret").write_bytes(b"12345678")
+    with h5py.File(tmp_path / "COFW_test.mat", "w") as file:
+        where = [(str(tmp_path / "secret"), 0, 8)]
+        image = file.create_dataset("image", (1, 8), "uint8", external=where)
+        file["phisT"] = np.zeros((87, 1))
+        file["IsT"] = np.array([[image.ref]], h5py.ref_dtype)
+    with pytest.raises(DataError, match="lie in another file"):
+        load_folder(tmp_path)

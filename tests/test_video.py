@@ -289,3 +289,12 @@ def test_people_cheek_to_cheek_are_both_tracked(share, hopper):
         faces = tracker(scene, number / 30)
         assert len(faces) == len(photo) == 2
     assert {found.identity for found in faces} == {1, 2}
+
+
+def test_clips_whose_frames_are_all_black_are_reported(tmp_path, command):
+    """As OpenCV gives interlaced ones."""
+    with VideoWriter(tmp_path / "dark.avi", RATE) as film:
+        for _ in range(4):
+            film.write(np.zeros((64, 80, 3), np.uint8))
+    line = one_line_error(command("pipeline.py", tmp_path / "dark.avi"), 1)
+    assert "all 4 frames are black" in line and "ffmpeg" in line

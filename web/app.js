@@ -370,7 +370,7 @@ class Page {
     this.view.show(this.scene());
     const layout = this.result?.layout;
     const lacks = layout && ((layer === "glasses" && layout.eyeCorners.includes(null) && "outer eye corners")
-      || (layer === "pose" && !layout.rigid.length && "points of the mean head")
+      || (["pose", "blur"].includes(layer) && !layout.rigid.length && "points of the mean head")
       || (layer === "parts" && !layout.parts.length && "parts"));
     if (shown && lacks) this.fail(new InputError(`The layout ${layout.name} has no ${lacks} to draw this.`));
   }

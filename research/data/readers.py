@@ -19,7 +19,7 @@ import numpy as np
 from facial_keypoints.errors import DataError, import_optional
 from facial_keypoints.files import MAX_COORDINATE, PARSE_ERRORS, short_message
 from facial_keypoints.image_headers import read_header
-from facial_keypoints.images import IMAGE_ENDINGS
+from facial_keypoints.images import IMAGE_ENDINGS, MAX_BYTES
 from facial_keypoints.layouts import MAX_POINTS, Layout, layout_from, load_layout
 
 LABEL_ENDINGS = (".json", ".xml", ".csv", ".mat", ".txt", ".yaml", ".yml")
@@ -234,11 +234,10 @@ def read_cofw(store: Any, inside: Sequence[str], files: Sequence[str]) -> Annota
                 if not tables:
                     raise DataError(f"{where}: no table phisTr or phisT; is it COFW color?")
                 which = "Tr" if "phisTr" in content else "T"
-                numbers = np.array(content[f"phis{which}"], np.float64).T
-                pixels = [
-                    np.array(content[reference]) for reference in content[f"Is{which}"][()].ravel()
-                ]
-        except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+                numbers = np.array(own_values(content, f"phis{which}"), np.float64).T
+                references = own_values(content, f"Is{which}").ravel()
+                pixels = [own_values(content, reference, pixels=True) for reference in references]
+        except (OSError, *PARSE_ERRORS, RuntimeError) as error:
             raise DataError(
                 f"{where}: not a MATLAB file of COFW ({short_message(error)})"
             ) from None
@@ -263,6 +262,25 @@ def read_cofw(store: Any, inside: Sequence[str], files: Sequence[str]) -> Annota
             )
     found.store = PixelStore(store.path, images)
     return found
+
+
+def own_values(content: Any, place: Any, pixels: bool = False) -> np.ndarray:
+    """The values of a data set of an HDF5 file, or of the data set that a reference points to.
+    Raises ValueError for values outside of the file, which HDF5 would read from any other file of
+    the machine, for more than fit into the file, and for pixels that are not an image of 8 bits."""
+    found = content[place]
+    if found.file.id != content.id or found.external is not None or found.is_virtual:
+        raise ValueError("values that lie in another file")
+    if found.nbytes > MAX_BYTES:
+        raise ValueError(f"a table of {found.nbytes:,} bytes; at most {MAX_BYTES:,} are read")
+    values = np.array(found)
+    if pixels and not (
+        values.dtype == np.uint8
+        and values.size
+        and (values.ndim == 2 or (values.ndim == 3 and values.shape[0] == 3))
+    ):
+        raise ValueError(f"an image of {values.dtype} {values.shape}, not of 8 bits")
+    return values
 
 
 def read_kaggle(store: Any, inside: Sequence[str], files: Sequence[str]) -> Annotations | None:
@@ -427,6 +445,8 @@ def coco_layout(category: dict, where: str) -> Layout | None:
         return None
     values: dict[str, Any] = {"name": str(category.get("name") or "face")[:100], "keypoints": names}
     pairs = [[a - 1, b - 1] for a, b in category.get("skeleton") or []]
+    if len(pairs) > 5 * MAX_POINTS:
+        raise DataError(f"{where}: a skeleton of {len(pairs):,} lines; at most {5 * MAX_POINTS:,}")
     values["parts"] = [
         {"name": f"line {number}", "points": list(line), "region": "all"}
         for number, line in enumerate(chains(pairs), 1)

@@ -13,6 +13,7 @@ from facial_keypoints.files import MAX_COORDINATE
 from facial_keypoints.layouts import MAX_POINTS
 from research.data.stores import MAX_NAME
 
+MAX_CELLS = 50_000_000  # of a table
 MAX_TABLE = 200_000_000  # bytes of a table, which takes many times as much once it is read
 
 
@@ -34,6 +35,11 @@ def point_columns(text: bytes, where: str) -> list[str]:
         raise DataError(f"{where}: not a table of comma-separated values (no columns)")
     if len(twice := doubled(np.array(heads[1:], dtype=object))):
         raise DataError(f"{where}: column {twice[0]} is in it twice")
+    if len(lines) * len(heads) > MAX_CELLS:
+        raise DataError(
+            f"{where}: {len(lines):,} rows of {len(heads):,} columns; at most {MAX_CELLS:,} "
+            "cells are read; make several archives of the set"
+        )
     wanted = numbered_columns(heads[1:], where)
     for number, line in enumerate(lines[1:], 2):
         if line.count(b",") >= len(heads) and b'"' not in line:
