@@ -5,6 +5,7 @@ import itertools
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ import numpy as np
 from facial_keypoints.command import bounded_number, run_command
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.geometry import to_points
+from facial_keypoints.head import MIN_SHAPE_POINTS
+from facial_keypoints.layouts import Layout, convert_points
 from facial_keypoints.pose import has_pose, head_pose
 from research.networks.checkpoints import read_checkpoint
 from research.datasets import SPLIT_PARTS, add_data_flags, load_frames, split_frames
@@ -47,6 +50,24 @@ def default_part(frames: Frames, contents: Sequence[dict]) -> str:
         {*(content["data"].get("frames") or [])} & {*frames.names.tolist()} for content in contents
     )
     return "test" if frames.has_sides or trained_here else "all"
+
+
+def in_layout(frames: Frames, layout: Layout) -> Frames:
+    """The frames with the keypoints of another layout, where the layouts say how they are computed
+    (`convert_points`); the frames as they are where few follow. Points that do not follow are
+    missing, and visibility is not known."""
+    if frames.layout.keypoints == layout.keypoints:
+        return frames
+    points = convert_points(frames.points, frames.layout, layout).astype(np.float32)
+    known = np.isfinite(points).any(0).all(-1)
+    if known.sum() < MIN_SHAPE_POINTS:
+        return frames
+    print(
+        f"{frames.data}: {known.sum()} of the {len(layout)} keypoints of {layout.name}, "
+        f"computed from those of {frames.layout.name}",
+        file=sys.stderr,
+    )
+    return replace(frames, points=points, layout=layout, visible=None)
 
 
 def check_layout(content: dict, frames: Frames, where: str) -> None:
@@ -299,6 +320,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not layout and options.data in ("sample", "official"):
         layout = contents[0]["layout"]
     everything = load_frames(options.data, options.labels, layout)
+    everything = in_layout(everything, contents[0]["layout"])
     options.part = options.part or default_part(everything, contents)
     frames = split_frames(everything, options.split, options.part)
     named = {

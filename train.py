@@ -265,7 +265,7 @@ class TrainingRun:
         """Train from the epoch after `history` to the last -> the path of checkpoint.pt, and the
         history of all epochs."""
         if self.team.main:
-            begin_records(folder, self.params, history)
+            begin_records(folder, self.params, history, self.net)
         board = tensorboard_writer(folder) if self.team.main else None
         for epoch in range(len(history), self.config.epochs):
             start = time.perf_counter()

@@ -7,7 +7,36 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from facial_keypoints.command import nonempty_path
-from facial_keypoints.paths import layout_names
+from facial_keypoints.defaults import ALIASES
+from facial_keypoints.paths import SAVED_MODELS, layout_names
+
+
+def show_models(arguments: Sequence[str]) -> int:
+    """The command `facial-keypoints models`: list the networks that are here, their size, error and
+    terms."""
+    argparse.ArgumentParser(
+        prog=f"{os.path.basename(sys.argv[0])} models",
+        description="List the networks that --net takes by name. NME: the error on test "
+        "photographs that people labeled, in % of the size of the face's box.",
+    ).parse_args(arguments)
+    # NumPy: not for --help
+    from facial_keypoints.files import csv_rows
+    from facial_keypoints.onnx_file import read_model_file
+
+    errors = {
+        row["weights"]: f"{float(row['nme_box']):.2f} %"
+        for row in csv_rows(SAVED_MODELS / "photographs.csv", optional=True)
+    }
+    names = {name: alias for alias, name in ALIASES.items()}
+    print(f"{'name':<20} {'points':>6} {'crop':>5} {'size':>7} {'NME':>7}  terms of the weights")
+    for path in sorted(SAVED_MODELS.glob("models*.onnx")):
+        data, values = read_model_file(path)
+        name = f"{path.stem} ({names[path.stem]})" if path.stem in names else path.stem
+        print(
+            f"{name:<20} {len(values['layout']):>6} {values['side']:>5} {len(data) / 1e6:>4.1f} MB "
+            f"{errors.get(path.stem, ''):>7}  {values.get('license', '')}"
+        )
+    return 0
 
 
 def show_layouts(arguments: Sequence[str]) -> int:

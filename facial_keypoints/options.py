@@ -19,7 +19,8 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of the command, checked."""
     parser = argparse.ArgumentParser(
         description="Find faces and the keypoints of each (68 by default), in photos and videos.",
-        epilog="facial-keypoints layouts: list and draw the layouts of keypoints",
+        epilog="facial-keypoints models: list the networks, their errors and terms. "
+        "facial-keypoints layouts: list and draw the layouts of keypoints",
     )
     parser.add_argument("photos", nargs="*", type=nonempty_path, metavar="PHOTO|FOLDER|CLIP")
     parser.add_argument(

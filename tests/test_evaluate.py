@@ -324,3 +324,21 @@ def test_a_network_that_predicts_one_place_keeps_the_crop_before(tiny, monkeypat
     assert len(asked) == 3
     for boxes in asked:
         np.testing.assert_array_equal(boxes, tiny.boxes())
+
+
+def test_labels_of_another_layout_are_converted_for_the_network(command, tmp_path, tiny):
+    """WFLW's 98 points, by a network of 68."""
+    import cv2
+
+    lines = []
+    for row in range(6):
+        name = f"{row}.png"
+        cv2.imwrite(str(tmp_path / name), tiny.image(row)[..., ::-1])
+        points = convert_points(tiny.points[row], "ibug68", "wflw98")
+        points = np.where(np.isnan(points), tiny.points[row].mean(0), points)
+        lines.append(" ".join(map(str, [*points.ravel(), 0, 0, 1, 1, *[0] * 6, name])))
+    (tmp_path / "list_98pt_test.txt").write_text("\n".join(lines))
+    done = command("evaluate.py", "models5", "--data", tmp_path, "--json")
+    assert done.returncode == 0, done.stderr
+    assert "68 of the 68 keypoints of ibug68, computed from those of wflw98" in done.stderr
+    assert json.loads(done.stdout)["nme"] < 12

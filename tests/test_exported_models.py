@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import venv
@@ -338,3 +339,29 @@ def test_a_model_that_lies_is_refused_when_it_is_loaded(change, said, tmp_path, 
     out = tmp_path / "out.csv"
     done = command("pipeline.py", hopper[0], "--net", path, "--csv", out)
     assert said in one_line_error(done, 1) and not out.exists()
+
+
+def test_the_networks_are_listed_with_their_terms(command):
+    done = command("facial_keypoints/__main__.py", "models")
+    assert done.returncode == 0, done.stderr
+    lines = {line.split()[0]: line for line in done.stdout.splitlines()}
+    assert "(fast)" in lines["models7"] and "non-commercial" in lines["models7"]
+    assert "MIT" in lines["models5"] and " 68 " in lines["models5"] and " MB " in lines["models5"]
+
+
+def test_the_description_of_the_package_has_whole_addresses():
+    from scripts.package_readme import with_addresses
+
+    text = with_addresses((HOME / "README.md").read_text())
+    places = re.findall(r"\]\(([^)]+)\)", text)
+    assert places and all(place.startswith("https://") for place in places)
+    assert with_addresses("[a](#b) ![c](d.png)").startswith("[a](#b) ![c](https://raw.")
+
+
+def test_version_changelog_and_citation_agree():
+    from facial_keypoints import __version__
+
+    citation = (HOME / "CITATION.cff").read_text()
+    assert f"\nversion: {__version__}\n" in citation
+    newest = re.search(r"^## (\S+)", (HOME / "CHANGELOG.md").read_text(), re.M)[1]
+    assert newest == __version__

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import one_line_error
+from conftest import HOME, one_line_error
 
 import train as module
 from research.evaluation.prediction import predict_frames
@@ -370,3 +370,14 @@ def test_with_turned_heads_the_last_epoch_is_kept(parts, tmp_path):
     path, history = train_net("models5", *parts, tmp_path, **{**OPTIONS, "epochs": 2}, turned=0.5)
     metrics = read_checkpoint(path)["metrics"]
     assert metrics["epoch"] == 2 and metrics["validation_nme"] == history[1]["validation_nme"]
+
+
+def test_a_changed_network_is_named_and_its_source_is_kept(parts, tmp_path):
+    """A checkpoint of a run, after somebody edited the file of the network."""
+    path, _ = train(TrainingConfig("models4", epochs=1), parts[0], None, tmp_path, bar=False)
+    source = (HOME / "models" / "models4.py").read_text()
+    assert (tmp_path / "network.py").read_text() == source
+    content = read_checkpoint(path)
+    state = {name: value for name, value in content["state_dict"].items() if "bias" not in name}
+    with pytest.raises(DataError, match=r"has changed since this run: .*network\.py is as it was"):
+        load_weights(load_net("models4"), state, path)

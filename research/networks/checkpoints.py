@@ -16,6 +16,7 @@ from facial_keypoints.files import atomic_write, short_message
 from facial_keypoints.layouts import Layout, layout_from, load_layout
 
 
+SOURCE = "network.py"  # in the folder of a run: the file of its network
 # parts of models5 and models6 in earlier versions
 FORMER_PARTS = ("seen", "details")
 KEYS = {"net": str, "state_dict": dict, "params": dict, "metrics": dict, "data": dict}
@@ -149,6 +150,14 @@ def read_checkpoint(path: str | Path) -> dict:
     return content
 
 
+def changed_network(path: Path) -> str:
+    """A hint for the checkpoint of a run that has kept the file of its network; '' for others."""
+    source = path.with_name(SOURCE)
+    if not source.is_file():
+        return ""
+    return f"; the file of the network has changed since this run: {source} is as it was then"
+
+
 def load_weights(net: torch.nn.Module, state: dict, path: str | Path) -> None:
     """Load weights into a network. Weights of FORMER_PARTS that it does not have are left out, and
     standard error says so. Raises DataError if the weights do not fit the network or are not
@@ -181,7 +190,7 @@ def load_weights(net: torch.nn.Module, state: dict, path: str | Path) -> None:
         if keys:
             raise DataError(
                 f"{path}: weights of another network: {keys[0]} is {what} ({len(keys)} "
-                "such tensors)"
+                f"such tensors){changed_network(Path(path))}"
             )
     state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
     if not all(torch.isfinite(v).all() for v in state.values()):

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import inspect
 import io
 import itertools
 import json
@@ -14,7 +15,7 @@ import torch
 
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.files import atomic_write, csv_text, refuse_overwriting
-from research.networks.checkpoints import is_plain, to_builtins, verify_archive
+from research.networks.checkpoints import SOURCE, is_plain, to_builtins, verify_archive
 from research.networks.registry import find_weights
 from research.scaling.locks import lock_folder
 
@@ -189,9 +190,14 @@ def claim_folder(
         yield
 
 
-def begin_records(folder: Path, params: dict, history: list[dict]) -> None:
-    """Write params.json, and curves.csv of a resumed run: it may have been killed between last.pt
-    and curves.csv."""
+def begin_records(
+    folder: Path, params: dict, history: list[dict], net: torch.nn.Module | None = None
+) -> None:
+    """Write params.json, the source of the network, and curves.csv of a resumed run: it may have
+    been killed between last.pt and curves.csv."""
     atomic_write(folder / "params.json", json.dumps(params))
+    source = inspect.getsourcefile(type(net)) if net is not None else None
+    if source and Path(source).is_file():
+        atomic_write(folder / SOURCE, Path(source).read_bytes())
     if history:
         atomic_write(folder / "curves.csv", csv_text(CURVE_COLUMNS, history))
