@@ -230,7 +230,7 @@ def main():
     )
     print(f"a right point is more confident than a wrong one in {100 * area:.1f} % of the pairs")
 
-    if len(predict_all(net, torch.zeros(1, 1, input_size(net), input_size(net)))) > 2:
+    if predict_all(net, torch.zeros(1, 1, input_size(net), input_size(net)))[2] is not None:
         print()
         print_visibility(net, frames)
 

@@ -75,6 +75,9 @@ class Face:
     # (k,) in 0…1: the probability that a point is visible, neither occluded nor on the far side of
     # the head; None from models that were not trained for it
     point_visibility: np.ndarray | None = None
+    # (k, 2) in pixels along x and y: the standard deviations of the distributions that the network
+    # predicts for each point; None from models without them
+    point_spread: np.ndarray | None = None
     identity: int | None = None  # number of a tracked face, from 1
     layout: Layout = field(default_factory=load_layout)
 
@@ -303,31 +306,29 @@ class KeypointDetector:
         counts = [len(one) for one in boxes]
         owners = np.repeat(np.arange(len(images)), counts)
         boxes, angles, faces = np.concatenate(boxes), np.concatenate(angles), []
+        layout = self.model.layout
         for start in range(0, len(boxes), self.batch):
             some = slice(start, start + self.batch)
-            points, confidence, visibility = self._refine(
+            found = self._refine(
                 [grays[owner] for owner in owners[some]], boxes[some].copy(), angles[some].copy()
             )
-            scores = shape_score(points, self.model.layout)
+            scores = shape_score(found.targets, self.model.layout)
+            columns = [[None] * len(scores) if values is None else values for values in found]
             faces += [
-                Face(box, face, float(sure.mean() * score), sure, seen, layout=self.model.layout)
-                for box, face, sure, seen, score in zip(
-                    boxes[some],
-                    points,
-                    confidence,
-                    [None] * len(points) if visibility is None else visibility,
-                    scores,
-                    strict=True,
+                Face(box, face, float(sure.mean() * score), sure, seen, spread, layout=layout)
+                for box, face, sure, seen, spread, score in zip(
+                    boxes[some], *columns, scores, strict=True
                 )
             ]
         ends = np.cumsum(counts)
         return [faces[end - count : end] for end, count in zip(ends, counts, strict=True)]
 
     def _refine(self, grays, boxes, angles):
-        """Keypoints (n, k, 2), confidence (n, k) and visibility (n, k) or None of one face in each
-        of n images. Each step predicts again in a crop around the previous points. Its result is
-        discarded if it lowers the confidence by more than MAX_REFINE_LOSS."""
-        points, confidence, visibility = self.predict_crops(grays, boxes, angles)
+        """The predictions of one face in each of n images, as `predict_crops`. Each step predicts
+        again in a crop around the previous points. Its result is discarded if it lowers the
+        confidence by more than MAX_REFINE_LOSS."""
+        found = self.predict_crops(grays, boxes, angles)
+        points, confidence = found.targets, found.confidence
         for _ in range(self.refinement_steps - 1):
             better, level = level_boxes(points, self.model.layout)
             again = boxes_differ(boxes, better, BOX_TOLERANCE)
@@ -337,21 +338,19 @@ class KeypointDetector:
             if not len(rows):
                 break
             boxes[rows], angles[rows] = better[rows], level[rows]
-            later, sure, seen = self.predict_crops(
-                [grays[row] for row in rows], boxes[rows], angles[rows]
-            )
-            kept = sure.mean(1) >= confidence[rows].mean(1) - MAX_REFINE_LOSS
-            points[rows[kept]], confidence[rows[kept]] = later[kept], sure[kept]
-            if visibility is not None and seen is not None:
-                visibility[rows[kept]] = seen[kept]
-        return self.model.correct(points), confidence, visibility
+            later = self.predict_crops([grays[row] for row in rows], boxes[rows], angles[rows])
+            kept = later.confidence.mean(1) >= confidence[rows].mean(1) - MAX_REFINE_LOSS
+            for values, new in zip(found, later, strict=True):
+                if values is not None:
+                    values[rows[kept]] = new[kept]
+        return found._replace(targets=self.model.correct(points))
 
     def predict_crops(
         self, grays: list[np.ndarray], boxes: np.ndarray, angles: np.ndarray
     ) -> Prediction:
         """Predictions in the crop of one box (n, 4), rotated by its angle (n,), in each of n gray
-        images. `targets` are points (n, k, 2) in pixels of the image here, not in -1…1; confidence
-        is (n, k), visibility (n, k) or None."""
+        images. `targets` and `spread` (n, k, 2) are in pixels of the image here, not in units of
+        targets; confidence is (n, k), visibility (n, k) or None."""
         side, scale = self.model.side, self.model.layout.crop_scale
         matrices = np.stack(
             [
@@ -363,7 +362,12 @@ class KeypointDetector:
             [crop_image(gray, matrix, side) for gray, matrix in zip(grays, matrices, strict=True)]
         )
         found = self.model(crops[:, None].astype(np.float32) / 255)
-        return found._replace(targets=to_points(found.targets, matrices, side))
+        spread = found.spread
+        if spread is not None:  # variances along the axes of the crop -> along those of the image
+            inverse = np.linalg.inv(matrices[:, :, :2])
+            variance = np.square(spread * (side / 2)) @ np.square(inverse).swapaxes(1, 2)
+            spread = np.sqrt(variance).astype(np.float32)
+        return found._replace(targets=to_points(found.targets, matrices, side), spread=spread)
 
 
 @overload

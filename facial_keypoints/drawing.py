@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 
+from facial_keypoints.errors import UsageError
 from facial_keypoints.head import mean_head
 from facial_keypoints.layouts import Layout, load_layout
 from facial_keypoints.pose import Pose
@@ -78,6 +79,25 @@ def draw_faces(image: np.ndarray, faces: Iterable) -> np.ndarray:
             cv2.circle(
                 canvas, center, round(radius * 16), (255, 255, 255), thickness, cv2.LINE_AA, shift=4
             )
+    return canvas
+
+
+def draw_spreads(image: np.ndarray, faces: Iterable) -> np.ndarray:
+    """A copy of a uint8 RGB photo with an ellipse of two spreads around each keypoint: the area in
+    which the network expects the point with a probability of about 90 %. Raises UsageError for
+    faces of a model that does not give spreads."""
+    canvas = image.copy()
+    for face in faces:
+        if face.point_spread is None:
+            raise UsageError("style spread: this model does not give spreads; export it again")
+        color = np.zeros((len(face.points), 3), int)
+        for part, shade in zip(face.layout.parts, part_colors(face.layout), strict=True):
+            color[list(part.points)] = rgb(shade)
+        for point, spread, shade in zip(face.points, face.point_spread, color, strict=True):
+            if np.isfinite(point).all():
+                center = tuple(int(16 * value) for value in point)
+                axes = tuple(max(int(16 * 2 * value), 16) for value in spread)
+                cv2.ellipse(canvas, center, axes, 0, 0, 360, shade.tolist(), 1, cv2.LINE_AA, 4)
     return canvas
 
 

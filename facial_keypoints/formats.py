@@ -89,6 +89,8 @@ def json_line(name: str, face: Any) -> str:
         row["point_confidence"] = rounded(face.point_confidence, 3)
     if face.point_visibility is not None:
         row["point_visibility"] = rounded(face.point_visibility, 3)
+    if face.point_spread is not None:
+        row["point_spread"] = rounded(face.point_spread, 2)
     if (pose := face.pose) is not None:
         row["pose"] = {angle: round(getattr(pose, angle), 1) for angle in ("yaw", "pitch", "roll")}
     for name, value in zip(OPENNESS, openness_of(face), strict=True):

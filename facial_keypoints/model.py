@@ -22,18 +22,26 @@ from facial_keypoints.head import box_fit, vertical_shift
 from facial_keypoints.layouts import Layout, load_layout
 from facial_keypoints.onnx_file import read_model_file
 
-Predict = Callable[[np.ndarray], tuple[np.ndarray, ...]]
+Predict = Callable[[np.ndarray], tuple[Any, ...]]
 MAX_TARGET = 100.0  # half sides of the crop; points farther away are a mistake
-OUTPUTS = ("targets", "confidence", "visibility")  # of a model, by their names in its file
+LIMITS = {"targets": (-MAX_TARGET, MAX_TARGET), "spread": (0.0, MAX_TARGET)}
+OUTPUTS = (
+    "targets",
+    "confidence",
+    "visibility",
+    "spread",
+)  # of a model, by their names in its file
 
 
 class Prediction(NamedTuple):
-    """What a model says of n crops: targets (n, k, 2), confidence (n, k) in 0…1, and visibility (n,
-    k) in 0…1, None for models that were not trained for it."""
+    """What a model says of n crops: targets (n, k, 2), confidence (n, k) in 0…1, visibility (n, k)
+    in 0…1, and spread (n, k, 2), standard deviations in units of targets; the last two None for
+    models that do not give them."""
 
     targets: np.ndarray
     confidence: np.ndarray
     visibility: np.ndarray | None = None
+    spread: np.ndarray | None = None
 
 
 class Model:
@@ -77,7 +85,7 @@ class Model:
         layout, or with impossible values."""
         shape = (count, len(self.layout))
         for name, values in found._asdict().items():
-            wanted = (*shape, 2) if name == "targets" else shape
+            wanted = (*shape, 2) if name in ("targets", "spread") else shape
             if values is None:
                 continue
             if values.shape != wanted or values.dtype.kind != "f":
@@ -90,7 +98,7 @@ class Model:
                     f"{self.path}: predictions that are not finite; the weights are "
                     "broken, train them again"
                 )
-            low, high = (-MAX_TARGET, MAX_TARGET) if name == "targets" else (-0.01, 1.01)
+            low, high = LIMITS.get(name, (-0.01, 1.01))
             if values.min(initial=0) < low or values.max(initial=0) > high:
                 raise DataError(
                     f"{self.path}: {name} outside of {low:g} to {high:g}; export it again"
@@ -302,8 +310,18 @@ def onnx_session(data: bytes, threads: int = 1, device: str = "cpu") -> Any:
 def _onnxruntime(data, threads, device):
     session = onnx_session(data, threads, device)
     present = {output.name for output in session.get_outputs()}
-    wanted = [name for name in OUTPUTS if name in present or name != "visibility"]
-    return lambda images: tuple(session.run(wanted, {"images": np.ascontiguousarray(images)}))
+    wanted = [name for name in OUTPUTS if name in present or name in ("targets", "confidence")]
+
+    def run(images):
+        found = session.run(wanted, {"images": np.ascontiguousarray(images)})
+        return in_order(dict(zip(wanted, found, strict=True)))
+
+    return run
+
+
+def in_order(found: dict[str, np.ndarray]) -> tuple[np.ndarray | None, ...]:
+    """Arrays by their names in OUTPUTS -> in that order, None where there is none."""
+    return tuple(found.get(name) for name in OUTPUTS)
 
 
 @contextlib.contextmanager
@@ -337,6 +355,7 @@ def _openvino(data, side, threads, exact):
     settings["ENABLE_CPU_PINNING"] = False  # several processes would all take the first core
     if exact:
         settings["INFERENCE_PRECISION_HINT"] = "f32"
+    names = [output.any_name for output in model.outputs]
     compiling, requests = threading.Lock(), threading.local()
 
     @functools.cache
@@ -357,7 +376,7 @@ def _openvino(data, side, threads, exact):
         images, ready = np.ascontiguousarray(images), request(len(images) == 1)
         ready.set_input_tensor(0, openvino.Tensor(images, shared_memory=True))
         ready.infer()
-        return tuple(ready.get_output_tensor(i).data.copy() for i in range(len(model.outputs)))
+        return in_order({name: ready.get_tensor(name).data.copy() for name in names})
 
     request(True)
     return run

@@ -169,10 +169,11 @@ class Net(nn.Module):
         cell is unknown; logarithmic for large distances."""
         return 0.5 * torch.log1p((distance / self.loss_width).square())
 
-    def predict(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Targets (n, points, 2) and confidence (n, points)."""
+    def predict(self, images: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Targets (n, points, 2), confidence (n, points), None for the visibility, and spreads
+        (n, points, 2), the standard deviations of the distributions in units of targets."""
         mean, variance = self.moments(self.distributions(self.features(images)))
-        return mean, self.confidence(variance)
+        return mean, self.confidence(variance), None, variance.sqrt()
 
     def confidence(self, variance: torch.Tensor) -> torch.Tensor:
         """Variances (n, points, 2) -> the estimated probability (n, points) that the error of a

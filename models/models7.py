@@ -128,7 +128,8 @@ class Net(models5.Net):
         )
 
     def predict(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Targets (n, points, 2), confidence (n, points) and visibility (n, points).
+        """Targets (n, points, 2), confidence (n, points), visibility (n, points) and spreads
+        (n, points, 2), the standard deviations of the distributions in units of targets.
 
         Visibility is the estimated probability that a point can be seen: that nothing covers it,
         and that it is not on the far side of the head.
@@ -136,4 +137,5 @@ class Net(models5.Net):
         early, features = self.looked(images)
         mean, variance = self.moments(self.distributions(features))
         visibility = self.seen(features).squeeze(-1).float().sigmoid()
-        return mean + self.look(early, features, mean), self.confidence(variance), visibility
+        points = mean + self.look(early, features, mean)
+        return points, self.confidence(variance), visibility, variance.sqrt()

@@ -179,3 +179,19 @@ def test_options_of_the_table_exist(command):
     done = command("pipeline.py", "--help")
     options = re.findall(r"`(--[a-z-]+)", COMMAND)
     assert len(options) >= 6 and all(option in done.stdout for option in options)
+
+
+RECIPES = [
+    block
+    for kind, block in blocks_of((HOME / "docs" / "recipes.md").read_text())
+    if kind == "python" and "fastapi" not in block
+]
+
+
+@pytest.mark.parametrize("number", range(len(RECIPES)))
+def test_the_recipes_run(number, python, clone, hopper):
+    shutil.copy(hopper[0], clone / "photo.jpg")
+    (clone / "photos").mkdir(exist_ok=True)
+    shutil.copy(hopper[0], clone / "photos" / "a.jpg")
+    done = python(["-c", RECIPES[number]], cwd=clone, env={**os.environ, "PYTHONPATH": str(clone)})
+    assert done.returncode == 0, done.stderr

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -15,6 +16,7 @@ from facial_keypoints.defaults import RUNTIMES
 from facial_keypoints.detector import KeypointDetector
 from facial_keypoints import model
 from facial_keypoints.alignment import align_face
+from facial_keypoints.drawing import draw_spreads
 from facial_keypoints.errors import UsageError
 from facial_keypoints.geometry import tight_box
 from facial_keypoints.images import to_gray
@@ -214,3 +216,27 @@ def test_a_runtime_that_falls_back_is_refused(monkeypatch):
     monkeypatch.setattr(model.Checkpoints, "load", None)
     with pytest.raises(UsageError, match="device cuda: ONNX Runtime cannot use it"):
         KeypointDetector("models7", device="cuda")
+
+
+def test_spreads_are_those_of_the_network_in_pixels_of_the_photo(hopper):
+    """Twice as large in a photo of twice the size, and turned with the face."""
+    face = KeypointDetector()(hopper[1])[0]
+    assert face.point_spread.shape == (68, 2) and (face.point_spread > 0).all()
+    detector, box = KeypointDetector(detector=None), tight_box(face.points)
+    large = cv2.resize(hopper[1], None, fx=2, fy=2)
+    near, far = (
+        detector.predict_boxes(image, [box * scale])[0].point_spread
+        for image, scale in ((hopper[1], 1), (large, 2))
+    )
+    assert np.median(far / near) == pytest.approx(2, abs=0.2)
+    gray = to_gray(hopper[1])
+    upright = detector.predict_crops([gray], box[None], np.zeros(1))
+    assert upright.spread.shape == (1, 68, 2) and upright.visibility.shape == (1, 68)
+    drawn = draw_spreads(hopper[1], [face])
+    assert (drawn != hopper[1]).any(2).sum() > 300
+
+
+def test_runtimes_give_the_outputs_that_a_network_has():
+    crops = np.zeros((1, 1, 128, 128), np.float32)
+    found = load_model("models5")(crops)
+    assert found.visibility is None and found.spread.shape == (1, 68, 2)

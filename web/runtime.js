@@ -97,8 +97,7 @@ export async function startModel(ort, data, {side, points}) {
   const run = async (crops, count) => {
     const input = new ort.Tensor("float32", crops, [count, 1, side, side]);
     const output = await session.run({[session.inputNames[0]]: input});
-    const [targets, confidence, visibility] = session.outputNames.map(
-      (/** @type {string} */ name) => output[name]?.data);
+    const [targets, confidence, visibility] = ["targets", "confidence", "visibility"].map((name) => output[name]?.data);
     if (targets?.length !== 2 * count * points || confidence?.length !== count * points) {
       throw new InputError(`This model does not give ${points} points and their confidence. ${CURE}`);
     }

@@ -102,5 +102,8 @@ def check_leakage(content: dict, frames: Frames, where: str) -> None:
 def visibility_of(net: torch.nn.Module, frames: Frames) -> np.ndarray:
     """The visibility (n, k) that a network predicts in the crops of the labels' tight boxes; its
     confidence, if it predicts no visibility."""
-    parts = [predict_all(net, crops)[-1] for crops, _ in crop_batches(net, frames)]
+    parts = []
+    for crops, _ in crop_batches(net, frames):
+        _, confidence, visibility, _ = predict_all(net, crops)
+        parts.append(confidence if visibility is None else visibility)
     return torch.cat(parts).numpy()

@@ -19,8 +19,9 @@ class Network(Protocol):
     - `input_size`: side of its crops; INPUT_SIZE if absent
     - `loss(images, targets[, visible])` -> the loss of a batch; targets (n, k, 2), nan where there
       is no face or no label; visible (n, k) as in `models7.Net.loss`. It replaces --loss
-    - `predict(images)` -> targets (n, k, 2), confidence (n, k)[, visibility (n, k)]; without it,
-      the confidence follows from the difference between a crop and its mirror image
+    - `predict(images)` -> targets (n, k, 2), confidence (n, k), and optionally visibility (n, k) or
+      None, and spreads (n, k, 2), standard deviations in units of targets; without it, the
+      confidence follows from the difference between a crop and its mirror image
     - `empty`: share of training crops that show no face
     - `even_odds`, `steepness`: of its confidence (`benchmarks/confidence.py`)
     """
@@ -45,7 +46,7 @@ def has_own_loss(net: torch.nn.Module | type) -> bool:
     return callable(getattr(net, "loss", None))
 
 
-def own_predict(net: torch.nn.Module) -> Callable[[torch.Tensor], tuple[torch.Tensor, ...]] | None:
+def own_predict(net: torch.nn.Module) -> Callable[[torch.Tensor], tuple[Any, ...]] | None:
     """The `predict` of a network, or None."""
     return getattr(net, "predict", None)
 

@@ -21,6 +21,7 @@ from facial_keypoints.files import atomic_write, refuse_overwriting
 from facial_keypoints.head import box_fit
 from facial_keypoints.model import (
     OUTPUTS,
+    in_order,
     Checkpoints,
     Model,
     choose_runtime,
@@ -46,20 +47,28 @@ EXPORTER = threading.Lock()  # PyTorch's exporter keeps its state in globals
 
 
 class Predictor(torch.nn.Module):
-    """`networks.predict_all` as one graph: crops (n, 1, side, side) -> targets (n, k, 2),
-    confidence (n, k), and for networks that give it visibility (n, k)."""
+    """`networks.predict_all` as one graph: crops (n, 1, side, side) -> those of OUTPUTS that the
+    network gives."""
 
     def __init__(self, net: torch.nn.Module):
         super().__init__()
         self.net = net
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return forward_with_confidence(self.net, images)
+        return tuple(
+            values for values in forward_with_confidence(self.net, images) if values is not None
+        )
+
+
+def outputs_of(net: torch.nn.Module, images: torch.Tensor) -> list[str]:
+    """Those of OUTPUTS that a network gives."""
+    found = forward_with_confidence(net.eval(), images)
+    return [name for name, values in zip(OUTPUTS, found, strict=True) if values is not None]
 
 
 def to_onnx(net: torch.nn.Module, half: bool = False) -> bytes:
-    """A network as an ONNX model (bytes): input 'images' (n, 1, side, side), outputs 'targets',
-    'confidence' and, for networks that give it, 'visibility'.
+    """A network as an ONNX model (bytes): input 'images' (n, 1, side, side), outputs those of
+    OUTPUTS that it gives.
 
     half: weights are stored as fp16, and computed with as float32. Raises UsageError where a
     package is missing.
@@ -70,7 +79,7 @@ def to_onnx(net: torch.nn.Module, half: bool = False) -> bytes:
         2, 1, input_size(net), input_size(net), generator=torch.Generator().manual_seed(0)
     )
     with EXPORTER, quiet(), torch.no_grad():
-        outputs = OUTPUTS[: len(Predictor(net).eval()(example))]
+        outputs = outputs_of(net, example)
         program = torch.onnx.export(
             Predictor(net).eval(),
             (example,),
@@ -78,7 +87,7 @@ def to_onnx(net: torch.nn.Module, half: bool = False) -> bytes:
             opset_version=OPSET,
             verbose=False,
             input_names=["images"],
-            output_names=list(outputs),
+            output_names=outputs,
             dynamic_shapes=({0: torch.export.Dim("n")},),
         )
     model: Any = program.model_proto  # type: ignore[union-attr]
@@ -226,6 +235,9 @@ def run_in_pytorch(
     """A network as a function of crops, arrays in and out; threads: 0 for PyTorch's own number."""
     place = torch.device(device)
     graph = Predictor(channels_last(fused(net), place)).eval()
+    side = input_size(net)
+    with torch.inference_mode():
+        names = outputs_of(net, torch.zeros(1, 1, side, side, device=next(net.parameters()).device))
 
     def run(images):
         limit = TORCH_THREADS.limit(threads) if threads else contextlib.nullcontext()
@@ -234,7 +246,8 @@ def run_in_pytorch(
                 device, memory_format=torch.channels_last
             )
             found = graph(crops)
-        return tuple(values.float().cpu().numpy() for values in found)
+        arrays = [values.float().cpu().numpy() for values in found]
+        return in_order(dict(zip(names, arrays, strict=True)))
 
     return run
 

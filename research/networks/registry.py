@@ -8,6 +8,7 @@ import re
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 import numpy as np
@@ -111,17 +112,17 @@ def predict(
     return targets, confidence
 
 
-def predict_all(
-    net: torch.nn.Module, images: torch.Tensor | np.ndarray
-) -> tuple[torch.Tensor, ...]:
-    """As `predict`, and for networks that give it also the visibility (n, k) in 0…1."""
+def predict_all(net: torch.nn.Module, images: torch.Tensor | np.ndarray) -> tuple[Any, ...]:
+    """As `predict`, then the visibility (n, k) in 0…1 and the spreads (n, k, 2) in units of
+    targets, each None where the network does not give it."""
     with torch.inference_mode():
         net.eval()
         images = torch.as_tensor(images).to(next(net.parameters()).device)
-        return tuple(values.cpu() for values in forward_with_confidence(net, images))
+        found = forward_with_confidence(net, images)
+        return tuple(None if values is None else values.cpu() for values in found)
 
 
-def forward_with_confidence(net: torch.nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def forward_with_confidence(net: torch.nn.Module, images: torch.Tensor) -> tuple[Any, ...]:
     """The result of `predict_all`, as a graph that can be traced and exported.
 
     A network without a `predict` method predicts the crop and its mirror image: the more the two
@@ -131,16 +132,17 @@ def forward_with_confidence(net: torch.nn.Module, images: torch.Tensor) -> tuple
     own = own_predict(net)
     if own:
         targets, *rest = own(images)
-        return as_points(targets, net).float(), *(values.float() for values in rest)
+        rest = [None if values is None else values.float() for values in rest]
+        return as_points(targets, net).float(), *rest, *[None] * (3 - len(rest))
     targets, layout = as_points(net(images), net).float(), layout_of(net)
     if not layout.mirror:
-        return targets, torch.ones_like(targets[..., 0])
+        return targets, torch.ones_like(targets[..., 0]), None, None
     mirrored = as_points(net(images.flip(-1)), net).float()[
         :, torch.tensor(layout.mirror, device=images.device)
     ]
     mirrored = mirrored * torch.tensor([-1.0, 1.0], device=images.device)
     length = normalizer(targets, layout)[:, None].clamp_min(1e-6)
-    return targets, torch.exp(-(targets - mirrored).norm(dim=-1) / (0.1 * length))
+    return targets, torch.exp(-(targets - mirrored).norm(dim=-1) / (0.1 * length)), None, None
 
 
 def normalizer(targets: torch.Tensor, layout: Layout) -> torch.Tensor:
