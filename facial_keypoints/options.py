@@ -116,7 +116,8 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--style",
         default="points",
         choices=["points", *STYLES],
-        help="what --draw draws; spread: where each point may lie; blur makes faces unrecognizable (default: %(default)s)",
+        help="what --draw draws; spread: where each point may lie; blur makes faces "
+        "unrecognizable (default: %(default)s)",
     )
     parser.add_argument(
         "--min-confidence",

@@ -308,7 +308,7 @@ def write_licenses(page: Path) -> None:
 def repository() -> str:
     """The address of the repository, from pyproject.toml."""
     with open(HOME / "pyproject.toml", "rb") as file:
-        return tomllib.load(file)["project"]["urls"]["Repository"]
+        return tomllib.load(file)["project"]["urls"]["Homepage"]
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):

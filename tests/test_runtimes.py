@@ -1,6 +1,7 @@
 """Every runtime gives the points that plain PyTorch gives; what is not installed is named."""
 
 import importlib.util
+import itertools
 import os
 import subprocess
 import sys
@@ -178,7 +179,8 @@ def test_models_give_a_visibility_where_they_were_trained_for_it(runtime, tmp_pa
     run = compile_net(with_it, runtime, threads=1, exact=True)
     np.testing.assert_allclose(run(crops)[2], expected, atol=1e-4)
     assert expected.std() > 0.01 and ((0 <= expected) & (expected <= 1)).all()
-    assert len(compile_net(without, runtime, threads=1)(crops[..., :112, :112].copy())) == 2
+    found = compile_net(without, runtime, threads=1)(crops[..., :112, :112].copy())
+    assert [values is None for values in found] == [False, False, True, True]
     face = KeypointDetector("models4", detector=None, runtime="torch").predict_boxes(
         hopper[1], [[200, 100, 120, 120]]
     )[0]
@@ -192,11 +194,11 @@ def test_the_default_model_knows_which_points_are_hidden(hopper):
     picture, matrix = align_face(to_gray(hopper[1]), face.points, 160, "eyes")
     points = (face.points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
     alone, right = KeypointDetector(detector=None), []
-    for cover in (sunglasses, face_mask, thing):
-        drawn, hidden = covered(picture, points, cover, np.random.default_rng(1))
+    for cover, seed in itertools.product((sunglasses, face_mask, thing), range(4)):
+        drawn, hidden = covered(picture, points, cover, np.random.default_rng(seed))
         seen = alone.predict_boxes(drawn, [tight_box(points)])[0].point_visibility
         right.append(np.mean((seen < 0.5) == hidden))
-        assert hidden.any()
+        assert hidden.any() or cover is thing
     assert min(right) > 0.7 and np.mean(right) > 0.8
 
 
