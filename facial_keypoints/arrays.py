@@ -48,13 +48,15 @@ def stack(faces: Sequence[Face]) -> FaceArrays:
 def to_supervision(faces: Sequence[Face]) -> Any:
     """Faces of one layout as `supervision.KeyPoints`, for its annotators: the confidence is that of
     each point. Raises UsageError if supervision is not installed."""
-    supervision: Any = import_optional("supervision", "to_supervision", "supervision")
+    supervision: Any = import_optional("supervision", "to_supervision", "supervision>=0.29")
     arrays = stack(faces)
     if not len(faces):
         return supervision.KeyPoints.empty()
     whole = np.repeat(arrays.confidence[:, None], arrays.points.shape[1], 1)
     return supervision.KeyPoints(
         xy=arrays.points,
-        confidence=np.where(np.isnan(arrays.point_confidence), whole, arrays.point_confidence),
+        keypoint_confidence=np.where(
+            np.isnan(arrays.point_confidence), whole, arrays.point_confidence
+        ),
         class_id=np.zeros(len(faces), int),
     )
