@@ -52,7 +52,7 @@ def default_part(frames: Frames, contents: Sequence[dict]) -> str:
     return "test" if frames.has_sides or trained_here else "all"
 
 
-def in_layout(frames: Frames, layout: Layout) -> Frames:
+def converted(frames: Frames, layout: Layout) -> Frames:
     """The frames with the keypoints of another layout, where the layouts say how they are computed
     (`convert_points`); the frames as they are where few follow. Points that do not follow are
     missing, and visibility is not known."""
@@ -320,7 +320,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not layout and options.data in ("sample", "official"):
         layout = contents[0]["layout"]
     everything = load_frames(options.data, options.labels, layout)
-    everything = in_layout(everything, contents[0]["layout"])
+    everything = converted(everything, contents[0]["layout"])
     options.part = options.part or default_part(everything, contents)
     frames = split_frames(everything, options.split, options.part)
     named = {

@@ -51,7 +51,7 @@ def few_pixels(image, points, rng):
     return small, ((points + 0.5) * ratio - 0.5).astype(np.float32)
 
 
-def rolled(image, points, rng):
+def rolled_crop(image, points, rng):
     """Roll of 45 degrees to a random side, on a canvas that contains the whole image."""
     side = int(np.ceil(np.hypot(*image.shape)))
     matrix = cv2.getRotationMatrix2D(
@@ -102,7 +102,7 @@ CONDITIONS = {
     "blurred": blurred,
     "compressed": compressed,
     "few pixels": few_pixels,
-    "rolled 45°": rolled,
+    "rolled 45°": rolled_crop,
     "half occluded": half_occluded,
     "boxes 15 % off": unchanged,
 }

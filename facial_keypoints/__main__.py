@@ -18,9 +18,9 @@ def main(arguments: Sequence[str] | None = None, checkpoints: str | None = None)
         return LISTINGS[arguments[0]](arguments[1:])
     options = read_options(arguments)
     # OpenCV and a runtime: not for --help
-    from facial_keypoints.session import predict
+    from facial_keypoints.session import run_session
 
-    return predict(options, checkpoints)
+    return run_session(options, checkpoints)
 
 
 def run() -> None:

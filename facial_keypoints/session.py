@@ -89,7 +89,7 @@ class Outputs:
         return CropWriter(folder, side, template) if folder else None
 
 
-def predict(options: argparse.Namespace, checkpoints: str | None) -> int:
+def run_session(options: argparse.Namespace, checkpoints: str | None) -> int:
     """Find faces and keypoints as the options of the command say -> its exit status: 1 if an input
     failed. checkpoints: see `__main__.main`."""
     if checkpoints and needs_pytorch(options.net, options.runtime, options.device):

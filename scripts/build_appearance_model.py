@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from facial_keypoints.command import run_command
-from research.synthetic.appearance_model import MODEL, build, privacy, save_model
+from research.synthetic.appearance_model import MODEL, learn, privacy, save_model
 from research.datasets import load_frames
 
 
@@ -17,7 +17,7 @@ def main() -> None:
         "--out", type=Path, default=MODEL, help="(default: saved_models/sample_faces.npz)"
     )
     options = parser.parse_args()
-    model, coefficients, people = build(load_frames(options.data, "corrected"))
+    model, coefficients, people = learn(load_frames(options.data, "corrected"))
     privacy(model, coefficients, people)
     save_model(options.out, model)
     print(f"{options.out}: {options.out.stat().st_size / 2**20:.2f} MiB")

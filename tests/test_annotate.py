@@ -14,7 +14,7 @@ import pytest
 from conftest import HOME, one_line_error, write_photo
 
 from research.scaling import annotate
-from research.scaling.annotate import chunk_size, chunks_of, here, list_names, read
+from research.scaling.annotate import chunk_size, chunks_of, annotate_here, list_names, read
 
 pytest.importorskip("pyarrow", reason="optional: pip install pyarrow")
 import pyarrow.parquet
@@ -165,7 +165,7 @@ def test_a_photo_that_kills_its_process_is_found(folder, monkeypatch):
     monkeypatch.setattr(annotate, "annotate_chunk", deadly)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HOME), str(HOME / "tests")]))
     names = [name for name in list_names([folder]) if not name.endswith(".jpg")]
-    ended = list(here(chunks_of(names, 4), ("models5", "haar", 0.5), 2))
+    ended = list(annotate_here(chunks_of(names, 4), ("models5", "haar", 0.5), 2))
     assert sorted(name for chunk, _, _ in ended for name in chunk) == sorted(names)
     bad = {name: reason for _, _, wrong in ended for name, reason in wrong.items()}
     assert (

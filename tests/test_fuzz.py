@@ -1,8 +1,10 @@
 """Whatever is fed to a reader, the outcome is a result or one of our errors that names the
 file; `make fuzz` tries harder."""
 
+import copy
 import importlib.util
 import io
+import json
 import os
 import tempfile
 import zipfile
@@ -29,7 +31,7 @@ from facial_keypoints.onnx_file import FORMAT, digest, metadata_entry, read_mode
 from facial_keypoints.video import VideoReader
 from research.data import download as download_module
 from research.scaling.annotate import footer_of, write_chunk
-from research.synthetic.appearance_model import load_model
+from research.synthetic.appearance_model import load_appearance
 from research.data.download import download
 from research.data.folders import load_folder
 from research.data.tables import read_table
@@ -230,7 +232,7 @@ READERS = {  # name: (ending, files to corrupt, what reads a path)
     "exported model": (".onnx", [exported()], read_model_file),
     "broken run": (".pt", [state()], lambda path: load_training_state(path, {}, {}, {})),
     "grid": (".yaml", [b"net: [models4, models5]\nlr: [0.001, 0.01]\nseed: 3\n"], read_grid),
-    "drawn model": (".npz", [drawn_model()], load_model.__wrapped__),
+    "drawn model": (".npz", [drawn_model()], load_appearance.__wrapped__),
     "notebook": (
         ".ipynb",
         [
@@ -307,6 +309,86 @@ def test_corrupted_files_are_read_or_refused(reader, monkeypatch, tmp_path):
                 reader == "table" or not missing.any()
             )
             assert (np.abs(points[~missing]) <= 1e6).all()
+
+    try_it()
+
+
+OTHERS = [None, True, -1, 0, 7, 1e400, float("nan"), 10**400, "", "x", "1", [], [[]], {}, {"id": 1}]
+TREES = {  # structured files: (name of the file, content, reader of its path)
+    "coco labels": ("a.json", json.loads(COCO), load_folder),
+    "label studio": ("a.json", json.loads(STUDIO), load_folder),
+    "coco": ("a.json", json.loads(COCO), read_coco),
+    "json": ("a.json", json.loads(FACE.splitlines()[0]), read_json),
+    "yolo": (
+        "data.yaml",
+        {
+            "train": "images",
+            "kpt_shape": [2, 3],
+            "flip_idx": [1, 0],
+            "kpt_names": {"0": ["a", "b"]},
+        },
+        load_folder,
+    ),
+    "grid": ("a.yaml", {"net": ["models4", "models5"], "lr": [0.001, 0.01], "seed": 3}, read_grid),
+}
+CHANGES = st.lists(
+    st.tuples(
+        st.integers(0, 10**6),
+        st.sampled_from(["replace", "delete", "double", "nest", "reverse"]),
+        st.sampled_from(OTHERS),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+def places_of(tree, found=None):
+    """All (container, key) of a tree of dictionaries and lists that is not nested too deeply."""
+    found = [] if found is None else found
+    for key in tree if isinstance(tree, dict) else range(len(tree)):
+        found.append((tree, key))
+        if isinstance(tree[key], (dict, list)):
+            places_of(tree[key], found)
+    return found
+
+
+def changed(tree, changes):
+    """A copy of a tree in which values are of other types, gone, doubled, nested or reversed."""
+    tree = copy.deepcopy(tree)
+    for number, action, other in changes:
+        places = places_of(tree)
+        if not places:
+            break
+        container, key = places[number % len(places)]
+        value = container[key]
+        if action == "delete":
+            del container[key]
+        elif action == "double" and isinstance(container, list):
+            container.insert(key, copy.deepcopy(value))
+        elif action == "reverse" and isinstance(value, list):
+            value.reverse()
+        else:
+            container[key] = [value] if action == "nest" else copy.deepcopy(other)
+    return tree
+
+
+@pytest.mark.parametrize("kind", TREES)
+def test_values_of_other_types_are_read_or_refused(kind, tmp_path):
+    """Not bytes, but values: a number where a list is expected, a key that is gone, ..."""
+    name, tree, read = TREES[kind]
+    folder = tmp_path / "changed"
+    (folder / "images").mkdir(parents=True)
+    (folder / "labels").mkdir()
+    for image in ("a.jpg", "images/a.png"):  # of the size that the task of Label Studio names
+        cv2.imwrite(str(folder / image), np.zeros((9, 9, 3), np.uint8))
+    if kind == "yolo":
+        (folder / "labels" / "a.txt").write_text("0 0.5 0.5 0.4 0.4 0.2 0.3 2 0.7 0.8 1\n")
+
+    @settings(max_examples=CASES, deadline=10_000, suppress_health_check=list(HealthCheck))
+    @given(CHANGES)
+    def try_it(changes):
+        (folder / name).write_text(json.dumps(changed(tree, changes)))
+        reported(read, folder if read is load_folder else folder / name, name="changed")
 
     try_it()
 

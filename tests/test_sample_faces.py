@@ -14,7 +14,13 @@ from facial_keypoints.layouts import load_layout
 from facial_keypoints.images import read_image
 from facial_keypoints.pose import head_pose
 from research.synthetic import faces as synthetic_faces
-from research.synthetic.appearance_model import MODEL, SIDE, components, load_model, mean_shape
+from research.synthetic.appearance_model import (
+    MODEL,
+    SIDE,
+    components,
+    load_appearance,
+    procrustes_mean,
+)
 from research.datasets import load_frames
 from research.evaluation.metrics import point_errors
 from research.networks.registry import find_weights, load_checkpoint
@@ -149,12 +155,12 @@ def test_a_home_that_cannot_be_written_to_is_no_obstacle(tmp_path, monkeypatch):
 
 def test_a_missing_model_is_reported(tmp_path):
     with pytest.raises(DataError, match="restore it by git checkout"):
-        load_model(tmp_path / "none.npz")
+        load_appearance(tmp_path / "none.npz")
 
 
 def test_the_model_is_small_and_holds_statistics_only():
     assert MODEL.stat().st_size < 4 * 2**20
-    model = load_model()
+    model = load_appearance()
     people = 346
     for key, value in model.items():  # no array has a row for each training person or frame
         assert not {people, 2 * people, 3458, 3462, 6916, 6924} & set(value.shape), key
@@ -172,7 +178,7 @@ def test_procrustes_takes_out_place_scale_and_turn():
 
 def test_the_mean_of_mirrored_shapes_is_symmetric(tiny):
     shapes = tiny.points.astype(float)
-    mean = mean_shape(np.concatenate([shapes, shapes[:, FLIP_INDICES] * [-1, 1]]))
+    mean = procrustes_mean(np.concatenate([shapes, shapes[:, FLIP_INDICES] * [-1, 1]]))
     middle = (SIDE - 1) / 2
     mirrored = mean[FLIP_INDICES] * [-1, 1] + [2 * middle, 0]
     np.testing.assert_allclose(mean, mirrored, atol=0.02)

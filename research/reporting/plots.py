@@ -383,7 +383,7 @@ def error_against(columns: dict[str, np.ndarray], errors: np.ndarray, bins: int 
     plt.show()
 
 
-def calibration(
+def calibration_curve(
     confidence: np.ndarray, errors: np.ndarray, right: float = 10, bins: int = 10
 ) -> None:
     """Reliability diagram: the share of points with an error of at most `right` % by confidence
@@ -526,7 +526,7 @@ def heat_on(
     plt.show()
 
 
-def label_shift(
+def shift_by_size(
     length: np.ndarray,
     offset: np.ndarray,
     fit: Sequence[float],

@@ -299,7 +299,7 @@ def follow() -> None:
     threading.Thread(target=end_after, args=(parent,), daemon=True).start()
 
 
-def here(chunks: Iterable[list[str]], arguments: tuple, workers: int) -> Iterator[tuple]:
+def annotate_here(chunks: Iterable[list[str]], arguments: tuple, workers: int) -> Iterator[tuple]:
     """(names, rows, bad) of chunks as local processes finish them; a process may die."""
     waiting, chunks, executor = {}, iter(chunks), pool(workers)
     try:
@@ -443,7 +443,7 @@ def annotate(options: argparse.Namespace, arguments: tuple, settings: dict, poin
     finished = (
         on_cluster(chunks, arguments, options.scheduler)
         if options.scheduler
-        else here(chunks, arguments, options.workers)
+        else annotate_here(chunks, arguments, options.workers)
     )
     with tqdm(total=len(todo), unit="photo", disable=not sys.stderr.isatty()) as bar:
         for chunk, rows, wrong in finished:

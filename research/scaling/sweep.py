@@ -211,7 +211,7 @@ def run_one(
     return ""
 
 
-def here(
+def run_here(
     notebook: Path, runs: dict[str, dict], out: Path, workers: int, threads: int
 ) -> Iterator[tuple]:
     """Run combinations on this machine, `workers` at a time. Yields (title, '' or error message) in
@@ -270,7 +270,7 @@ def run_all(
             )
         )
     else:
-        ended = here(notebook, runs, out, workers, threads)
+        ended = run_here(notebook, runs, out, workers, threads)
     with contextlib.closing(ended), tqdm(total=len(runs), unit="run", disable=not bar) as progress:
         for title, problem in ended:
             rows[title] = row_of(title, runs[title], problem, out)

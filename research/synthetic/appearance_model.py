@@ -25,7 +25,7 @@ FACE = 0.46
 SHAPE_MODES, TEXTURE_MODES = 30, 190
 
 
-def mean_shape(shapes: np.ndarray) -> np.ndarray:
+def procrustes_mean(shapes: np.ndarray) -> np.ndarray:
     """Generalized Procrustes analysis of shapes (n, 68, 2) -> mean (68, 2) in pixels of the
     mean-shape frame.
 
@@ -83,7 +83,7 @@ def barycentric(
     return corners, weights
 
 
-def build(frames: Frames, bar: bool = True) -> tuple[dict, np.ndarray, np.ndarray]:
+def learn(frames: Frames, bar: bool = True) -> tuple[dict, np.ndarray, np.ndarray]:
     """Learn the model from the training side of annotated frames.
 
     Returns the model as a dictionary of arrays, the coefficients (2n, modes) of the n frames and
@@ -99,7 +99,7 @@ def build(frames: Frames, bar: bool = True) -> tuple[dict, np.ndarray, np.ndarra
         )
     shapes = frames.points[rows].astype(np.float64)
     both = np.concatenate([shapes, mirrored(shapes)])
-    mean = mean_shape(both)
+    mean = procrustes_mean(both)
     ring = frame_points()
     triangles = Triangulation(*np.concatenate([mean, ring]).T).triangles
     face = hull_mask(mean)
@@ -289,7 +289,7 @@ def save_model(path: str | Path, model: dict) -> None:
 
 
 @cache
-def load_model(path: str | Path = MODEL) -> dict:
+def load_appearance(path: str | Path = MODEL) -> dict:
     """The stored model as a dictionary of float32 arrays (triangles: int). Raises DataError."""
     cure = "restore it by git checkout, or build it: python -m scripts.build_appearance_model"
     if not Path(path).exists():

@@ -26,7 +26,7 @@ from research.synthetic.appearance_model import (
     SHAPE_MODES,
     SIDE,
     limited,
-    load_model,
+    load_appearance,
 )
 from research.augmentation.head_rotation import Head, random_view
 
@@ -207,7 +207,7 @@ def draw_person(
     """Yield (video, frame, uint8 RGB image, keypoints (68, 2)) for all frames of one synthetic
     person. turned: share of the frames with the head turned to a yaw of 15 to 90 degrees
     (`research.augmentation.head_rotation`); the others are the same for every share."""
-    model = model or load_model()
+    model = model or load_appearance()
     rng = np.random.default_rng((VERSION, seed, person))
     turns = np.random.default_rng((VERSION, seed, person, 1))
     identity = model["person"] @ rng.standard_normal(len(model["person"]))
@@ -236,7 +236,7 @@ def draw_scene(
 ) -> tuple[np.ndarray, np.ndarray]:
     """One picture with several faces on a loose grid -> uint8 RGB (height, width, 3), keypoints
     (faces, 68, 2)."""
-    model = load_model()
+    model = load_appearance()
     rng = np.random.default_rng((VERSION, seed, 1_000_000))
     image = (
         clutter(rng, width, height) + rng.uniform(60, 190) + rng.normal(0, 10, 3).astype(np.float32)
@@ -292,7 +292,7 @@ def draw_archive(
     bytes on any day. people: the number of people, or a range of their numbers; turned: see
     `draw_person`."""
     people = range(people) if isinstance(people, int) else people
-    model = load_model()
+    model = load_appearance()
     rows, buffer = {"training": [], "test": []}, io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for person in tqdm(people, desc="drawing faces", unit="person", disable=not bar):
