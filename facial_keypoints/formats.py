@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from facial_keypoints.files import (
     short_message,
 )
 from facial_keypoints.layouts import MAX_POINTS, Layout, load_layout
+
+if TYPE_CHECKING:  # detector.py loads OpenCV
+    from facial_keypoints.detector import Face
 
 BOX_COLUMNS = ["name", "left", "top", "width", "height"]
 OPENNESS = ("right_eye_open", "left_eye_open", "mouth_open")
@@ -43,7 +46,7 @@ def csv_columns(points: int = 68) -> list[str]:
     ]
 
 
-def csv_line(name: str, face: Any) -> str:
+def csv_line(name: str, face: "Face") -> str:
     """A line of the CSV: name, box, confidence, x0, y0, x1, y1, … in pixels of the photo; identity
     in clips, else empty; openness of the eyes and the mouth, empty where unknown."""
     text = io.StringIO()
@@ -63,7 +66,7 @@ def csv_line(name: str, face: Any) -> str:
     return text.getvalue()
 
 
-def openness_of(face: Any) -> tuple[float, float, float]:
+def openness_of(face: "Face") -> tuple[float, float, float]:
     """Openness of the right eye, the left eye and the mouth of a Face; nan where unknown."""
     right, left = face.eyes_open
     return float(right), float(left), face.mouth_open
@@ -74,7 +77,7 @@ def rounded(rows: Any, digits: int = 2) -> list:
     return np.round(np.asarray(rows, np.float64), digits).tolist()
 
 
-def json_line(name: str, face: Any) -> str:
+def json_line(name: str, face: "Face") -> str:
     """A line of JSON: name, box, confidence, layout, points as pairs, their names; and where known
     the confidence and visibility of each point, the pose, openness and the identity."""
     row = {
@@ -137,7 +140,7 @@ def checked_points(values: Any, columns: int) -> np.ndarray:
 class Writer(Protocol):
     """What takes the faces of one photo or frame after another, and is closed at the end."""
 
-    def write(self, name: str, size: Sequence[int], faces: Sequence) -> None:
+    def write(self, name: str, size: Sequence[int], faces: Sequence["Face"]) -> None:
         """name: of the photo or frame; size: its height and width in pixels; faces: of `Face`."""
         ...
 
@@ -153,7 +156,7 @@ class CsvWriter:
         self.file = file
         file.write((",".join(csv_columns(len(load_layout(layout)))) + "\n").encode())
 
-    def write(self, name: str, size: Sequence[int], faces: Sequence) -> None:
+    def write(self, name: str, size: Sequence[int], faces: Sequence["Face"]) -> None:
         self.file.write(
             "".join(csv_line(name, face) for face in faces).encode("utf-8", "surrogateescape")
         )
@@ -166,7 +169,7 @@ class SpreadsheetWriter(CsvWriter):
     """The CSV of predictions for spreadsheets: a name that they would take for a formula begins
     with an apostrophe."""
 
-    def write(self, name: str, size: Sequence[int], faces: Sequence) -> None:
+    def write(self, name: str, size: Sequence[int], faces: Sequence["Face"]) -> None:
         super().write(
             f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name, size, faces
         )
@@ -179,12 +182,12 @@ class JsonWriter(CsvWriter):
     def __init__(self, file: BinaryIO, layout: str | Layout = "ibug68"):
         self.file = file
 
-    def write(self, name: str, size: Sequence[int], faces: Sequence) -> None:
+    def write(self, name: str, size: Sequence[int], faces: Sequence["Face"]) -> None:
         lines = (json_line(name, face) for face in faces)
         self.file.write("".join(lines).encode("utf-8", "surrogateescape"))
 
 
-def point_flags(face: Any) -> np.ndarray:
+def point_flags(face: "Face") -> np.ndarray:
     """COCO's flags (k,) of the points of a Face: 2 for visible points, 1 for hidden ones
     (visibility, or confidence from models without it, below 0.5), 0 for points without a
     position."""
@@ -215,7 +218,7 @@ class CocoWriter:
             '"annotations": ['.encode()
         )
 
-    def write(self, name: str, size: Sequence[int], faces: Sequence) -> None:
+    def write(self, name: str, size: Sequence[int], faces: Sequence["Face"]) -> None:
         self.images.append(
             {
                 "id": len(self.images) + 1,
@@ -326,7 +329,7 @@ class PtsWriter:
     def __init__(self, folder: str | os.PathLike):
         self.paths = FacePaths(folder, ".pts")
 
-    def write(self, name: str, size: Sequence[int], faces: Sequence) -> None:
+    def write(self, name: str, size: Sequence[int], faces: Sequence["Face"]) -> None:
         for face in faces:
             atomic_write(self.paths.next(name), pts_text(face.points))
 
@@ -344,7 +347,7 @@ class YoloWriter:
         self.owners: dict[Path, str] = {}
         self.last: tuple[str, list[str]] = ("", [])
 
-    def write(self, name: str, size: Sequence[int], faces: Sequence) -> None:
+    def write(self, name: str, size: Sequence[int], faces: Sequence["Face"]) -> None:
         path = self.folder / "labels" / safe_relative_path(name).with_suffix(".txt")
         owner = self.owners.setdefault(path, name)
         if owner != name:
@@ -357,7 +360,7 @@ class YoloWriter:
         self.last = (name, lines)
         atomic_write(path, "".join(lines))
 
-    def line(self, face: Any, size: Sequence[int]) -> str:
+    def line(self, face: "Face", size: Sequence[int]) -> str:
         """The line of a Face in a photo of a size (height, width)."""
         scale = np.array([size[1], size[0]], np.float64)
         box = np.asarray(face.box, np.float64)

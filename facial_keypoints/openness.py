@@ -13,7 +13,7 @@ from facial_keypoints.pose import rigid_points
 RIGHT_EYE, LEFT_EYE = ((37, 41), (38, 40)), ((43, 47), (44, 46))
 LIPS = ((61, 67), (62, 66), (63, 65))
 # Gaps in inter-ocular distances, as models7 predicts them: the medians of eyes and mouths that
-# people labeled as shut, the median of open eyes (python benchmarks/openness.py), and an open mouth
+# people labeled as shut, the median of open eyes (benchmarks/closed_eyes.py), and an open mouth
 EYE_SHUT, EYE_OPEN = 0.05, 0.10
 MOUTH_SHUT, MOUTH_OPEN = 0.02, 0.5
 # mean visibility of the points of an eye below which its openness is not given: less than one in a

@@ -21,6 +21,7 @@ from facial_keypoints.files import MAX_COORDINATE, PARSE_ERRORS, short_message
 from facial_keypoints.image_headers import read_header
 from facial_keypoints.images import IMAGE_ENDINGS, MAX_BYTES
 from facial_keypoints.layouts import MAX_POINTS, Layout, layout_from, load_layout
+from research.data.stores import FrameStore
 
 LABEL_ENDINGS = (".json", ".xml", ".csv", ".mat", ".txt", ".yaml", ".yml")
 # layouts that are recognized by the names of their keypoints
@@ -83,7 +84,7 @@ class Annotations:
     visible: list[np.ndarray] = field(default_factory=list)
     pose: list[str] = field(default_factory=list)
     layout: Layout | None = None
-    store: Any = None
+    store: FrameStore | None = None
 
     def add(
         self,
@@ -159,7 +160,7 @@ def checked(points: Any, where: str) -> np.ndarray:
     return points
 
 
-def read_annotations(store: Any, inside: Sequence[str]) -> Annotations | None:
+def read_annotations(store: FrameStore, inside: Sequence[str]) -> Annotations | None:
     """The labels of a data set in one of these formats, recognized by its files; None if it is in
     none of them. Raises DataError that names the file and what is wrong, also for a set in two
     formats: which of them counts cannot be known."""
@@ -187,7 +188,7 @@ def two_formats(where: str | Path, first: str, second: str) -> DataError:
     )
 
 
-def read_wflw(store: Any, inside: Sequence[str], files: Sequence[str]) -> Annotations:
+def read_wflw(store: FrameStore, inside: Sequence[str], files: Sequence[str]) -> Annotations:
     """WFLW: a line per face with 98 points, 4 numbers of a box, 6 attributes, and the image."""
     found = Annotations("wflw", layout=load_layout("wflw98"))
     finder = ImageFinder(str(store.path), inside)
@@ -219,7 +220,7 @@ def read_wflw(store: Any, inside: Sequence[str], files: Sequence[str]) -> Annota
     return found
 
 
-def read_cofw(store: Any, inside: Sequence[str], files: Sequence[str]) -> Annotations:
+def read_cofw(store: FrameStore, inside: Sequence[str], files: Sequence[str]) -> Annotations:
     """COFW color: MATLAB files of version 7.3 with images and 29 points; occluded points are
     labeled as well."""
     h5py = import_optional("h5py", "reading .mat files of COFW")
@@ -283,7 +284,9 @@ def own_values(content: Any, place: Any, pixels: bool = False) -> np.ndarray:
     return values
 
 
-def read_kaggle(store: Any, inside: Sequence[str], files: Sequence[str]) -> Annotations | None:
+def read_kaggle(
+    store: FrameStore, inside: Sequence[str], files: Sequence[str]
+) -> Annotations | None:
     """Kaggle Facial Keypoints Detection: training.csv with 30 columns and the pixels of images of
     96×96; empty cells are missing points. None for other tables of this name."""
     found, images = Annotations("kaggle", layout=load_layout("kaggle15")), {}
@@ -317,7 +320,9 @@ def read_kaggle(store: Any, inside: Sequence[str], files: Sequence[str]) -> Anno
     return found
 
 
-def read_json_labels(store: Any, inside: Sequence[str], files: Sequence[str]) -> Annotations | None:
+def read_json_labels(
+    store: FrameStore, inside: Sequence[str], files: Sequence[str]
+) -> Annotations | None:
     """COCO keypoints, COCO-WholeBody faces, or tasks of Label Studio; None if the files hold
     neither."""
     found, finder = Annotations("coco"), ImageFinder(str(store.path), inside)
@@ -466,7 +471,7 @@ def chains(pairs: Sequence[Sequence[int]]) -> list[list[int]]:
 
 
 def read_label_studio(
-    tasks: list, found: Annotations, finder: ImageFinder, file: str, where: str, store: Any
+    tasks: list, found: Annotations, finder: ImageFinder, file: str, where: str, store: FrameStore
 ) -> None:
     """Tasks of Label Studio as its JSON export has them: of each the last annotation that was not
     cancelled, else the last prediction. The names of keypoints come from the labels; a face has
@@ -499,7 +504,7 @@ def read_label_studio(
 
 
 def faces_of_task(
-    task: dict, finder: ImageFinder, file: str, store: Any, where: str
+    task: dict, finder: ImageFinder, file: str, store: FrameStore, where: str
 ) -> list[tuple[str, dict[str, np.ndarray]]]:
     """The faces of a task of Label Studio: the path of its image, and {name of a keypoint: (2,) in
     pixels}. Raises DataError for a rotated image, one of another size, or a face with a name
@@ -544,7 +549,9 @@ def natural(name: str) -> list:
     ]
 
 
-def read_imglab(store: Any, inside: Sequence[str], files: Sequence[str]) -> Annotations | None:
+def read_imglab(
+    store: FrameStore, inside: Sequence[str], files: Sequence[str]
+) -> Annotations | None:
     """XML files of dlib and its tool imglab: boxes with named parts; parts that a box lacks are
     missing points. None if the files are other XML."""
     boxes, finder = [], ImageFinder(str(store.path), inside)
@@ -633,7 +640,7 @@ def yolo_set(text: bytes, where: str) -> YoloSet | None:
     return YoloSet(count, each, layout, train, val)
 
 
-def read_yolo(store: Any, inside: Sequence[str], files: Sequence[str]) -> Annotations | None:
+def read_yolo(store: FrameStore, inside: Sequence[str], files: Sequence[str]) -> Annotations | None:
     """YOLO pose labels: a YAML file with kpt_shape, and for each image of a folder images a file in
     the folder labels next to it. None if no YAML file has kpt_shape. An image is of the training
     side if its path begins as the entry `train` does, unless `val` does so too."""
