@@ -12,7 +12,7 @@ from facial_keypoints.drawing import draw_faces
 from research.reporting.plots import (
     accuracy_against_time,
     bars,
-    calibration,
+    calibration_curve,
     contact_sheet,
     curves_together,
     heat_on,
@@ -42,7 +42,7 @@ def test_faces_are_drawn_on_a_copy_at_their_points():
 def test_a_calibrated_network_lies_on_the_diagonal():
     rng = np.random.default_rng(0)
     confidence = rng.random(100_000)
-    calibration(confidence, np.where(rng.random(100_000) < confidence, 1.0, 50.0))
+    calibration_curve(confidence, np.where(rng.random(100_000) < confidence, 1.0, 50.0))
     line = plt.gcf().axes[0].lines[1]
     np.testing.assert_allclose(line.get_xdata(), line.get_ydata(), atol=0.03)
 
