@@ -152,7 +152,8 @@ def parse(pairs: Sequence[str]) -> dict:
     return parameters
 
 
-def main() -> int:
+def command_parser() -> argparse.ArgumentParser:
+    """The parser of the command, without the parameters of a grid."""
     parser = argparse.ArgumentParser(
         allow_abbrev=False,
         description="Run the three notebooks in order by papermill; or notebook 2 over a grid of "
@@ -190,6 +191,11 @@ def main() -> int:
         action="store_true",
         help="instead, update the outputs in notebooks/ and notebooks/solutions/",
     )
+    return parser
+
+
+def main() -> int:
+    parser = command_parser()
     notebooks = [HOME / "notebooks" / name for name in NOTEBOOKS]
     known = {notebook: parameters_of(notebook) for notebook in notebooks}
     group = parser.add_argument_group("parameters of a grid")
@@ -320,6 +326,12 @@ def run_grid(
         good = [row for row in rows if "nme" in row]
         if good:
             compare(good, out)
+    return report_grid(rows, out)
+
+
+def report_grid(rows: Sequence[dict], out: Path) -> int:
+    """Print the runs of a grid, the best first, and those that failed -> 1 if any failed."""
+    good = [row for row in rows if "nme" in row]
     for row in sorted(good, key=lambda row: float(row["nme"])):
         print(
             f"  {row['run']:<40} NME {float(row['nme']):6.2f} "
@@ -329,7 +341,7 @@ def run_grid(
     for title, reason in failed.items():
         print(f"failed: {printable(f'{title}: {reason}')}", file=sys.stderr)
     print(
-        f"{len(runs) - len(failed)} of {len(runs)} runs succeeded; the table: {out / 'table.csv'}"
+        f"{len(rows) - len(failed)} of {len(rows)} runs succeeded; the table: {out / 'table.csv'}"
     )
     return 1 if failed else 0
 

@@ -187,6 +187,7 @@ def take_picture(chromium, scratch, path):
     browser.close()
 
 
+# long: one visit of the page after another, whose results go into one table
 def measure(chromium, scratch, options):
     folder = web_page.build(scratch / "web")
     flags = [

@@ -81,6 +81,30 @@ def read_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def print_shift(frames, offset, length, known, epochs):
+    """Print the shift of the labels in x, and by the size of the faces. offset: (n, 2) in pixels;
+    length: (n,) inter-ocular distances; known: (n,) mask of the faces that are used."""
+    (constant, share), spread = fit_shift(offset[known, 0], length[known])
+    print(
+        f"{frames.data}: {len(frames)} training frames, two halves of the people, "
+        f"{epochs} epochs under mirroring; "
+        f"{100 * known.mean():.0f} % of the faces are predicted well enough to be used"
+    )
+    print(
+        f"shift in x: {constant:.2f} ± {spread[0]:.2f} px + {100 * share:.2f} ± "
+        f"{100 * spread[1]:.2f} % of the inter-ocular "
+        f"distance (used for the official set: {SHIFT_PIXELS} px + "
+        f"{100 * SHIFT_INTER_OCULAR:.2f} %)"
+    )
+    for group in np.array_split(np.flatnonzero(known)[np.argsort(length[known])], 4):
+        x, y = offset[group].mean(0)
+        print(
+            f"  faces of {length[group].min():5.1f} to {length[group].max():5.1f} px: {x:+.2f} "
+            f"px in x, {y:+.2f} in y "
+            "(mirroring does not reveal a shift in y: the networks learn it)"
+        )
+
+
 def main():
     options = read_options()
     if options.doubtful and Path(options.doubtful).suffix.lower() not in IMAGE_KINDS:
@@ -100,25 +124,7 @@ def main():
         offset, predictions = measure_shift(frames, fit)
     length = frames.lengths()
     known = trusted(frames, offset, predictions)
-    (constant, share), spread = fit_shift(offset[known, 0], length[known])
-    print(
-        f"{frames.data}: {len(frames)} training frames, two halves of the people, "
-        f"{options.epochs} epochs under mirroring; "
-        f"{100 * known.mean():.0f} % of the faces are predicted well enough to be used"
-    )
-    print(
-        f"shift in x: {constant:.2f} ± {spread[0]:.2f} px + {100 * share:.2f} ± "
-        f"{100 * spread[1]:.2f} % of the inter-ocular "
-        f"distance (used for the official set: {SHIFT_PIXELS} px + "
-        f"{100 * SHIFT_INTER_OCULAR:.2f} %)"
-    )
-    for group in np.array_split(np.flatnonzero(known)[np.argsort(length[known])], 4):
-        x, y = offset[group].mean(0)
-        print(
-            f"  faces of {length[group].min():5.1f} to {length[group].max():5.1f} px: {x:+.2f} "
-            f"px in x, {y:+.2f} in y "
-            "(mirroring does not reveal a shift in y: the networks learn it)"
-        )
+    print_shift(frames, offset, length, known, options.epochs)
     cells = quantization_grid(frames.complete(), frames.layout)
     pitch = np.median(cells[:, 0])
     print(

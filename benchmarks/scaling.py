@@ -123,6 +123,7 @@ def resident(pid):
     return total
 
 
+# long: a list of measurements, each a call with its settings
 def training(rows, options):
     """Compare one process and two with the same global batch size: validation NME, frames per
     second, share of the time spent waiting for data."""
@@ -261,6 +262,7 @@ def make_photos(folder, count, scenes=200, side=300):
     return sorted(path for path in folder.iterdir() if path.is_dir())
 
 
+# long: a list of measurements, each a call with its settings
 def photos(rows, options):
     """Measure photos per second in one process and on all cores, memory over many photos, and the
     time that a million photos would take."""

@@ -15,6 +15,7 @@ from facial_keypoints.defaults import (
 from facial_keypoints.paths import detector_names
 
 
+# long: a list of flags
 def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of the command, checked."""
     parser = argparse.ArgumentParser(
@@ -54,6 +55,47 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="a table name,left,top,width,height of boxes that enclose the "
         "keypoints, in pixels, used instead of a detector",
     )
+    add_outputs(parser)
+    parser.add_argument(
+        "--min-confidence",
+        type=bounded_number(float, 0, 1),
+        default=MIN_CONFIDENCE,
+        help="leave out faces with a lower confidence (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="what the network runs on: cpu, cuda, coreml or directml, where ONNX Runtime was "
+        "installed for it; auto: the CPU (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--runtime",
+        default="auto",
+        choices=["auto", *RUNTIMES],
+        help="what runs the network; auto: ONNX Runtime, or PyTorch for checkpoints "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=bounded_number(int, 0),
+        default=1,
+        help="threads of the network; 0: as many as the runtime chooses (default: %(default)s)",
+    )
+    options = parser.parse_args(arguments)
+    if options.camera is None and not options.photos:
+        parser.error("give photos, folders or clips, or --camera 0")
+    if options.camera is not None and options.photos:
+        parser.error("give photos, folders and clips, or --camera, but not both")
+    if options.style != "points" and not options.draw:
+        parser.error(f"--style {options.style} has no effect without --draw")
+    if options.side != 112 and not options.align:
+        parser.error("--side has no effect without --align")
+    return options
+
+
+# long: a list of flags
+def add_outputs(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say what is written where."""
     parser.add_argument(
         "--csv", type=nonempty_path, metavar="OUT", help="one row per face; '-' for standard output"
     )
@@ -120,43 +162,8 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "unrecognizable (default: %(default)s)",
     )
     parser.add_argument(
-        "--min-confidence",
-        type=bounded_number(float, 0, 1),
-        default=MIN_CONFIDENCE,
-        help="leave out faces with a lower confidence (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--device",
-        default="auto",
-        help="what the network runs on: cpu, cuda, coreml or directml, where ONNX Runtime was "
-        "installed for it; auto: the CPU (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--runtime",
-        default="auto",
-        choices=["auto", *RUNTIMES],
-        help="what runs the network; auto: ONNX Runtime, or PyTorch for checkpoints "
-        "(default: %(default)s)",
-    )
-    parser.add_argument(
-        "--threads",
-        type=bounded_number(int, 0),
-        default=1,
-        help="threads of the network; 0: as many as the runtime chooses (default: %(default)s)",
-    )
-    parser.add_argument(
         "--without-faces",
         type=nonempty_path,
         metavar="OUT",
         help="write the names of photos without an accepted face, one per line",
     )
-    options = parser.parse_args(arguments)
-    if options.camera is None and not options.photos:
-        parser.error("give photos, folders or clips, or --camera 0")
-    if options.camera is not None and options.photos:
-        parser.error("give photos, folders and clips, or --camera, but not both")
-    if options.style != "points" and not options.draw:
-        parser.error(f"--style {options.style} has no effect without --draw")
-    if options.side != 112 and not options.align:
-        parser.error("--side has no effect without --align")
-    return options

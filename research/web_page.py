@@ -161,6 +161,7 @@ def tracker_values() -> dict:
     }
 
 
+# long: the table of all values that the page shares with the library
 def settings() -> dict:
     """Everything that the page must have in common with the library."""
     return {

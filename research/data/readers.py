@@ -396,16 +396,7 @@ def read_coco_file(
         values = row.get("face_kpts") if whole_body else row.get("keypoints")
         if not values or (whole_body and not row.get("face_valid", True)):
             continue
-        if not isinstance(values, list) or len(values) > 3 * MAX_POINTS or len(values) % 3:
-            raise DataError(
-                f"{where}: annotation {str(row.get('id'))[:20]}: keypoints must be "
-                "triples x, y, visibility"
-            )
-        numbers = checked(
-            np.array(values, np.float64).reshape(-1, 3),
-            f"{where}: annotation {str(row.get('id'))[:20]}",
-        )
-        points, flags = numbers[:, :2], numbers[:, 2]
+        points, flags = coco_points(values, f"{where}: annotation {str(row.get('id'))[:20]}")
         points[flags == 0] = np.nan
         marked |= bool((flags == 1).any())
         if np.isnan(points).all():
@@ -437,6 +428,14 @@ def read_coco_file(
     if not marked:
         for visible in found.visible[first:]:
             visible[:] = np.nan
+
+
+def coco_points(values: Any, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """The keypoints of an annotation -> points (k, 2) and visibility (k,)."""
+    if not isinstance(values, list) or len(values) > 3 * MAX_POINTS or len(values) % 3:
+        raise DataError(f"{where}: keypoints must be triples x, y, visibility")
+    numbers = checked(np.array(values, np.float64).reshape(-1, 3), where)
+    return numbers[:, :2], numbers[:, 2]
 
 
 def coco_layout(category: dict, where: str) -> Layout | None:

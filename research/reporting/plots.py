@@ -128,14 +128,8 @@ def contact_sheet(
             extent=(corner[0], corner[0] + extent[0], corner[1] + extent[1], corner[1]),
         )
         if titles is not None:
-            axis.text(
-                corner[0] + extent[0] / 2,
-                corner[1] - 0.02,
-                titles[i],
-                fontsize=10,
-                horizontalalignment="center",
-                verticalalignment="bottom",
-            )
+            above = (corner[0] + extent[0] / 2, corner[1] - 0.02)
+            axis.text(*above, titles[i], fontsize=10, ha="center", va="bottom")
         scales.append(scale)
         corners.append(corner)
     if points is not None:

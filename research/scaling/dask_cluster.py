@@ -89,6 +89,7 @@ class Watch:
                     self.client.close(timeout=5)
 
 
+# long: what can happen to a cluster is handled in one loop, in the order in which it happens
 def map_on_cluster(
     address: str, function: str, items: Iterable, *arguments: object
 ) -> Iterator[tuple]:

@@ -83,6 +83,7 @@ def barycentric(
     return corners, weights
 
 
+# long: the arrays of the model, one after another, each from those before
 def learn(frames: Frames, bar: bool = True) -> tuple[dict, np.ndarray, np.ndarray]:
     """Learn the model from the training side of annotated frames.
 
