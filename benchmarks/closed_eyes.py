@@ -5,8 +5,9 @@ import argparse
 
 import numpy as np
 
+from evaluate import POSE_GROUPS
 from facial_keypoints.command import run_command
-from facial_keypoints.openness import HIDDEN_EYE, LEFT_EYE, LIPS, RIGHT_EYE, _gap, eyes_open
+from facial_keypoints.openness import HIDDEN_EYE, LEFT_EYE, LIPS, RIGHT_EYE, eyes_open, gaps
 from research.data.frames import Frames
 from research.datasets import SPLIT_PARTS, load_frames, split_frames
 from research.evaluation.metrics import ranking_auc
@@ -15,11 +16,6 @@ from research.networks.registry import find_weights, load_checkpoint
 
 # what a label says: height of an eye or of the gap between the lips / its width
 CLOSED_LABEL, OPEN_LABEL, SHUT_LIPS = 0.1, 0.2, 0.03
-GROUPS = {
-    "frontal": ("frontal",),
-    "half profile": ("lefthalf", "righthalf"),
-    "profile": ("left", "right"),
-}
 
 
 def aspect(points: np.ndarray, corners: tuple[int, int], pairs: tuple) -> np.ndarray:
@@ -57,15 +53,13 @@ def main() -> None:
     )
     seen = np.stack([visible(frames, range(36, 42)), visible(frames, range(42, 48))], 1)
     closed, opened = seen & (labels < CLOSED_LABEL), seen & (labels > OPEN_LABEL)
-    gaps = np.stack([_gap(points, pairs, "ibug68") for pairs in (RIGHT_EYE, LEFT_EYE)], 1)
+    lids = gaps(points, (RIGHT_EYE, LEFT_EYE))
     print(
         f"{options.net} on {len(frames)} faces, {options.part}: "
-        f"EYE_SHUT, EYE_OPEN = {np.median(gaps[closed]):.3f}, {np.median(gaps[opened]):.3f}"
+        f"EYE_SHUT, EYE_OPEN = {np.median(lids[closed]):.3f}, {np.median(lids[opened]):.3f}"
     )
     shut = visible(frames, range(60, 68)) & (aspect(frames.points, (60, 64), LIPS) < SHUT_LIPS)
-    print(
-        f"MOUTH_SHUT = {np.median(_gap(points, LIPS, 'ibug68')[shut]):.3f}, {shut.sum()} mouths\n"
-    )
+    print(f"MOUTH_SHUT = {np.median(gaps(points, (LIPS,))[shut]):.3f}, {shut.sum()} mouths\n")
 
     visibility = visibility_of(net, frames)[:, 36:48].reshape(-1, 2, 6).mean(2)
     labeled = frames.visible[:, 36:48].reshape(-1, 2, 6)
@@ -81,7 +75,7 @@ def main() -> None:
         "| eyes | closed | open | median of closed | of open | closed below 0.5 % | "
         "open above 0.5 % | AUC |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
     )
-    for group, names in GROUPS.items():
+    for group, names in POSE_GROUPS.items():
         here = np.isin(frames.pose.astype(str), names)[:, None]
         low, high = values[closed & here], values[opened & here]
         auc = ranking_auc(-np.concatenate([low, high]), np.arange(len(low) + len(high)) < len(low))

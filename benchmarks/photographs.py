@@ -27,12 +27,8 @@ from research.evaluation.metrics import summarize
 from research.networks.terms import SHORT_TERMS, terms_of
 from research.networks.registry import find_weights, load_checkpoint, parameter_count
 from facial_keypoints.files import csv_rows
-from research.evaluation.results import (
-    PHOTOGRAPHS,
-    PHOTOGRAPH_COLUMNS,
-    photograph_table,
-    replace_rows,
-)
+from facial_keypoints.paths import PHOTOGRAPHS
+from research.evaluation.results import PHOTOGRAPH_COLUMNS, photograph_table, replace_rows
 
 # what their authors allow: dlib's weights learned from 300-W, whose terms exclude products
 PEERS = {"dlib": "research", "mediapipe": "anything (Apache 2.0)"}

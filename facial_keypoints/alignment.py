@@ -5,8 +5,8 @@ import cv2
 import numpy as np
 
 from facial_keypoints.defaults import TEMPLATES
-from facial_keypoints.errors import UsageError
-from facial_keypoints.geometry import align_shapes, crop_image
+from facial_keypoints.errors import DataError, UsageError
+from facial_keypoints.geometry import align_shapes, crop_image, tight_box
 from facial_keypoints.head import as_ibug68
 from facial_keypoints.layouts import Layout, convert_points, load_layout
 
@@ -90,6 +90,8 @@ def align_face(
         raise UsageError(f"no template {template!r}; there are {', '.join(TEMPLATES)}")
     if side < 8:
         raise UsageError(f"a crop of {side} pixels is too small; at least 8 are needed")
+    if not tight_box(points)[2:].max() > 0:
+        raise DataError("the points of the face coincide; there is nothing to align")
     matrix = MATRICES[template](points, side, layout)
     if template != "ffhq":
         return crop_image(image, matrix, side), matrix

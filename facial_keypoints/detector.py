@@ -57,9 +57,8 @@ MAX_REFINE_LOSS = 0.02
 BOX_TOLERANCE, ROLL_TOLERANCE = 0.03, 10.0  # share of the longer side; degrees
 
 
-@dataclass(
-    eq=False, repr=False
-)  # compare by identity: == on arrays gives an array, not True or False
+# eq: compared by identity, for == on arrays gives an array, not True or False
+@dataclass(eq=False, repr=False)
 class Face:
     """One face: points (k, 2), box (4,) as left, top, width, height, and confidence in 0…1.
 

@@ -142,11 +142,12 @@ def _regular_size(about, path):
 
 def files_below(
     folder: str | os.PathLike[str],
-    endings: tuple[str, ...] = IMAGE_ENDINGS,
+    endings: tuple[str, ...] | None = IMAGE_ENDINGS,
     unlisted: list[str] | None = None,
 ) -> Iterator[str]:
-    """Paths of the files with these extensions in a folder and its subfolders, sorted. A folder
-    that cannot be listed raises DataError, or its message is appended to `unlisted`.
+    """Paths of the files with these extensions (None: of all files) in a folder and its subfolders,
+    sorted. A folder that cannot be listed raises DataError, or its message is appended to
+    `unlisted`.
 
     Links to folders are followed, but not in a circle. Broken links and pipes are included, so that
     reading them reports an error.
@@ -167,7 +168,7 @@ def files_below(
         yield from (
             os.path.join(inside, name)
             for name in sorted(files)
-            if Path(name).suffix.lower() in endings
+            if endings is None or Path(name).suffix.lower() in endings
         )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from facial_keypoints.command import nonempty_path
 from facial_keypoints.defaults import ALIASES
-from facial_keypoints.paths import SAVED_MODELS, layout_names
+from facial_keypoints.paths import PHOTOGRAPHS, SAVED_MODELS, layout_names
 
 
 def show_models(arguments: Sequence[str]) -> int:
@@ -25,7 +25,7 @@ def show_models(arguments: Sequence[str]) -> int:
 
     errors = {
         row["weights"]: f"{float(row['nme_box']):.2f} %"
-        for row in csv_rows(SAVED_MODELS / "photographs.csv", optional=True)
+        for row in csv_rows(PHOTOGRAPHS, optional=True)
     }
     names = {name: alias for alias, name in ALIASES.items()}
     print(f"{'name':<20} {'points':>6} {'crop':>5} {'size':>7} {'NME':>7}  terms of the weights")

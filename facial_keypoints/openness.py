@@ -1,5 +1,6 @@
 """How far eyes and mouth are open, from keypoints; blinks."""
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -38,15 +39,20 @@ def head_scale(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndarra
     return np.linalg.norm(camera[..., 1, :], axis=-1)
 
 
-def _gap(points, pairs, layout):
-    """Mean distance (…) of pairs of points of ibug68, in inter-ocular distances along the vertical
-    of the head; nan for layouts without these points."""
+def gaps(
+    points: np.ndarray, groups: Sequence[Sequence[tuple[int, int]]], layout: str | Layout = "ibug68"
+) -> np.ndarray:
+    """Keypoints (…, k, 2) -> (…, groups): for each group the mean distance of its pairs of points
+    of ibug68, in inter-ocular distances along the vertical of the head; nan for layouts without
+    these points."""
     if len(rigid_points(layout)) < MIN_HEAD_POINTS:
-        return np.full(np.shape(points)[:-2], np.nan)
-    above, below = np.transpose(pairs)
-    known = as_ibug68(points, layout)
-    distances = np.linalg.norm(known[..., above, :] - known[..., below, :], axis=-1).mean(-1)
-    return distances / np.maximum(head_scale(points, layout), 1e-9)
+        return np.full((*np.shape(points)[:-2], len(groups)), np.nan)
+    known, unit = as_ibug68(points, layout), np.maximum(head_scale(points, layout), 1e-9)
+    lengths = [
+        np.linalg.norm(known[..., above, :] - known[..., below, :], axis=-1).mean(-1)
+        for above, below in (np.transpose(pairs) for pairs in groups)
+    ]
+    return np.stack(lengths, -1) / unit[..., None]
 
 
 def eyes_open(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndarray:
@@ -56,14 +62,13 @@ def eyes_open(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndarray
 
     The values are for networks whose points follow the eyelids: `models7` and `models8`.
     """
-    gaps = np.stack([_gap(points, pairs, layout) for pairs in (RIGHT_EYE, LEFT_EYE)], -1)
-    return (gaps - EYE_SHUT) / (EYE_OPEN - EYE_SHUT)
+    return (gaps(points, (RIGHT_EYE, LEFT_EYE), layout) - EYE_SHUT) / (EYE_OPEN - EYE_SHUT)
 
 
 def mouth_open(points: np.ndarray, layout: str | Layout = "ibug68") -> np.ndarray:
     """Keypoints (…, k, 2) -> (…): 0 for closed lips, 1 for a gap of half the distance between the
     outer eye corners. nan for layouts without inner lips."""
-    return (_gap(points, LIPS, layout) - MOUTH_SHUT) / (MOUTH_OPEN - MOUTH_SHUT)
+    return (gaps(points, (LIPS,), layout)[..., 0] - MOUTH_SHUT) / (MOUTH_OPEN - MOUTH_SHUT)
 
 
 class BlinkCounter:
@@ -72,7 +77,7 @@ class BlinkCounter:
 
     A blink is counted when the mean of both eyes has been below `closed`, and is above `opened`
     again: between the two, noise cannot count twice. Eyes that stay closed for longer than
-    `longest` seconds are not a blink. `closed_share(seconds)` is the share of the last minute in
+    `longest` seconds are not a blink. `closed_share()` is the share of the last minute in
     which the eyes were closed (PERCLOS), the usual sign of drowsiness: above 0.15, a driver is
     tired (Wierwille and Ellsworth, 1994).
     """

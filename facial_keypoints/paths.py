@@ -8,6 +8,8 @@ _PACKAGE = Path(__file__).resolve().parent
 _INSTALLED = (_PACKAGE / "saved_models").is_dir()
 
 SAVED_MODELS = (_PACKAGE if _INSTALLED else _PACKAGE.parent) / "saved_models"
+# tables of scores: on the official frames, and on photographs labeled by people
+PUBLISHED, PHOTOGRAPHS = SAVED_MODELS / "results.csv", SAVED_MODELS / "photographs.csv"
 DETECTORS = (_PACKAGE if _INSTALLED else _PACKAGE.parent) / "detector_architectures"
 DETECTORS_MODULE = (
     "facial_keypoints.detector_architectures" if _INSTALLED else "detector_architectures"

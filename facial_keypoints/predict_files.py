@@ -88,12 +88,12 @@ def list_jobs(
     photos = list_photos(places, unlisted)
     if boxes is None:
         return [Job(name, path) for name, path in photos]
-    paths, work = dict(photos), list[Any]()
+    paths, work, group = dict(photos), list[Job](), list[np.ndarray]()
     for name, box in read_boxes(boxes):  # adjacent rows of one photo are done at once
-        if work and work[-1].name == name:
-            work[-1].boxes.append(box)
-        else:
-            work.append(Job(name, paths.get(name), [box]))
+        if not work or work[-1].name != name:
+            group = []
+            work.append(Job(name, paths.get(name), group))
+        group.append(box)
     without = paths.keys() - {job.name for job in work}
     if without:
         more = " …" if len(without) > 1 else ""

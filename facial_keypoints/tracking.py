@@ -134,7 +134,7 @@ class Tracker:
         self.smooth = smooth
         self.tracks, self.count, self.frames, self.searches = [], 0, 0, 0
         self.rejected = []  # the most confident rejected face of each search
-        self.doubtful: list[Face] = []  # all rejected faces of the last frame
+        self.doubtful: list[Face] = []  # all rejected faces of the last search
 
     def __call__(self, frame: np.ndarray, seconds: float) -> list[Face]:
         seen = [track for track in self.tracks if not track.missed]

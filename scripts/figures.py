@@ -13,7 +13,7 @@ from facial_keypoints.images import read_image
 from research import HOME
 from research.reporting.plots import accuracy_against_time, bars
 from facial_keypoints.files import csv_rows
-from research.evaluation.results import PUBLISHED
+from facial_keypoints.paths import PUBLISHED
 from research.synthetic.faces import draw_sheet
 
 # first words of the names of steps that change the architecture of the network

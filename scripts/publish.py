@@ -25,10 +25,9 @@ from research.networks.registry import (
     parameter_count,
 )
 from facial_keypoints.files import csv_rows
+from facial_keypoints.paths import PHOTOGRAPHS, PUBLISHED
 from research.evaluation.results import (
     comparison_table,
-    PHOTOGRAPHS,
-    PUBLISHED,
     markdown_table,
     photograph_table,
     put_tables,

@@ -250,7 +250,7 @@ def test_users_mistakes_are_one_clear_line(command, arguments, code, said):
 @pytest.mark.official
 def test_shipped_weights_score_as_the_table_of_results_says(command, official_path):
     from facial_keypoints.files import csv_rows
-    from research.evaluation.results import PUBLISHED
+    from facial_keypoints.paths import PUBLISHED
 
     row = next(
         r for r in csv_rows(PUBLISHED) if r["weights"] == "models4" and r["labels"] == "published"

@@ -13,9 +13,9 @@ from research.networks.checkpoints import read_checkpoint, save_checkpoint
 from research.datasets import split_frames
 from research.networks.registry import SAVED_MODELS, find_weights, load_checkpoint, predict_targets
 from facial_keypoints.files import csv_rows
-from research.evaluation.results import PUBLISHED
+from facial_keypoints.paths import PUBLISHED
+from facial_keypoints.paths import PHOTOGRAPHS
 from research.evaluation.results import (
-    PHOTOGRAPHS,
     RESULT_COLUMNS,
     append_result,
     comparison_table,

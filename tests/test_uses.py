@@ -10,7 +10,7 @@ from facial_keypoints.arrays import stack, to_supervision
 from facial_keypoints.detector import Face, KeypointDetector
 from facial_keypoints.drawing import draw_axes
 from facial_keypoints.effects import blur_face, wear_glasses
-from facial_keypoints.errors import UsageError
+from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.layouts import convert_points, load_layout
 from facial_keypoints.openness import (
     EYE_OPEN,
@@ -238,6 +238,9 @@ def test_crops_beyond_the_border_are_black_or_mirrored(hopper_face):
     assert align_face(cut, points, 256, "arcface")[0][-2:, 100:150].max() == 0
     assert align_face(cut, points, 256, "ffhq")[0][low].min() >= 0
     assert align_face(cut, points, 256, "ffhq")[0][low].max() > 20
+    for template in ("arcface", "ffhq", "eyes"):
+        with pytest.raises(DataError, match="coincide"):
+            align_face(image, np.full((68, 2), 50.0), 112, template)
     with pytest.raises(UsageError, match="arcface, ffhq, eyes"):
         align_face(image, points, 112, "passport")
     face = Face(np.zeros(4), points, 1.0)

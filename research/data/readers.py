@@ -612,6 +612,8 @@ class YoloSet(NamedTuple):
 
 def yolo_set(text: bytes, where: str) -> YoloSet | None:
     """The content of a YAML file; None if it has no kpt_shape."""
+    if b"kpt_shape" not in text:  # a YAML file of something else needs no package
+        return None
     yaml: Any = import_optional("yaml", "reading labels of YOLO", "pyyaml")
     try:
         values = yaml.safe_load(text.decode("utf-8", "replace"))

@@ -4,12 +4,12 @@ import os
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from facial_keypoints.errors import DataError
-from facial_keypoints.images import MAX_BYTES, read_bytes
+from facial_keypoints.images import MAX_BYTES, files_below, read_bytes
 
 BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError)
 MAX_FILES = 2_000_000  # in an archive; more are a mistake, or an attack on the memory
@@ -72,17 +72,9 @@ class Store:
         """All files inside, as relative paths with '/'."""
         if self.is_zip:
             return [name for name in self._open().namelist() if not name.endswith("/")]
-        return sorted(
-            self._files(self.path, {self.path.resolve()}), key=lambda file: file.split("/")
-        )
-
-    def _files(self, folder: Path, above: set[Path]) -> Iterator[str]:
-        """The files below a folder; links to folders are followed, but not in a circle."""
-        for entry in folder.iterdir():
-            if entry.is_file():
-                yield entry.relative_to(self.path).as_posix()
-            elif entry.is_dir() and (real := entry.resolve()) not in above:
-                yield from self._files(entry, above | {real})
+        files = (Path(file) for file in files_below(self.path, None) if os.path.isfile(file))
+        names = (file.relative_to(self.path).as_posix() for file in files)
+        return sorted(names, key=lambda name: name.split("/"))
 
     def read(self, name: str) -> bytes:
         """The bytes of one file."""

@@ -17,11 +17,8 @@ from research.datasets import SPLITS
 from research.networks.export import milliseconds_per_face
 from research.data.frames import Frames
 from research.evaluation.metrics import REGIONS
-from research.networks.registry import SAVED_MODELS, parameter_count
+from research.networks.registry import parameter_count
 
-PUBLISHED = SAVED_MODELS / "results.csv"
-# of networks and other projects on photographs labeled by people: benchmarks/photographs.py
-PHOTOGRAPHS = SAVED_MODELS / "photographs.csv"
 COMPARED = {  # rows of the comparison, and what they are called there
     "models8": "**accurate** (`models8`)",
     "models7": "**fast** (`models7`, default)",

@@ -4,10 +4,9 @@ import datetime
 import json
 from pathlib import Path
 
-from facial_keypoints.paths import SAVED_MODELS
+from facial_keypoints.paths import PHOTOGRAPHS, PUBLISHED
 from facial_keypoints.files import atomic_write, csv_rows
 
-PUBLISHED, PHOTOGRAPHS = SAVED_MODELS / "results.csv", SAVED_MODELS / "photographs.csv"
 COLUMNS = {
     "weights": "weights",
     "split": "split",
@@ -20,7 +19,7 @@ COLUMNS = {
     "ms_per_face": "ms per face",
     "training_minutes": "training min",
 }
-PHOTOGRAPH_COLUMNS = {
+PHOTOGRAPH_HEADS = {
     "weights": "network",
     "nme_box": "NME %",
     "frontal": "frontal",
@@ -133,7 +132,7 @@ def write(
             own=csv_rows(row_path, optional=True) if row_path else [],
             frames=[row for row in csv_rows(PUBLISHED) if "(no weights)" not in row["weights"]],
             photographs=[row for row in csv_rows(PHOTOGRAPHS) if row["part"] == "test"],
-            photograph_columns=PHOTOGRAPH_COLUMNS,
+            photograph_columns=PHOTOGRAPH_HEADS,
         )
     )
     atomic_write(out / "index.html", text)
