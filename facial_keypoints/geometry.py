@@ -8,6 +8,7 @@ import numpy as np
 
 from facial_keypoints.errors import DataError
 
+LARGEST_WARPED = 2**15  # pixels a side; OpenCV's maps hold places in 16 bits
 CROP_SCALE = 1.25  # side of the square crop / longer side of the tight box, of most layouts
 
 
@@ -67,10 +68,8 @@ def crop_image(image: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
     """
     (a, b), (c, d) = matrix[:, :2].tolist()
     scale = abs(a * d - b * c) ** 0.5
-    if scale >= 0.5 and max(image.shape) < 2**15:  # warpAffine cannot take larger images
-        return cv2.warpAffine(
-            image, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
-        )
+    if scale >= 0.5 and max(image.shape) < LARGEST_WARPED:
+        return warp(image, matrix, (side, side))
     inverse = cv2.invertAffineTransform(matrix)
     corners = (
         np.array([[-1, -1], [side, -1], [-1, side], [side, side]]) @ inverse[:, :2].T
@@ -90,8 +89,33 @@ def crop_image(image: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
         region = cv2.resize(region, size.tolist(), interpolation=cv2.INTER_AREA)
         linear = matrix[:, :2] * ratio
         matrix = np.column_stack([linear, matrix[:, 2] + matrix[:, :2] @ (ratio / 2 - 0.5)])
-    return cv2.warpAffine(
-        region, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
+    return warp(region, matrix, (side, side))
+
+
+def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """An image (h, w[, 3]) of uint8, mapped by an affine `matrix` (2, 3), bilinear -> an image of
+    `size` (width, height); outside is black.
+
+    cv2.warpAffine rounds differently in OpenCV 4 and 5, by up to four gray levels. These are the
+    integers of OpenCV 4 (places in 32nds of a pixel), given to cv2.remap, which is the same in
+    both; the page computes them too. Images have less than LARGEST_WARPED rows and columns.
+    """
+    inverse = cv2.invertAffineTransform(matrix)
+    columns, rows = np.arange(size[0]), np.arange(size[1])
+    # far outside is as black as farther outside
+    far = 2.0**30
+    across = np.rint(np.clip(inverse[:, :1] * columns * 1024, -far, far)).astype(np.int32)
+    down = np.clip((inverse[:, 1:2] * rows + inverse[:, 2:]) * 1024, -far, far)
+    down = np.rint(down).astype(np.int32) + 16  # half of 1/32
+    places = (down[:, :, None] + across[:, None, :]) >> 5  # (2, rows, columns)
+    pixels = np.clip(places >> 5, -LARGEST_WARPED, LARGEST_WARPED - 1).astype(np.int16)
+    parts = places & 31
+    return cv2.remap(
+        image,
+        np.dstack([pixels[0], pixels[1]]),
+        (parts[1] * 32 + parts[0]).astype(np.uint16),
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
     )
 
 

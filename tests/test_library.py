@@ -2,14 +2,17 @@
 
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 import facial_keypoints
 from facial_keypoints import KeypointDetector, find_keypoints, stack
+from facial_keypoints.geometry import crop_image, crop_matrix
 
 GROUP = Path(__file__).resolve().parents[1] / "docs" / "images" / "front.jpg"
+CROPS = 1922284594  # checksum of the crops below
 
 
 def test_faces_of_a_group_photo_are_found():
@@ -38,6 +41,17 @@ def test_a_crop_is_aligned():
     face = KeypointDetector()(GROUP)[0]
     crop, matrix = face.aligned(GROUP)
     assert crop.shape == (112, 112, 3) and matrix.shape == (2, 3)
+
+
+def test_every_opencv_makes_the_same_crops():
+    rows, columns = np.mgrid[:300, :400]
+    image = ((rows * columns // 7 + 3 * rows) % 256).astype(np.uint8)
+    crops = [
+        crop_image(image, crop_matrix((left, 60, 90, side), 128, angle=angle), 128)
+        for left, side, angle in ((80, 100, 0), (70, 60, 25), (-40, 120, -70), (300, 260, 5))
+    ]
+    # the third leaves the image, the last is shrunk by area averages first
+    assert zlib.crc32(np.stack(crops)) == CROPS
 
 
 def test_public_names_are_there():

@@ -1,6 +1,7 @@
 """Transforms: pixels and points move together, crops and their inverse are exact, bytes are
 normalized once."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -15,6 +16,7 @@ from facial_keypoints.geometry import (
     tight_box,
     to_points,
     to_targets,
+    warp,
 )
 from research.augmentation.corruptions import CORRUPTIONS
 from research.augmentation.transforms import (
@@ -265,3 +267,13 @@ def test_negative_crops_have_no_targets(tiny):
         shares.append(inside.all(1).mean())
     assert np.mean(shares) < 0.15 and np.max(shares) < 0.7
     assert not np.isnan(FaceCrop(64)(sample, np.random.default_rng(0))["keypoints"]).any()
+
+
+@pytest.mark.skipif(cv2.__version__ >= "5", reason="OpenCV 5 rounds differently")
+@given(st.floats(-4, 4), st.floats(-180, 180), st.floats(-1e5, 1e5), st.floats(-300, 300))
+@settings(max_examples=60, deadline=None)
+def test_the_crop_has_the_integers_of_opencv_4(zoom, angle, left, top):
+    image = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    matrix = crop_matrix((left, top, 80, 90), 64, zoom=2**zoom, angle=angle)
+    expected = cv2.warpAffine(image, matrix, (64, 64))
+    np.testing.assert_array_equal(warp(image, matrix, (64, 64)), expected)
