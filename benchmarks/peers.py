@@ -88,10 +88,10 @@ def mediapipe_predictor():
     return predict
 
 
-def landmarker_predictor(weights: str | Path) -> Callable:
-    """MediaPipe's Face Landmarker v2 (Google, Apache-2.0) on crops of 256 pixels around boxes, as a
-    function of gray images and boxes (n, 4) -> points of ibug68 (n, 68, 2) in pixels of the images;
-    nan where it finds no face. weights: the file face_landmarker.task."""
+def open_landmarker(weights: str | Path) -> Callable:
+    """MediaPipe's Face Landmarker v2 (Google, Apache-2.0), the file face_landmarker.task `weights`,
+    as a function of a gray image and a box (4,) -> its result for a crop of 256 pixels around the
+    box, the matrix (2, 3) of the crop, and its side."""
     package = "mediapipe==0.10.21"
     tasks: Any = import_optional("mediapipe.tasks.python", "MediaPipe's Face Landmarker", package)
     mediapipe: Any = import_optional("mediapipe", "MediaPipe's Face Landmarker", package)
@@ -102,23 +102,46 @@ def landmarker_predictor(weights: str | Path) -> Callable:
         num_faces=1,
         min_face_detection_confidence=0.1,
         min_face_presence_confidence=0.1,
+        output_face_blendshapes=True,
     )
     landmarker, side = tasks.vision.FaceLandmarker.create_from_options(options), 256
 
-    def predict_one(gray, box):
+    def look(gray, box):
         # twice the box: its face detector needs some of the head around the face
         matrix = crop_matrix(box, side, scale=2.0)
         crop = cv2.cvtColor(crop_image(gray, matrix, side), cv2.COLOR_GRAY2RGB)
-        found = landmarker.detect(
-            mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=crop)
-        ).face_landmarks
-        if not found:
+        image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=crop)
+        return landmarker.detect(image), matrix, side
+
+    return look
+
+
+def landmarker_predictor(weights: str | Path) -> Callable:
+    """The Face Landmarker (`open_landmarker`) as a function of gray images and boxes (n, 4) ->
+    points of ibug68 (n, 68, 2) in pixels of the images; nan where it finds no face."""
+    look = open_landmarker(weights)
+
+    def predict_one(gray, box):
+        found, matrix, side = look(gray, box)
+        if not found.face_landmarks:
             return np.full((68, 2), np.nan)
-        targets = 2 * np.array([(point.x, point.y) for point in found[0]]) - 1
+        targets = 2 * np.array([(point.x, point.y) for point in found.face_landmarks[0]]) - 1
         points = to_points(targets[None].astype(np.float32), matrix[None], side)
         return convert_points(points, "mediapipe478", "ibug68")[0]
 
     def predict(grays, boxes):
         return np.stack([predict_one(gray, box) for gray, box in zip(grays, boxes, strict=True)])
+
+    return predict
+
+
+def landmarker_expressions(weights: str | Path) -> Callable:
+    """The Face Landmarker (`open_landmarker`) as a function of a gray image and a box (4,) ->
+    {ARKit's name of an expression: 0…1}, empty where it finds no face."""
+    look = open_landmarker(weights)
+
+    def predict(gray, box):
+        found = look(gray, box)[0].face_blendshapes
+        return {row.category_name: row.score for row in found[0]} if found else {}
 
     return predict

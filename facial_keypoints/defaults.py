@@ -8,7 +8,7 @@ DEFAULT_DETECTOR = "pyramid"
 # benchmarks/confidence.py
 MIN_CONFIDENCE = 0.5
 TEMPLATES = ("arcface", "ffhq", "eyes")  # of aligned crops
-STYLES = ("pose", "spread", "glasses", "blur")  # of drawings, besides points
+STYLES = ("pose", "head", "spread", "glasses", "blur")  # of drawings, besides points
 # the first is what 'auto' takes: all users get the same points, whatever else is installed
 # names of devices, and what ONNX Runtime calls them
 PROVIDERS = {

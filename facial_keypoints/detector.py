@@ -22,6 +22,7 @@ from facial_keypoints.detectors import (
     to_tight,
 )
 from facial_keypoints.errors import UsageError
+from facial_keypoints.face_model import FaceFit, Person, fit_3d
 from facial_keypoints.geometry import (
     boxes_differ,
     crop_image,
@@ -78,6 +79,7 @@ class Face:
     # predicts for each point; None from models without them
     point_spread: np.ndarray | None = None
     identity: int | None = None  # number of a tracked face, from 1
+    person: Person | None = None  # of a tracked face: what the frames say about the person
     layout: Layout = field(default_factory=load_layout)
 
     def __repr__(self) -> str:
@@ -119,6 +121,12 @@ class Face:
         expect it; "ffhq", as generators do; "eyes", which only levels the eyes
         (`alignment.align_face`)."""
         return align_face(as_image(photo), self.points, side, template, self.layout)
+
+    def fit_3d(self) -> FaceFit:
+        """The face in three dimensions: points (k, 3), head pose, expressions by the names of
+        ARKit, identity (`face_model.fit_3d`); tracked faces share the identity of their person.
+        Raises UsageError for layouts with too few of the keypoints of ibug68."""
+        return fit_3d(self.points, self.point_visibility, self.layout, self.person)
 
     def part(self, name: str) -> np.ndarray:
         """The points (m, 2) of a part of the layout, such as "left eye". Raises UsageError that

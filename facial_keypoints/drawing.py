@@ -6,12 +6,14 @@ import cv2
 import numpy as np
 
 from facial_keypoints.errors import UsageError
+from facial_keypoints.face_model import face_model
 from facial_keypoints.head import mean_head
 from facial_keypoints.layouts import Layout, load_layout
 from facial_keypoints.pose import Pose
 
 AXIS_COLORS = ((213, 94, 0), (0, 158, 115), (0, 114, 178))  # of the axes x, y, z
 NOSE_TIP = 30  # of ibug68: where the axes start
+LIGHT = np.array([0, -0.6, -0.8])  # where the light of a drawn head comes from
 AXIS_LENGTH = 0.9  # in inter-ocular distances
 
 
@@ -98,6 +100,29 @@ def draw_spreads(image: np.ndarray, faces: Iterable) -> np.ndarray:
                 center = tuple(int(16 * value) for value in point)
                 axes = tuple(max(int(16 * 2 * value), 16) for value in spread)
                 cv2.ellipse(canvas, center, axes, 0, 0, 360, shade.tolist(), 1, cv2.LINE_AA, 4)
+    return canvas
+
+
+def draw_heads(image: np.ndarray, faces: Iterable) -> np.ndarray:
+    """A copy of a uint8 RGB photo with the fitted head of each face as a mesh (`Face.fit_3d`): the
+    triangles that face the viewer, brighter where they face the light above the camera. Raises
+    UsageError for layouts with too few of the keypoints of ibug68."""
+    canvas = image.copy()
+    for face in faces:
+        fit = face.fit_3d()
+        mesh, triangles = fit.mesh(), face_model().triangles
+        pixels = fit.project(mesh)
+        if not np.abs(pixels).max() < 1e5:
+            continue
+        corners = (mesh @ fit.pose.rotation.T + fit.pose.translation)[triangles]
+        normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        normals /= np.linalg.norm(normals, axis=1, keepdims=True).clip(1e-12)
+        facing = (normals * corners.mean(1)).sum(1) < 0
+        light = np.clip(normals @ LIGHT, 0, 1)
+        paths = np.round(pixels[triangles] * 16).astype(np.int32)
+        for row in np.flatnonzero(facing):
+            color = [round(channel * (0.45 + 0.55 * float(light[row]))) for channel in rgb(SKY)]
+            cv2.polylines(canvas, [paths[row]], True, color, 1, cv2.LINE_AA, shift=4)
     return canvas
 
 

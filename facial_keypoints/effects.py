@@ -51,9 +51,9 @@ def wear_glasses(image: np.ndarray, points: np.ndarray, layout: str | Layout = "
 
 def refuse_style(style: str, layout: Layout) -> None:
     """Raise UsageError if a style of `--draw` needs keypoints that a layout does not name."""
-    if style == "pose" and not has_pose(layout):
+    if style in ("pose", "head") and not has_pose(layout):
         raise UsageError(
-            f"style pose: layout {layout.name} has too few of the keypoints of ibug68 "
+            f"style {style}: layout {layout.name} has too few of the keypoints of ibug68 "
             "for the pose of the head"
         )
     if style == "blur" and len(head_rows(layout)) < MIN_HEAD_POINTS:

@@ -77,9 +77,10 @@ def rounded(rows: Any, digits: int = 2) -> list:
     return np.round(np.asarray(rows, np.float64), digits).tolist()
 
 
-def json_line(name: str, face: "Face") -> str:
+def json_line(name: str, face: "Face", expressions: bool = False) -> str:
     """A line of JSON: name, box, confidence, layout, points as pairs, their names; and where known
-    the confidence and visibility of each point, the pose, openness and the identity."""
+    the confidence and visibility of each point, the pose, openness and the identity. With
+    `expressions`, also those and the points in three dimensions, of `Face.fit_3d`."""
     row = {
         "name": name,
         "box": rounded(face.box),
@@ -101,6 +102,10 @@ def json_line(name: str, face: "Face") -> str:
             row[name] = round(value, 2)
     if face.identity is not None:
         row["identity"] = face.identity
+    if expressions:
+        fit = face.fit_3d()
+        row["expressions"] = {name: round(value, 3) for name, value in fit.expressions.items()}
+        row["points_3d"] = rounded(fit.points, 4)
     return json.dumps(row, ensure_ascii=False) + "\n"
 
 
@@ -177,13 +182,13 @@ class SpreadsheetWriter(CsvWriter):
 
 class JsonWriter(CsvWriter):
     """JSON lines in an open binary file, with the head pose of each face where the layout has what
-    it needs."""
+    it needs; with `expressions` if they are asked for."""
 
-    def __init__(self, file: BinaryIO, layout: str | Layout = "ibug68"):
-        self.file = file
+    def __init__(self, file: BinaryIO, layout: str | Layout = "ibug68", expressions: bool = False):
+        self.file, self.expressions = file, expressions
 
     def write(self, name: str, size: Sequence[int], faces: Sequence["Face"]) -> None:
-        lines = (json_line(name, face) for face in faces)
+        lines = (json_line(name, face, self.expressions) for face in faces)
         self.file.write("".join(lines).encode("utf-8", "surrogateescape"))
 
 

@@ -88,9 +88,21 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("give photos, folders and clips, or --camera, but not both")
     if options.style != "points" and not options.draw:
         parser.error(f"--style {options.style} has no effect without --draw")
+    if options.expressions and not options.json:
+        parser.error("--expressions has no effect without --json")
     if options.side != 112 and not options.align:
         parser.error("--side has no effect without --align")
     return options
+
+
+def address(text: str) -> tuple[str, int]:
+    """'127.0.0.1:39539' -> ('127.0.0.1', 39539). Raises argparse.ArgumentTypeError."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port[:9]) < 65536:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no address; give HOST:PORT, such as 127.0.0.1:39539"
+        )
+    return host, int(port)
 
 
 # long: a list of flags
@@ -110,6 +122,19 @@ def add_outputs(parser: argparse.ArgumentParser) -> None:
         type=nonempty_path,
         metavar="OUT",
         help="one line of JSON per face, with its pose; '-' for standard output",
+    )
+    parser.add_argument(
+        "--expressions",
+        action="store_true",
+        help="in the JSON, also the expression of each face by the names of ARKit, 0 to 1, and its "
+        "points in three dimensions",
+    )
+    parser.add_argument(
+        "--vmc",
+        type=address,
+        metavar="HOST:PORT",
+        help="send the expression and the head pose of the first face to a program that moves an "
+        "avatar, by the VMC protocol, such as 127.0.0.1:39539 (needs python-osc)",
     )
     parser.add_argument(
         "--coco",

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from facial_keypoints.detector import PHOTOS_AT_ONCE, Face, KeypointDetector
-from facial_keypoints.drawing import draw_faces, draw_spreads
+from facial_keypoints.drawing import draw_faces, draw_heads, draw_spreads
 from facial_keypoints.effects import DRAW_STYLES
 from facial_keypoints.command import printable
 from facial_keypoints.defaults import VIDEO_ENDINGS
@@ -374,6 +374,8 @@ def draw_styled(image: np.ndarray, faces: Iterable, style: str) -> np.ndarray:
         return draw_faces(image, faces)
     if style == "spread":
         return draw_spreads(image, faces)
+    if style == "head":
+        return draw_heads(image, faces)
     image = image.copy()
     for face in faces:
         DRAW_STYLES[style](image, face.points, face.layout)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from facial_keypoints.avatar import VmcWriter
 from facial_keypoints.command import printable
 from facial_keypoints.detector import KeypointDetector
 from facial_keypoints.effects import refuse_style
@@ -16,6 +17,7 @@ from facial_keypoints.files import atomic_open, atomic_write, refuse_overwriting
 from facial_keypoints.formats import WRITERS, PtsWriter, SpreadsheetWriter, Writer, YoloWriter
 from facial_keypoints.layouts import Layout
 from facial_keypoints.model import needs_pytorch
+from facial_keypoints.pose import has_pose
 from facial_keypoints.predict_files import (
     CropWriter,
     FilePredictor,
@@ -69,14 +71,17 @@ class Outputs:
         return cls(tables, drawings, folders, options.without_faces)
 
     def writers(
-        self, stack: contextlib.ExitStack, layout: Layout, spreadsheet: bool
+        self, stack: contextlib.ExitStack, layout: Layout, options: argparse.Namespace
     ) -> list[Writer]:
         """Open writers of all tables and of folders; the stack closes the files."""
         opened: list[Writer] = []
         for kind, target in self.tables.items():
             file = sys.stdout.buffer if target == "-" else stack.enter_context(atomic_open(target))
-            writer = SpreadsheetWriter if kind == "csv" and spreadsheet else WRITERS[kind]
-            opened.append(writer(file, layout))
+            writer = SpreadsheetWriter if kind == "csv" and options.spreadsheet else WRITERS[kind]
+            asked = {"expressions": True} if kind == "json" and options.expressions else {}
+            opened.append(writer(file, layout, **asked))
+        if options.vmc:
+            opened.append(VmcWriter(*options.vmc))
         if "pts" in self.folders:
             opened.append(PtsWriter(self.folders["pts"]))
         if "yolo" in self.folders:
@@ -105,12 +110,16 @@ def run_session(options: argparse.Namespace, checkpoints: str | None) -> int:
     )
     layout = detector.model.layout
     refuse_style(options.style, layout)
+    if (options.expressions or options.vmc) and not has_pose(layout):
+        raise UsageError(
+            f"expressions need the keypoints of ibug68; layout {layout.name} has too few of them"
+        )
     unlisted: list[str] = []
     jobs = list_jobs(options.photos, options.boxes, unlisted) if options.photos else []
     outputs = Outputs.planned(options, jobs, detector.model.path)
     to_standard_output = "-" in outputs.tables.values() or options.camera is not None
     with contextlib.ExitStack() as stack:
-        writers = outputs.writers(stack, layout, options.spreadsheet)
+        writers = outputs.writers(stack, layout, options)
         predictor = FilePredictor(
             detector,
             writers,

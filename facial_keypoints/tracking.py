@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from facial_keypoints.detector import BOX_TOLERANCE, ROLL_TOLERANCE, Face
+from facial_keypoints.face_model import Person
 from facial_keypoints.geometry import boxes_differ, overlap, tight_box
 from facial_keypoints.head import level_boxes
 from facial_keypoints.layouts import Layout, load_layout
@@ -85,6 +86,7 @@ class Track:
     face: Face
     filter: OneEuroFilter = field(init=False)
     missed: int = 0
+    person: Person = field(default_factory=Person)
     # box and roll of the crop in the next frame. They change only when the points have moved by
     # more than a tolerance: otherwise small errors of crop and points would add up
     box: np.ndarray = field(init=False)
@@ -197,4 +199,10 @@ class Tracker:
     def smoothed_face(self, track: Track, seconds: float) -> Face:
         """The face of a track with its identity; points and box are smoothed if `smooth` is set."""
         points = track.filter(track.face.points, seconds) if self.smooth else track.face.points
-        return replace(track.face, points=points, box=tight_box(points), identity=track.identity)
+        return replace(
+            track.face,
+            points=points,
+            box=tight_box(points),
+            identity=track.identity,
+            person=track.person,
+        )

@@ -33,7 +33,7 @@ HEAVY = {
     "papermill",
     "nbformat",
 }
-MAX_ROOT_ENTRIES = 24
+MAX_ROOT_ENTRIES = 26
 
 
 def modules():
