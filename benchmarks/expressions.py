@@ -74,12 +74,12 @@ def synthetic_table(count: int, seed: int = 0) -> None:
     true, fitted = np.array(true), np.array(fitted)
     print("| expression | correlation | slope | mean error where active | mean value where not |")
     print("| --- | ---: | ---: | ---: | ---: |")
-    for name, value, answer in zip(model.names, true.T, fitted.T, strict=True):
+    for name, value, found in zip(model.names, true.T, fitted.T, strict=True):
         active = value > 0
-        slope = np.polyfit(value, answer, 1)[0]
+        slope = np.polyfit(value, found, 1)[0]
         print(
-            f"| {name} | {np.corrcoef(value, answer)[0, 1]:.2f} | {slope:.2f} "
-            f"| {np.abs(answer - value)[active].mean():.2f} | {answer[~active].mean():.2f} |"
+            f"| {name} | {np.corrcoef(value, found)[0, 1]:.2f} | {slope:.2f} "
+            f"| {np.abs(found - value)[active].mean():.2f} | {found[~active].mean():.2f} |"
         )
 
 
@@ -138,12 +138,12 @@ def comparison_table(data: str, net: str, landmarker: Path) -> None:
     ours, theirs, rests = [], [], []
     for row, box in enumerate(tqdm(tight_box(frames.points), desc="faces", leave=False)):
         image = frames.image(row)
-        if not (answer := peer(to_gray(image), box)):
+        if not (found := peer(to_gray(image), box)):
             continue
         fit = detector.predict_boxes(image, [box])[0].fit_3d()
         if abs(fit.pose.yaw) < MAX_YAW:
             ours.append(fit.expressions)
-            theirs.append(answer)
+            theirs.append(found)
             rests.append(fit.residual)
     print(
         f"{data}, validation, {net}: {len(ours)} faces with a yaw below {MAX_YAW}°; the fit leaves "

@@ -188,7 +188,7 @@ def _fit(model, seen, weights, rows, person):
         matrix, right = flat.T @ flat, flat.T @ (missing * weights[:, None]).ravel()
         matrix[range(6, 6 + count), range(6, 6 + count)] += prior
         right[6:] -= prior * (coefficients - expected) + slope
-        # translation along the line of sight and scale cannot be told apart without the prior
+        # a ridge: few visible points may leave a direction of the pose free
         matrix[range(6), range(6)] += 1e-6
         step = _bounded_step(matrix, right, 6 + identities, coefficients[identities:])
         rotation = _rotation(step[:3]) @ rotation

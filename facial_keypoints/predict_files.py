@@ -22,7 +22,7 @@ from facial_keypoints.files import atomic_open, safe_relative_path
 from facial_keypoints.formats import FacePaths, Writer, read_boxes
 from facial_keypoints.images import IMAGE_ENDINGS, UNREADABLE_ENDINGS, files_below, read_image
 from facial_keypoints.tracking import Tracker
-from facial_keypoints.video import CODECS, VideoReader, VideoWriter, track_video
+from facial_keypoints.video import DRAWN_CLIPS, VideoReader, VideoWriter, track_video
 
 # runs of MANY or more photos print a summary instead of one line per photo; a summary names at
 # most MANY photos
@@ -115,7 +115,7 @@ def drawing_path(target: str | os.PathLike, name: str, several: bool) -> Path:
     """
     target, ending = Path(target), Path(target).suffix.lower()
     clip = Path(name).suffix.lower() in VIDEO_ENDINGS
-    if ending in (CODECS if clip else IMAGE_ENDINGS):
+    if ending in (DRAWN_CLIPS if clip else IMAGE_ENDINGS):
         if several:
             raise UsageError(
                 f"--draw {target} names one file, but there are several photos or "
@@ -316,19 +316,23 @@ class FilePredictor:
         # to blur every face, the face detector runs on every frame
         hide = self.style == "blur"
         tracker = Tracker(self.detector, every=1) if hide else Tracker(self.detector)
-        with VideoWriter(target, clip.rate) if target else contextlib.nullcontext() as drawing:
+        # blurred people keep their voices out of the file as well
+        source = place if isinstance(place, (str, os.PathLike)) and not hide else None
+        writer = VideoWriter(target, clip.rate, source) if target else contextlib.nullcontext()
+        with writer as drawing:
 
-            def each(index, frame, faces):
+            def each(index, frame, faces, seconds):
                 self.write(f"{name}#{index}", frame, faces)
                 if drawing:
                     more = [*tracker.missed(), *self.probable(tracker.doubtful)] if hide else []
-                    drawing.write(draw_styled(frame, [*faces, *more], self.style))
+                    drawing.write(draw_styled(frame, [*faces, *more], self.style), seconds)
 
             seen = track_video(tracker, clip, each, bar=sys.stderr.isatty())
         rejections = self.rejections(tracker.rejected) if not seen else ""
         print(
             f"{printable(name)}: {tracker.frames} frames, {tracker.count} tracks, "
-            f"{seen} detections{rejections}",
+            f"{seen} detections{rejections}"
+            + (f"; {drawing.note}" if drawing and drawing.note else ""),
             file=self.log,
         )
         self.count(name, seen, tracker.rejected)

@@ -11,16 +11,20 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from facial_keypoints.errors import DataError, UsageError
+from facial_keypoints.errors import DataError, UsageError, import_optional
 from facial_keypoints.images import pixel_limit, size_of
+from facial_keypoints.pyav import ENDINGS, H264Encoder, find_pyav, is_interlaced, progressive_frames
 
 BLACK = 3  # mean of gray levels of a frame without a picture
 COUNTED = (".mp4", ".m4v", ".mov", ".avi")  # formats that announce a number of frames
 LONGEST_STEP = 60  # seconds between two frames; files with longer steps have wrong times
+SLOWEST = 0.05  # frames per second; files with lower rates have wrong ones
 LISTS = (b"ffconcat", b"#EXT", b"<", b"v=0")  # how lists of FFmpeg begin: concat, HLS, DASH, SDP
 # one message for a damaged video, not one per frame
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+GIF_RATE, GIF_SIDE, GIF_SECONDS, GIF_COLORS = 12.5, 480, 30, 128
 CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
+DRAWN_CLIPS = (*CODECS, ".gif")  # endings of files that can be written
 
 
 class VideoReader:
@@ -56,12 +60,19 @@ class VideoReader:
             )
         )
         rate = self.capture.get(cv2.CAP_PROP_FPS)
-        self.rate = rate if 1 <= rate <= 1000 else 25.0
+        self.rate = rate if SLOWEST <= rate <= 1000 else 25.0
+        self.interlaced = not self.live and is_interlaced(self.name)
         self.length = (
             None if self.live else max(int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0) or None
         )
 
     def __iter__(self):
+        if self.interlaced:
+            self.count = 0
+            for frame, seconds in progressive_frames(self.name):
+                yield frame, seconds
+                self.count, self.passed = self.count + 1, seconds
+            return
         begun, self.count, passed, last = time.perf_counter(), 0, 0.0, 0.0
         dark = not self.live
         while True:
@@ -85,7 +96,7 @@ class VideoReader:
         if dark:
             raise DataError(
                 f"{self.name}: all {self.count} frames are black, as interlaced ones are in "
-                f"OpenCV; convert it: ffmpeg -i {Path(self.name).name} -vf yadif NEW.mp4"
+                "OpenCV; PyAV reads these: pip install av"
             )
 
     def refuse_large(self, width: int, height: int) -> None:
@@ -133,14 +144,81 @@ def utf8_name(name: str) -> str:
     return name
 
 
-class VideoWriter:
-    """Writes a video file atomically: under a temporary name until it is complete."""
+class OpencvEncoder:
+    """Writes a clip of a constant frame rate with OpenCV."""
 
-    def __init__(self, path: str | os.PathLike, rate: float):
-        self.path, self.rate, self.count = Path(path), rate, 0
+    silent = ""
+
+    def __init__(self, path: Path, rate: float):
+        self.path, self.rate = path, rate
         self.writer: cv2.VideoWriter | None = None
-        if self.path.suffix.lower() not in CODECS:
-            raise UsageError(f"{path}: drawn clips end in {', '.join(CODECS)}")
+
+    def write(self, image: np.ndarray, seconds: float) -> None:
+        if self.writer is None:
+            codec = cv2.VideoWriter.fourcc(*CODECS[self.path.suffix.lower()])
+            self.writer = cv2.VideoWriter(str(self.path), codec, self.rate, image.shape[1::-1])
+            if not self.writer.isOpened():
+                raise DataError(f"{self.path.name}: OpenCV cannot write such a clip; try .avi")
+        self.writer.write(image[..., ::-1])
+
+    def close(self) -> None:
+        if self.writer is not None:
+            self.writer.release()
+
+
+class GifEncoder:
+    """Writes an animation that repeats, with Pillow: at most GIF_RATE frames per second and
+    GIF_SIDE pixels a side, because its files are large."""
+
+    silent = ""
+
+    def __init__(self, path: Path):
+        import_optional("PIL", "a .gif", "Pillow")
+        self.path, self.images, self.times = path, [], []
+
+    def write(self, image: np.ndarray, seconds: float) -> None:
+        from PIL import Image
+
+        if self.times and seconds < self.times[-1] + 1 / GIF_RATE - 1e-6:
+            return
+        if seconds > GIF_SECONDS:
+            raise DataError(
+                f"{self.path.name}: a .gif takes {GIF_SECONDS} seconds at most; draw into an .mp4"
+            )
+        ratio = min(GIF_SIDE / max(image.shape[:2]), 1)
+        size = tuple(max(round(ratio * side), 1) for side in image.shape[1::-1])
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        self.images.append(Image.fromarray(small).quantize(GIF_COLORS))
+        self.times.append(seconds)
+
+    def close(self) -> None:
+        if self.images:
+            steps = np.diff([*self.times, self.times[-1] + 1 / GIF_RATE])
+            self.images[0].save(
+                self.path,
+                save_all=True,
+                append_images=self.images[1:],
+                duration=[round(1000 * step) for step in steps],
+                loop=0,
+            )
+
+
+class VideoWriter:
+    """Writes a video file atomically: under a temporary name until it is complete.
+
+    .mp4, .m4v, .mov and .mkv become H.264 with the sound of the clip `source` where PyAV is
+    installed, else MPEG-4 without sound; .avi is Motion JPEG; .gif is a short animation.
+    `note`: what a user should know about the file, or ''.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike, rate: float, source: str | os.PathLike | None = None
+    ):
+        self.path, self.rate, self.source, self.count = Path(path), rate, source, 0
+        self.encoder: OpencvEncoder | GifEncoder | H264Encoder | None = None
+        self.note = ""
+        if self.path.suffix.lower() not in DRAWN_CLIPS:
+            raise UsageError(f"{path}: drawn clips end in {', '.join(DRAWN_CLIPS)}")
         utf8_name(str(path))
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -152,35 +230,51 @@ class VideoWriter:
         os.close(handle)
         self.part = Path(name)
 
-    def write(self, image: np.ndarray) -> None:
-        if self.writer is None:
-            codec = cv2.VideoWriter.fourcc(*CODECS[self.path.suffix.lower()])
-            self.writer = cv2.VideoWriter(str(self.part), codec, self.rate, image.shape[1::-1])
-            if not self.writer.isOpened():
-                raise DataError(f"{self.path}: OpenCV cannot write such a clip here; try .avi")
-        self.writer.write(image[..., ::-1])
+    def open(self) -> OpencvEncoder | GifEncoder | H264Encoder:
+        """What encodes a file with this ending."""
+        ending = self.path.suffix.lower()
+        if ending == ".gif":
+            return GifEncoder(self.part)
+        if ending in ENDINGS and find_pyav() is not None:
+            return H264Encoder(self.part, self.rate, self.source)
+        if ending in ENDINGS:
+            self.note = "written without sound, as MPEG-4; for H.264: pip install av"
+        return OpencvEncoder(self.part, self.rate)
+
+    def write(self, image: np.ndarray, seconds: float | None = None) -> None:
+        """Add a frame, uint8 RGB (h, w, 3), at a time in seconds; default: by the frame rate."""
+        if self.encoder is None:
+            self.encoder = self.open()
+        self.encoder.write(image, self.count / self.rate if seconds is None else seconds)
         self.count += 1
 
     def __enter__(self):
         return self
 
     def __exit__(self, kind, *_):
-        if self.writer is not None:
-            self.writer.release()
         try:
-            if kind is None and self.writer is not None:
-                written = count_frames(self.part)
-                if written < self.count:  # OpenCV does not report a full disk
-                    raise DataError(
-                        f"{self.path}: {written} of {self.count} frames could be "
-                        "written; is the disk full?"
-                    )
+            if self.encoder is not None:
+                self.encoder.close()
+                if self.encoder.silent:
+                    self.note = f"written without sound ({self.encoder.silent})"
+            if kind is None and self.encoder is not None:
+                self.refuse_incomplete()
                 self.part.chmod(0o644)
                 os.replace(self.part, self.path)
         except OSError as error:
             raise DataError(f"{self.path}: cannot be written ({error.strerror})") from None
         finally:
             self.part.unlink(missing_ok=True)
+
+    def refuse_incomplete(self) -> None:
+        """Raise DataError if frames are missing: OpenCV does not report a full disk."""
+        if isinstance(self.encoder, GifEncoder):
+            return
+        written = count_frames(self.part)
+        if written < self.count:
+            raise DataError(
+                f"{self.path}: {written} of {self.count} frames could be written; is the disk full?"
+            )
 
 
 def count_frames(path: str | os.PathLike) -> int:
@@ -195,7 +289,8 @@ def track_video(tracker: Callable, clip: VideoReader, each: Callable, bar: bool 
     """Track the faces of a VideoReader, to the end of a file, or until Ctrl-C for a camera. Returns
     the number of faces, summed over the frames.
 
-    each(index, frame, faces) is called for every frame: uint8 RGB (h, w, 3), list of Face.
+    each(index, frame, faces, seconds) is called for every frame: uint8 RGB (h, w, 3), list of
+    Face, its time.
     """
     faces_seen = 0
     try:
@@ -204,7 +299,7 @@ def track_video(tracker: Callable, clip: VideoReader, each: Callable, bar: bool 
                 found = tracker(frame, seconds)
                 faces_seen += len(found)
                 frames.set_postfix(faces=len(found), refresh=False)
-                each(index, frame, found)
+                each(index, frame, found, seconds)
     except KeyboardInterrupt:
         if not clip.live:
             raise

@@ -3,6 +3,7 @@ frame."""
 
 import struct
 import wave
+from fractions import Fraction
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ from facial_keypoints.detector import KeypointDetector
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.formats import read_json
 from facial_keypoints.head import inter_ocular
+from facial_keypoints.pyav import find_pyav
 from facial_keypoints.tracking import OneEuroFilter, Tracker
 from facial_keypoints.video import VideoReader, VideoWriter
 from research.evaluation.metrics import jitter, lag
@@ -135,13 +137,14 @@ def test_the_command_follows_a_clip_and_draws_it(hopper, command, tmp_path):
 
 def test_a_film_that_could_not_be_written_takes_no_others_place(tmp_path, monkeypatch):
     """OpenCV says nothing of a full disk; so the frames are counted afterwards."""
+    monkeypatch.setattr("facial_keypoints.video.find_pyav", lambda: None)
     with VideoWriter(tmp_path / "a.mp4", RATE) as film:
         film.write(np.zeros((32, 32, 3), np.uint8))
     good = (tmp_path / "a.mp4").read_bytes()
     with pytest.raises(DataError, match="disk full"), VideoWriter(tmp_path / "a.mp4", RATE) as film:
         for _ in range(3):
             film.write(np.zeros((32, 32, 3), np.uint8))
-        film.writer.release()
+        film.encoder.close()
         film.part.write_bytes(film.part.read_bytes()[:100])
     assert (tmp_path / "a.mp4").read_bytes() == good and list(tmp_path.iterdir()) == [
         tmp_path / "a.mp4"
@@ -225,9 +228,10 @@ def test_frames_have_the_limit_of_photos(films, tmp_path, monkeypatch):
 
 def test_a_varying_frame_rate_gives_the_times_of_the_file(tmp_path):
     path, wanted = tmp_path / "film.mkv", np.array([*range(6), *range(8, 26, 3)]) / RATE
-    with VideoWriter(path, RATE) as film:
-        for i in range(12):  # plain frames, which all fit into one cluster of the file
-            film.write(np.full((48, 64, 3), 20 * i, np.uint8))
+    film = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), RATE, (64, 48))
+    for i in range(12):  # plain frames, which all fit into one cluster of the file
+        film.write(np.full((48, 64, 3), 20 * i, np.uint8))
+    film.release()
     data, place = bytearray(path.read_bytes()), 0
     for i, seconds in enumerate(wanted):
         head = struct.pack(">BhB", 0x81, 1000 * i // RATE, 0x80)  # of a block: track, time, flags
@@ -297,4 +301,120 @@ def test_clips_whose_frames_are_all_black_are_reported(tmp_path, command):
         for _ in range(4):
             film.write(np.zeros((64, 80, 3), np.uint8))
     line = one_line_error(command("pipeline.py", tmp_path / "dark.avi"), 1)
-    assert "all 4 frames are black" in line and "ffmpeg" in line
+    assert "all 4 frames are black" in line and "pip install av" in line
+
+
+av_is_there = pytest.mark.skipif(find_pyav() is None, reason="PyAV is not installed")
+
+
+def bright_clip(path, frames=12, size=(64, 48), rate=RATE, sound=False, interlaced=False):
+    """A clip of a moving bar, written with PyAV."""
+    av = find_pyav()
+    with av.open(str(path), "w") as file:
+        film = file.add_stream("mpeg2video" if interlaced else "libx264", rate=rate)
+        film.width, film.height, film.pix_fmt = *size, "yuv420p"
+        if interlaced:
+            film.codec_context.options = {"flags": "+ildct+ilme", "top": "1"}
+        tone = file.add_stream("aac", rate=16000, layout="mono") if sound else None
+        for i in range(frames):
+            image = np.full((size[1], size[0], 3), 90, np.uint8)
+            image[:, 3 * i : 3 * i + 8] = 240
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p")
+            if interlaced:
+                frame = interlaced_copy(av, frame)
+            file.mux(film.encode(frame))
+        file.mux(film.encode())
+        if tone:
+            samples = (8000 * np.sin(np.arange(16000 * frames // rate) / 8)).astype(np.int16)
+            for start in range(0, len(samples), 1024):
+                part = av.AudioFrame.from_ndarray(
+                    samples[None, start : start + 1024], "s16", "mono"
+                )
+                part.sample_rate, part.pts = 16000, start
+                file.mux(tone.encode(part))
+            file.mux(tone.encode())
+    return path
+
+
+def interlaced_copy(av, frame):
+    """A frame marked as interlaced, top field first."""
+    graph = av.filter.Graph()
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, RATE)
+    )
+    graph.link_nodes(source, graph.add("setfield", "tff"), graph.add("buffersink")).configure()
+    graph.vpush(frame)
+    return graph.vpull()
+
+
+@av_is_there
+def test_drawn_clips_play_everywhere_with_their_sound(tmp_path, command):
+    av = find_pyav()
+    clip = bright_clip(tmp_path / "talk.mp4", frames=30, sound=True)
+    done = command("pipeline.py", clip, "--draw", tmp_path / "drawn.mp4")
+    assert done.returncode == 0 and "without sound" not in done.stdout, done.stdout
+    with av.open(str(tmp_path / "drawn.mp4")) as drawn, av.open(str(clip)) as source:
+        film, sound = drawn.streams.video[0], drawn.streams.audio[0]
+        assert (film.codec_context.name, film.pix_fmt) == ("h264", "yuv420p")
+        assert float(sound.duration * sound.time_base) == pytest.approx(
+            float(source.streams.audio[0].duration * source.streams.audio[0].time_base), abs=0.1
+        )
+        assert sum(1 for _ in drawn.decode(film)) == 30
+
+
+@av_is_there
+def test_blurred_clips_carry_no_voices(tmp_path, command):
+    clip = bright_clip(tmp_path / "talk.mp4", sound=True)
+    command("pipeline.py", clip, "--draw", tmp_path / "hidden.mp4", "--style", "blur")
+    with find_pyav().open(str(tmp_path / "hidden.mp4")) as hidden:
+        assert not hidden.streams.audio and hidden.streams.video
+
+
+@av_is_there
+def test_frames_of_odd_size_and_other_times_are_written(tmp_path):
+    times = [0.0, 0.1, 0.5, 0.52, 2.0]
+    with VideoWriter(tmp_path / "odd.mp4", 10) as film:
+        for seconds in times:
+            film.write(np.full((47, 65, 3), 128, np.uint8), seconds)
+    frames = list(VideoReader(tmp_path / "odd.mp4"))
+    assert {frame.shape for frame, _ in frames} == {(48, 66, 3)}
+    np.testing.assert_allclose([seconds for _, seconds in frames], times, atol=2e-3)
+
+
+@av_is_there
+@pytest.mark.parametrize("ending", [".mpg", ".mp4"])
+def test_interlaced_clips_are_read(ending, tmp_path):
+    clip = bright_clip(tmp_path / f"field{ending}", size=(96, 64), interlaced=True)
+    frames = list(VideoReader(clip))
+    assert len(frames) >= 11
+    assert all(frame.mean() > 80 for frame, _ in frames)
+    assert frames[5][1] == pytest.approx(5 / RATE, abs=0.03)
+
+
+def test_without_pyav_clips_are_written_as_before(tmp_path, monkeypatch):
+    monkeypatch.setattr("facial_keypoints.video.find_pyav", lambda: None)
+    with VideoWriter(tmp_path / "a.mp4", RATE) as film:
+        film.write(np.full((48, 64, 3), 99, np.uint8))
+    assert "pip install av" in film.note
+    assert len(list(VideoReader(tmp_path / "a.mp4"))) == 1
+
+
+def test_a_short_clip_becomes_a_gif(films, tmp_path, command):
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    (tmp_path / "film.mp4").write_bytes(films[".mp4"])
+    done = command("pipeline.py", tmp_path / "film.mp4", "--draw", tmp_path / "film.gif")
+    assert done.returncode == 0, done.stderr
+    with image.open(tmp_path / "film.gif") as gif:
+        assert gif.size == (64, 48) and gif.n_frames == 6 and gif.info["loop"] == 0
+        assert gif.info["duration"] == 80
+
+
+def test_a_long_gif_is_refused(tmp_path):
+    pytest.importorskip("PIL", reason="Pillow is not installed")
+    with (
+        pytest.raises(DataError, match="30 seconds at most"),
+        VideoWriter(tmp_path / "long.gif", RATE) as film,
+    ):
+        film.write(np.zeros((8, 8, 3), np.uint8), 0)
+        film.write(np.zeros((8, 8, 3), np.uint8), 31)
+    assert not list(tmp_path.iterdir())
