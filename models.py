@@ -66,8 +66,13 @@ def main() -> None:
     )
     command.add_argument("weights", help="name of a network, or a checkpoint")
     command.add_argument("--onnx", required=True, metavar="FILE", help="where to write it")
+    command.add_argument(
+        "--int8",
+        action="store_true",
+        help="with 8-bit integers, which large networks are faster with",
+    )
     options = parser.parse_args()
-    export_checkpoint(options.weights, options.onnx)
+    export_checkpoint(options.weights, options.onnx, options.int8)
     print(f"written: {options.onnx}")
 
 

@@ -19,12 +19,14 @@ from facial_keypoints import onnx_file
 from facial_keypoints.paths import SAVED_MODELS
 from facial_keypoints.detector import KeypointDetector
 from facial_keypoints.errors import DataError, UsageError
-from facial_keypoints.geometry import CROP_SCALE
+from facial_keypoints.geometry import CROP_SCALE, tight_box
 from facial_keypoints.head import inter_ocular
 from facial_keypoints.layouts import layout_from, load_layout
 from facial_keypoints.model import Checkpoints, Model, find_model, load_model
 from facial_keypoints.onnx_file import digest, encoded, metadata_entry, read_metadata, varint
-from research.networks.export import rounded_to_bfloat16
+from research.networks.export import export_checkpoint
+from research.networks.halving import rounded_to_bfloat16
+from research.synthetic.faces import draw_scene
 
 SHIPPED = SAVED_MODELS / "models5.onnx"
 
@@ -61,6 +63,34 @@ def test_weights_are_rounded_as_bfloat16_rounds():
     ).astype(np.float32)
     expected = torch.from_numpy(values).bfloat16().float().numpy()
     np.testing.assert_array_equal(rounded_to_bfloat16(values), expected)
+
+
+def test_integers_of_8_bits_keep_the_points_and_the_confidence(tmp_path):
+    path = tmp_path / "small.onnx"
+    export_checkpoint("models7", path, int8=True)
+    whole, small = KeypointDetector("models7"), KeypointDetector(path)
+    assert path.stat().st_size < 0.75 * (SAVED_MODELS / "models7.onnx").stat().st_size
+    for seed in range(3):
+        photo, points = draw_scene(100 + seed, faces=4, width=600, height=500)
+        boxes = tight_box(points)
+        faces, others = (detector.predict_boxes(photo, boxes) for detector in (whole, small))
+        for face, other in zip(faces, others, strict=True):
+            away = np.linalg.norm(face.points - other.points, axis=1).mean()
+            assert away < 0.015 * inter_ocular(face.points)
+            assert abs(face.confidence - other.confidence) < 0.05
+        # both reject places without a face
+        empty = boxes + [boxes[0, 2] * 0.9, boxes[0, 3] * 0.9, 0, 0]
+        for detector in (whole, small):
+            assert np.mean([face.confidence for face in detector.predict_boxes(photo, empty)]) < 0.5
+
+
+def test_the_shipped_model_of_8_bits_is_that_of_its_network():
+    whole, small = (
+        read_metadata((SAVED_MODELS / f"{name}.onnx").read_bytes())
+        for name in ("models8", "models8-int8")
+    )
+    assert whole.pop("sha256") != small.pop("sha256")
+    assert whole == small
 
 
 def test_what_a_visitor_loads_compresses():

@@ -19,7 +19,8 @@ from facial_keypoints.files import atomic_write
 from facial_keypoints.geometry import rolled
 from facial_keypoints.onnx_file import metadata_entry, digest, FORMAT
 from research.datasets import add_part_flags, frames_of
-from research.networks.export import without_notes, halve, quiet, OPSET, EXPORTER
+from research.networks.export import EXPORTER, OPSET, quiet, without_notes
+from research.networks.halving import halve
 from research.face_detector.scenes import (
     LEAST_COVERED,
     MOST_COVERED,
