@@ -12,12 +12,13 @@ BIN    := .venv/bin
 KEEP   := MALLOC_MMAP_THRESHOLD_=1000000000 MALLOC_TRIM_THRESHOLD_=4000000000
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-browser web fuzz train results clean
+.PHONY: help run test test-browser test-environments web fuzz train results clean
 
 help:
 	@echo "make run                              the three notebooks, end to end, into runs/latest"
 	@echo "make test                             all tests, the notebooks' outputs among them"
 	@echo "make test-browser                     the web page, and the notebooks in a real JupyterLab; needs Chromium and npm"
+	@echo "make test-environments                the library in empty environments with other builds of OpenCV and ONNX Runtime"
 	@echo "make web                              build the web page into runs/web (ARGS=--serve: and serve it); needs npm"
 	@echo "make train NET=models5 DATA=official  train a network (SPLIT=person or official, ARGS='--epochs 20 …')"
 	@echo "make fuzz                             thousands of corrupted files for each reader; killed runs"
@@ -37,12 +38,16 @@ run: .venv/done
 
 test: .venv/done
 	@echo "running the tests, the notebooks' outputs among them (make test-browser runs those in a browser)"
-	@OMP_NUM_THREADS=1 $(KEEP) $(BIN)/python -m pytest tests --ignore=tests/browser -n $(JOBS) --dist worksteal $(ARGS)
+	@OMP_NUM_THREADS=1 $(KEEP) $(BIN)/python -m pytest tests --ignore=tests/browser --ignore=tests/environments -n $(JOBS) --dist worksteal $(ARGS)
 
 test-browser: .venv/done
 	@echo "running the web page, and the notebooks in JupyterLab, in Chromium: some four minutes"
 	@$(BIN)/python -c "import playwright, websocket" 2>/dev/null || $(BIN)/python -m pip install --quiet playwright websocket-client
 	@$(BIN)/python -m pytest tests/browser -n 2 --dist loadfile $(ARGS)
+
+test-environments: .venv/done
+	@echo "installing the library into empty environments: some three minutes"
+	@$(BIN)/python -m pytest tests/environments -n 2 $(ARGS)
 
 web: .venv/done
 	@$(BIN)/python -m research.web_page $(ARGS)

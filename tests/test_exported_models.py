@@ -395,3 +395,18 @@ def test_version_changelog_and_citation_agree():
     assert f"\nversion: {__version__}\n" in citation
     newest = re.search(r"^## (\S+)", (HOME / "CHANGELOG.md").read_text(), re.M)[1]
     assert newest == __version__
+    recipe = (HOME / ".github" / "conda-forge" / "meta.yaml").read_text()
+    assert f'{{% set version = "{__version__}" %}}' in recipe
+
+
+def test_the_folder_for_a_hub_has_models_and_their_terms(command, tmp_path):
+    done = command("scripts/hub.py", tmp_path / "hub", "--without-space")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "hub" / "models"
+    card = (folder / "README.md").read_text()
+    assert card.startswith("---\nlicense: other\n") and "pipeline_tag: keypoint-detection" in card
+    assert {"LICENSE", "NOTICE", "models5.onnx", "models7.onnx"} <= set(os.listdir(folder))
+    for path in folder.glob("*.onnx"):
+        assert f"| {path.name} |" in card
+    line = one_line_error(command("scripts/hub.py", tmp_path / "hub"), 2)
+    assert "exists already" in line
