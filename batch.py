@@ -22,7 +22,12 @@ NOTEBOOKS = (
     "2. Define the Network Architecture.ipynb",
     "3. Facial Keypoint Detection, Complete Pipeline.ipynb",
 )
-OWN_KEYPOINTS = "4. Your Own Keypoints.ipynb"  # not part of `make run`
+FIVE_MINUTES = "0. Five Minutes.ipynb"
+OWN_KEYPOINTS = "4. Your Own Keypoints.ipynb"
+LABELS = "5. How Good Are the Labels.ipynb"
+# not part of `make run`
+OTHERS = (FIVE_MINUTES, OWN_KEYPOINTS, LABELS)
+SOLVED = (*NOTEBOOKS, OWN_KEYPOINTS, LABELS)  # have solutions of their exercises
 FIXED = {"folder", "resume"}  # parameters of notebook 2 that a grid sets itself
 PLACES = {"photo", "data", "net", "folder"}  # parameters that may be paths
 # Hide messages of kernels: a warning about local TCP, and an error when they are stopped. Errors of
@@ -206,7 +211,7 @@ def main() -> int:
     options = parser.parse_args()
 
     if options.refresh:
-        others = [OWN_KEYPOINTS, *(f"solutions/{name}" for name in NOTEBOOKS)]
+        others = [*OTHERS, *(f"solutions/{name}" for name in SOLVED)]
         for notebook in [*notebooks, *(HOME / "notebooks" / name for name in others)]:
             refresh(notebook)
         return 0

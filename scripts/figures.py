@@ -71,16 +71,21 @@ def close_up(photo, face, side):
     return draw_faces(crop, [replace(face, points=points, box=tight_box(points))])
 
 
-def group_picture(path):
-    """The part of a group photo with its faces, all keypoints drawn, above the five largest faces
-    whose points are the most certain."""
+def group_strip(path):
+    """The part of a group photo with its faces."""
     photo = read_image(path)
-    faces = KeypointDetector()(photo)
-    boxes = np.stack([face.box for face in faces])
+    boxes = np.stack([face.box for face in KeypointDetector()(photo)])
     size = np.median(boxes[:, 2:])
     top = int(max(boxes[:, 1].min() - size, 0))
     bottom = int((boxes[:, 1] + boxes[:, 3]).max() + size)
-    strip = draw_faces(photo, faces)[top:bottom]
+    return photo[top:bottom].copy()
+
+
+def group_picture(photo):
+    """A group photo with all keypoints drawn, above the five largest faces whose points are the
+    most certain."""
+    faces = KeypointDetector()(photo)
+    strip = draw_faces(photo, faces)
     best = sorted(faces, key=lambda face: -face.confidence)[:5]
     best.sort(key=lambda face: face.box[0])
     side = photo.shape[1] // len(best)
@@ -94,7 +99,9 @@ def main():
     options = parser.parse_args()
     pictures_of_results()
     if options.group:
-        write("front.jpg", group_picture(options.group))
+        strip = group_strip(options.group)
+        write("solvay.jpg", strip)
+        write("front.jpg", group_picture(strip))
     write("drawn.jpg", draw_sheet(people=40, side=110))
 
 

@@ -22,17 +22,17 @@ from research.scaling.sweep import combinations, read_grid
 
 
 def test_unknown_and_mistyped_parameters_are_refused():
-    kinds = {"epochs": int, "lr": float, "resume": bool, "data": str}
+    cell = "epochs = 8  # @param\nlr = 0.1  # @param\nresume = False\ndata = 'sample'\n"
     good = {
         "epochs": 3,
         "lr": 1,
         "resume": False,
         "data": "sample",
-        "In": ["x = 1", "# Parameters\nepochs = 3\n"],
+        "In": ["x = 1", cell, "# Parameters\nepochs = 3\n"],
     }
-    check_parameters(good, **kinds)
+    check_parameters(good)
     with pytest.raises(UsageError, match="did you mean epochs"):
-        check_parameters({**good, "In": ["# Parameters\nepoch = 5\n"]}, **kinds)
+        check_parameters({**good, "In": [cell, "# Parameters\nepoch = 5\n"]})
     for wrong in (
         {"resume": "true"},
         {"lr": "1e-3"},
@@ -42,7 +42,7 @@ def test_unknown_and_mistyped_parameters_are_refused():
         {"data": 3},
     ):
         with pytest.raises(UsageError, match=next(iter(wrong))):
-            check_parameters({**good, **wrong}, **kinds)
+            check_parameters({**good, **wrong})
 
 
 def test_values_are_read_as_what_they_are():

@@ -428,9 +428,8 @@ def test_parameters_are_read_or_reported(pairs):
     for name, value in (reported(parse, pairs) or {}).items():
         assert any(pair.startswith(f"{name}=") for pair in pairs)
         reported(
-            lambda given, kind: check_parameters(given, **kind),
-            {name: value, "In": []},
-            {name: float},
+            check_parameters,
+            {"x": value, "In": ["x = 0.5  # @param", f"# Parameters\nx = {value!r}"]},
         )
 
 

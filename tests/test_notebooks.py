@@ -1,22 +1,29 @@
-"""The three notebooks: run by papermill from any folder, refuse unknown parameters, and show what
-they say (nbval)."""
+"""The notebooks: run by papermill from any folder, refuse unknown parameters, and show what they
+say (nbval)."""
 
+import ast
 import os
+import re
 import subprocess
 import sys
 
 import nbformat
 import numpy as np
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 from conftest import HOME, copy_of_the_repository, write_labeled_photos
 
 import batch
 from batch import run_notebook
 from facial_keypoints.errors import DataError
+from research.teaching.exercises import CHECKS
 
 NOTEBOOKS = [HOME / "notebooks" / name for name in batch.NOTEBOOKS]
-OWN_KEYPOINTS = HOME / "notebooks" / batch.OWN_KEYPOINTS
-SOLUTIONS = [HOME / "notebooks" / "solutions" / name for name in batch.NOTEBOOKS]
+FIVE_MINUTES = HOME / "notebooks" / batch.FIVE_MINUTES
+LABELS = HOME / "notebooks" / batch.LABELS
+LESSONS = [HOME / "notebooks" / name for name in batch.SOLVED]
+SOLUTIONS = [HOME / "notebooks" / "solutions" / name for name in batch.SOLVED]
+ALL = [FIVE_MINUTES, *LESSONS, *SOLUTIONS]
 
 
 def title(path):
@@ -24,7 +31,7 @@ def title(path):
     return ("solutions-" if path.parent.name == "solutions" else "") + path.stem[0]
 
 
-SMALL = {"1": {"audit_epochs": 1}, "2": {"epochs": 1, "batch_size": 64}}
+SMALL = {"1": {}, "2": {"epochs": 1, "batch_size": 64}, "5": {"audit_epochs": 1}}
 
 
 @pytest.fixture
@@ -48,7 +55,7 @@ def test_papermill_finds_the_project_from_any_folder(python, tmp_path):
 
 @pytest.mark.official
 @pytest.mark.usefixtures("forked_kernels")
-@pytest.mark.parametrize("notebook", NOTEBOOKS[:2], ids=title)
+@pytest.mark.parametrize("notebook", [*NOTEBOOKS[:2], LABELS], ids=title)
 def test_papermill_runs_on_the_official_data(notebook, official_path, tmp_path, monkeypatch):
     monkeypatch.setenv("FACIAL_KEYPOINTS_DATA", str(official_path))
     given = {"data": "official", **SMALL[notebook.name[0]]}
@@ -59,7 +66,7 @@ def test_papermill_runs_on_the_official_data(notebook, official_path, tmp_path, 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("forked_kernels")
-@pytest.mark.parametrize("notebook", NOTEBOOKS[:2], ids=title)
+@pytest.mark.parametrize("notebook", [*NOTEBOOKS[:2], LABELS], ids=title)
 def test_notebooks_take_photos_with_other_keypoints(notebook, tiny, tmp_path):
     """Four points with names of one's own, of which some are missing, and a layout file."""
     points = tiny.points[:, [36, 45, 48, 54]]
@@ -80,7 +87,7 @@ def test_notebooks_take_photos_with_other_keypoints(notebook, tiny, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("forked_kernels")
-@pytest.mark.parametrize("notebook", [*NOTEBOOKS, OWN_KEYPOINTS, *SOLUTIONS], ids=title)
+@pytest.mark.parametrize("notebook", ALL, ids=title)
 def test_outputs_are_what_the_cells_print(notebook, python, tmp_path):
     """Strict nbval, in a copy: notebook 2 writes below runs/. Numbers with a unit depend on the
     processor; the sanitizer takes them out, and the cells check their bounds."""
@@ -107,7 +114,7 @@ def test_outputs_are_what_the_cells_print(notebook, python, tmp_path):
     assert "passed" in done.stdout
 
 
-@pytest.mark.parametrize("notebook", [*NOTEBOOKS, OWN_KEYPOINTS, *SOLUTIONS], ids=title)
+@pytest.mark.parametrize("notebook", ALL, ids=title)
 def test_cells_have_outputs_and_no_errors(notebook):
     content = nbformat.read(notebook, 4)
     codes = [cell for cell in content.cells if cell.cell_type == "code"]
@@ -116,7 +123,7 @@ def test_cells_have_outputs_and_no_errors(notebook):
     assert not [cell for cell in codes if "nbval-ignore-output" in cell.metadata.get("tags", [])]
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=title)
+@pytest.mark.parametrize("notebook", LESSONS, ids=title)
 def test_notebooks_have_the_agreed_parts(notebook):
     cells = nbformat.read(notebook, 4).cells
     texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
@@ -136,8 +143,75 @@ def test_notebooks_have_the_agreed_parts(notebook):
     assert all("# @param {type: " in line for line in parameters.source.splitlines())
 
 
+@pytest.mark.parametrize("notebook", [FIVE_MINUTES, *LESSONS], ids=title)
+def test_a_notebook_is_a_lesson(notebook):
+    """Tests of it are in tests/, not in its cells."""
+    for cell in nbformat.read(notebook, 4).cells:
+        if cell.cell_type == "code":
+            tree = ast.parse(TransformerManager().transform_cell(cell.source))
+            assert not any(isinstance(node, ast.Assert) for node in ast.walk(tree))
+
+
+def test_each_exercise_has_a_solution_that_is_right():
+    for lesson, solution in zip(LESSONS, SOLUTIONS, strict=True):
+        asked = re.findall(r'check\("(\w+)"', nbformat.read(lesson, 4).cells[-1].source)
+        printed = "".join(texts_of(solution))
+        assert len(asked) == 3 and set(asked) <= set(CHECKS)
+        assert re.findall(r"^(\w+): right", printed, re.M) == asked
+
+
+def texts_of(notebook):
+    """The printed texts and the tables, as plain text, of a stored notebook."""
+    for cell in nbformat.read(notebook, 4).cells:
+        for output in cell.get("outputs", []):
+            yield output.get("text") or output.get("data", {}).get("text/plain", "")
+
+
+def numbers(notebook, row, unit="%"):
+    """The numbers with a unit in the first printed row that begins with a text."""
+    lines = [line for text in texts_of(notebook) for line in text.splitlines()]
+    line = next(line for line in lines if line.startswith(row))
+    return [float(value) for value in re.findall(rf"(-?\d+(?:\.\d+)?) ?{unit}", line)]
+
+
+def test_the_first_notebook_shows_no_leakage_and_exact_round_trips():
+    lines = [line for text in texts_of(NOTEBOOKS[0]) for line in text.splitlines()]
+    leaks = [line for line in lines if line.startswith("person ")]
+    assert all(line.split()[-1] == "0" for line in leaks) and len(leaks) == 2
+    assert any(line == "same image: True  same keypoints: True" for line in lines)
+    assert any(line == "largest error of the round trip below 0.01 px: True" for line in lines)
+
+
+def test_each_network_of_the_second_notebook_beats_the_one_before():
+    names = ("mean shape", "regression", "distributions", "models5, this run")
+    errors = [numbers(NOTEBOOKS[1], name)[0] for name in names]
+    assert errors == sorted(errors, reverse=True) and errors[-1] < 8 < 15 < errors[0]
+    nme, low, high, _ = numbers(NOTEBOOKS[1], "models5, this run")
+    assert low < nme < high
+
+
+def test_the_third_notebook_finds_rejects_and_smooths():
+    lines = [line.split() for text in texts_of(NOTEBOOKS[2]) for line in text.splitlines()]
+    assert ["haar", "1", "6", "0", "0"] in lines and ["pyramid", "1", "6", "1", "1"] in lines
+    assert ["29", "faces"] in lines
+    assert numbers(NOTEBOOKS[2], "accepted")[0] > 90 and numbers(NOTEBOOKS[2], "rejected")[0] < 20
+    assert numbers(NOTEBOOKS[2], "smoothed")[0] < numbers(NOTEBOOKS[2], "raw")[0]
+
+
+def test_forty_photos_are_enough_in_the_fourth_notebook():
+    assert numbers(HOME / "notebooks" / batch.OWN_KEYPOINTS, "all")[0] < 4
+
+
+def test_the_fifth_notebook_measures_the_shift_that_was_added():
+    for size in ("small", "median", "large"):
+        measured, added = numbers(LABELS, size, "px")
+        assert abs(measured - added) < added / 4
+    bounds = [numbers(LABELS, name)[0] for name in ("pixels", "cells", "both")]
+    assert bounds == sorted(bounds) and bounds[-1] < 3
+
+
 def test_notebooks_together_stay_small():
-    assert sum(path.stat().st_size for path in [*NOTEBOOKS, OWN_KEYPOINTS, *SOLUTIONS]) < 6 * 10**6
+    assert sum(path.stat().st_size for path in ALL) < 10**7
 
 
 FAKE_PIP = """
@@ -151,7 +225,7 @@ def test_the_first_cell_installs_the_project_on_colab(tmp_path):
     twice, as after a restart. All notebooks begin with the same cell."""
     first = {
         next(cell.source for cell in nbformat.read(notebook, 4).cells if cell.cell_type == "code")
-        for notebook in [*NOTEBOOKS, OWN_KEYPOINTS, *SOLUTIONS]
+        for notebook in [*LESSONS, *SOLUTIONS]
     }
     assert len(first) == 1
     cells = list(first)

@@ -47,7 +47,7 @@ COMMANDS = [
 ]  # needs a browser and npm: tests/browser
 SMALLER = (  # the same, in seconds; and names for what stands for one
     (r"--epochs \d+", "--epochs 1"),
-    (r"epochs=\d+", "epochs=1 audit_epochs=1"),
+    (r"epochs=\d+", "epochs=1"),
     (r"-p net models4", "-p net models9"),  # the network that docs/networks.md adds
     (r"(-p net \w+)", r"\1 -p epochs 1 -p data official"),
     (" …", ""),

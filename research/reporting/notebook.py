@@ -46,15 +46,22 @@ def table(rows: Sequence[dict]) -> Any:
     return frame.set_index(frame.columns[0]).rename_axis(None)
 
 
-def check_parameters(namespace: dict, **kinds: type) -> None:
+def check_parameters(namespace: dict) -> None:
     """Raise UsageError for parameters with unknown names or wrong types. Each notebook calls this
-    after the cell with its parameters.
+    after the cell with its parameters, whose lines end in `# @param`.
 
-    namespace: the notebook's globals(); kinds: the type of each parameter. papermill only warns
-    about an unknown name and continues with the defaults. It injects the given parameters as a cell
-    that begins with '# Parameters'.
+    namespace: the notebook's globals(). The types are those of the defaults in that cell. papermill
+    only warns about an unknown name and continues with the defaults. It injects the given
+    parameters as a cell that begins with '# Parameters'.
     """
-    injected = [cell for cell in namespace.get("In", []) if cell.startswith("# Parameters")]
+    cells = namespace.get("In", [])
+    kinds = {
+        node.targets[0].id: type(ast.literal_eval(node.value))
+        for cell in [cell for cell in cells if "# @param" in cell][:1]
+        for node in ast.parse(cell).body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+    injected = [cell for cell in cells if cell.startswith("# Parameters")]
     for node in ast.walk(ast.parse(injected[-1] if injected else "")):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id not in kinds:
             raise UsageError(unknown_parameter(node.id, kinds))

@@ -738,3 +738,23 @@ def boxes_and_faces(
             bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1},
         )
     plt.show()
+
+
+def fitted_head(
+    image: np.ndarray, box: np.ndarray, expressions: dict[str, float], most: int = 10
+) -> None:
+    """A photo with a fitted head drawn into it (`drawing.draw_heads`), cut out around the face, and
+    bars of its `most` largest expressions."""
+    left, top, width, height = (int(value) for value in box)
+    margin = int(0.45 * max(width, height))
+    low = max(top - margin, 0), max(left - margin, 0)
+    part = image[low[0] : top + height + margin, low[1] : left + width + margin]
+    figure, (picture, axis) = plt.subplots(
+        1, 2, figsize=(9, 3.6), layout="constrained", width_ratios=(1, 1.4)
+    )
+    image_on(picture, part)
+    rows = sorted(expressions.items(), key=lambda row: row[1])[-most:]
+    axis.barh([name for name, _ in rows], [value for _, value in rows], color=BLUE)
+    axis.set(xlim=(0, 1), xlabel="0: absent, 1: as strong as in the model")
+    tidy(axis)
+    plt.show()

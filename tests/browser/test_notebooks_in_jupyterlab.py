@@ -9,7 +9,7 @@ from papermill.parameterize import parameterize_notebook
 
 from batch import NOTEBOOKS
 
-SHORT = {NOTEBOOKS[0]: {"audit_epochs": 1}, NOTEBOOKS[1]: {"epochs": 2}}
+SHORT = {NOTEBOOKS[1]: {"epochs": 2}}
 
 
 @pytest.fixture(scope="module")
