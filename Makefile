@@ -12,7 +12,7 @@ BIN    := .venv/bin
 KEEP   := MALLOC_MMAP_THRESHOLD_=1000000000 MALLOC_TRIM_THRESHOLD_=4000000000
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-browser test-environments web fuzz train results clean
+.PHONY: help run test test-browser test-environments web docs fuzz train results clean
 
 help:
 	@echo "make run                              the three notebooks, end to end, into runs/latest"
@@ -20,6 +20,7 @@ help:
 	@echo "make test-browser                     the web page, and the notebooks in a real JupyterLab; needs Chromium and npm"
 	@echo "make test-environments                the library in empty environments with other builds of OpenCV and ONNX Runtime"
 	@echo "make web                              build the web page into runs/web (ARGS=--serve: and serve it); needs npm"
+	@echo "make docs                             build the documentation as a site into runs/docs"
 	@echo "make train NET=models5 DATA=official  train a network (SPLIT=person or official, ARGS='--epochs 20 …')"
 	@echo "make fuzz                             thousands of corrupted files for each reader; killed runs"
 	@echo "make results                          score saved_models/ on the official data, rewrite the tables"
@@ -51,6 +52,11 @@ test-environments: .venv/done
 
 web: .venv/done
 	@$(BIN)/python -m research.web_page $(ARGS)
+
+docs: .venv/done
+	@$(BIN)/python -c "import mkdocs, mkdocstrings" 2>/dev/null || $(BIN)/python -m pip install --quiet -e ".[docs]"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet -f .github/mkdocs.yml
+	@echo "built: runs/docs/index.html"
 
 fuzz: .venv/done
 	@echo "reading thousands of corrupted files"
