@@ -21,12 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 
 from detector_architectures import pyramid
 from facial_keypoints import (
     detector,
     drawing,
     effects,
+    face_model,
     head,
     images,
     layouts,
@@ -244,6 +246,34 @@ def settings() -> dict:
     }
 
 
+def face_model_values() -> dict:
+    """The morphable face, see `FaceModel` in `web/face_model.js`."""
+    model = face_model.face_model()
+
+    def flat(values):
+        return np.round(values, 5).ravel().tolist()
+
+    return {
+        "names": model.names,
+        "identities": len(model.identity),
+        "noise": flat(model.noise),
+        "mean": flat(model.mean),
+        "modes": flat(np.concatenate([model.identity, model.expressions])),
+        "meshMean": flat(model.mesh_mean),
+        "meshModes": flat(np.concatenate([model.mesh_identity, model.mesh_expressions])),
+        "triangles": model.triangles.tolist(),
+        "fit": {
+            "steps": face_model.STEPS,
+            "pivots": face_model.PIVOTS,
+            "weight": face_model.EXPRESSION_WEIGHT,
+            "ridge": face_model.RIDGE,
+            "hidden": face_model.HIDDEN_WEIGHT,
+            "least": face_model.MIN_FIT_POINTS,
+            "distance": pose.DISTANCE,
+        },
+    }
+
+
 def compact(values: Any) -> str:
     """Plain values as JSON without spaces; whole numbers without decimal point."""
 
@@ -279,6 +309,7 @@ def build(folder: Path = FOLDER) -> Path:
         values = settings()
         shutil.copy(pyramid.WEIGHTS, page)
         (page / "settings.json").write_text(compact(values), encoding="utf-8")
+        (page / "face_model.json").write_text(compact(face_model_values()), encoding="utf-8")
         write_pictures(page)
         write_licenses(page)
         if folder.exists():
@@ -302,6 +333,7 @@ def write_licenses(page: Path) -> None:
     runtime = Path(str(installed.locate_file("onnxruntime/LICENSE"))).read_text(encoding="utf-8")
     parts = {
         "Facial Keypoint Detection": (HOME / "LICENSE").read_text(encoding="utf-8"),
+        "ICT-FaceKit (face_model.json)": (HOME / "NOTICE").read_text(encoding="utf-8"),
         f"ONNX Runtime {NPM['onnxruntime-web'][0]} (onnxruntime/)": runtime,
     }
     text = "\n\n".join(

@@ -2,6 +2,8 @@
 
 import {Camera} from "./camera.js";
 import {percent, drawScene} from "./drawing.js";
+import {fitFace, loadFaceModel} from "./face_model.js";
+import {HeadView} from "./head_view.js";
 import {InputError} from "./layouts.js";
 import {received, started, worker} from "./start.js";
 import {csvTable, jsonLines, pythonCode} from "./results.js";
@@ -18,7 +20,7 @@ import {SceneView} from "./view.js";
 /** @type {[Layer, string, boolean][]} the layers: key, text, shown at first */
 const LAYERS = [
   ["points", "Points", true], ["numbers", "Numbers", false], ["parts", "Part names", false], ["box", "Box", false],
-  ["confidence", "Confidence", false], ["pose", "Head pose", false], ["glasses", "Sunglasses", false],
+  ["confidence", "Confidence", false], ["pose", "Head pose", false], ["head", "Fitted head", false], ["glasses", "Sunglasses", false],
   ["blur", "Blur", false],
 ];
 /** @type {Record<string, string>} */
@@ -58,6 +60,9 @@ class Page {
     this.layers = new Set(LAYERS.filter(([, , shown]) => shown).map(([layer]) => layer));
     /** @type {ImageBitmap | null} */
     this.glasses = null;
+    /** @type {import("./face_model.js").FaceModel | null} */
+    this.model = null;
+    this.head = new HeadView(/** @type {HTMLCanvasElement} */ (element("head")));
     /** @type {{blob: Blob, name: string} | null} the photo that is shown */
     this.photo = null;
     /** @type {{blob: Blob, name: string} | null} the last photo that was asked for */
@@ -341,6 +346,7 @@ class Page {
     this.result?.bitmap.close();
     this.result = result;
     element("stage").classList.add("filled");
+    this.fitFaces();
     this.view.show(this.scene());
     if (texts) {
       this.showFaces();
@@ -353,7 +359,26 @@ class Page {
     if (!this.result) return null;
     const {bitmap, faces, layout} = this.result, {width, height} = bitmap;
     return {image: bitmap, width, height, faces, layout, layers: this.layers, glasses: this.glasses,
-      settings: this.settings, isLive: this.isLive};
+      settings: this.settings, model: this.model, isLive: this.isLive};
+  }
+
+  /** Fit a head to each face, where the layer is shown; the first one is shown in the small view too. */
+  fitFaces() {
+    const {faces = [], layout} = this.result ?? {}, {model} = this;
+    const isShown = this.layers.has("head") && model !== null && layout?.name === this.settings.defaultLayout;
+    for (const face of faces) face.fit = isShown ? face.fit ?? fitFace(face.points, face.pointVisibility, model) : undefined;
+    const first = faces.find((face) => face.fit)?.fit;
+    element("expression").hidden = !first;
+    if (!first || !model) return;
+    this.head.show(model, first);
+    const list = element("bars");
+    if (!list.children.length) {
+      for (const name of model.names) {
+        const label = name.replace(/([A-Z])/g, (letter) => ` ${letter.toLowerCase()}`);
+        list.append(make("dt", {}, label), make("dd", {}, make("meter", {max: 1, ariaLabel: label})));
+      }
+    }
+    list.querySelectorAll("meter").forEach((meter, i) => { meter.value = first.expressions[model.names[i]]; });
   }
 
   /** @param {Layer} layer @param {boolean} shown */
@@ -364,12 +389,15 @@ class Page {
       if (layer === "glasses" && shown && !this.glasses) {
         this.glasses = await createImageBitmap(await (await fetchResponse("sunglasses.png")).blob());
       }
+      if (layer === "head" && shown) this.model = await loadFaceModel();
     } catch (error) {
       this.fail(error);
     }
+    this.fitFaces();
     this.view.show(this.scene());
     const layout = this.result?.layout;
     const lacks = layout && ((layer === "glasses" && layout.eyeCorners.includes(null) && "outer eye corners")
+      || (layer === "head" && layout.name !== this.settings.defaultLayout && "68 points")
       || (["pose", "blur"].includes(layer) && !layout.rigid.length && "points of the mean head")
       || (layer === "parts" && !layout.parts.length && "parts"));
     if (shown && lacks) this.fail(new InputError(`The layout ${layout.name} has no ${lacks} to draw this.`));

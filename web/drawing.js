@@ -4,6 +4,7 @@
  */
 
 import {tightBox} from "./geometry.js";
+import {drawMesh} from "./head_view.js";
 
 /**
  * @typedef {import("./keypoints.js").Face} Face
@@ -14,7 +15,7 @@ import {tightBox} from "./geometry.js";
  * From pixels of the picture to pixels of the canvas: place × scale + (left, top).
  * @typedef {{scale: number, left: number, top: number}} View
  *
- * @typedef {"points" | "numbers" | "parts" | "box" | "confidence" | "pose" | "glasses" | "blur"} Layer
+ * @typedef {"points" | "numbers" | "parts" | "box" | "confidence" | "pose" | "head" | "glasses" | "blur"} Layer
  *
  * @typedef {object} Scene
  * @property {CanvasImageSource} image
@@ -25,6 +26,7 @@ import {tightBox} from "./geometry.js";
  * @property {Set<Layer>} layers
  * @property {ImageBitmap | null} glasses
  * @property {Settings} settings
+ * @property {import("./face_model.js").FaceModel | null} model of heads, once it is loaded
  * @property {boolean} isLive
  */
 
@@ -46,6 +48,7 @@ export function drawScene(context, scene, view) {
   for (const face of faces) {
     const pen = penOf(face, view);
     if (layers.has("box")) drawBox(context, face, pen);
+    if (layers.has("head") && scene.model && face.fit) drawMesh(context, scene.model, face.fit, pen.at);
     if (layers.has("points")) drawPoints(context, scene.layout, face, pen);
     if (layers.has("pose")) drawAxes(context, scene.settings, face, pen);
     if (layers.has("numbers")) drawNumbers(context, face, pen);

@@ -23,6 +23,7 @@ import {findFaces} from "./pyramid.js";
  * @property {Float32Array} [pointVisibility] of each point, 0…1, from models that were trained for it
  * @property {import("./pose.js").Pose | null} [pose]
  * @property {import("./pose.js").Openness | null} [openness] of eyes and mouth
+ * @property {import("./face_model.js").Fit | null} [fit] in three dimensions, where it was asked for
  * @property {number} [identity] of a face that is tracked, from 1
  *
  * A model that runs, see `runtime.js`.

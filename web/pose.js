@@ -154,7 +154,7 @@ function sightRotation(direction) {
 }
 
 /** Rodrigues' formula. @param {number[]} vector axis times angle in radians */
-function rotationOf(vector) {
+export function rotationOf(vector) {
   const angle = Math.hypot(...vector), [x, y, z] = vector.map((value) => value / Math.max(angle, 1e-12));
   const s = Math.sin(angle), c = Math.cos(angle), t = 1 - c;
   return [[t * x * x + c, t * x * y - s * z, t * x * z + s * y],
@@ -166,7 +166,7 @@ function rotationOf(vector) {
  * Solve a linear system (Gauss, with pivots).
  * @param {number[][]} matrix @param {number[]} vector @returns {number[]}
  */
-function solve(matrix, vector) {
+export function solve(matrix, vector) {
   const rows = matrix.map((row, i) => [...row, vector[i]]), n = rows.length;
   for (let i = 0; i < n; i++) {
     let best = i;
@@ -183,7 +183,7 @@ function solve(matrix, vector) {
 }
 
 /** @param {number[]} a @param {number[]} b */
-function dot(a, b) {
+export function dot(a, b) {
   return a.reduce((sum, value, i) => sum + value * b[i], 0);
 }
 
@@ -204,7 +204,7 @@ function transposed(matrix) {
 }
 
 /** @param {number[][]} a @param {number[][]} b */
-function product(a, b) {
+export function product(a, b) {
   const columns = transposed(b);
   return a.map((row) => columns.map((column) => dot(row, column)));
 }

@@ -15,6 +15,16 @@ function rounded2(value) {
   return value === null || value === undefined ? undefined : Number(value.toFixed(2));
 }
 
+/** @param {Record<string, number>} values */
+function roundedValues(values) {
+  return Object.fromEntries(Object.entries(values).map(([name, value]) => [name, Number(value.toFixed(3))]));
+}
+
+/** @param {Float64Array} points x, y, z of each */
+function triples(points) {
+  return Array.from({length: points.length / 3}, (_, i) => rounded(points.subarray(3 * i, 3 * i + 3), 4));
+}
+
 /** @param {Float64Array} points */
 function pairs(points) {
   return Array.from({length: points.length / 2}, (_, i) => rounded(points.subarray(2 * i, 2 * i + 2), 2));
@@ -33,7 +43,8 @@ export function jsonLines(name, faces, layout) {
       roll: Number(face.pose.roll.toFixed(1))} : undefined,
     right_eye_open: rounded2(face.openness?.rightEye), left_eye_open: rounded2(face.openness?.leftEye),
     mouth_open: rounded2(face.openness?.mouth),
-    identity: face.identity,
+    identity: face.identity, expressions: face.fit ? roundedValues(face.fit.expressions) : undefined,
+    points_3d: face.fit ? triples(face.fit.points) : undefined,
   })}\n`).join("");
 }
 

@@ -187,6 +187,28 @@ def test_the_points_are_those_of_python(page, photos, tmp_path):
             np.testing.assert_allclose(row["point_visibility"], face.point_visibility, atol=0.02)
 
 
+def test_the_fitted_head_is_that_of_python(new_page, photos, tmp_path):
+    page = new_page
+    page.check("#layer-head")
+    faces = find_keypoints(photos[0], runtime="onnx")
+    give(page, photos[0], "found")
+    (row,) = read_json(saved(page, "#json", tmp_path))
+    fit = faces[0].fit_3d()
+    assert row["expressions"] == pytest.approx(fit.expressions, abs=0.02)
+    np.testing.assert_allclose(row["points_3d"], fit.points, atol=0.01)
+    smile = page.locator("#bars meter").nth(list(fit.expressions).index("mouthSmileLeft"))
+    shown = smile.evaluate("meter => meter.value")
+    assert shown == pytest.approx(row["expressions"]["mouthSmileLeft"], abs=1e-3)
+    before = page.evaluate("document.getElementById('head').toDataURL()")
+    page.focus("#head")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.getElementById('head').toDataURL()") != before
+    page.uncheck("#layer-head")
+    assert page.is_hidden("#expression")
+    (row,) = read_json(saved(page, "#json", tmp_path))
+    assert "expressions" not in row
+
+
 def test_the_files_are_those_of_the_command(page, photos, tmp_path):
     faces = find_keypoints(photos[1], runtime="onnx")
     give(page, photos[1], "found")
