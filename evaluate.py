@@ -34,6 +34,7 @@ from research.evaluation.metrics import (
     rounding_bound,
     summarize,
 )
+from research.evaluation.results import append_result, result_row
 from research.evaluation.prediction import (
     check_leakage,
     predict_frames,
@@ -348,6 +349,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(json.dumps(rows[0]))
         return
     print_report(options, paths, everything, frames, results, rows[0])
+    if options.part == "test":
+        for path, (metrics, _, _) in zip(paths, results, strict=True):
+            add_to_table(path, frames, metrics)
+
+
+def add_to_table(path: Path, frames: Frames, metrics: dict) -> None:
+    """Add the scores of a run of train.py to results.csv next to its folder, so that runs can be
+    compared; checkpoints elsewhere are not added."""
+    if path.name == "checkpoint.pt" and (path.parent / "params.json").is_file():
+        net, content = load_checkpoint(path)
+        append_result(result_row(path.parent, net, content, frames, metrics), path.parent)
+        print(f"added to {path.parent.parent / 'results.csv'}")
 
 
 def print_report(

@@ -12,6 +12,8 @@ from conftest import one_line_error
 from research.evaluation import prediction
 from research.evaluation.prediction import check_leakage, predict_in_self_crops
 from evaluate import default_part
+from facial_keypoints.files import csv_rows
+from research.networks.registry import find_weights
 from facial_keypoints.errors import DataError, UsageError
 from facial_keypoints.formats import pts_text
 from facial_keypoints.geometry import tight_box
@@ -175,6 +177,19 @@ def test_all_frames_of_a_set_without_sides_are_scored(command, tiny_zip, tmp_pat
     assert " of 32 frames of" in done.stdout
     known = {"data": {"frames": [str(frames.names[0])]}}
     assert default_part(frames, [known]) == "test" and default_part(frames, [{"data": {}}]) == "all"
+
+
+def test_the_scores_of_a_run_are_added_to_the_table(command, tiny_zip, tmp_path):
+    run = tmp_path / "runs" / "mine"
+    run.mkdir(parents=True)
+    shutil.copy(find_weights("models4"), run / "checkpoint.pt")
+    words = ("evaluate.py", run / "checkpoint.pt", "--data", tiny_zip, "--part", "test")
+    assert "results.csv" not in command(*words).stdout  # not a run of train.py
+    (run / "params.json").write_text("{}")
+    for _ in range(2):
+        assert f"added to {tmp_path / 'runs' / 'results.csv'}" in command(*words).stdout
+    (row,) = csv_rows(tmp_path / "runs" / "results.csv")
+    assert row["weights"] == str(run) and 0 < float(row["nme"]) < 100
 
 
 def test_command_prints_one_json_object(command, tiny_zip):

@@ -36,11 +36,12 @@ def row(tiny):
 
 def test_a_row_has_all_columns_and_is_appended_to_ones_own_table(row, tmp_path):
     assert set(row) == set(RESULT_COLUMNS)
-    for _ in range(2):
-        append_result(row, tmp_path / "runs" / "one")
+    for name in ("one", "two", "one"):  # scored again: its row is replaced
+        append_result({**row, "weights": name}, tmp_path / "runs" / name)
     rows = csv_rows(tmp_path / "runs" / "results.csv")
     assert len(rows) == 2 and float(rows[1]["nme"]) == row["nme"] and rows[0]["split"] == "official"
-    assert csv_rows(tmp_path / "runs" / "one" / "row.csv") == rows[:1]
+    assert [found["weights"] for found in rows] == ["two", "one"]
+    assert csv_rows(tmp_path / "runs" / "one" / "row.csv") == rows[1:]
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "results.csv").write_text("weights,nme\nmine,4\n")
     with pytest.raises(DataError, match="other columns"):

@@ -114,7 +114,7 @@ def results_csv(rows: Sequence[dict], header: bool = True) -> str:
 
 def append_result(row: dict, folder: str | Path) -> None:
     """Write the row of a run to FOLDER/row.csv, and append it to results.csv next to that folder
-    (runs/results.csv).
+    (runs/results.csv), in place of an equal row of another day or commit.
 
     Parallel runs can call this at the same time. Raises DataError for a table with other columns.
     """
@@ -124,8 +124,16 @@ def append_result(row: dict, folder: str | Path) -> None:
         before = path.read_text() if path.exists() else ""
         if before and before.partition("\n")[0].split(",") != list(RESULT_COLUMNS):
             raise DataError(f"{path}: other columns than those of this version; rename the file")
-        atomic_write(path, before + results_csv([row], header=not before))
+        text = results_csv([row], header=False)
+        lines = [line for line in before.splitlines(True) if not same_run(line, text)]
+        atomic_write(path, "".join(lines or [results_csv([])]) + text)
     atomic_write(Path(folder) / "row.csv", results_csv([row]))
+
+
+def same_run(line: str, other: str) -> bool:
+    """True if two lines of results are of the same weights, with the same scores."""
+    measured = RESULT_COLUMNS.index("parameters")
+    return line.split(",")[:measured] == other.split(",")[:measured]
 
 
 def replace_rows(rows: Sequence[dict], new: Sequence[dict], *columns: str) -> list[dict]:
