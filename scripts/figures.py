@@ -4,10 +4,12 @@ import argparse
 from dataclasses import replace
 
 import cv2
+import matplotlib.cbook
+import matplotlib.pyplot as plt
 import numpy as np
 
 from facial_keypoints.detector import KeypointDetector
-from facial_keypoints.drawing import draw_faces
+from facial_keypoints.drawing import draw_axes, draw_faces, draw_heads, draw_spreads
 from facial_keypoints.geometry import crop_matrix, tight_box
 from facial_keypoints.images import read_image
 from research import HOME
@@ -93,11 +95,45 @@ def group_picture(photo):
     return np.vstack([strip[:, : close.shape[1]], close])
 
 
+def attributes_picture():
+    """A figure: everything that is known about one face."""
+    photo = read_image(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
+    face = KeypointDetector()(photo)[0]
+    left, top, width, height = face.box.astype(int)
+    rows = slice(top - height // 2, top + height + height // 4)
+    columns = slice(left - width // 3, left + width + width // 3)
+    turned = photo.copy()
+    draw_axes(turned, face.pose)
+    right, other = face.eyes_open
+    panels = {
+        f"points, confidence {face.confidence:.2f};\nrings: probably hidden": draw_faces(
+            photo, [face]
+        )[rows, columns],
+        f"pose: yaw {face.pose.yaw:.0f}°, pitch {face.pose.pitch:.0f}°,\n"
+        f"roll {face.pose.roll:.0f}°": turned[rows, columns],
+        f"eyes open {right:.1f} and {other:.1f},\nmouth {max(face.mouth_open, 0):.1f}": photo[
+            rows, columns
+        ],
+        "spread: where 95 % of the\ncoordinates are expected": draw_spreads(photo, [face])[
+            rows, columns
+        ],
+        "fit_3d: 3D points, expression": draw_heads(photo, [face])[rows, columns],
+        'aligned(…, "arcface")': face.aligned(photo, 300)[0],
+    }
+    figure, axes = plt.subplots(1, len(panels), figsize=(15, 3.1), layout="constrained")
+    for axis, (title, picture) in zip(axes, panels.items(), strict=True):
+        axis.imshow(picture)
+        axis.set_title(title, fontsize=10)
+        axis.axis("off")
+    return figure
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--group", metavar="PHOTO", help="a group photo in the public domain")
     options = parser.parse_args()
     pictures_of_results()
+    save(attributes_picture(), "attributes.jpg")
     if options.group:
         strip = group_strip(options.group)
         write("solvay.jpg", strip)
