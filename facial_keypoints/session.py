@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,6 +63,10 @@ class Outputs:
         for folder in folders.values():
             refuse_photo_folder(folder, jobs)
         refuse_overwriting([], folders.values())
+        taken = {os.path.realpath(folder) for folder in folders.values()}
+        for file in [*files, *drawings.values(), *filter(None, [options.without_faces])]:
+            if os.path.realpath(file) in taken:
+                raise UsageError(f"{file} is the name of a file and of a folder of this call")
         if list(tables.values()).count("-") > 1:
             raise UsageError("standard output takes one of --csv, --json and --coco, not several")
         if options.without_faces == "-":

@@ -47,6 +47,14 @@ def test_two_outputs_never_share_a_place(first, second, photo, tmp_path, command
     assert "standard output takes one" in said or "takes the name of a file" in said
 
 
+@pytest.mark.parametrize("file", OUTPUTS)
+@pytest.mark.parametrize("folder", ["--pts", "--yolo", "--align"])
+def test_a_file_and_a_folder_never_share_a_name(file, folder, photo, tmp_path, command):
+    same = tmp_path / "same"
+    done = command("pipeline.py", photo, file, same, folder, same)
+    assert "name of a file and of a folder" in one_line_error(done, 2) and not same.exists()
+
+
 def test_labels_are_replaced_only_on_request(photo, tmp_path, python):
     folder = tmp_path / "photos"
     folder.mkdir()
