@@ -54,7 +54,7 @@ class Page {
   constructor(settings, worker) {
     this.settings = settings;
     this.worker = worker;
-    this.view = new SceneView(element("view"));
+    this.view = new SceneView(/** @type {HTMLCanvasElement} */ (element("view")), (place) => this.showPoint(place));
     this.camera = new Camera((bitmap, seconds) => this.onFrame(bitmap, seconds), (error) => this.stopCamera(error));
     /** @type {Set<Layer>} */
     this.layers = new Set(LAYERS.filter(([, , shown]) => shown).map(([layer]) => layer));
@@ -413,6 +413,27 @@ class Page {
     const {width, height} = bitmap ?? {width: 0, height: 0};
     element("view").setAttribute("aria-label",
       `${this.photo?.name ?? "Picture"}, ${width} × ${height} pixels, ${count(faces.length, "face")}`);
+  }
+
+  /**
+   * Say which keypoint the pointer is at, and what the network says about it.
+   * @param {{x: number, y: number, near: number} | null} place in the picture
+   */
+  showPoint(place) {
+    const {faces = [], layout} = this.result ?? {};
+    let text = "", least = place?.near ?? 0;
+    for (const {points, pointConfidence, pointVisibility} of place && layout ? faces : []) {
+      for (let row = 0; 2 * row < points.length; row++) {
+        const away = Math.hypot(points[2 * row] - (place?.x ?? 0), points[2 * row + 1] - (place?.y ?? 0));
+        if (!(away < least)) continue;
+        least = away;
+        const seen = pointVisibility ? ` · visible ${percent(pointVisibility[row])}` : "";
+        text = `${row} ${layout?.keypoints[row]} · confidence ${percent(pointConfidence[row])}${seen}`;
+      }
+    }
+    const tip = element("tip");
+    tip.hidden = !text;
+    tip.textContent = text;
   }
 
   showFaces() {

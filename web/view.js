@@ -9,13 +9,19 @@ import {drawScene} from "./drawing.js";
 
 const LARGEST = 40; // pixels of the canvas for one of the picture
 const STEP = 1.25, MOVE = 0.1; // of a press of a key
+const NEAR = 10; // CSS pixels around a point in which the pointer is at it
 const MILLISECONDS = 180; // of a movement to another place
 
 /** Shows a scene on a canvas. */
 export class SceneView {
-  /** @param {HTMLCanvasElement} canvas */
-  constructor(canvas) {
+  /**
+   * @param {HTMLCanvasElement} canvas
+   * @param {(place: {x: number, y: number, near: number} | null) => void} point is called with the place in the
+   *   picture that the pointer is at, and how many of its pixels are near; null where it has left
+   */
+  constructor(canvas, point) {
     this.canvas = canvas;
+    this.point = point;
     this.context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
     /** @type {Scene | null} */
     this.scene = null;
@@ -30,8 +36,10 @@ export class SceneView {
     canvas.addEventListener("pointerdown", (event) => {
       canvas.setPointerCapture(event.pointerId);
       this.pointers.set(event.pointerId, [event.offsetX, event.offsetY]);
+      this.pointAt(event);
     });
     canvas.addEventListener("pointermove", (event) => this.onPointer(event));
+    canvas.addEventListener("pointerleave", () => this.point(null));
     for (const end of ["pointerup", "pointercancel"]) {
       canvas.addEventListener(end, (event) => this.pointers.delete(/** @type {PointerEvent} */ (event).pointerId));
     }
@@ -154,10 +162,21 @@ export class SceneView {
     this.zoomBy(Math.exp(-event.deltaY * (event.ctrlKey ? 0.01 : 0.002)), [event.offsetX, event.offsetY]);
   }
 
+  /** Tell where in the picture a pointer is. @param {PointerEvent} event */
+  pointAt({offsetX, offsetY}) {
+    const view = this.view(), ratio = this.ratio();
+    if (!view) return;
+    this.point({x: (offsetX * ratio - view.left) / view.scale - 0.5, y: (offsetY * ratio - view.top) / view.scale - 0.5,
+      near: NEAR * ratio / view.scale});
+  }
+
   /** One pointer moves the picture, two zoom it. @param {PointerEvent} event */
   onPointer(event) {
     const before = this.pointers.get(event.pointerId), place = [event.offsetX, event.offsetY];
-    if (!before) return;
+    if (!before) {
+      this.pointAt(event);
+      return;
+    }
     const [other] = [...this.pointers].filter(([id]) => id !== event.pointerId).map(([, where]) => where);
     this.pointers.set(event.pointerId, place);
     if (other) {

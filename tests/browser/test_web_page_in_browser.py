@@ -209,6 +209,29 @@ def test_the_fitted_head_is_that_of_python(new_page, photos, tmp_path):
     assert "expressions" not in row
 
 
+def test_pointing_at_a_keypoint_says_what_it_is(page, photos):
+    face = find_keypoints(photos[0], runtime="onnx")[0]
+    give(page, photos[0], "found")
+    box = page.locator("#view").bounding_box()
+    height, width = read_image(photos[0]).shape[:2]
+    scale = min(box["width"] / width, box["height"] / height)
+    corner = (
+        box["x"] + box["width"] / 2 - width * scale / 2,
+        box["y"] + (box["height"] / 2 - height * scale / 2),
+    )
+    x, y = (
+        start + (float(v) + 0.5) * scale for start, v in zip(corner, face.points[30], strict=True)
+    )
+    page.mouse.move(x, y)
+    seen = 100 * face.point_visibility[30]
+    found = re.fullmatch(
+        r"30 nose tip · confidence (\d+) % · visible (\d+) %", page.inner_text("#tip")
+    )
+    assert found and abs(int(found[2]) - seen) < 2
+    page.mouse.move(box["x"] + 3, box["y"] + 3)
+    assert page.is_hidden("#tip")
+
+
 def test_the_files_are_those_of_the_command(page, photos, tmp_path):
     faces = find_keypoints(photos[1], runtime="onnx")
     give(page, photos[1], "found")
