@@ -10,10 +10,11 @@ import numpy as np
 
 from facial_keypoints import KeypointDetector
 from facial_keypoints.command import run_command
-from facial_keypoints.geometry import crop_image, crop_matrix, tight_box
+from facial_keypoints.geometry import crop_image, crop_matrix, tight_box, to_points
 from facial_keypoints.images import to_gray
 from facial_keypoints.paths import SAVED_MODELS
 from research.datasets import add_part_flags, frames_of
+from research.evaluation.metrics import box_errors, face_errors
 from research.networks.export import export_checkpoint
 
 
@@ -24,7 +25,6 @@ def main() -> None:
     options = parser.parse_args()
     frames = frames_of(options)
     boxes = tight_box(frames.points)
-    sizes = np.sqrt(boxes[:, 2] * boxes[:, 3])
     print(
         f"{frames.data}, {options.part}: {len(frames)} faces; one thread; median ms of the network"
     )
@@ -35,7 +35,7 @@ def main() -> None:
             small = Path(scratch) / f"{name}-int8.onnx"
             export_checkpoint(name, small, int8=True)
             for path in (SAVED_MODELS / f"{name}.onnx", small):
-                model, times, errors, sure = KeypointDetector(path).model, [], [], []
+                model, times, points, sure = KeypointDetector(path).model, [], [], []
                 for row, box in enumerate(boxes):
                     matrix = crop_matrix(box, model.side)
                     crop = crop_image(to_gray(frames.image(row)), matrix, model.side)
@@ -43,12 +43,9 @@ def main() -> None:
                     start = time.perf_counter()
                     found = model(images)
                     times.append(time.perf_counter() - start)
-                    targets, confidence = found[0][0], found[1][0]
-                    inside = ((targets + 1) * model.side - 1) / 2
-                    points = (inside - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
-                    away = np.linalg.norm(points - frames.points[row], axis=1)
-                    errors.append(100 * np.nanmean(away) / sizes[row])
-                    sure.append(confidence.mean())
+                    points.append(to_points(found.targets, matrix[None], model.side)[0])
+                    sure.append(found.confidence.mean())
+                errors = face_errors(box_errors(np.stack(points), frames.points))
                 print(
                     f"| {path.stem} | {path.stat().st_size / 1e6:.1f} "
                     f"| {1000 * np.median(times):.2f} | {np.mean(errors):.2f} "

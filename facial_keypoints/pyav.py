@@ -84,13 +84,13 @@ class H264Encoder:
     `source` where its format fits into the file. Sides of an odd length get another row or column,
     because the format has none. Each frame has its own time, so rates may vary.
 
-    `silent`: why there is no sound although the source has one, or ''. Errors of FFmpeg are raised
-    as DataError.
+    `silent`: why there is no sound although the source has one, or ''. Errors of FFmpeg are a
+    DataError, without the name of the file, which is a temporary one.
     """
 
     def __init__(self, path: Path, rate: float, source: str | os.PathLike | None = None):
         self.av: Any = find_pyav()
-        self.path, self.silent = path, ""
+        self.silent = ""
         self.file = self.av.open(str(path), "w", options={"movflags": "faststart"})
         self.video = self.file.add_stream("libx264", rate=Fraction(rate).limit_denominator(1001))
         self.video.pix_fmt, self.video.options = "yuv420p", QUALITY
@@ -162,4 +162,4 @@ class H264Encoder:
         try:
             step()
         except (self.av.FFmpegError, OSError) as error:
-            raise DataError(f"{self.path}: cannot be written ({short_message(error)})") from None
+            raise DataError(f"cannot be written ({short_message(error)})") from None

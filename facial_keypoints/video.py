@@ -1,10 +1,11 @@
 """Video files and cameras: frames in, frames out."""
 
+import contextlib
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -158,7 +159,7 @@ class OpencvEncoder:
             codec = cv2.VideoWriter.fourcc(*CODECS[self.path.suffix.lower()])
             self.writer = cv2.VideoWriter(str(self.path), codec, self.rate, image.shape[1::-1])
             if not self.writer.isOpened():
-                raise DataError(f"{self.path.name}: OpenCV cannot write such a clip; try .avi")
+                raise DataError("OpenCV cannot write such a clip here; try .avi")
         self.writer.write(image[..., ::-1])
 
     def close(self) -> None:
@@ -182,9 +183,7 @@ class GifEncoder:
         if self.times and seconds < self.times[-1] + 1 / GIF_RATE - 1e-6:
             return
         if seconds > GIF_SECONDS:
-            raise DataError(
-                f"{self.path.name}: a .gif takes {GIF_SECONDS} seconds at most; draw into an .mp4"
-            )
+            raise DataError(f"a .gif takes {GIF_SECONDS} seconds at most; draw into an .mp4")
         ratio = min(GIF_SIDE / max(image.shape[:2]), 1)
         size = tuple(max(round(ratio * side), 1) for side in image.shape[1::-1])
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
@@ -245,8 +244,17 @@ class VideoWriter:
         """Add a frame, uint8 RGB (h, w, 3), at a time in seconds; default: by the frame rate."""
         if self.encoder is None:
             self.encoder = self.open()
-        self.encoder.write(image, self.count / self.rate if seconds is None else seconds)
+        with self.named_errors():
+            self.encoder.write(image, self.count / self.rate if seconds is None else seconds)
         self.count += 1
+
+    @contextlib.contextmanager
+    def named_errors(self) -> Iterator[None]:
+        """Put the name of the clip before the errors of its encoder."""
+        try:
+            yield
+        except DataError as error:
+            raise DataError(f"{self.path}: {error}") from None
 
     def __enter__(self):
         return self
@@ -254,7 +262,8 @@ class VideoWriter:
     def __exit__(self, kind, *_):
         try:
             if self.encoder is not None:
-                self.encoder.close()
+                with self.named_errors():
+                    self.encoder.close()
                 if self.encoder.silent:
                     self.note = f"written without sound ({self.encoder.silent})"
             if kind is None and self.encoder is not None:

@@ -18,7 +18,7 @@ from matplotlib.tri import Triangulation
 from facial_keypoints.command import run_command
 from facial_keypoints.face_model import MODEL_FILE, FaceModel, fit_model
 from facial_keypoints.files import atomic_write
-from facial_keypoints.head import OUTER_EYE_CORNERS
+from facial_keypoints.head import OUTER_EYE_CORNERS, inter_ocular
 from facial_keypoints.layouts import load_layout
 from facial_keypoints.openness import eyes_open, mouth_open
 from research.data.completion import complete_points
@@ -140,9 +140,7 @@ def neutral_rows(frames: Frames) -> np.ndarray:
     points = complete_points(frames.points, frames.layout).astype(np.float64)
     eyes = eyes_open(points).mean(1)
     closed = np.abs(mouth_open(points)) < CLOSED_MOUTH
-    width = np.linalg.norm(points[:, 54] - points[:, 48], axis=1) / np.linalg.norm(
-        points[:, 45] - points[:, 36], axis=1
-    )
+    width = np.linalg.norm(points[:, 54] - points[:, 48], axis=1) / inter_ocular(points)
     front = np.isfinite(frames.points).all((1, 2))
     narrow = width < np.percentile(width[closed & front], NEUTRAL_WIDTH)
     enough = (frames.visible == 1).sum(1) >= MIN_VISIBLE
@@ -169,7 +167,7 @@ def moved_to_labels(model: FaceModel, frames: Frames) -> FaceModel:
             ratio = (placed[:, :2] / placed[:, 2:])[:, :, None]
             move = (rotation[:2] - ratio * rotation[2]) * scale / depth  # (68, 2, 3)
             rest = points - fit.project(fit.points)
-            size = fit.pose.camera[0, 0] / fit.pose.translation[2]
+            size = scale / fit.pose.translation[2]
             move, rest = move / size, rest / size
             known = np.isfinite(rest).all(1)
             squares[known] += np.einsum("kia,kib->kab", move[known], move[known])

@@ -13,7 +13,6 @@ from facial_keypoints.onnx_file import read_model_file
 from facial_keypoints.paths import PHOTOGRAPHS, SAVED_MODELS
 from research import HOME, web_page
 
-REPOSITORY = "https://github.com/hhosseinian/Face_Recognition"
 MODEL_CARD = """---
 license: other
 license_name: by-file
@@ -84,14 +83,15 @@ def main() -> None:
         raise UsageError(f"{options.out} exists already; give a new folder")
     models = options.out / "models"
     models.mkdir(parents=True)
-    card = MODEL_CARD.format(repository=REPOSITORY, version=__version__, rows=model_rows())
+    address = web_page.repository()
+    card = MODEL_CARD.format(repository=address, version=__version__, rows=model_rows())
     atomic_write(models / "README.md", card)
     for path in [*sorted(SAVED_MODELS.glob("models*.onnx")), HOME / "LICENSE", HOME / "NOTICE"]:
         shutil.copy(path, models / path.name)
     print(f"written: {models}")
     if not options.without_space:
         web_page.build(options.out / "space")
-        atomic_write(options.out / "space" / "README.md", SPACE_CARD.format(repository=REPOSITORY))
+        atomic_write(options.out / "space" / "README.md", SPACE_CARD.format(repository=address))
         print(f"written: {options.out / 'space'}")
 
 

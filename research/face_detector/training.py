@@ -19,8 +19,9 @@ from facial_keypoints.files import atomic_write
 from facial_keypoints.geometry import rolled
 from facial_keypoints.onnx_file import metadata_entry, digest, FORMAT
 from research.datasets import add_part_flags, frames_of
-from research.networks.export import EXPORTER, OPSET, quiet, without_notes
+from research.networks.export import EXPORTER, OPSET, without_notes
 from research.networks.halving import halve
+from research.networks.quantization import quiet
 from research.face_detector.scenes import (
     LEAST_COVERED,
     MOST_COVERED,
@@ -236,7 +237,7 @@ def export_detector(net: FaceNet, path: str | Path, trained_on: dict) -> None:
     height, width = (
         STRIDE * torch.export.Dim(name, min=1, max=4096) for name in ("rows", "columns")
     )
-    with EXPORTER, quiet(), torch.no_grad():
+    with EXPORTER, quiet("torch.onnx"), torch.no_grad():
         program = torch.onnx.export(
             Exported(net).eval(),
             (example,),

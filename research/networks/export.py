@@ -3,10 +3,8 @@ PyTorch."""
 
 import contextlib
 import copy
-import logging
 import threading
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,7 +31,7 @@ from research.data.label_shift import learned_shift
 from research.networks.contract import input_size
 from research.networks.contract import calibration_of
 from research.networks.halving import halve
-from research.networks.quantization import calibration_crops, to_int8
+from research.networks.quantization import calibration_crops, quiet, to_int8
 from research.networks.registry import (
     autocast,
     best_device,
@@ -80,7 +78,7 @@ def to_onnx(net: torch.nn.Module, half: bool = False) -> bytes:
     example = torch.rand(
         2, 1, input_size(net), input_size(net), generator=torch.Generator().manual_seed(0)
     )
-    with EXPORTER, quiet(), torch.no_grad():
+    with EXPORTER, quiet("torch.onnx"), torch.no_grad():
         outputs = outputs_of(net, example)
         program = torch.onnx.export(
             Predictor(net).eval(),
@@ -97,20 +95,6 @@ def to_onnx(net: torch.nn.Module, half: bool = False) -> bytes:
     if half:
         halve(model)
     return model.SerializeToString()
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """The exporter reports packages that it could use, and deprecations inside itself."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def without_notes(model: Any) -> None:

@@ -4,6 +4,7 @@ processors with instructions for them."""
 import contextlib
 import logging
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -91,12 +92,15 @@ def head_nodes(path: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """The quantizer logs advice about preprocessing that is done here."""
-    logger = logging.getLogger()
+def quiet(name: str = "") -> Iterator[None]:
+    """Without warnings, and without messages of a logger below errors: exporter and quantizer
+    report packages that they could use, deprecations inside themselves, advice that is followed."""
+    logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logger.setLevel(level)
